@@ -1,0 +1,92 @@
+# Everything a newcomer and the CI do, with Python and make alone.
+#
+# Environments live under .envs/NAME, one for each set of pinned versions in constraints/NAME.txt:
+#   airflow   the Airflow face with its newest release; the demo, the linters and most tests run here
+#   prefect   the Prefect face with its newest release
+#   both      both faces beside each other, with the newest Prefect that Airflow's fastapi allows
+
+SHELL := /bin/sh
+PYTHON ?= python3
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+ENVIRONMENTS := airflow prefect both
+AIRFLOW := .envs/airflow/bin
+PREFECT := .envs/prefect/bin
+BOTH := .envs/both/bin
+
+# What each environment installs of this distribution, and the groups of tools beside it.
+EXTRAS_airflow := airflow,local,examples
+GROUPS_airflow := --group test --group lint
+EXTRAS_prefect := prefect,local
+GROUPS_prefect := --group test
+EXTRAS_both := airflow,prefect
+GROUPS_both := --group test
+
+.PHONY: help
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: .envs/airflow/stamp ## run the example DAGs in a real Airflow on an embedded FirecREST
+	@exec $(AIRFLOW)/python -m demo
+
+.PHONY: test
+test: lint test-prefect test-both test-airflow ## run all tests, in environments built here
+
+.PHONY: test-airflow
+test-airflow: .envs/airflow/stamp ## run the tests of the core, the embedded server and the Airflow face
+	$(AIRFLOW)/python benchmarks/import_cost.py --check
+	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/both $(PYTEST_ARGS)
+
+.PHONY: test-prefect
+test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
+	$(PREFECT)/python -m pytest tests/prefect $(PYTEST_ARGS)
+
+.PHONY: test-both
+test-both: .envs/both/stamp ## show that both faces can be imported beside each other
+	$(BOTH)/python -m pytest tests/both $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: .envs/airflow/stamp ## run ruff, mypy and import-linter
+	$(AIRFLOW)/ruff check .
+	$(AIRFLOW)/ruff format --check .
+	$(AIRFLOW)/mypy
+	$(AIRFLOW)/lint-imports
+
+.PHONY: format
+format: .envs/airflow/stamp ## format the code and mend what ruff can mend
+	$(AIRFLOW)/ruff check --fix .
+	$(AIRFLOW)/ruff format .
+
+.PHONY: screenshots
+screenshots: .envs/airflow/stamp ## take the pictures in docs/images (needs Chromium)
+	$(AIRFLOW)/pip install --quiet --group screenshots --constraint constraints/airflow.txt
+	$(AIRFLOW)/python docs/screenshots.py
+
+.PHONY: constraints
+constraints: $(ENVIRONMENTS:%=constrain-%) ## pin the newest versions anew in constraints/
+
+.PHONY: $(ENVIRONMENTS:%=constrain-%)
+$(ENVIRONMENTS:%=constrain-%): constrain-%:
+	rm -rf .envs/fresh-$*
+	$(PYTHON) -m venv .envs/fresh-$*
+	.envs/fresh-$*/bin/pip install --quiet --upgrade 'pip>=25.1'
+	.envs/fresh-$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' $(GROUPS_$*) $(if $(filter airflow,$*),--group screenshots)
+	mkdir -p constraints
+	{ echo '# Made by `make constraints`: the versions that development and CI use.'; \
+	  .envs/fresh-$*/bin/pip freeze --exclude-editable; } > constraints/$*.txt
+	rm -rf .envs/fresh-$*
+
+# An environment is made once and brought up to date when its versions or our requirements change.
+.envs/%/stamp: pyproject.toml constraints/%.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": name another with make PYTHON=...")'
+	@echo "Building the environment .envs/$* (a minute or two) ..."
+	@test -x .envs/$*/bin/pip || $(PYTHON) -m venv .envs/$*
+	@.envs/$*/bin/pip install --quiet --upgrade 'pip>=25.1'
+	@.envs/$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' $(GROUPS_$*) --constraint constraints/$*.txt
+	@touch $@
+
+.PHONY: clean
+clean: ## remove the environments and what the demo left
+	rm -rf .envs .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
