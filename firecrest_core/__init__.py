@@ -1,0 +1,51 @@
+"""HPC job lifecycles through the FirecREST v2 API; knows neither Airflow nor Prefect.
+
+The names below are imported on first use: a DAG file that says ``from firecrest_core import JobSpec``
+must not pay for an HTTP client while it is parsed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.connection import Connection
+    from firecrest_core.job import Job
+    from firecrest_core.jobspec import JobSpec
+    from firecrest_core.models import FileInfo, JobInfo, SystemInfo
+    from firecrest_core.result import JobResult
+    from firecrest_core.states import JobState
+
+__all__ = [
+    "Connection",
+    "FileInfo",
+    "FirecRESTClient",
+    "Job",
+    "JobInfo",
+    "JobResult",
+    "JobSpec",
+    "JobState",
+    "SystemInfo",
+]
+
+_HOME = {
+    "Connection": "connection",
+    "FileInfo": "models",
+    "FirecRESTClient": "client",
+    "Job": "job",
+    "JobInfo": "models",
+    "JobResult": "result",
+    "JobSpec": "jobspec",
+    "JobState": "states",
+    "SystemInfo": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = import_module(f"{__name__}.{_HOME[name]}")
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(module, name)

@@ -1,0 +1,396 @@
+"""The API over HTTP: pyfirecrest's asynchronous client with timeouts, bounded retries, typed answers and one
+tree of errors.
+
+What pyfirecrest sends is kept; how it sends, retries and reads answers is replaced. A client belongs to one
+event loop::
+
+    async with FirecRESTClient(connection) as client:
+        rows = await client.get_job("daint", "57")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import posixpath
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+from firecrest.v2 import AsyncFirecrest
+from pydantic import TypeAdapter, ValidationError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from firecrest_core.auth import ATTEMPTS, TokenProvider, worth_retrying
+from firecrest_core.connection import Connection
+from firecrest_core.errors import (
+    InvalidFileName,
+    RemotePathNotFound,
+    RequestRejected,
+    RequestTimedOut,
+    ServerFault,
+    ServerUnreachable,
+    SubmissionRejected,
+    SubmissionUnknown,
+    SystemNotFound,
+    TransientError,
+)
+from firecrest_core.jobspec import SubmitRequest
+from firecrest_core.models import (
+    DownloadTicket,
+    FileInfo,
+    JobInfo,
+    JobMetadata,
+    SystemInfo,
+    TransferJob,
+    UploadTicket,
+    UserInfo,
+)
+from firecrest_core.transport import failure, refusal
+
+T = TypeVar("T")
+
+# What scancel and qdel say of a job that is over or never was: then the wish to cancel is met.
+_NOTHING_TO_CANCEL = ("Invalid job id specified", "already completing or completed", "has finished", "Unknown Job Id")
+
+_backoff = wait_random_exponential(0.5, max=4)
+
+
+class FirecRESTClient(AsyncFirecrest):
+    """A FirecREST v2 deployment, as one user.
+
+    Requests that change nothing are repeated a few times with backoff and jitter when a :class:`TransientError`
+    comes back; others only where the server certainly did nothing. Every method may raise the errors that
+    :mod:`firecrest_core.errors` lists.
+
+    :param connection: where, and as whom
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._host = urlsplit(connection.url).netloc
+        connect = min(connection.timeout, 10.0)
+        super().__init__(connection.url, None, verify=connection.verify)
+        self.timeout = httpx.Timeout(connection.timeout, connect=connect, pool=None)
+        self._session.timeout = self.timeout
+        self._authorization = TokenProvider(connection, self._session)
+        self._slots = asyncio.Semaphore(connection.max_in_flight)
+        self._systems: dict[str, SystemInfo] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close_session()
+
+    def __repr__(self) -> str:
+        return f"FirecRESTClient({self.connection!r})"
+
+    # --- status ---------------------------------------------------------------------------------
+
+    async def get_systems(self) -> list[SystemInfo]:
+        """Return the systems behind this FirecREST, with their health and limits."""
+        systems = self._read(list[SystemInfo], await self.systems(), "GET /status/systems")
+        self._systems = {system.name: system for system in systems}
+        return systems
+
+    async def system(self, name: str) -> SystemInfo:
+        """Return one system, as this client first saw it.
+
+        :raises SystemNotFound: with the names that exist
+        """
+        if name not in self._systems:
+            await self.get_systems()
+        if name not in self._systems:
+            known = ", ".join(sorted(self._systems)) or "none"
+            raise SystemNotFound(f"No system {name!r} at {self._host}. It has: {known}.")
+        return self._systems[name]
+
+    async def get_userinfo(self, system: str) -> UserInfo:
+        """Return as whom the server runs commands on ``system``, and the accounts that may be charged."""
+        return UserInfo.from_answer(await self.userinfo(system))
+
+    # --- jobs -----------------------------------------------------------------------------------
+
+    async def submit_job(self, system: str, request: SubmitRequest) -> str:
+        """Submit a job, at most once.
+
+        :returns: its id
+        :raises SubmissionRejected: the scheduler refused it, in its own words
+        :raises SubmissionUnknown: the answer was lost; the job may exist
+        """
+        what = f"Submission of {request.name or 'a job'} to {system}"
+        try:
+            response = await self._post_request(f"/compute/{system}/jobs", json_data=request.to_json())
+        except RequestRejected as error:
+            raise SubmissionRejected(str(error)) from None
+        except (ServerFault, RequestTimedOut, ServerUnreachable) as error:
+            rejected = _rejection(str(error))
+            if rejected:
+                raise SubmissionRejected(f"{what} was refused: {rejected}") from None
+            if error.nothing_done:
+                raise
+            raise SubmissionUnknown(
+                f"{what}: the answer was lost ({error}). The job may be in the queue all the same: look with "
+                "`squeue` or in the list of jobs before submitting it again."
+            ) from None
+        return str(self._check_response(response, 201)["jobId"])
+
+    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
+        """Return the rows that the scheduler has for a job: one, or several for an array.
+
+        :raises JobNotFound: also for some seconds right after a submission
+        """
+        what = f"Job {job_id} on {system}"
+        return self._read(list[JobInfo], await self.job_info(system, _segment(job_id)), what)
+
+    async def get_jobs(
+        self, system: str, *, name: str | None = None, time_window: str | None = None, account: str | None = None
+    ) -> list[JobInfo]:
+        """Return the user's jobs of the last 24 hours. **Absent is not gone**: ask for the job itself.
+
+        :param name: only jobs of this name; filtered here too, since older servers ignore it
+        :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``
+        """
+        answer = self._check_response(
+            await self._get_request(
+                f"/compute/{system}/jobs", params={"name": name, "time_window": time_window, "account": account}
+            ),
+            200,
+        )
+        rows = self._read(list[JobInfo], answer["jobs"] or [], f"Jobs on {system}")
+        return [row for row in rows if name is None or row.name == name]
+
+    async def get_job_metadata(self, system: str, job_id: str) -> JobMetadata:
+        """Return a job's script and output paths while the scheduler still has them."""
+        rows = self._read(
+            list[JobMetadata], await self.job_metadata(system, _segment(job_id)), f"Metadata of job {job_id}"
+        )
+        if not rows:
+            return JobMetadata()
+        found = rows[0]
+        if (await self.system(system)).scheduler_type == "pbs":  # the server swaps the two on PBS
+            found = found.model_copy(update={"stdout": found.stderr, "stderr": found.stdout})
+        return found
+
+    async def cancel(self, system: str, job_id: str) -> None:
+        """Cancel a job. One that has ended, was cancelled or never was is no error: the wish is met."""
+        try:
+            await self.cancel_job(system, _segment(job_id))
+        except ServerFault as error:
+            if not any(words in str(error) for words in _NOTHING_TO_CANCEL):
+                raise
+
+    # --- files ----------------------------------------------------------------------------------
+
+    async def ls(
+        self, system: str, path: str, *, hidden: bool = False, recursive: bool = False, dereference: bool = False
+    ) -> list[FileInfo]:
+        """List a directory, or a file alone.
+
+        :param hidden: names that begin with a dot, too
+        :param dereference: tell of what a symbolic link points to
+        """
+        answer = await self.list_files(system, path, show_hidden=hidden, recursive=recursive, dereference=dereference)
+        return self._read(list[FileInfo], answer, f"Listing of {path} on {system}")
+
+    async def file_size(self, system: str, path: str) -> int:
+        """Return the size in bytes; symbolic links are followed."""
+        return int((await self.stat(system, path, dereference=True))["size"])
+
+    async def is_directory(self, system: str, path: str) -> bool:
+        """Tell whether ``path`` is a directory; ``False`` where nothing is."""
+        try:
+            return int((await self.stat(system, path, dereference=True))["mode"]) & 0o170000 == 0o040000
+        except RemotePathNotFound:
+            return False
+
+    async def sha256(self, system: str, path: str) -> str:
+        """Return the SHA-256 in hexadecimal. It runs inside the server's command timeout (5 s by default).
+
+        :raises RequestTimedOut: for a file too large for that
+        """
+        return str((await self.checksum(system, path))["checksum"])
+
+    async def tail_text(self, system: str, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
+        """Return the end of a text file: so many lines, or so many bytes."""
+        answer = await self.tail(system, path, num_bytes=num_bytes, num_lines=lines)
+        return str(answer["content"])
+
+    async def make_directory(self, system: str, path: str, *, parents: bool = True) -> None:
+        """Create a directory; with ``parents`` one that exists is no error."""
+        await self.mkdir(system, path, create_parents=parents)
+
+    async def remove(self, system: str, path: str, *, missing_ok: bool = False) -> None:
+        """Remove a file or a directory tree."""
+        try:
+            self._check_response(await self._delete_request(f"/filesystem/{system}/ops/rm", params={"path": path}), 204)
+        except RemotePathNotFound:
+            if not missing_ok:
+                raise
+
+    async def put_small(self, system: str, directory: str, name: str, content: bytes) -> None:
+        """Write a small file in one request. Limits and empty files are the caller's business.
+
+        :raises InvalidFileName: a quote in a name breaks the server's shell line
+        """
+        if "'" in name or "'" in directory:
+            raise InvalidFileName(f"{posixpath.join(directory, name)}: FirecREST cannot write names with a quote (').")
+        response = await self._post_request(
+            f"/filesystem/{system}/ops/upload", params={"path": directory}, files={"file": (name, content)}
+        )
+        self._check_response(response, 204)
+
+    async def get_small(self, system: str, path: str) -> bytes:
+        """Read a small file in one request."""
+        response = await self._get_request(f"/filesystem/{system}/ops/download", params={"path": path})
+        return response.content
+
+    # --- transfers that run as jobs ----------------------------------------------------------------
+
+    async def start_upload(self, system: str, path: str, size: int, *, account: str | None = None) -> UploadTicket:
+        """Ask for places to send a large file to; the job that fetches it from there is queued at once.
+
+        :param path: the file's path on the system
+        :param size: bytes; the server gives one place for each ``maxPartSize`` of it
+        """
+        body = {
+            "path": path,
+            "transferDirectives": {"transferMethod": "s3", "fileSize": size},
+            "account": account,
+        }
+        answer = await self._post_request(f"/filesystem/{system}/transfer/upload", json_data=body)
+        return self._read(UploadTicket, self._check_response(answer, 201), f"Upload to {path} on {system}")
+
+    async def start_download(self, system: str, path: str, *, account: str | None = None) -> DownloadTicket:
+        """Ask for a large file; a job copies it to where the answer's URL points."""
+        body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
+        answer = await self._post_request(f"/filesystem/{system}/transfer/download", json_data=body)
+        return self._read(DownloadTicket, self._check_response(answer, 201), f"Download of {path} on {system}")
+
+    async def start_transfer(self, system: str, operation: str, body: Mapping[str, Any]) -> TransferJob:
+        """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.
+
+        :param body: as the endpoint ``transfer/<operation>`` documents it, for example ``path`` and ``targetPath``
+        """
+        answer = await self._post_request(f"/filesystem/{system}/transfer/{operation}", json_data=dict(body))
+        job = self._check_response(answer, 201)["transferJob"]
+        return self._read(TransferJob, job, f"transfer/{operation} on {system}")
+
+    # --- how requests are sent -----------------------------------------------------------------------
+
+    async def _get_request(self, endpoint: str, additional_headers: Any = None, params: Any = None) -> httpx.Response:
+        params = {key: value for key, value in (params or {}).items() if value is not None}
+        return await self._send("GET", endpoint, repeat=True, headers=additional_headers, params=params)
+
+    async def _post_request(
+        self,
+        endpoint: str,
+        additional_headers: Any = None,
+        params: Any = None,
+        data: Any = None,
+        files: Any = None,
+        json_data: Any = None,
+    ) -> httpx.Response:
+        return await self._send(
+            "POST", endpoint, headers=additional_headers, params=params, data=data, files=files, json=json_data
+        )
+
+    async def _put_request(
+        self, endpoint: str, additional_headers: Any = None, data: Any = None, json_data: Any = None
+    ) -> httpx.Response:
+        return await self._send("PUT", endpoint, headers=additional_headers, data=data, json=json_data)
+
+    async def _delete_request(
+        self, endpoint: str, additional_headers: Any = None, params: Any = None, data: Any = None
+    ) -> httpx.Response:
+        return await self._send("DELETE", endpoint, headers=additional_headers, params=params, data=data)
+
+    async def _send(self, method: str, endpoint: str, *, repeat: bool = False, **request: Any) -> httpx.Response:
+        """Send a request until it is answered well, a few times at the most.
+
+        :param repeat: whether it may be sent again although the server may have acted on it
+        """
+
+        def again(error: BaseException) -> bool:
+            return worth_retrying(error) and (repeat or getattr(error, "nothing_done", True))
+
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(again), stop=stop_after_attempt(ATTEMPTS), wait=_pause, reraise=True
+        ):
+            with attempt:
+                return await self._send_once(method, endpoint, **request)
+        raise AssertionError("tenacity re-raises the last error")
+
+    async def _send_once(self, method: str, endpoint: str, **request: Any) -> httpx.Response:
+        what = f"{method} {endpoint}"
+        extra = request.pop("headers", None) or {}
+        async with self._slots:
+            for renewed in (False, True):
+                auth = await self._auth_headers()
+                headers = {**self._tracing_headers(), **auth, **extra}
+                try:
+                    response = await self._session.request(
+                        method, f"{self.connection.url}{endpoint}", headers=headers, timeout=self.timeout, **request
+                    )
+                except httpx.HTTPError as error:
+                    raise failure(error, what, self._host) from None
+                self._update_api_version_from_response(response)
+                if response.status_code != 401 or renewed:
+                    break
+                self._authorization.forget(auth)
+        if response.status_code >= 400:
+            raise refusal(response, f"{what} at {self._host}")
+        return response
+
+    def _check_response(self, response: httpx.Response, expected_status_code: int, return_json: bool = True) -> Any:
+        if response.status_code != expected_status_code:
+            what = f"{response.request.method} {response.request.url.path} at {self._host}"
+            raise RequestRejected(
+                f"{what}: HTTP {response.status_code} where {expected_status_code} was due. Does the URL point at "
+                "FirecREST version 2?"
+            )
+        if not return_json or response.status_code == 204:
+            return {}
+        try:
+            return response.json()
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise RequestRejected(
+                f"{response.request.method} {response.request.url.path} at {self._host}: the answer is not JSON. "
+                "Does the URL point at FirecREST version 2?"
+            ) from None
+
+    def _read(self, form: type[T], answer: Any, what: str) -> T:
+        try:
+            return TypeAdapter(form).validate_python(answer)
+        except ValidationError as error:
+            where = "; ".join(".".join(map(str, one["loc"])) + " " + one["type"] for one in error.errors()[:3])
+            raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({where}).") from None
+
+
+def _pause(state: RetryCallState) -> float:
+    """Wait as long as the server asked for (30 s at the most), else a growing, jittered while."""
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after if isinstance(error, TransientError) else None
+    return min(asked, 30.0) if asked is not None else _backoff(state)
+
+
+def _rejection(message: str) -> str:
+    """What sbatch or qsub said, without the server's wrapping; '' where neither refused the job.
+
+    sbatch is the user's when it parsed the job and said no; a controller that cannot be reached is not.
+    """
+    _, found, said = message.partition("std_err:")
+    if not found or "Unable to contact" in said or "timed out" in said:
+        return ""
+    said = said.rpartition(" (HTTP")[0] or said
+    lines = [line.removeprefix("sbatch: error: ").removeprefix("qsub: ").strip() for line in said.splitlines()]
+    return " ".join(line for line in lines if line)
+
+
+def _segment(text: str) -> str:
+    return quote(text, safe="")

@@ -1,0 +1,203 @@
+"""Everything that can go wrong, as one tree that answers three questions.
+
+*Can it be tried again as it is?* (``retryable``) — *Is it the user's to mend?* (``users``: fail at once,
+a retry cannot help) — *Did the job itself fail?* (``JobFailed`` and its kinds).
+
+Messages say what happened, where, and what to do. No token, secret or presigned URL is ever in one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from firecrest_core.result import JobResult
+
+
+class FirecRESTError(Exception):
+    """The root of the tree."""
+
+    retryable: ClassVar[bool] = False
+    users: ClassVar[bool] = False
+
+
+# --- can be tried again as it is ------------------------------------------------------------------
+
+
+class TransientError(FirecRESTError):
+    """The same request may succeed later: nobody has to change anything.
+
+    :param nothing_done: the server certainly did not act on the request, so that even a submission may be
+        sent again
+    :param retry_after: seconds that the server asked to wait, if it did
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, nothing_done: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.nothing_done = nothing_done
+        self.retry_after = retry_after
+
+
+class ServerUnreachable(TransientError):
+    """No connection, or it broke before the answer was whole."""
+
+
+class RequestTimedOut(TransientError):
+    """No answer in time, or 408: the server gave up waiting for a command. The work may be done all the same."""
+
+
+class RateLimited(TransientError):
+    """429."""
+
+
+class SystemUnhealthy(TransientError):
+    """503 from the server's own health probe: nothing was done, and it stays so for 60 to 120 s."""
+
+
+class ServerFault(TransientError):
+    """Another 5xx, or 424: the server could not open an SSH session."""
+
+
+# --- the user's to mend ---------------------------------------------------------------------------
+
+
+class UserError(FirecRESTError):
+    """A retry cannot help: a name, a path, a script or a credential has to change."""
+
+    users = True
+
+
+class ConfigurationError(UserError):
+    """The connection's own settings are incomplete or contradict each other."""
+
+
+class InvalidJobSpec(UserError, ValueError):
+    """A field of a job specification cannot be right.
+
+    :param field: the field's name, which also begins the message
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+class AuthenticationFailed(UserError):
+    """The identity provider refused the client, or FirecREST its token."""
+
+
+class AccessDenied(UserError):
+    """403: the user may not do this."""
+
+
+class HostNotFound(UserError):
+    """The host's name does not resolve, also after a short, bounded retry."""
+
+
+class TLSFailed(UserError):
+    """The server's certificate is not trusted, or the port does not speak TLS."""
+
+
+class SystemNotFound(UserError):
+    """The server does not know a system of this name."""
+
+
+class RequestRejected(UserError):
+    """The server called the request wrong."""
+
+
+class SubmissionRejected(UserError):
+    """The scheduler refused the job: partition, account, script, limits."""
+
+
+class RemotePathNotFound(UserError):
+    """No such file or directory on the system."""
+
+
+class RemotePathExists(UserError):
+    """It exists already."""
+
+
+class RemotePathRefused(UserError):
+    """Outside the system's file systems, not permitted, or not of the right kind."""
+
+
+class LocalFileNotFound(UserError):
+    """No such file or directory on this side."""
+
+
+class FileTooLarge(UserError):
+    """Too large for every way of transfer that the system offers."""
+
+
+class InvalidFileName(UserError):
+    """A name that the server's shell lines or templates would break."""
+
+
+class JobNotFound(UserError):
+    """The scheduler does not know the job, also after the grace that a new job is given."""
+
+
+# --- neither --------------------------------------------------------------------------------------
+
+
+class SubmissionUnknown(FirecRESTError):
+    """The answer to a submission was lost: the job may exist or not. Never submitted again blindly."""
+
+
+class TransferFailed(FirecRESTError):
+    """A file did not arrive whole: its transfer job failed, or size or SHA-256 differ."""
+
+
+class WaitTimedOut(FirecRESTError):
+    """The caller's own limit passed before the job ended; the job is left alone."""
+
+
+# --- the job itself failed ------------------------------------------------------------------------
+
+
+class JobFailed(FirecRESTError):
+    """The job ended otherwise than COMPLETED.
+
+    :param result: what is known of the job at its end
+    :param stderr_tail: the last lines of its standard error, or of its output where both are one file
+    """
+
+    def __init__(self, result: JobResult, stderr_tail: str = "") -> None:
+        self.result = result
+        self.stderr_tail = stderr_tail
+        message = f"{result.story()}{self._advice(result)}"
+        if stderr_tail.strip():
+            message += "\nLast lines of its standard error:\n" + stderr_tail.rstrip()
+        super().__init__(message)
+
+    def _advice(self, result: JobResult) -> str:
+        return f" Its output: {result.stderr or result.stdout}." if result.stderr or result.stdout else ""
+
+
+class JobOutOfMemory(JobFailed):
+    """OUT_OF_MEMORY."""
+
+    def _advice(self, result: JobResult) -> str:
+        return " Ask for more memory (`memory`) or more nodes." + super()._advice(result)
+
+
+class JobTimeLimit(JobFailed):
+    """TIMEOUT or DEADLINE."""
+
+    def _advice(self, result: JobResult) -> str:
+        return " Ask for more time (`time_limit`), or write checkpoints." + super()._advice(result)
+
+
+class JobNodeFailure(JobFailed):
+    """NODE_FAIL or BOOT_FAIL: not the job's fault, running it again may help."""
+
+
+class JobPreempted(JobFailed):
+    """PREEMPTED: a job of higher priority took its place, running it again may help."""
+
+
+class JobCancelled(JobFailed):
+    """CANCELLED, by the user, an administrator, or because it could never start."""

@@ -1,0 +1,39 @@
+"""A job that exists, in a form that survives XComs, artifacts and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Which job, and what was known of it when it was submitted.
+
+    :param stdout: path of its standard output, ``%a`` standing for an array element's index; ``None`` if unknown
+    :param array_indices: the expected indices of an array, ``None`` for any other job
+    :param submitted_at: seconds since the epoch
+    """
+
+    system: str
+    job_id: str
+    name: str = ""
+    working_directory: str = ""
+    stdout: str | None = None
+    stderr: str | None = None
+    array_indices: tuple[int, ...] | None = None
+    submitted_at: float = 0.0
+
+    def __str__(self) -> str:
+        return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types alone; ``from_dict`` reads them back."""
+        indices = list(self.array_indices) if self.array_indices is not None else None
+        return asdict(self) | {"array_indices": indices}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Job:
+        indices = data.get("array_indices")
+        return cls(**{**data, "array_indices": None if indices is None else tuple(indices)})

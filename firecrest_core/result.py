@@ -1,0 +1,100 @@
+"""How a job ended, in a form that survives XComs, artifacts and restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from firecrest_core.states import JobState
+
+
+def duration(seconds: int | float | None) -> str:
+    """Render seconds as Slurm does: ``0:00:07``, ``1-02:00:00``; ``?`` where unknown."""
+    if seconds is None:
+        return "?"
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days}-{hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementResult:
+    """One element of a job array."""
+
+    index: int
+    state: JobState
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What is known of a job at its end.
+
+    Decide by ``state``, never by ``exit_code``: a job that failed to launch has exit code 0.
+
+    :param elapsed: seconds
+    :param nodes: the scheduler's node list, for example ``nid[001-004]``
+    :param exit_code: of the script; ``None`` where the scheduler did not say
+    :param signal: the signal that ended the script, 0 for none
+    :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
+    :param elements: one entry for each element of an array, empty for any other job
+    """
+
+    job_id: str
+    system: str
+    name: str = ""
+    state: JobState
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    elapsed: int | None = None
+    nodes: str = ""
+    node_count: int | None = None
+    working_directory: str = ""
+    stdout: str | None = None
+    stderr: str | None = None
+    elements: tuple[ElementResult, ...] = field(default=())
+
+    @property
+    def succeeded(self) -> bool:
+        return self.state is JobState.COMPLETED
+
+    @property
+    def failed_elements(self) -> tuple[ElementResult, ...]:
+        return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
+
+    def story(self) -> str:
+        """One sentence: which job ended how."""
+        named = f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
+        told = f"{named} on {self.system} ended {self.state}"
+        if self.exit_code is not None:
+            told += f", exit code {self.exit_code}"
+        if self.signal:
+            told += f", signal {self.signal}"
+        if self.reason and self.reason != "None" and not self.succeeded:
+            told += f", reason {self.reason}"
+        if self.elapsed is not None:
+            told += f", after {duration(self.elapsed)}"
+        if self.nodes and self.nodes != "None assigned":
+            told += f" on {self.nodes}"
+        if self.elements:
+            bad = self.failed_elements
+            told += f"; {len(self.elements) - len(bad)} of {len(self.elements)} array elements COMPLETED"
+            if bad:
+                told += ", not " + ", ".join(f"{one.index} ({one.state})" for one in bad[:10])
+                told += ", …" if len(bad) > 10 else ""
+        return told + "."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types alone; ``from_dict`` reads them back."""
+        return asdict(self) | {
+            "state": self.state.value,
+            "elements": [asdict(one) | {"state": one.state.value} for one in self.elements],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
+        elements = tuple(ElementResult(**{**one, "state": JobState(one["state"])}) for one in data.get("elements", ()))
+        return cls(**{**data, "state": JobState(data["state"]), "elements": elements})

@@ -1,0 +1,150 @@
+"""The states of a job: one enum, one table. Nothing else in the code compares state texts.
+
+Slurm's names are kept (slurm.schedmd.com/job_state_codes.html); PBS's letters are translated into them
+(PBS Professional Reference Guide, "Job States"), with the exit status telling how a job ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where in its life a job is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class JobState(StrEnum):
+    """What the scheduler says of a job, in Slurm's words."""
+
+    PENDING = "PENDING"
+    CONFIGURING = "CONFIGURING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    STOPPED = "STOPPED"
+    SIGNALING = "SIGNALING"
+    RESIZING = "RESIZING"
+    STAGE_OUT = "STAGE_OUT"
+    COMPLETING = "COMPLETING"
+    REQUEUED = "REQUEUED"
+    REQUEUE_HOLD = "REQUEUE_HOLD"
+    REQUEUE_FED = "REQUEUE_FED"
+    RESV_DEL_HOLD = "RESV_DEL_HOLD"
+    SPECIAL_EXIT = "SPECIAL_EXIT"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMEOUT = "TIMEOUT"
+    DEADLINE = "DEADLINE"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NODE_FAIL = "NODE_FAIL"
+    BOOT_FAIL = "BOOT_FAIL"
+    PREEMPTED = "PREEMPTED"
+    REVOKED = "REVOKED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def phase(self) -> Phase:
+        return _TABLE[self].phase
+
+    @property
+    def ended(self) -> bool:
+        return self.phase is Phase.ENDED
+
+    @property
+    def provisional(self) -> bool:
+        """An end after which the scheduler may put the job back into its queue, under the same id."""
+        return _TABLE[self].provisional
+
+    @classmethod
+    def parse(cls, text: str | Iterable[str] | None, exit_code: int | None = None) -> JobState:
+        """Read a state as FirecREST passes it on.
+
+        :param text: ``RUNNING``, ``CANCELLED by 1001``, ``RUNNING,COMPLETING``, a list of such words, or
+            one letter of PBS
+        :param exit_code: the exit status; PBS ends every job with the letter F and says the rest here
+        :returns: ``UNKNOWN`` for a word that is not in the table: such a job is still waited for
+        """
+        if text is None:
+            return cls.UNKNOWN
+        joined = text if isinstance(text, str) else " ".join(text)
+        words = re.findall(r"[A-Z_]+", joined.upper().partition(" BY ")[0])
+        if len(words) == 1 and len(words[0]) == 1:
+            return _from_pbs(words[0], exit_code)
+        states = [cls(word) for word in words if word in cls.__members__]
+        # A base state may carry flags, and a flag says more: COMPLETED with COMPLETING has not ended yet.
+        flags = [state for state in states if _TABLE[state].flag]
+        return (flags or states or [cls.UNKNOWN])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    phase: Phase
+    flag: bool = False
+    provisional: bool = False
+
+
+_TABLE: dict[JobState, _Meaning] = {
+    JobState.PENDING: _Meaning(Phase.WAITING),
+    JobState.CONFIGURING: _Meaning(Phase.WAITING, flag=True),
+    JobState.RUNNING: _Meaning(Phase.RUNNING),
+    JobState.SUSPENDED: _Meaning(Phase.RUNNING),
+    JobState.STOPPED: _Meaning(Phase.RUNNING, flag=True),
+    JobState.SIGNALING: _Meaning(Phase.RUNNING, flag=True),
+    JobState.RESIZING: _Meaning(Phase.RUNNING, flag=True),
+    JobState.STAGE_OUT: _Meaning(Phase.RUNNING, flag=True),
+    JobState.COMPLETING: _Meaning(Phase.RUNNING, flag=True),
+    JobState.REQUEUED: _Meaning(Phase.WAITING, flag=True),
+    JobState.REQUEUE_HOLD: _Meaning(Phase.WAITING, flag=True),
+    JobState.REQUEUE_FED: _Meaning(Phase.WAITING, flag=True),
+    JobState.RESV_DEL_HOLD: _Meaning(Phase.WAITING, flag=True),
+    JobState.SPECIAL_EXIT: _Meaning(Phase.WAITING, flag=True),
+    JobState.COMPLETED: _Meaning(Phase.ENDED),
+    JobState.FAILED: _Meaning(Phase.ENDED),
+    JobState.CANCELLED: _Meaning(Phase.ENDED),
+    JobState.TIMEOUT: _Meaning(Phase.ENDED),
+    JobState.DEADLINE: _Meaning(Phase.ENDED),
+    JobState.OUT_OF_MEMORY: _Meaning(Phase.ENDED),
+    JobState.NODE_FAIL: _Meaning(Phase.ENDED, provisional=True),
+    JobState.BOOT_FAIL: _Meaning(Phase.ENDED, provisional=True),
+    JobState.PREEMPTED: _Meaning(Phase.ENDED, provisional=True),
+    JobState.REVOKED: _Meaning(Phase.ENDED),
+    JobState.UNKNOWN: _Meaning(Phase.WAITING),
+}
+
+_PBS_LETTERS = {
+    "Q": JobState.PENDING,
+    "H": JobState.PENDING,
+    "W": JobState.PENDING,
+    "T": JobState.PENDING,
+    "M": JobState.PENDING,
+    "R": JobState.RUNNING,
+    "B": JobState.RUNNING,
+    "E": JobState.COMPLETING,
+    "S": JobState.SUSPENDED,
+    "U": JobState.SUSPENDED,
+}
+
+# PBS writes 256 + signal where a signal ended the job (qdel sends TERM, then KILL), and these negative
+# numbers where the server did.
+_PBS_ENDS = {
+    0: JobState.COMPLETED,
+    -29: JobState.TIMEOUT,
+    -28: JobState.TIMEOUT,
+    -27: JobState.OUT_OF_MEMORY,
+    -26: JobState.OUT_OF_MEMORY,
+    256 + 9: JobState.CANCELLED,
+    256 + 15: JobState.CANCELLED,
+}
+
+
+def _from_pbs(letter: str, exit_code: int | None) -> JobState:
+    if letter in "FX":
+        return _PBS_ENDS.get(exit_code or 0, JobState.FAILED)
+    return _PBS_LETTERS.get(letter, JobState.UNKNOWN)
