@@ -21,6 +21,7 @@ from firecrest_core.errors import (
 from firecrest_core.transport import failure
 
 ATTEMPTS = 4
+_backoff = wait_random_exponential(0.5, max=4)
 
 
 def worth_retrying(error: BaseException) -> bool:
@@ -69,7 +70,7 @@ class TokenProvider:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(worth_retrying),
             stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(0.5, max=4),
+            wait=_backoff,
             reraise=True,
         ):
             with attempt:

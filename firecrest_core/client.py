@@ -48,7 +48,7 @@ from firecrest_core.models import (
     UploadTicket,
     UserInfo,
 )
-from firecrest_core.transport import failure, refusal
+from firecrest_core.transport import failure, refusal, tls
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class FirecRESTClient(AsyncFirecrest):
         self.connection = connection
         self._host = urlsplit(connection.url).netloc
         connect = min(connection.timeout, 10.0)
-        super().__init__(connection.url, None, verify=connection.verify)
+        super().__init__(connection.url, None, verify=tls(connection.verify))
         self.timeout = httpx.Timeout(connection.timeout, connect=connect, pool=None)
         self._session.timeout = self.timeout
         self._authorization = TokenProvider(connection, self._session)

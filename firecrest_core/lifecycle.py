@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from firecrest_core import errors, progress
+from firecrest_core import arrays, errors, progress, scripts
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
+from firecrest_core.jobspec import JobSpec, Scheduler
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
 from firecrest_core.waiting import status, wait
@@ -27,23 +27,22 @@ async def submit(client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
     :raises SubmissionUnknown: the answer was lost
     """
     info = await client.system(system)
-    request = spec.request("pbs" if info.scheduler_type == "pbs" else "slurm")
+    scheduler: Scheduler = "pbs" if info.scheduler_type == "pbs" else "slurm"
+    request = spec.request(scheduler)
     if not await client.is_directory(system, spec.working_dir):
         raise errors.RemotePathNotFound(
             f"working_dir: {spec.working_dir} is no directory on {system}. Create it first, or correct the path."
         )
     submitted_at = time.time()
     job_id = await client.submit_job(system, request)
-    stdout, stderr = spec.output_paths(job_id)
-    if stdout is None:
-        stdout, stderr = await _output_paths(client, system, job_id)
+    paths = spec.output_paths(job_id, scheduler=scheduler) or await _output_paths(client, system, job_id)
     return Job(
         system=system,
         job_id=job_id,
         name=request.name or "",
         working_directory=spec.working_dir,
-        stdout=stdout,
-        stderr=stderr,
+        stdout=paths[0],
+        stderr=paths[1],
         array_indices=spec.array_indices,
         submitted_at=submitted_at,
     )
@@ -54,12 +53,13 @@ async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
 
     :raises JobNotFound: the scheduler does not know it
     """
-    await client.system(system)
+    info = await client.system(system)
     seen = progress.read(await client.get_job(system, job_id), job_id)
     try:
         metadata = await client.get_job_metadata(system, job_id)
     except (errors.JobNotFound, errors.TransientError):  # gone soon after the job's end on Slurm < 24.05
         return Job(system=system, job_id=job_id, name=seen.name, working_directory=seen.working_directory)
+    array = scripts.own_options(metadata.script, info.scheduler_type).get("array")
     return Job(
         system=system,
         job_id=job_id,
@@ -67,7 +67,7 @@ async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
         working_directory=seen.working_directory,
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
-        array_indices=JobSpec.indices_of_script(metadata.script),
+        array_indices=None if array is None else arrays.indices(array),
     )
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firecrest_core.arrays import parse_array
+from firecrest_core import arrays
 from firecrest_core.models import JobInfo
 from firecrest_core.result import ElementResult
 from firecrest_core.states import JobState, Phase
@@ -102,7 +102,7 @@ def _covered(match: re.Match[str], indices: Sequence[int] | None) -> Sequence[in
     if match["index"] is not None:
         return (int(match["index"]),)
     try:
-        return parse_array(match["waiting"])
+        return arrays.indices(match["waiting"])
     except ValueError:  # Slurm cuts long lists short: "17_[1,5,9,...]"
         return tuple(indices or ())
 

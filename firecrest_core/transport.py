@@ -15,6 +15,7 @@ import httpx
 from firecrest_core.errors import (
     AccessDenied,
     AuthenticationFailed,
+    ConfigurationError,
     FileTooLarge,
     FirecRESTError,
     HostNotFound,
@@ -34,6 +35,19 @@ from firecrest_core.errors import (
 
 # The server runs coreutils over SSH and passes on what they say.
 _REMOTE = re.compile(r"^Remote process failed with exit status:\S+ and error message:(?P<text>.*)$", re.DOTALL)
+
+
+def tls(verify: bool | str) -> ssl.SSLContext | bool:
+    """Return what httpx takes for ``Connection.verify``.
+
+    :raises ConfigurationError: the CA bundle cannot be read
+    """
+    if isinstance(verify, bool):
+        return verify
+    try:
+        return ssl.create_default_context(cafile=verify)
+    except OSError as error:
+        raise ConfigurationError(f"verify: the CA bundle {verify} cannot be read ({error}).") from None
 
 
 def failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:

@@ -1,0 +1,315 @@
+"""What is sent, how often, and what a failure is called."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import trustme
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from firecrest_core import errors
+from firecrest_core.client import FirecRESTClient
+from firecrest_core.connection import Connection
+from firecrest_core.jobspec import SubmitRequest
+
+JOB = SubmitRequest(name="j", working_directory="/wd", script="#!/bin/bash\n")
+
+
+def answer(status: int, message: str = "", **headers: str) -> Response:
+    body = json.dumps({"errorType": "error", "message": message, "causedBy": None, "data": None, "user": None})
+    return Response(body, status, headers, content_type="application/json")
+
+
+def asked(httpserver: HTTPServer) -> list[Request]:
+    """The requests that reached FirecREST, without those for tokens."""
+    return [request for request, _ in httpserver.log if request.path != "/token"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "error"),
+    [
+        (answer(408, "Command execution timeout limit exceeded."), errors.RequestTimedOut),
+        (answer(424, "Unable to open a new SSH channel."), errors.ServerFault),
+        (answer(429, "slow down"), errors.RateLimited),
+        (answer(500, "boom"), errors.ServerFault),
+        (answer(502), errors.ServerFault),
+        (answer(503, "The scheduler service for the requested system (rig) is unhealthy."), errors.SystemUnhealthy),
+        (Response("<html>Bad Gateway</html>", 504), errors.ServerFault),
+    ],
+)
+async def test_questions_are_repeated_a_few_times(
+    refused: Response, error: type[errors.TransientError], client: FirecRESTClient, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_response(refused)
+    with pytest.raises(error) as raised:
+        await client.get_job("rig", "7")
+    assert raised.value.retryable
+    assert not raised.value.users
+    assert len(asked(httpserver)) == 4
+
+
+async def test_one_fault_is_not_noticed(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(answer(502))
+    httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    assert await client.get_job("rig", "7") == []
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 504])
+async def test_a_submission_is_not_sent_twice(status: int, client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/compute/rig/jobs").respond_with_response(answer(status, "boom"))
+    with pytest.raises(errors.SubmissionUnknown, match="may be in the queue"):
+        await client.submit_job("rig", JOB)
+    assert len(asked(httpserver)) == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        answer(424, "Unable to open a new SSH channel."),
+        answer(429, "slow down"),
+        answer(503, "The scheduler service for the requested system (rig) is unhealthy."),
+    ],
+)
+async def test_a_submission_that_did_nothing_is_sent_again(
+    refused: Response, client: FirecRESTClient, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_oneshot_request("/compute/rig/jobs").respond_with_response(refused)
+    httpserver.expect_oneshot_request("/compute/rig/jobs").respond_with_json({"jobId": "7"}, status=201)
+    assert await client.submit_job("rig", JOB) == "7"
+
+
+@pytest.mark.parametrize("name", ["bad_partition", "bad_no_shebang"])
+async def test_what_sbatch_refuses_is_the_users_to_mend(
+    name: str, client: FirecRESTClient, httpserver: HTTPServer, timeline: Callable[[str], dict[str, Any]]
+) -> None:
+    recorded = timeline(name)["response"]
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json(recorded["json"], status=recorded["status"])
+    with pytest.raises(errors.SubmissionRejected) as raised:
+        await client.submit_job("rig", JOB)
+    assert raised.value.users
+    assert len(asked(httpserver)) == 1
+    assert "std_err" not in str(raised.value)
+
+
+async def test_a_controller_that_is_away_refuses_nothing(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    said = (
+        "Unexpected Slurm command response. exit_status:1 std_err:sbatch: error: Batch job submission failed: "
+        "Unable to contact slurm controller (connect failure)"
+    )
+    httpserver.expect_request("/compute/rig/jobs").respond_with_response(answer(500, said))
+    with pytest.raises(errors.SubmissionUnknown):
+        await client.submit_job("rig", JOB)
+
+
+async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    body = {
+        "errorType": "error",
+        "message": "Error executing Slurm command.",
+        "causedBy": ["Command execution timeout limit exceeded."],
+    }
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json(body, status=500)
+    with pytest.raises(errors.RequestTimedOut, match="timeout limit"):
+        await client.get_jobs("rig")
+
+
+async def test_retry_after_is_kept(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_response(answer(429, "slow", **{"Retry-After": "0"}))
+    with pytest.raises(errors.RateLimited) as raised:
+        await client.get_job("rig", "7")
+    assert raised.value.retry_after == 0
+
+
+async def test_the_list_is_filtered_here_too(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    rows = [{"jobId": 1, "name": "mine"}, {"jobId": 2, "name": "other"}]
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
+    assert [row.job_id for row in await client.get_jobs("rig", name="mine")] == ["1"]
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+async def test_one_token_serves_many(
+    client: FirecRESTClient, httpserver: HTTPServer, token_requests: list[Request]
+) -> None:
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    await asyncio.gather(*(client.get_job("rig", "7") for _ in range(10)))
+    assert len(token_requests) == 1
+    assert token_requests[0].form["grant_type"] == "client_credentials"
+
+
+async def test_a_token_is_renewed_before_the_server_refuses_it(
+    client: FirecRESTClient, httpserver: HTTPServer, token_requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    await client.get_job("rig", "7")
+    start = time.monotonic()
+    for later, tokens in ((230, 1), (250, 2)):
+        monkeypatch.setattr("firecrest_core.auth.time.monotonic", lambda later=later: start + later)
+        await client.get_job("rig", "7")
+        assert len(token_requests) == tokens
+
+
+async def test_a_refused_token_is_renewed_once(
+    client: FirecRESTClient, httpserver: HTTPServer, token_requests: list[Request]
+) -> None:
+    httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(answer(401, "expires too soon"))
+    httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    await client.get_job("rig", "7")
+    assert len(token_requests) == 2
+    httpserver.expect_request("/compute/rig/jobs/8").respond_with_response(answer(401, "no"))
+    with pytest.raises(errors.AuthenticationFailed):
+        await client.get_job("rig", "8")
+    assert len(asked(httpserver)) == 4
+
+
+@pytest.mark.parametrize(
+    ("issued", "error", "words"),
+    [
+        (
+            Response('{"error": "unauthorized_client", "error_description": "Invalid client secret"}', 401),
+            errors.AuthenticationFailed,
+            "Invalid client secret",
+        ),
+        (Response("nope", 400), errors.AuthenticationFailed, "refused"),
+        (Response("<html>not here</html>", 404), errors.ConfigurationError, "token URL"),
+        (Response("<html>welcome</html>", 200), errors.ConfigurationError, "token URL"),
+        (Response("down", 503), errors.ServerFault, "503"),
+    ],
+)
+async def test_an_issuer_that_gives_no_token(
+    issued: Response, error: type[errors.FirecRESTError], words: str, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/token").respond_with_response(issued)
+    connection = Connection(
+        url=httpserver.url_for("/"), token_url=httpserver.url_for("/token"), client_id="me", client_secret="very-secret"
+    )
+    async with FirecRESTClient(connection) as client:
+        with pytest.raises(error, match=words) as raised:
+            await client.get_systems()
+    assert "very-secret" not in str(raised.value)
+
+
+async def test_scopes_are_asked_for(httpserver: HTTPServer, connection: Connection) -> None:
+    httpserver.expect_request("/status/systems").respond_with_json({"systems": []})
+    async with FirecRESTClient(dataclasses.replace(connection, scopes=("openid", "hpc"))) as client:
+        await client.get_systems()
+    assert httpserver.log[0][0].form["scope"] == "openid hpc"
+
+
+async def test_secrets_are_not_logged(
+    client: FirecRESTClient, httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    await client.get_job("rig", "7")
+    assert "very-secret" not in caplog.text
+    assert "Bearer token-1" not in caplog.text
+    assert "very-secret" not in repr(client)
+
+
+# --- the network ------------------------------------------------------------------------------------
+
+
+def elsewhere(connection: Connection, url: str, **fields: Any) -> Connection:
+    return dataclasses.replace(connection, url=url, **fields)
+
+
+async def test_a_host_that_does_not_exist(connection: Connection) -> None:
+    async with FirecRESTClient(elsewhere(connection, "http://no-such-host.invalid")) as client:
+        with pytest.raises(errors.HostNotFound, match=r"no-such-host\.invalid is not known") as raised:
+            await client.get_systems()
+    assert raised.value.users
+
+
+async def test_nobody_listens(connection: Connection) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with FirecRESTClient(elsewhere(connection, url)) as client:
+            with pytest.raises(errors.ServerUnreachable, match="no connection to 127") as raised:
+                await client.submit_job("rig", JOB)
+    assert raised.value.nothing_done
+
+
+async def test_a_host_that_does_not_answer(connection: Connection) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with FirecRESTClient(elsewhere(connection, url, timeout=0.2)) as client:
+            with pytest.raises(errors.RequestTimedOut, match="did not answer in time"):
+                await client.get_systems()
+            with pytest.raises(errors.SubmissionUnknown):
+                await client.submit_job("rig", JOB)
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(authority: trustme.CA) -> Iterator[HTTPServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with HTTPServer(host="localhost", ssl_context=context) as server:
+        server.expect_request("/status/systems").respond_with_json({"systems": []})
+        yield server
+
+
+async def test_a_certificate_that_nobody_vouches_for(connection: Connection, secure: HTTPServer) -> None:
+    async with FirecRESTClient(elsewhere(connection, secure.url_for("/"))) as client:
+        with pytest.raises(errors.TLSFailed, match="CA bundle") as raised:
+            await client.get_systems()
+    assert raised.value.users
+    assert not secure.log
+
+
+async def test_a_certificate_of_the_sites_own_authority(
+    connection: Connection, secure: HTTPServer, authority: trustme.CA, tmp_path: Any
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    async with FirecRESTClient(elsewhere(connection, secure.url_for("/"), verify=str(bundle))) as client:
+        assert await client.get_systems() == []
+
+
+def test_a_bundle_that_is_none(connection: Connection, tmp_path: Any) -> None:
+    for bundle in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
+        if bundle.name == "empty.pem":
+            bundle.touch()
+        with pytest.raises(errors.ConfigurationError, match=bundle.name):
+            FirecRESTClient(elsewhere(connection, connection.url, verify=str(bundle)))
+
+
+async def test_something_else_than_firecrest(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/status/systems").respond_with_data("<html>welcome</html>")
+    with pytest.raises(errors.RequestRejected, match="FirecREST version 2"):
+        await client.get_systems()
+
+
+async def test_four_requests_are_in_flight_at_most(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    most = now = 0
+
+    async def count(request: Any) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+
+    async def uncount(response: Any) -> None:
+        nonlocal now
+        now -= 1
+
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
+    await client.get_job("rig", "7")
+    client._session.event_hooks = {"request": [count], "response": [uncount]}
+    await asyncio.gather(*(client.get_job("rig", "7") for _ in range(40)))
+    assert most == 4
