@@ -1,0 +1,63 @@
+"""The cluster of the demo: an embedded FirecREST on a free port."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from demo.services import Service, wait_until
+
+
+class Cluster:
+    """`firecrest-local` with its state in `home`; a context manager.
+
+    `variables` is what it says about itself: FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID,
+    FIRECREST_CLIENT_SECRET, FIRECREST_SYSTEM and FIRECREST_WORKDIR, which is said last.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.variables: Mapping[str, str] = {}
+
+    def __enter__(self) -> Cluster:
+        self.home.mkdir(parents=True)
+        self._says = self.home / "variables.sh"
+        self.service = Service(
+            "firecrest-local",
+            [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), "--port", "0"],
+            environment=os.environ | {"PYTHONUNBUFFERED": "1"},
+            log=self.home / "firecrest-local.log",
+            output=self._says,
+        )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.service.stop()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        wait_until(self._ready, "the embedded FirecREST answers", services=[self.service])
+
+    def _ready(self) -> bool:
+        text = self._says.read_text()
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        exports = [line.removeprefix("export ") for line in lines if line.startswith("export ")]
+        self.variables = dict(shlex.split(line)[0].split("=", 1) for line in exports)
+        return "FIRECREST_WORKDIR" in self.variables
+
+    def connection(self) -> dict[str, object]:
+        """The fields of Airflow's connection to it."""
+        return {
+            "conn_type": "firecrest",
+            "description": "The embedded FirecREST of the demo",
+            "host": self.variables["FIRECREST_URL"],
+            "login": self.variables["FIRECREST_CLIENT_ID"],
+            "password": self.variables["FIRECREST_CLIENT_SECRET"],
+            "extra": {
+                "token_url": self.variables["AUTH_TOKEN_URL"],
+                "system": self.variables["FIRECREST_SYSTEM"],
+            },
+        }

@@ -1,0 +1,131 @@
+"""A program that runs beside us, with a log of its own, and leaves no process behind when it is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+
+class ServiceFailed(Exception):
+    """A service ended by itself, or was not ready in time."""
+
+
+class Service:
+    """One program in a session of its own, so that Ctrl-C in the terminal reaches us and not it.
+
+    :param name: what it is called in messages
+    :param command: program and arguments
+    :param environment: its whole environment
+    :param log: file for what it says on standard error, and on standard output without `output`
+    :param output: file for what it says on standard output
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        output: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as errors, (output or log).open("ab") as says:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=says,
+                stderr=errors,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self, grace: float = 5) -> None:
+        """Ask it to stop, then end whatever is left of it: its descendants and everyone in their sessions.
+
+        Airflow's services leave children when they are terminated in a hurry, and a job of the embedded
+        FirecREST is meant to outlive its server, so asking the parent is not enough.
+        """
+        family = self._family(set())
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        while family := self._family(family):
+            for process in family:
+                try:
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            psutil.wait_procs(family, timeout=1)
+
+    def _family(self, known: set[psutil.Process]) -> set[psutil.Process]:
+        """Everyone alive who descends from us or from the `known`, or shares a session with one of them."""
+        sessions = {self._process.pid, *(process.pid for process in known)}
+        family = set(known)
+        for process in psutil.process_iter():
+            try:
+                if process.pid in sessions or os.getsid(process.pid) in sessions:
+                    family.add(process)
+            except (ProcessLookupError, PermissionError):
+                continue
+        for process in list(family):
+            try:
+                family.update(process.children(recursive=True))
+            except psutil.NoSuchProcess:
+                continue
+        return {process for process in family if _alive(process)}
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, services: Sequence[Service], timeout: float = 180) -> None:
+    """Wait until the condition holds; give up as soon as one of the services ends.
+
+    :raises ServiceFailed: with the last lines of that service's log
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        for service in services:
+            if service.exit_code is not None:
+                raise ServiceFailed(
+                    f"{service.name} ended with exit code {service.exit_code} while waiting until {what}; "
+                    f"its log {service.log} ends with\n{service.tail()}"
+                )
+        if time.monotonic() > deadline:
+            logs = ", ".join(str(service.log) for service in services)
+            raise ServiceFailed(f"after {timeout:g} s still waiting until {what}; see {logs}")
+        time.sleep(0.2)
