@@ -81,7 +81,7 @@ def slurm(spec: JobSpec, own: dict[str, str]) -> list[str]:
 def pbs(spec: JobSpec, own: dict[str, str]) -> tuple[list[str], list[str]]:
     """The ``#PBS`` lines of a specification: (resources, the others).
 
-    They are two because of a resource named twice, qsub keeps the first, and of other options the last.
+    They are apart because qsub keeps the first of a resource named twice, and of other options the last.
 
     :raises InvalidJobSpec: for what PBS cannot express, with the field's name
     """
@@ -155,7 +155,9 @@ def _chunk(spec: JobSpec) -> str:
         return ""
     if isinstance(spec.nodes, str):
         raise InvalidJobSpec("nodes", f"{spec.nodes!r}: PBS takes one number, no range")
-    nodes = spec.nodes or _share("ntasks", spec.ntasks or 1, spec.ntasks_per_node or spec.ntasks or 1)
+    nodes = spec.nodes or 1
+    if spec.nodes is None and spec.ntasks and spec.ntasks_per_node:
+        nodes = _share("ntasks", spec.ntasks, spec.ntasks_per_node)
     tasks = spec.ntasks_per_node or _share("ntasks", spec.ntasks or nodes, nodes)
     gpus = spec.gpus_per_node if spec.gpus_per_node is not None else spec.gpus
     if isinstance(gpus, str):

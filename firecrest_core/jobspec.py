@@ -14,7 +14,6 @@ tried with sbatch 22.05; PBS Professional's qsub manual.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +162,8 @@ class JobSpec:
         known = [each.name for each in dataclasses.fields(cls)]
         for key in mapping:
             if key not in known:
+                import difflib  # only a typing error needs it; DAG files import this module
+
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
                 raise InvalidJobSpec(str(key), f"a job has no such field; {hint}")
