@@ -1,0 +1,79 @@
+"""A transfer on its way: what was handed over, and what is left to do when its job has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from firecrest_core.job import Job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred:
+    """A file or directory that arrived whole.
+
+    :param local: the path on our side
+    :param remote: the path on the system
+    :param size: bytes; of all files together for a directory
+    :param sha256: of the file, in hexadecimal; ``None`` for a directory
+    """
+
+    local: str
+    remote: str
+    size: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What travels, and as what.
+
+    :param local: our side, as the caller gave it
+    :param remote: the file's or directory's path on the system
+    :param carrier: the path on the system that the bytes go to or come from: ``remote`` itself, or an archive
+    :param carrier_size: its bytes
+    :param carrier_sha256: known from the start for an upload
+    :param tree: a directory
+    :param size: bytes of what travels, without the archive around it; 0 while unknown
+    :param sha256: of a file in an archive, for an upload
+    :param version: which state of ``remote`` is fetched, so that parts of two are never mixed
+    """
+
+    system: str
+    local: str
+    remote: str
+    carrier: str
+    carrier_size: int
+    carrier_sha256: str | None = None
+    tree: bool = False
+    size: int = 0
+    sha256: str | None = None
+    version: str = ""
+    account: str | None = None
+
+    @property
+    def archived(self) -> bool:
+        return self.carrier != self.remote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingTransfer:
+    """A transfer whose job has yet to end. JSON-able, and without a URL that others could use.
+
+    :param job: the job to wait for
+    :param parcel: what it carries
+    :param sealed_url: where a download's bytes will be, encrypted
+    """
+
+    job: Job
+    parcel: Parcel
+    sealed_url: str | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON types alone; ``from_dict`` reads them back."""
+        return {"job": self.job.to_dict(), "parcel": asdict(self.parcel), "sealed_url": self.sealed_url}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PendingTransfer:
+        return cls(job=Job.from_dict(data["job"]), parcel=Parcel(**data["parcel"]), sealed_url=data.get("sealed_url"))
