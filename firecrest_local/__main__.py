@@ -1,0 +1,91 @@
+"""The command `firecrest-local`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from firecrest_local.server import LocalFirecREST
+from firecrest_local.settings import Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    defaults = Settings()
+    arguments = argparse.ArgumentParser(
+        prog="firecrest-local",
+        description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine. "
+        "It is for development and tests only: everybody who has its secret can run commands as you. "
+        "When it is ready it prints the variables that a client needs, as shell lines; Ctrl-C stops it "
+        "and the jobs that run.",
+    )
+    arguments.add_argument(
+        "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
+    )
+    arguments.add_argument("--port", type=int, default=defaults.port, help="port (default: any free one)")
+    arguments.add_argument("--client-id", default=defaults.client_id, help="(default: %(default)s)")
+    arguments.add_argument(
+        "--client-secret",
+        default=os.environ.get("FIRECREST_CLIENT_SECRET"),
+        help="(default: the environment's FIRECREST_CLIENT_SECRET, else a random one)",
+    )
+    arguments.add_argument(
+        "--system", default=defaults.system, help="name of the system (default: %(default)s)"
+    )
+    arguments.add_argument(
+        "--cores", type=int, default=defaults.cores, help="cores for jobs (default: the machine's, %(default)s)"
+    )
+    arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
+    arguments.add_argument(
+        "--scheduler", choices=["process"], default=defaults.scheduler, help="what runs the jobs"
+    )
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    Parameters:
+        argv: the command line's words; the process's own unless given.
+
+    Returns:
+        The exit status.
+    """
+    given = parser().parse_args(argv)
+    # Jobs, and all else that this process starts, need not know.
+    os.environ.pop("FIRECREST_CLIENT_SECRET", None)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings(
+        root=given.root,
+        port=given.port,
+        client_id=given.client_id,
+        client_secret=given.client_secret or None,
+        system=given.system,
+        cores=given.cores,
+        gpus=given.gpus,
+        scheduler=given.scheduler,
+    )
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    try:
+        with LocalFirecREST(settings) as server:
+            for name, value in server.environ.items():
+                print(f"export {name}={shlex.quote(value)}")
+            sys.stdout.flush()
+            done.wait()
+    except OSError as error:
+        print(f"firecrest-local: cannot serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The server's own secrets, made once and kept beside its state."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Keys that outlive a restart; no text form shows them.
+
+    Parameters:
+        client_secret: what the token endpoint accepts.
+        token_key: signs access tokens.
+        url_key: signs presigned URLs.
+    """
+
+    client_secret: str = field(repr=False)
+    token_key: str = field(repr=False)
+    url_key: str = field(repr=False)
+
+
+def load_secrets(state: Path, client_secret: str | None) -> Secrets:
+    """Read the secrets of the state directory, or make them.
+
+    Parameters:
+        state: the server's state directory.
+        client_secret: chosen by the user; wins over a kept one and isn't kept itself.
+    """
+    path = state / "secrets.json"
+    try:
+        kept: dict[str, str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        kept = {name: secrets.token_urlsafe(32) for name in ("client_secret", "token_key", "url_key")}
+        draft = path.with_suffix(".new")
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(kept, file)
+        draft.replace(path)
+    if client_secret is not None:
+        kept = {**kept, "client_secret": client_secret}
+    return Secrets(**kept)

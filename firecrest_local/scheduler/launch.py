@@ -1,0 +1,256 @@
+"""Starts jobs as processes and finds out what became of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firecrest_local import srun_shim, supervisor
+from firecrest_local.confinement import Confinement
+from firecrest_local.scheduler.job import Job, Step
+from firecrest_local.scheduler.submission import NODE
+from firecrest_local.settings import Settings
+
+#: Variables of the server that jobs get; a server's environment may hold secrets, so all others stay behind.
+INHERITED = (
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "SHELL",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "MODULEPATH",
+    "MODULESHOME",
+    "SSL_CERT_FILE",
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended.
+
+    Parameters:
+        exit_code, signal: of the batch script.
+        cause: `timeout` or `cancelled` if that was it.
+        start, end: seconds since the epoch.
+    """
+
+    exit_code: int
+    signal: int
+    cause: str | None
+    start: float
+    end: float
+
+
+class Launcher:
+    """Runs each job under a supervisor of its own, in a directory of its own.
+
+    Parameters:
+        directory: holds the jobs' directories and the `srun` stand-in.
+        settings: the cluster.
+        confinement: the paths that exist; a job that names others can't be launched.
+        home: the user's home directory.
+        user: the user's name.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Settings, confinement: Confinement, home: Path, user: str
+    ) -> None:
+        self._jobs = directory / "jobs"
+        self._bin = directory / "bin"
+        self._settings = settings
+        self._confinement = confinement
+        self._home = home
+        self._user = user
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def prepare(self) -> None:
+        """Make the directories and the `srun` stand-in."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        self._bin.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-I", "-S", os.path.abspath(srun_shim.__file__)]
+        draft = self._bin / ".srun"
+        draft.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        draft.chmod(0o755)
+        draft.replace(self._bin / "srun")
+
+    # --- starting
+
+    def launch(self, job: Job) -> None:
+        """Start a job; returns at once."""
+        directory = self._jobs / str(job.id)
+        (directory / "steps").mkdir(parents=True, exist_ok=True)
+        (directory / "slurm_script").write_text(job.script)
+        (directory / "spec.json").write_text(json.dumps(self._spec(job, directory)))
+        # The lock is taken here and handed down, so that there is no moment in which the job runs without it.
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with open(directory / "supervisor.log", "wb") as log:
+                self._children[job.id] = subprocess.Popen(
+                    [sys.executable, "-I", "-S", os.path.abspath(supervisor.__file__), str(directory)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env={"PATH": os.environ.get("PATH", os.defpath)},
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+        finally:
+            os.close(lock)
+
+    def environment(self, job: Job) -> dict[str, str]:
+        """The variables that a job sees."""
+        settings = self._settings
+        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        variables |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
+        variables |= {"HOME": str(self._home), "USER": self._user, "LOGNAME": self._user}
+        variables |= job.environment
+        variables["PATH"] = f"{self._bin}:{variables.get('PATH', os.defpath)}"
+        variables |= {
+            "ENVIRONMENT": "BATCH",
+            "FIRECREST_LOCAL_STEPS": str(self._jobs / str(job.id) / "steps"),
+            "SLURMD_NODENAME": NODE,
+            "SLURM_CLUSTER_NAME": settings.system,
+            "SLURM_CPUS_ON_NODE": str(job.cpus),
+            "SLURM_GTIDS": "0",
+            "SLURM_JOBID": str(job.id),
+            "SLURM_JOB_ACCOUNT": job.account,
+            "SLURM_JOB_CPUS_PER_NODE": str(job.cpus),
+            "SLURM_JOB_GID": str(os.getgid()),
+            "SLURM_JOB_ID": str(job.id),
+            "SLURM_JOB_NAME": job.name,
+            "SLURM_JOB_NODELIST": NODE,
+            "SLURM_JOB_NUM_NODES": str(job.nodes),
+            "SLURM_JOB_PARTITION": job.partition,
+            "SLURM_JOB_QOS": job.options.get("qos", "normal"),
+            "SLURM_JOB_UID": str(os.getuid()),
+            "SLURM_JOB_USER": self._user,
+            "SLURM_LOCALID": "0",
+            "SLURM_NNODES": str(job.nodes),
+            "SLURM_NODEID": "0",
+            "SLURM_NODELIST": NODE,
+            "SLURM_NPROCS": str(job.ntasks),
+            "SLURM_NTASKS": str(job.ntasks),
+            "SLURM_PROCID": "0",
+            "SLURM_SUBMIT_DIR": job.working_directory,
+            "SLURM_SUBMIT_HOST": "localhost",
+            "SLURM_TASKS_PER_NODE": str(job.ntasks),
+            "TMPDIR": variables.get("TMPDIR", "/tmp"),
+        }
+        if "cpus-per-task" in job.options:
+            variables["SLURM_CPUS_PER_TASK"] = str(job.cpus_per_task)
+        if job.array_id is not None:
+            variables |= {
+                "SLURM_ARRAY_JOB_ID": str(job.array_id),
+                "SLURM_ARRAY_TASK_COUNT": str(len(job.task_ids)),
+                "SLURM_ARRAY_TASK_ID": str(job.task_id),
+                "SLURM_ARRAY_TASK_MAX": str(max(job.task_ids)),
+                "SLURM_ARRAY_TASK_MIN": str(min(job.task_ids)),
+                "SLURM_ARRAY_TASK_STEP": str(job.array_step),
+            }
+        if job.gpu_ids:
+            held = ",".join(map(str, job.gpu_ids))
+            variables |= {
+                "CUDA_VISIBLE_DEVICES": held,
+                "SLURM_JOB_GPUS": held,
+                "SLURM_GPUS_ON_NODE": str(len(job.gpu_ids)),
+            }
+        return variables
+
+    def _spec(self, job: Job, directory: Path) -> dict[str, Any]:
+        files = (job.standard_input, job.standard_output, job.standard_error)
+        paths = [job.working_directory, *(path for path in files if path != os.devnull)]
+        outside = [path for path in paths if not self._confinement.holds(path)]
+        return {
+            "unreachable": outside[0] if outside else None,
+            "working_directory": job.working_directory,
+            "standard_input": job.standard_input,
+            "standard_output": job.standard_output,
+            "standard_error": job.standard_error,
+            "open_mode": "ab" if job.options.get("open-mode", "").startswith("a") else "wb",
+            "environment": self.environment(job),
+            "limit": job.limit,
+            "kill_wait": self._settings.kill_wait,
+            "warning_signal": job.warning_signal,
+            "warning_seconds": job.warning_seconds,
+            "warn_batch": job.warn_batch,
+        }
+
+    # --- watching
+
+    def alive(self, job: Job) -> bool:
+        """Whether the job's supervisor lives, be it a child of this server or of an earlier one."""
+        child = self._children.get(job.id)
+        if child is not None:
+            if child.poll() is None:
+                return True
+            del self._children[job.id]
+        try:
+            lock = os.open(self._jobs / str(job.id) / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def started(self, job: Job) -> bool:
+        """Whether the job was ever begun."""
+        return (self._jobs / str(job.id) / "started.json").exists()
+
+    def ending(self, job: Job) -> Ending | None:
+        """How the job ended; None if nobody wrote it down."""
+        try:
+            text = (self._jobs / str(job.id) / "exit.json").read_text()
+        except FileNotFoundError:
+            return None
+        return Ending(**json.loads(text))
+
+    def steps(self, job: Job) -> list[Step]:
+        """The `srun` steps so far, in their order."""
+        directory = self._jobs / str(job.id) / "steps"
+        steps = []
+        number = 0
+        while True:
+            try:
+                fields = json.loads((directory / f"{number}.json").read_text())
+            except (FileNotFoundError, ValueError):
+                # A file that is still empty belongs to a step that begins this very moment.
+                return steps
+            fields.pop("pid")
+            steps.append(Step(**fields))
+            number += 1
+
+    # --- stopping
+
+    def terminate(self, job: Job) -> None:
+        """Ask a job to end; its supervisor kills what doesn't."""
+        self._signal(job, signal.SIGTERM)
+
+    def _signal(self, job: Job, number: signal.Signals) -> None:
+        child = self._children.get(job.id)
+        if child is not None:
+            child.send_signal(number)
+            return
+        try:
+            started = json.loads((self._jobs / str(job.id) / "started.json").read_text())
+        except FileNotFoundError:
+            return
+        # The lock is held, so the process id still belongs to the supervisor.
+        if self.alive(job):
+            os.kill(started["pid"], number)

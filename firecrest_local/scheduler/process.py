@@ -1,0 +1,357 @@
+"""The scheduler `process`: jobs are processes of this machine."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from firecrest_local.confinement import Confinement
+from firecrest_local.errors import ApiError, CommandTimeout, SchedulerError
+from firecrest_local.identity import Identity
+from firecrest_local.scheduler import JobDescription, JobQuery, Row
+from firecrest_local.scheduler.accounting import AccountingView
+from firecrest_local.scheduler.job import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    NODE_FAIL,
+    PENDING,
+    RUNNING,
+    TIMEOUT,
+    Job,
+)
+from firecrest_local.scheduler.launch import Ending, Launcher
+from firecrest_local.scheduler.queueing import Decision, decide
+from firecrest_local.scheduler.submission import NODE, build_jobs
+from firecrest_local.settings import Settings
+from firecrest_local.store import JobStore
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the jobs that run.
+LOOK_INTERVAL = 0.05
+
+
+class ProcessScheduler:
+    """Queues jobs, runs them as processes within the node's cores, and remembers them.
+
+    Parameters:
+        settings: the cluster.
+        state: directory for jobs and their database.
+        confinement: the paths that exist for clients.
+        identity: the user.
+        home: the user's home directory.
+    """
+
+    def __init__(
+        self, settings: Settings, state: Path, confinement: Confinement, identity: Identity, home: Path
+    ) -> None:
+        self._settings = settings
+        self._confinement = confinement
+        self._identity = identity
+        self._home = home
+        self._launcher = Launcher(state, settings, confinement, home, identity.user)
+        self._view = AccountingView(settings.system, identity.group, settings.accounting_lag)
+        self._store = JobStore(state / "jobs.sqlite")
+        self._condition = threading.Condition(threading.RLock())
+        self._jobs: dict[int, Job] = {}
+        self._arrays: dict[int, list[Job]] = defaultdict(list)
+        self._changed = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="firecrest-local-scheduler", daemon=True)
+
+    # --- life
+
+    def start(self) -> None:
+        """Take up the jobs of an earlier life and begin to schedule."""
+        self._launcher.prepare()
+        with self._condition:
+            for job in self._store.load():
+                self._remember(job)
+            for job in [job for job in self._jobs.values() if not job.gone]:
+                if job.running and not self._launcher.alive(job) and not self._launcher.started(job):
+                    # The server died between deciding to start the job and starting it.
+                    job.state, job.start, job.gone, job.gpu_ids = PENDING, None, True, []
+                elif job.ended:
+                    self._launcher.terminate(job)
+            self._changed = True
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop scheduling and the jobs that run; returns when none of their processes is left."""
+        with self._condition:
+            self._stopping = True
+            running = [job for job in self._jobs.values() if job.running]
+            self._cancel(running, by=0)
+            self._condition.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._condition:
+            self._store.close()
+
+    def _work(self) -> None:
+        with self._condition:
+            while True:
+                try:
+                    self._collect()
+                    if not self._stopping and self._changed:
+                        self._changed = False
+                        self._schedule()
+                except Exception:
+                    log.exception("the scheduler stumbled; it goes on")
+                if self._stopping and all(job.gone for job in self._jobs.values()):
+                    return
+                self._condition.wait(self._patience())
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for news; None if only a request can bring any."""
+        if self._changed and not self._stopping:
+            return 0.0
+        if any(not job.gone for job in self._jobs.values()):
+            return LOOK_INTERVAL
+        begins = [job.begin for job in self._jobs.values() if job.pending and job.begin is not None]
+        return max(min(begins) - time.time(), LOOK_INTERVAL) if begins else None
+
+    # --- the API's requests
+
+    def submit(self, description: JobDescription) -> str:
+        """Queue a job and give its id."""
+        with self._condition:
+            job_id = max(self._jobs, default=0) + 1
+            jobs = build_jobs(description, job_id, self._identity.user, self._settings, self._confinement)
+            for job, decision in self._decisions(jobs):
+                if job in jobs:
+                    job.reason = decision.reason
+            self._store.save(jobs)
+            for job in jobs:
+                self._remember(job)
+            self._news()
+        return str(job_id)
+
+    def accounted(self, query: JobQuery) -> list[Row]:
+        """What `sacct` shows."""
+        with self._condition:
+            jobs = self._select(query, "sacct: fatal: Bad job/step specified")
+            steps = {job.id: self._launcher.steps(job) for job in jobs if job.running}
+            asked = None if query.job_id is None else int(query.job_id)
+            return self._view.accounted_rows(jobs, steps, time.time(), asked)
+
+    def queued(self, query: JobQuery) -> list[Row]:
+        """What `squeue` shows."""
+        with self._condition:
+            jobs = self._select(query, "squeue: error: Invalid job id")
+            return self._view.queue_rows(jobs, time.time())
+
+    def metadata(self, job_id: str) -> list[Row] | None:
+        """Script and files of a job; None when there is no such job."""
+        with self._condition:
+            jobs = self._find(job_id) if job_id.isdigit() else []
+            if not jobs:
+                return None
+            # An array's own record is that of its last element.
+            job = next((job for job in jobs if job.id == int(job_id)), jobs[-1])
+            return [
+                {
+                    "jobId": job_id,
+                    "script": job.script,
+                    "standardInput": job.standard_input,
+                    "standardOutput": job.standard_output,
+                    "standardError": job.standard_error,
+                }
+            ]
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job, or all elements of an array."""
+        before = f"scancel: Terminating job {job_id}"
+        with self._condition:
+            if not job_id.isdigit():
+                raise SchedulerError(f"scancel: error: Invalid job id {job_id}")
+            jobs = self._find(job_id)
+            live = [job for job in jobs if not job.ended]
+            if not live:
+                problem = "Job/step already completing or completed" if jobs else "Invalid job id specified"
+                complaint = f"scancel: error: Kill job error on job id {job_id}: {problem}"
+                raise SchedulerError(before, complaint, exit_status=0)
+            self._cancel(live, by=self._identity.uid)
+            self._news()
+
+    def attach(self, job_id: str, command: str) -> None:
+        """Run a shell command inside a running job."""
+        with self._condition:
+            job = next((job for job in self._find(job_id) if job.running), None) if job_id.isdigit() else None
+        if job is None:
+            raise SchedulerError(
+                f"srun: error: Unable to confirm allocation for job {job_id}: Invalid job id specified",
+                f"srun: Check SLURM_JOB_ID environment variable. Expired or invalid job {job_id}",
+            )
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", command],
+                cwd=self._home,
+                env=self._launcher.environment(job),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self._settings.command_timeout,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandTimeout from None
+        if done.returncode != 0:
+            raise SchedulerError(*done.stderr.splitlines(), exit_status=done.returncode)
+
+    def nodes(self) -> list[Row]:
+        """The one node."""
+        cores = self._settings.node_cores
+        with self._condition:
+            held = sum(job.cpus for job in self._jobs.values() if not job.gone and not self._own_cores(job))
+        state = "IDLE" if held == 0 else "ALLOCATED" if held >= cores else "MIXED"
+        return [
+            {
+                "sockets": 1,
+                "cores": cores,
+                "threads": 1,
+                "cpus": cores,
+                "cpuLoad": float(held),
+                "freeMemory": 0,
+                "features": ",".join(self._settings.features),
+                "name": NODE,
+                "address": NODE,
+                "hostname": NODE,
+                "state": [state],
+                "partitions": [partition.name for partition in self._settings.partitions],
+                "weight": 1,
+                "allocMemory": 0,
+                "allocCpus": held,
+                "idleCpus": max(cores - held, 0),
+            }
+        ]
+
+    def partitions(self, *, hidden: bool) -> list[Row]:
+        """The partitions, with `hidden` also those that don't show themselves."""
+        return [
+            {
+                "name": partition.name,
+                "cpus": partition.cores or self._settings.node_cores,
+                "totalNodes": 1,
+                "partition": "UP",
+            }
+            for partition in self._settings.partitions
+            if hidden or not partition.hidden
+        ]
+
+    def reservations(self) -> list[Row]:
+        """There are none."""
+        return []
+
+    # --- with the lock held
+
+    def _news(self) -> None:
+        self._changed = True
+        self._condition.notify_all()
+
+    def _remember(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        if job.array_id is not None:
+            self._arrays[job.array_id].append(job)
+            self._arrays[job.array_id].sort(key=lambda element: element.task_id or 0)
+
+    def _find(self, job_id: str) -> list[Job]:
+        """A job, or all elements of an array."""
+        number = int(job_id)
+        if number in self._arrays:
+            return self._arrays[number]
+        return [self._jobs[number]] if number in self._jobs else []
+
+    def _select(self, query: JobQuery, complaint: str) -> list[Job]:
+        if query.job_id is not None:
+            if not query.job_id.isdigit():
+                cause = SchedulerError(f"{complaint}: {query.job_id}")
+                raise ApiError(500, "Error executing Slurm command.", caused_by=[cause.message])
+            return self._find(query.job_id)
+        return [
+            job
+            for job in self._jobs.values()
+            if (not query.names or job.name in query.names)
+            and (query.account is None or job.account == query.account)
+            and (job.end is None or job.end >= query.since)
+        ]
+
+    def _own_cores(self, job: Job) -> bool:
+        return any(
+            partition.cores is not None for partition in self._settings.partitions
+            if partition.name == job.partition
+        )
+
+    def _decisions(self, new: Iterable[Job] = ()) -> list[tuple[Job, Decision]]:
+        jobs = self._jobs | {job.id: job for job in new}
+        return decide(jobs, self._settings, time.time())
+
+    def _schedule(self) -> None:
+        for job, decision in self._decisions():
+            if decision.never and job.kill_on_invalid_dependency:
+                job.state, job.reason, job.end = CANCELLED, "Dependency", time.time()
+                self._changed = True
+                self._store.save([job])
+            elif decision.start:
+                self._launch(job)
+            elif job.reason != decision.reason:
+                job.reason = decision.reason
+                self._store.save([job])
+
+    def _launch(self, job: Job) -> None:
+        taken = {gpu for other in self._jobs.values() if not other.gone for gpu in other.gpu_ids}
+        job.gpu_ids = [gpu for gpu in range(self._settings.gpus) if gpu not in taken][: job.gpus]
+        job.state, job.start, job.gone = RUNNING, time.time(), False
+        # Saved before the launch: a job that runs is never taken for one that waits.
+        self._store.save([job])
+        try:
+            self._launcher.launch(job)
+        except OSError:
+            log.exception("job %s could not be launched", job.id)
+            job.state, job.end, job.gone = NODE_FAIL, time.time(), True
+            self._store.save([job])
+
+    def _cancel(self, jobs: Iterable[Job], *, by: int) -> None:
+        for job in jobs:
+            if job.running:
+                job.signal = 15
+            job.state, job.end, job.cancelled_by = CANCELLED, time.time(), by
+            # Written down first, so that a restarted server still knows whose wish the end was.
+            self._store.save([job])
+            if not job.gone:
+                self._launcher.terminate(job)
+
+    def _collect(self) -> None:
+        """See which jobs have ended."""
+        for job in [job for job in self._jobs.values() if not job.gone]:
+            if self._launcher.alive(job):
+                continue
+            job.gone, job.gpu_ids, job.steps = True, [], self._launcher.steps(job)
+            if job.running:
+                self._conclude(job, self._launcher.ending(job))
+            for step in job.steps:
+                if step.end is None:
+                    step.end, step.signal = job.end, 15
+            self._store.save([job])
+            self._changed = True
+
+    @staticmethod
+    def _conclude(job: Job, ending: Ending | None) -> None:
+        """Write down how a job ended that nobody has cancelled here."""
+        if ending is None:
+            job.state, job.end = NODE_FAIL, time.time()
+            return
+        job.end = ending.end
+        if ending.cause is not None:
+            job.state, job.signal = (TIMEOUT if ending.cause == "timeout" else CANCELLED), 15
+            job.cancelled_by = 0 if ending.cause == "cancelled" else None
+            return
+        job.state = FAILED if ending.exit_code or ending.signal else COMPLETED
+        job.exit_code, job.signal = ending.exit_code, ending.signal

@@ -1,0 +1,149 @@
+"""Which of the waiting jobs may start: first come, first served, with backfilling."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from firecrest_local.dependencies import Dependency
+from firecrest_local.scheduler.job import COMPLETED, Job
+from firecrest_local.settings import Settings
+
+Fate = Literal["met", "waiting", "never"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a waiting job.
+
+    Parameters:
+        start: it starts now.
+        reason: why it waits, in Slurm's words.
+        never: its dependencies can't be met any more.
+    """
+
+    start: bool = False
+    reason: str = "None"
+    never: bool = False
+
+
+def fate_of(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> Fate:
+    """Whether one dependency is met, by the jobs that are known; an unknown job holds nobody up."""
+    if condition.kind == "singleton":
+        older = [
+            other
+            for other in jobs.values()
+            if other.name == job.name and not other.ended and other.submitted < job.submitted
+        ]
+        return "waiting" if older else "met"
+    task_id = job.task_id if condition.kind == "aftercorr" else condition.task_id
+    targets = [other for other in jobs.values() if other.array_id == condition.job_id]
+    targets = [target for target in targets if task_id is None or target.task_id == task_id]
+    if not targets and condition.job_id in jobs:
+        targets = [jobs[condition.job_id]]
+    ended = all(target.ended for target in targets)
+    failed = any(target.ended and target.state != COMPLETED for target in targets)
+    if condition.kind == "after":
+        return "waiting" if any(target.pending for target in targets) else "met"
+    if condition.kind in ("afterok", "aftercorr"):
+        return "never" if failed else "met" if ended else "waiting"
+    if condition.kind == "afternotok":
+        return "waiting" if not ended else "met" if failed or not targets else "never"
+    return "met" if ended else "waiting"
+
+
+def dependency_fate(job: Job, jobs: Mapping[int, Job]) -> Fate:
+    """Whether all (or, with `?`, any) of a job's dependencies are met."""
+    fates = [fate_of(condition, job, jobs) for condition in job.dependencies.conditions]
+    if job.dependencies.any_of:
+        fates = ["met"] if "met" in fates else ["waiting"] if "waiting" in fates else ["never"]
+    return "never" if "never" in fates else "waiting" if "waiting" in fates else "met"
+
+
+def obstacle(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
+    """What keeps a job from starting however free the node is."""
+    partition = next((one for one in settings.partitions if one.name == job.partition), None)
+    if job.hold:
+        return Decision(reason="JobHeldUser")
+    if job.begin is not None and job.begin > now:
+        return Decision(reason="BeginTime")
+    if job.dependencies.conditions:
+        fate = dependency_fate(job, jobs)
+        if fate != "met":
+            never = fate == "never"
+            return Decision(reason="DependencyNeverSatisfied" if never else "Dependency", never=never)
+    if partition is None:
+        return Decision(reason="PartitionDown")
+    if job.nodes > 1:
+        return Decision(reason="PartitionNodeLimit")
+    if job.limit is None or job.limit > partition.max_time:
+        return Decision(reason="PartitionTimeLimit")
+    return None
+
+
+def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tuple[Job, Decision]]:
+    """Decide about every waiting job, oldest first.
+
+    A job behind one that lacks room starts only if it fits and will have ended when that one could start.
+
+    Parameters:
+        jobs: all known jobs by id.
+        settings: the cluster.
+        now: seconds since the epoch.
+    """
+    own_cores = {partition.name: partition.cores for partition in settings.partitions if partition.cores}
+    holding: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    of_array: Counter[int] = Counter()
+    free_gpus = settings.gpus
+    for job in jobs.values():
+        if job.gone:
+            continue
+        pool = job.partition if job.partition in own_cores else ""
+        ends = math.inf if job.limit is None else (job.start or now) + job.limit
+        holding[pool].append((ends, job.cpus))
+        free_gpus -= len(job.gpu_ids)
+        if job.array_id is not None:
+            of_array[job.array_id] += 1
+    decisions: list[tuple[Job, Decision]] = []
+    # When the first job of a pool that lacks room could start at the latest.
+    blocked_until: dict[str, float] = {}
+    order = sorted(
+        (job for job in jobs.values() if job.pending),
+        key=lambda job: (job.array_id or job.id, job.task_id or 0),
+    )
+    for job in order:
+        hindrance = obstacle(job, jobs, settings, now)
+        if hindrance is None and job.array_id and job.throttle and of_array[job.array_id] >= job.throttle:
+            hindrance = Decision(reason="JobArrayTaskLimit")
+        if hindrance is not None:
+            decisions.append((job, hindrance))
+            continue
+        pool = job.partition if job.partition in own_cores else ""
+        capacity = own_cores.get(pool) or settings.node_cores
+        free = capacity - sum(cpus for _, cpus in holding[pool])
+        ends = now + (job.limit or 0)
+        fits = job.cpus <= free and job.gpus <= free_gpus
+        if fits and ends <= blocked_until.get(pool, math.inf):
+            holding[pool].append((ends, job.cpus))
+            free_gpus -= job.gpus
+            if job.array_id is not None:
+                of_array[job.array_id] += 1
+            decisions.append((job, Decision(start=True)))
+        elif pool in blocked_until:
+            decisions.append((job, Decision(reason="Priority")))
+        else:
+            blocked_until[pool] = _room_at(job.cpus, free, holding[pool])
+            decisions.append((job, Decision(reason="Resources")))
+    return decisions
+
+
+def _room_at(cpus: int, free: int, holding: list[tuple[float, int]]) -> float:
+    """When enough cores will be free, if every job uses up its time limit."""
+    for ends, held in sorted(holding):
+        free += held
+        if free >= cpus:
+            return ends
+    return math.inf

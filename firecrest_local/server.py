@@ -1,0 +1,165 @@
+"""The embedded server as an object: start it, use it, stop it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+
+from firecrest_local.app import RequestCounter, create_app
+from firecrest_local.health import Health
+from firecrest_local.settings import Settings
+from firecrest_local.site import Site
+from firecrest_local.tokens import TokenIssuer
+
+HOST = "127.0.0.1"
+
+
+class LocalFirecREST:
+    """An embedded FirecREST v2 server, for development and tests.
+
+    It listens on 127.0.0.1 in a thread of this process; its jobs are processes of this machine. As a context
+    manager it starts on entry, and on exit stops itself and every job that runs.
+
+    Parameters:
+        settings: what to serve; the defaults unless given.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._counter = RequestCounter()
+        self._site: Site | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to serve; returns when requests are answered.
+
+        Raises:
+            OSError: the port is taken.
+            RuntimeError: the server could not start.
+        """
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, self.settings.port))
+        except OSError:
+            listener.close()
+            raise
+        site = Site(self.settings, f"http://{HOST}:{listener.getsockname()[1]}")
+        # Without access logs: presigned URLs are as good as passwords.
+        config = uvicorn.Config(
+            create_app(site, self._counter),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(
+            target=server.run, args=([listener],), name="firecrest-local-server", daemon=True
+        )
+        site.scheduler.start()
+        thread.start()
+        while not server.started:
+            if not thread.is_alive():
+                site.scheduler.stop()
+                raise RuntimeError("the server ended before it had begun")
+            time.sleep(0.005)
+        self._site, self._server, self._thread = site, server, thread
+
+    def stop(self) -> None:
+        """Stop serving and every job that runs; waiting jobs stay queued for the next start."""
+        if self._site is None or self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join()
+        self._site.scheduler.stop()
+        self._site = None
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
+    # --- for those who use it
+
+    @property
+    def _running(self) -> Site:
+        if self._site is None:
+            raise RuntimeError("the embedded FirecREST isn't running")
+        return self._site
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return self._running.url
+
+    @property
+    def token_url(self) -> str:
+        """Where tokens come from."""
+        return f"{self.url}/token"
+
+    @property
+    def client_id(self) -> str:
+        """The client that gets tokens."""
+        return self.settings.client_id
+
+    @property
+    def client_secret(self) -> str:
+        """The client's secret."""
+        return self._running.client_secret
+
+    @property
+    def system(self) -> str:
+        """The name of the one system."""
+        return self.settings.system
+
+    @property
+    def user(self) -> str:
+        """The name of the one user."""
+        return self._running.identity.user
+
+    @property
+    def home(self) -> Path:
+        """The user's home directory on the cluster."""
+        return self._running.home
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that tell a client how to reach this server."""
+        return {
+            "FIRECREST_URL": self.url,
+            "AUTH_TOKEN_URL": self.token_url,
+            "FIRECREST_CLIENT_ID": self.client_id,
+            "FIRECREST_CLIENT_SECRET": self.client_secret,
+            "FIRECREST_SYSTEM": self.system,
+            "FIRECREST_WORKDIR": str(self.home),
+        }
+
+    @property
+    def requests(self) -> Counter[tuple[str, str]]:
+        """How often each (method, route) was asked for, e.g. `("GET", "/compute/{system_name}/jobs")`."""
+        return self._counter.counts
+
+    @property
+    def health(self) -> Health:
+        """What the health probes say; a test sets it."""
+        return self._running.health
+
+    @property
+    def issuer(self) -> TokenIssuer:
+        """What issues tokens; a test takes tokens of any lifetime from it."""
+        return self._running.issuer

@@ -1,0 +1,97 @@
+"""One embedded cluster: all parts that the endpoints share."""
+
+import os
+from pathlib import Path
+
+from fastapi import Path as PathParameter
+from fastapi import Request
+
+from firecrest_local.confinement import Confinement
+from firecrest_local.errors import ApiError
+from firecrest_local.fileops import FileOperations
+from firecrest_local.health import Health
+from firecrest_local.identity import current_identity
+from firecrest_local.keys import load_secrets
+from firecrest_local.scheduler import Scheduler
+from firecrest_local.scheduler.process import ProcessScheduler
+from firecrest_local.settings import Settings
+from firecrest_local.staging import StagingStore
+from firecrest_local.tokens import TokenIssuer
+
+
+class Site:
+    """The cluster behind the API.
+
+    Parameters:
+        settings: what the user chose. The directories are made when they are missing.
+        url: where the server listens.
+    """
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.settings = settings
+        self.url = url
+        self.identity = current_identity(settings.user)
+        root = Path(os.path.realpath(settings.root))
+        self.state = root / "state"
+        #: What clients see; holds a home directory for the user, as on a cluster.
+        self.files = root / "home"
+        self.home = self.files / self.identity.user
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.state.mkdir(mode=0o700, exist_ok=True)
+        self.state.chmod(0o700)
+        secrets = load_secrets(self.state, settings.client_secret)
+        self.client_secret = secrets.client_secret
+        self.confinement = Confinement(self.files, settings.system)
+        self.health = Health(settings.system, str(self.files))
+        self.issuer = TokenIssuer(
+            settings.client_id,
+            secrets.client_secret,
+            secrets.token_key,
+            self.identity.user,
+            settings.token_lifetime,
+        )
+        self.staging = StagingStore(
+            self.state / "staging", f"{url}/staging", secrets.url_key, settings.url_lifetime,
+            min(settings.max_part_size, StagingStore.SMALLEST_PART),
+        )
+        self.operations = FileOperations(self.confinement, settings.max_ops_file_size)
+        self.scheduler: Scheduler = ProcessScheduler(
+            settings, self.state, self.confinement, self.identity, self.home
+        )
+
+    # --- checks that endpoints depend on
+
+    def authenticated(self, request: Request) -> None:
+        """Refuse a request without a good token, and note whose it is."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise ApiError(401, "Not authenticated", headers={"WWW-Authenticate": "Bearer"})
+        request.state.user = self.issuer.verify(token)
+
+    def known_system(self, system_name: str = PathParameter()) -> None:
+        """Refuse a system that isn't this one."""
+        if system_name != self.settings.system:
+            raise ApiError(404, "System not found")
+
+    def healthy_scheduler(self) -> None:
+        """Refuse while the scheduler is unhealthy."""
+        self.health.require("scheduler")
+        self.health.require("ssh")
+
+    async def given_path(self, request: Request) -> str:
+        """The path that a file operation is about, from the query or the body; absolute and inside."""
+        path = request.query_params.get("path")
+        if path is None:
+            try:
+                body = await request.json()
+                path = next(body[name] for name in ("sourcePath", "source_path", "path") if name in body)
+            except (ValueError, TypeError, StopIteration):
+                raise ApiError(
+                    400,
+                    "Unable to decode request and retreive the required path or source_path parameter.",
+                ) from None
+        if not isinstance(path, str):
+            raise ApiError(400, "All filesystem requests require a path or source_path parameter.")
+        normal = self.confinement.path(path)
+        self.health.require("filesystem")
+        return normal

@@ -1,0 +1,163 @@
+"""The process that watches over one job.
+
+It runs in a session of its own, so that it outlives the server, and writes down how the job ended. It is started
+as a script (`supervisor.py JOB_DIRECTORY LOCK_FD`) and imports nothing but the standard library. As long as it
+lives it holds the lock of its directory: that is how a restarted server knows that the job still runs.
+
+SIGTERM cancels the job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+LAUNCH_FAILURE = 53
+#: Longest time that the alarm clock of the machine can be set to, in seconds.
+LONGEST = 10**8
+
+
+def write_atomically(path: str, data: dict[str, Any]) -> None:
+    """Write a JSON file that is either whole or not there."""
+    draft = f"{path}.{os.getpid()}"
+    with open(draft, "w") as file:
+        json.dump(data, file)
+    os.replace(draft, path)
+
+
+class Supervisor:
+    """Runs the job that a directory's `spec.json` describes and leaves `exit.json`.
+
+    Parameters:
+        directory: the job's directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        with open(os.path.join(directory, "spec.json")) as file:
+            self._spec: dict[str, Any] = json.load(file)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._cause: str | None = None
+        self._stages: list[tuple[float, str]] = []
+
+    def run(self) -> None:
+        """Run the job to its end."""
+        signal.signal(signal.SIGTERM, self._on_cancel)
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        started = time.time()
+        write_atomically(os.path.join(self._directory, "started.json"), {"pid": os.getpid(), "start": started})
+        exit_code, number = self._run_script()
+        self._kill(signal.SIGKILL)
+        write_atomically(
+            os.path.join(self._directory, "exit.json"),
+            {
+                "exit_code": exit_code,
+                "signal": number,
+                "cause": self._cause,
+                "start": started,
+                "end": time.time(),
+            },
+        )
+
+    def _run_script(self) -> tuple[int, int]:
+        spec = self._spec
+        try:
+            if spec["unreachable"]:
+                raise FileNotFoundError(spec["unreachable"])
+            os.chdir(spec["working_directory"])
+            stdin = open(spec["standard_input"], "rb")
+            stdout = open(spec["standard_output"], spec["open_mode"])
+            same = spec["standard_error"] == spec["standard_output"]
+            stderr = stdout if same else open(spec["standard_error"], spec["open_mode"])
+        except OSError:
+            return 0, LAUNCH_FAILURE
+        script = os.path.join(self._directory, "slurm_script")
+        with open(script, errors="surrogateescape") as file:
+            interpreter, _, argument = file.readline()[2:].strip().partition(" ")
+        command = [interpreter, *([argument.strip()] if argument.strip() else []), script]
+        self._set_stages(time.monotonic())
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=spec["environment"],
+                start_new_session=True,
+            )
+        except OSError as error:
+            text = f"slurmstepd: error: execve(): {shlex.quote(interpreter)}: {error.strerror}\n"
+            os.write(stderr.fileno(), text.encode())
+            return (error.errno or 1), 0
+        if self._cause is not None:
+            self._on_cancel(signal.SIGTERM, None)
+        status = self._process.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return (status, 0) if status >= 0 else (0, -status)
+
+    def _set_stages(self, now: float) -> None:
+        limit = self._spec["limit"]
+        if limit is None:
+            return
+        self._stages = [(now + limit, "timeout"), (now + limit + self._spec["kill_wait"], "kill")]
+        if self._spec["warning_signal"] is not None:
+            self._stages.insert(0, (now + max(limit - self._spec["warning_seconds"], 0), "warn"))
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._stages:
+            delay = min(max(self._stages[0][0] - time.monotonic(), 0.001), LONGEST)
+            signal.setitimer(signal.ITIMER_REAL, delay)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        while self._stages and self._stages[0][0] <= time.monotonic():
+            _, stage = self._stages.pop(0)
+            if stage == "warn":
+                self._warn()
+            elif stage == "timeout":
+                self._cause = "timeout"
+                self._kill(signal.SIGTERM)
+            else:
+                self._kill(signal.SIGKILL)
+        self._set_alarm()
+
+    def _on_cancel(self, number: int, frame: FrameType | None) -> None:
+        self._cause = self._cause or "cancelled"
+        self._kill(signal.SIGTERM)
+        self._stages = [(time.monotonic() + self._spec["kill_wait"], "kill")]
+        self._set_alarm()
+
+    def _warn(self) -> None:
+        """Send the warning: to the batch script alone with `B:`, else to all but the batch script."""
+        assert self._process is not None
+        number = self._spec["warning_signal"]
+        if self._spec["warn_batch"]:
+            self._process.send_signal(number)
+            return
+        steps = os.path.join(self._directory, "steps")
+        for name in os.listdir(steps):
+            try:
+                with open(os.path.join(steps, name)) as file:
+                    step = json.load(file)
+                if step["end"] is None:
+                    os.kill(step["pid"], number)
+            except (OSError, ValueError, KeyError):
+                continue
+
+    def _kill(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+
+if __name__ == "__main__":
+    Supervisor(sys.argv[1]).run()
