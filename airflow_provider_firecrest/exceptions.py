@@ -1,0 +1,44 @@
+"""The core's errors as Airflow understands them.
+
+What the user has to mend fails the task at once (``AirflowFailException``), everything else may be retried
+(``AirflowException``). Each keeps its own type as well: ``except RemotePathNotFound`` works in a TaskFlow
+function, and a retry policy tells ``JobNodeFailure`` from ``JobOutOfMemory``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from firecrest_core import errors
+from firecrest_core.errors import FirecRESTError
+
+
+def task_error(error: FirecRESTError) -> AirflowException:
+    """Return ``error`` as an exception that ends a task in the right way, without the traceback behind it."""
+    if isinstance(error, AirflowException):
+        return error.with_traceback(None)
+    both = _kind(type(error))
+    twin = both.__new__(both, *error.args)
+    twin.__dict__.update(vars(error))
+    return twin
+
+
+@cache
+def _kind(kind: type[FirecRESTError]) -> type[AirflowException]:
+    base = AirflowFailException if kind.users else AirflowException
+    return type(kind.__name__, (kind, base), {"__doc__": kind.__doc__, "__module__": kind.__module__})
+
+
+def to_event(error: FirecRESTError) -> dict[str, Any]:
+    """Put an error into a trigger's event."""
+    kind = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None))
+    return {"status": "error", "kind": kind.__name__, "message": str(error)}
+
+
+def from_event(event: dict[str, Any]) -> AirflowException:
+    """Read the error of :func:`to_event` back, ready to be raised."""
+    kind = getattr(errors, event["kind"])
+    return task_error(kind.__new__(kind, event["message"]))

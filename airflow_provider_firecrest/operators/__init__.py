@@ -1,0 +1,19 @@
+"""All operators, by their names."""
+
+from airflow_provider_firecrest.operators.filesystem import FirecRESTDeleteOperator, FirecRESTMakeDirectoryOperator
+from airflow_provider_firecrest.operators.job import FirecRESTCancelOperator, FirecRESTSubmitOperator
+from airflow_provider_firecrest.operators.transfer import (
+    FirecRESTDownloadFromJobOperator,
+    FirecRESTDownloadOperator,
+    FirecRESTUploadOperator,
+)
+
+__all__ = [
+    "FirecRESTCancelOperator",
+    "FirecRESTDeleteOperator",
+    "FirecRESTDownloadFromJobOperator",
+    "FirecRESTDownloadOperator",
+    "FirecRESTMakeDirectoryOperator",
+    "FirecRESTSubmitOperator",
+    "FirecRESTUploadOperator",
+]

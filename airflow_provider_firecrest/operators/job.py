@@ -1,0 +1,166 @@
+"""Operators that submit jobs, and that cancel them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
+from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+from airflow_provider_firecrest.xcom import mapping
+
+if TYPE_CHECKING:
+    import jinja2
+    from airflow.sdk import Context
+
+    from firecrest_core.jobspec import JobSpec
+    from firecrest_core.result import JobResult
+
+
+class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
+    """Submit a job, wait for its end, and return how it ended.
+
+    The task's log tells the job's story: its id, each change of state with reason, node and elapsed time, and the
+    last lines of its output. A job that ended otherwise than COMPLETED fails the task, with its state, exit code
+    and the last lines of its standard error; a script, partition or directory that cannot be right fails it at
+    once, without a retry.
+
+    ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``; given twice, those here count.
+
+    :param script: the text of a batch script, or the name of a template file of it beside the DAG or in its
+        ``template_searchpath`` (a line that ends in ``.sh``, ``.sbatch`` or ``.slurm``)
+    :param script_path: absolute path of a batch script on the system
+    :param working_dir: absolute path of the directory on the system where the job runs
+    :param job: what else to ask for, as a ``JobSpec`` or a mapping of its fields: ``nodes``, ``time_limit``,
+        ``account``, ``partition``, ``gpus``, ``array``, ``environment``, …, or ``command`` in place of a script
+    :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``exit_code``, ``elapsed``
+        (seconds), ``nodes``, ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). The id is
+        pushed as XCom ``job_id``, too, as soon as it is known.
+    """
+
+    template_fields: Sequence[str] = (
+        *FirecRESTBaseOperator.template_fields,
+        "script",
+        "script_path",
+        "working_dir",
+        "job",
+    )
+    template_ext: Sequence[str] = (".sh", ".sbatch", ".slurm")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"script": "bash", "job": "json"}
+
+    def __init__(
+        self,
+        *,
+        script: str | None = None,
+        script_path: str | None = None,
+        working_dir: str | None = None,
+        job: JobSpec | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.script = script
+        self.script_path = script_path
+        self.working_dir = working_dir
+        # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
+        self.job = job.to_mapping() if hasattr(job, "to_mapping") else job
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        job = self.hook.submit(
+            self.job,
+            system=self.system,
+            script=self.script,
+            script_path=self.script_path,
+            working_dir=self.working_dir,
+        )
+        self.log.info("%s was submitted to %s, in %s.", job, job.system, job.working_directory)
+        context["ti"].xcom_push(key="job_id", value=job.job_id)
+        trigger = FirecRESTJobTrigger(
+            job=job.to_dict(), firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
+        )
+        return self.wait(context, trigger)
+
+    def finish(self, context: Context, event: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Show the end of the job's output, and fail if the job did."""
+        from firecrest_core import lifecycle
+        from firecrest_core.errors import JobFailed
+        from firecrest_core.result import JobResult
+
+        result = JobResult.from_dict(event["result"])
+        self.log.info(result.story())
+        stdout, stderr = self.hook.run(self._tails(result))
+        self._show(result.stdout, stdout)
+        self._show(result.stderr, stderr)
+        try:
+            lifecycle.check(result, stderr or stdout)
+        except JobFailed as error:
+            raise task_error(error) from None
+        return mapping(result)
+
+    async def _tails(self, result: JobResult) -> tuple[str, str]:
+        from firecrest_core import lifecycle
+
+        async with self.hook.client() as client:
+            return await lifecycle.output_tail(client, result)
+
+    def _show(self, path: str | None, tail: str) -> None:
+        if tail.strip():
+            self.log.info("Last lines of %s:", path)
+            for line in tail.rstrip().splitlines():
+                self.log.info("  %s", line)
+
+    # --- template files: `script` alone ---------------------------------------------------------------
+    # Airflow would take every templated value that ends in ".sh" for a file of ours, but script_path, and names in
+    # `job`, are files on the cluster.
+
+    def resolve_template_files(self) -> None:
+        """Put the template file's text in ``script`` while the DAG is parsed, so that Airflow versions it."""
+        with suppress(AirflowFailException):  # a name that is itself a template is known only when the task runs
+            self.script = self._text(self.script, self.get_template_env())
+
+    def _do_render_template_fields(
+        self,
+        parent: Any,
+        template_fields: Collection[str],
+        context: Context,
+        jinja_env: jinja2.Environment,
+        seen_oids: set[int],
+    ) -> None:
+        self.script = self._text(self.script, jinja_env)  # again: the script of a mapped task comes only now
+        self.template_ext = ()
+        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
+
+    @classmethod
+    def _text(cls, script: Any, jinja_env: jinja2.Environment) -> Any:
+        """Return the text of the file that ``script`` names; a script itself has more than one line."""
+        if not isinstance(script, str) or "\n" in script or not script.endswith(tuple(cls.template_ext)):
+            return script
+        from jinja2 import TemplateError
+
+        if jinja_env.loader is not None:
+            with suppress(TemplateError):
+                return jinja_env.loader.get_source(jinja_env, script)[0]
+        raise AirflowFailException(
+            f"script: there is no template file {script!r} beside the DAG or in its template_searchpath. A file on "
+            "the cluster goes into script_path."
+        )
+
+
+class FirecRESTCancelOperator(FirecRESTBaseOperator):
+    """Cancel a job. Cancelling one that has ended succeeds.
+
+    :param job_id: the job's id
+    """
+
+    template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, "job_id")
+
+    def __init__(self, *, job_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+    def execute(self, context: Context) -> None:
+        self.hook.cancel(str(self.job_id), system=self.system)
+        self.log.info("Job %s was cancelled, unless it had ended.", self.job_id)

@@ -1,0 +1,52 @@
+"""What every FirecREST sensor shares: where it speaks to, and how it waits."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from airflow_provider_firecrest.exceptions import from_event
+from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
+
+
+class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
+    """A sensor that asks a FirecREST. ``timeout``, ``soft_fail`` and ``mode`` are those of any sensor.
+
+    :param deferrable: wait in the triggerer (the default); ``False`` pokes from the worker, as ``mode`` says
+    :param poll_interval: seconds between two questions
+    """
+
+    ui_color: str = "#e6f1f2"
+
+    def __init__(self, *, deferrable: bool = True, poll_interval: float = 10.0, **kwargs: Any) -> None:
+        kwargs.setdefault("poke_interval", poll_interval)
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+
+    def wait(self, context: Context, trigger: FirecRESTTrigger) -> None:
+        """Go on in :meth:`execute_complete` when the trigger fires, at the latest when ``timeout`` has passed."""
+        limits = [self.timeout]
+        if self.execution_timeout is not None:
+            limits.append(self.execution_timeout.total_seconds())
+        trigger.deadline = time.time() + min(limits)
+        self.defer(trigger=trigger, method_name="execute_complete")
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        """Go on after the wait."""
+        if event["status"] == "timeout":
+            raise AirflowSensorTimeout(f"Nothing came within {self.timeout:g} s (timeout) or execution_timeout.")
+        if event["status"] == "error":
+            raise from_event(event) from None
+        return self.finish(event)
+
+    def finish(self, event: dict[str, Any]) -> Any:
+        """Return the task's result once the wait is over."""

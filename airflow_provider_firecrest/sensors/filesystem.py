@@ -1,0 +1,57 @@
+"""The sensor that waits for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
+from airflow_provider_firecrest.triggers.file import FirecRESTFileTrigger, exists
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FirecRESTFileSensor(FirecRESTBaseSensor):
+    """Wait until a file or directory exists on a system.
+
+    It may still be written to: let whoever writes it give it its name at the end.
+
+    :param path: absolute path
+    """
+
+    template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "path")
+
+    def __init__(self, *, path: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+
+    def execute(self, context: Context) -> Any:
+        if not self.deferrable:
+            return super().execute(context)
+        if self.poke(context):
+            return None
+        trigger = FirecRESTFileTrigger(
+            system=self.system,
+            path=self.path,
+            firecrest_conn_id=self.firecrest_conn_id,
+            poll_interval=self.poll_interval,
+        )
+        return self.wait(context, trigger)
+
+    def poke(self, context: Context) -> bool:
+        """Ask once. A server that does not answer is asked again."""
+        from firecrest_core.errors import TransientError
+
+        try:
+            return self.hook.run(self._exists())
+        except TransientError as error:
+            self.log.warning("Still waiting for %s. %s", self.path, error)
+            return False
+
+    async def _exists(self) -> bool:
+        async with self.hook.client() as client:
+            return await exists(client, client.connection.system_or_default(self.system), self.path)
+
+    def finish(self, event: dict[str, Any]) -> None:
+        self.log.info("%s exists.", self.path)

@@ -1,0 +1,77 @@
+"""The sensor that waits for a job that somebody else submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import PokeReturnValue
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
+from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+from airflow_provider_firecrest.xcom import mapping
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from firecrest_core.job import Job
+    from firecrest_core.result import JobResult
+
+
+class FirecRESTJobSensor(FirecRESTBaseSensor):
+    """Wait until a job has ended well. The job is never cancelled: it belongs to whoever submitted it.
+
+    :param job_id: the job's id
+    :returns: the mapping that ``FirecRESTSubmitOperator`` returns
+    :raises AirflowFailException: when the job ended otherwise than COMPLETED, which no retry changes, or when the
+        scheduler does not know it
+    """
+
+    template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
+
+    def __init__(self, *, job_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job_id = job_id
+
+    def execute(self, context: Context) -> Any:
+        if not self.deferrable:
+            return super().execute(context)
+        job = self.hook.run(self._find())
+        trigger = FirecRESTJobTrigger(
+            job=job.to_dict(),
+            owned=False,
+            firecrest_conn_id=self.firecrest_conn_id,
+            poll_interval=self.poll_interval,
+        )
+        return self.wait(context, trigger)
+
+    async def _find(self) -> Job:
+        from firecrest_core import lifecycle
+
+        async with self.hook.client() as client:
+            system = client.connection.system_or_default(self.system)
+            return await lifecycle.find(client, system, str(self.job_id))
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Ask once. A server that does not answer is asked again."""
+        from firecrest_core.errors import TransientError, WaitTimedOut
+
+        try:
+            result = self.hook.wait(str(self.job_id), system=self.system, timeout=0, check=False)
+        except WaitTimedOut:
+            return False
+        except TransientError as error:
+            self.log.warning("Still waiting for job %s. %s", self.job_id, error)
+            return False
+        return PokeReturnValue(True, self._judge(result))
+
+    def finish(self, event: dict[str, Any]) -> dict[str, Any]:
+        from firecrest_core.result import JobResult
+
+        return self._judge(JobResult.from_dict(event["result"]))
+
+    def _judge(self, result: JobResult) -> dict[str, Any]:
+        if not result.succeeded:
+            raise AirflowFailException(result.story())
+        return mapping(result)

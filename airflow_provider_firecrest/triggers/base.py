@@ -1,0 +1,104 @@
+"""What every FirecREST trigger shares: the connection, the deadline, and the form of its one event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_firecrest.exceptions import to_event
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.wish import DEFERRED, person_ended
+from firecrest_core.errors import FirecRESTError
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+
+
+class FirecRESTTrigger(BaseTrigger):
+    """Waits for something on a system and fires once.
+
+    The event's ``status`` is ``done``, ``timeout`` (the deadline passed; with the ``jobs`` that are still there) or
+    ``error`` (see :func:`airflow_provider_firecrest.exceptions.from_event`). Outages are waited out.
+
+    :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
+    :param poll_interval: seconds between two questions at the most
+    :param deadline: seconds since the epoch after which to stop waiting. A point in time and not a duration: a
+        triggerer that is restarted begins anew with the same arguments.
+    """
+
+    def __init__(self, *, firecrest_conn_id: str, poll_interval: float, deadline: float | None = None) -> None:
+        super().__init__()
+        self.firecrest_conn_id = firecrest_conn_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and the constructor's arguments."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "firecrest_conn_id": self.firecrest_conn_id,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+        }
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that belong to the task and end with it when a person, or a limit that a person set, ends it."""
+        return []
+
+    @cached_property
+    def hook(self) -> FirecRESTHook:
+        return FirecRESTHook(self.firecrest_conn_id)
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire once, at the end."""
+        yield TriggerEvent(await self.event())
+
+    async def event(self) -> dict[str, Any]:
+        """Wait, and return the event's JSON. A worker that waits by itself calls this, too."""
+        from firecrest_core.client import FirecRESTClient
+
+        left = None if self.deadline is None else max(0.0, self.deadline - time.time())
+        try:
+            async with asyncio.timeout(left) as limit, FirecRESTClient(await self.hook.aconnection()) as client:
+                return {"status": "done", **await self.wait(client)}
+        except FirecRESTError as error:
+            return to_event(error)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return {"status": "timeout", "jobs": self.jobs}
+
+    @abstractmethod
+    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+        """Wait for the end and return what the event says of it, in JSON types."""
+
+    async def on_kill(self) -> None:
+        """Cancel the task's jobs if a person ended it.
+
+        Airflow 3.3 calls this, too, when a triggerer loses its heartbeat and its triggers move to another one;
+        then the task is still deferred, and the jobs go on.
+        """
+        if not self.jobs:
+            return
+        try:
+            wanted = await sync_to_async(person_ended)(self.task_instance, DEFERRED)
+        except Exception as error:
+            self.log.error("Airflow does not say whether a person ended this task, so its jobs go on: %s", error)
+            wanted = False
+        for job in self.jobs:
+            job_id, system = job["job_id"], job["system"]
+            if not wanted:
+                self.log.info("Job %s on %s goes on. To end it: scancel %s", job_id, system, job_id)
+                continue
+            try:
+                await self.hook.acancel(job_id, system=system)
+                self.log.info("Job %s on %s was cancelled.", job_id, system)
+            except FirecRESTError as error:
+                self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)

@@ -1,0 +1,48 @@
+"""The trigger that waits for a job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+
+
+class FirecRESTJobTrigger(FirecRESTTrigger):
+    """Waits for one job's end and tells its story in the task's log.
+
+    A job costs one trigger from its submission to its end: deferring again just to log would cut Airflow's log
+    of the trigger short. The event holds the job's ``result``.
+
+    :param job: the job, as ``firecrest_core.job.Job.to_dict`` gives it
+    :param owned: whether the job belongs to the task and ends with it; ``False`` for one that somebody else
+        submitted
+    """
+
+    def __init__(self, *, job: dict[str, Any], owned: bool = True, **common: Any) -> None:
+        super().__init__(**common)
+        self.job = job
+        self.owned = owned
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and the constructor's arguments."""
+        path, arguments = super().serialize()
+        return path, arguments | {"job": self.job, "owned": self.owned}
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        return [self.job] if self.owned else []
+
+    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+        """Wait for the job's end, whatever it is.
+
+        :raises JobNotFound: when the scheduler does not know the job for a minute
+        """
+        from firecrest_core import lifecycle
+        from firecrest_core.job import Job
+
+        job = Job.from_dict(self.job)
+        result = await lifecycle.wait(client, job, poll_interval=self.poll_interval, story=self.log.info)
+        return {"result": result.to_dict()}

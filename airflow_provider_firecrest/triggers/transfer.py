@@ -1,0 +1,43 @@
+"""The trigger that waits for a site's transfer jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+
+
+class FirecRESTTransferTrigger(FirecRESTTrigger):
+    """Waits until some transfer jobs have ended. Whether the files arrived whole is the operator's to see.
+
+    :param jobs: the jobs, as ``firecrest_core.job.Job.to_dict`` gives them
+    """
+
+    def __init__(self, *, jobs: list[dict[str, Any]], **common: Any) -> None:
+        super().__init__(**common)
+        self._jobs = jobs
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and the constructor's arguments."""
+        path, arguments = super().serialize()
+        return path, arguments | {"jobs": self._jobs}
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        return self._jobs
+
+    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+        """Wait for one after the other: all of them have to end anyway."""
+        from firecrest_core import lifecycle
+        from firecrest_core.errors import JobNotFound
+        from firecrest_core.job import Job
+
+        for job in map(Job.from_dict, self._jobs):
+            try:
+                await lifecycle.wait(client, job, poll_interval=self.poll_interval, story=self.log.info)
+            except JobNotFound:
+                self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
+        return {}
