@@ -155,6 +155,9 @@ class WaitTimedOut(FirecRESTError):
     """The caller's own limit passed before the job ended; the job is left alone."""
 
 
+# Slurm's own signal number for a script that it could not start (recorded in timelines/bad_workdir.json).
+_LAUNCH_FAILED = 53
+
 # --- the job itself failed ------------------------------------------------------------------------
 
 
@@ -168,27 +171,33 @@ class JobFailed(FirecRESTError):
     def __init__(self, result: JobResult, stderr_tail: str = "") -> None:
         self.result = result
         self.stderr_tail = stderr_tail
-        message = f"{result.story()}{self._advice(result)}"
+        stdout, stderr = result.output_paths()
+        message = " ".join(filter(None, (result.story(), self._advice(result))))
+        if stderr or stdout:
+            message += f" See {stderr or stdout}."
         if stderr_tail.strip():
-            message += "\nLast lines of its standard error:\n" + stderr_tail.rstrip()
+            stream = "standard error" if stderr != stdout else "output"
+            message += f"\nLast lines of its {stream}:\n{stderr_tail.rstrip()}"
         super().__init__(message)
 
     def _advice(self, result: JobResult) -> str:
-        return f" Its output: {result.stderr or result.stdout}." if result.stderr or result.stdout else ""
+        if result.signal == _LAUNCH_FAILED:
+            return "Slurm could not launch it: check that its working directory and output paths can be written."
+        return ""
 
 
 class JobOutOfMemory(JobFailed):
     """OUT_OF_MEMORY."""
 
     def _advice(self, result: JobResult) -> str:
-        return " Ask for more memory (`memory`) or more nodes." + super()._advice(result)
+        return "Ask for more memory (`memory`) or more nodes."
 
 
 class JobTimeLimit(JobFailed):
     """TIMEOUT or DEADLINE."""
 
     def _advice(self, result: JobResult) -> str:
-        return " Ask for more time (`time_limit`), or write checkpoints." + super()._advice(result)
+        return "Ask for more time (`time_limit`), or write checkpoints."
 
 
 class JobNodeFailure(JobFailed):

@@ -76,19 +76,16 @@ async def cancel(client: FirecRESTClient, system: str, job_id: str) -> None:
     await client.cancel(system, job_id)
 
 
-async def output_tail(client: FirecRESTClient, of: Job | JobResult, lines: int = 20) -> tuple[str, str]:
+async def output_tail(client: FirecRESTClient, result: JobResult, lines: int = 20) -> tuple[str, str]:
     """Return the last lines of standard output and of standard error.
 
     The second is empty where both go to one file. Of an array, those of its first element that failed, else of
     its first. What cannot be read is empty: a job's result must not fail for its last lines.
     """
-    index = _told_element(of)
     tails = []
-    for path in dict.fromkeys((of.stdout, of.stderr)):
-        if not path:
-            continue
+    for path in dict.fromkeys(filter(None, result.output_paths())):
         try:
-            tails.append(await client.tail_text(of.system, path.replace("%a", str(index)), lines=lines))
+            tails.append(await client.tail_text(result.system, path, lines=lines))
         except errors.FirecRESTError as error:
             log.debug("The end of %s cannot be read: %s", path, error)
             tails.append("")
@@ -126,9 +123,3 @@ async def _output_paths(client: FirecRESTClient, system: str, job_id: str) -> tu
         log.debug("No metadata of job %s: %s", job_id, error)
         return None, None
     return metadata.stdout or None, metadata.stderr or None
-
-
-def _told_element(of: Job | JobResult) -> int:
-    if isinstance(of, JobResult):
-        return next((element.index for element in (*of.failed_elements, *of.elements)), 0)
-    return of.array_indices[0] if of.array_indices else 0

@@ -65,11 +65,18 @@ class JobResult:
     def failed_elements(self) -> tuple[ElementResult, ...]:
         return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
 
+    def output_paths(self) -> tuple[str | None, str | None]:
+        """The paths of standard output and standard error; of an array, its first failed element's, else its first."""
+        told = next((str(element.index) for element in (*self.failed_elements, *self.elements)), "%a")
+        stdout, stderr = (path and path.replace("%a", told) for path in (self.stdout, self.stderr))
+        return stdout, stderr
+
     def story(self) -> str:
         """One sentence: which job ended how."""
         named = f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
         told = f"{named} on {self.system} ended {self.state}"
-        if self.exit_code is not None:
+        # Slurm writes exit code 0 for what it ended itself: a limit, a cancel, a launch that failed.
+        if self.exit_code or (self.exit_code == 0 and self.succeeded):
             told += f", exit code {self.exit_code}"
         if self.signal:
             told += f", signal {self.signal}"
