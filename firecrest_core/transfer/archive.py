@@ -6,6 +6,7 @@ import logging
 import shutil
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from firecrest_core.client import FirecRESTClient
@@ -39,10 +40,8 @@ def pack(source: Path, name: str, archive: Path) -> int:
     return size
 
 
-def unpack(archive: Path, name: str, final: Path) -> int:
-    """Put the member ``name`` of ``archive`` at ``final``, each file under its name only when it is whole.
-
-    ``.`` as ``name`` is all of it.
+def unpack(archive: Path, final: Path) -> int:
+    """Put what is in ``archive`` at ``final``, each file under its name only when it is whole.
 
     Into a directory that exists, as ``cp -r``: files of the same name are replaced, others stay.
 
@@ -53,10 +52,14 @@ def unpack(archive: Path, name: str, final: Path) -> int:
     with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=final.parent) as beside:
         try:
             with tarfile.open(archive, "r:*") as tar:
+                first = tar.next()  # tar tells of a directory before its entries: "." or its name
                 tar.extractall(beside, filter=_careful)
-        except (tarfile.TarError, EOFError) as error:
-            raise TransferFailed(f"The archive of {name} cannot be unpacked: {error}") from None
-        return _move(Path(beside) / name, final)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise TransferFailed(f"The archive of {final.name} cannot be unpacked: {error}") from None
+        root = Path(beside, first.name if first else "?")
+        if not root.exists() and not root.is_symlink():
+            raise TransferFailed(f"The archive of {final.name} is empty.")
+        return _move(root, final)
 
 
 def _careful(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:

@@ -209,8 +209,7 @@ async def _compare(client: FirecRESTClient, parcel: Parcel, size: int, digest: s
 async def _unpack(
     client: FirecRESTClient, parcel: Parcel, packed: Path, here: Path, place: Path | StoredPath
 ) -> Transferred:
-    name = "." if parcel.tree else posixpath.basename(parcel.remote)
-    size = await asyncio.to_thread(archive.unpack, packed, name, here)
+    size = await asyncio.to_thread(archive.unpack, packed, here)
     await remote.discard(client, parcel.system, parcel.carrier)
     digest = None if parcel.tree else await asyncio.to_thread(hash_file, here)
     return _transferred(parcel, place, size, digest)

@@ -45,7 +45,7 @@ async def ended(client: FirecRESTClient, job: Job) -> None:
         log.info("%s on %s is no longer known to the scheduler.", job, job.system)
         return
     if not result.succeeded:
-        output, error = await output_tail(client, job)
+        output, error = await output_tail(client, result)
         said = (error.strip() or output.strip())[-2000:]
         raise TransferFailed(
             f"The site's transfer job failed. {result.story()}" + (f"\nIts last lines:\n{said}" if said else "")
