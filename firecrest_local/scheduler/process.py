@@ -99,7 +99,7 @@ class ProcessScheduler:
             while True:
                 try:
                     self._collect()
-                    if not self._stopping and self._changed:
+                    if not self._stopping and (self._changed or self._begins_now()):
                         self._changed = False
                         self._schedule()
                 except Exception:
@@ -107,6 +107,13 @@ class ProcessScheduler:
                 if self._stopping and all(job.gone for job in self._jobs.values()):
                     return
                 self._condition.wait(self._patience())
+
+    def _begins_now(self) -> bool:
+        """Whether the moment has come that a job waited for."""
+        return any(
+            job.pending and job.reason == "BeginTime" and job.begin is not None and job.begin <= time.time()
+            for job in self._jobs.values()
+        )
 
     def _patience(self) -> float | None:
         """Seconds to wait for news; None if only a request can bring any."""

@@ -42,8 +42,8 @@ def fate_of(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> Fate:
     task_id = job.task_id if condition.kind == "aftercorr" else condition.task_id
     targets = [other for other in jobs.values() if other.array_id == condition.job_id]
     targets = [target for target in targets if task_id is None or target.task_id == task_id]
-    if not targets and condition.job_id in jobs:
-        targets = [jobs[condition.job_id]]
+    if not targets:
+        targets = [other for other in jobs.values() if other.id == condition.job_id]
     ended = all(target.ended for target in targets)
     failed = any(target.ended and target.state != COMPLETED for target in targets)
     if condition.kind == "after":
