@@ -44,7 +44,7 @@ def main() -> int:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     up = False
     try:
-        with alone(home), Stack(home / "state") as stack:
+        with alone(home), Stack(home / "latest") as stack:
             report = run(stack, console)
             if arguments.json:
                 print(json.dumps(report), flush=True)
@@ -112,7 +112,7 @@ def alone(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise AlreadyRunning(f"another demo runs in {home}: stop it first, or choose another --home") from None
-        shutil.rmtree(home / "state", ignore_errors=True)
+        shutil.rmtree(home / "latest", ignore_errors=True)
         yield
 
 

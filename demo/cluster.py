@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from demo.services import Service, wait_until
+from demo.services import Service, surroundings, wait_until
 
 
 class Cluster:
@@ -28,7 +27,7 @@ class Cluster:
         self.service = Service(
             "firecrest-local",
             [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), "--port", "0"],
-            environment=os.environ | {"PYTHONUNBUFFERED": "1"},
+            environment=surroundings(),
             log=self.home / "firecrest-local.log",
             output=self._says,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
 import socket
 import sys
@@ -13,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from demo.rest import AirflowAPI
-from demo.services import Service, wait_until
+from demo.services import Service, surroundings, wait_until
 
 USER = "admin"
 
@@ -46,6 +45,8 @@ class Deployment:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for service in self.services:
+            service.ask_to_stop()
         self._stack.close()
 
     def migrate(self) -> None:
@@ -101,12 +102,7 @@ class Deployment:
             "LOGGING": {"BASE_LOG_FOLDER": self.home / "logs"},
             "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}"},
         }
-        # Another Airflow that the user's shell is set up for must not shine through.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        environment |= {"AIRFLOW_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
-        # A proxy of the site has no way to us.
-        for name in ("no_proxy", "NO_PROXY"):
-            environment[name] = ",".join(filter(None, [environment.get(name), "127.0.0.1", "localhost"]))
+        environment = surroundings() | {"AIRFLOW_HOME": str(self.home)}
         for section, values in options.items():
             environment |= {f"AIRFLOW__{section}__{name}": str(value) for name, value in values.items()}
         return environment | dict(variables)

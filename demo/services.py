@@ -65,6 +65,11 @@ class Service:
         """The last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def ask_to_stop(self) -> None:
+        """Ask it to stop, as Ctrl-C would."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+
     def stop(self, grace: float = 5) -> None:
         """Ask it to stop, then end whatever is left of it: its descendants and everyone in their sessions.
 
@@ -73,7 +78,7 @@ class Service:
         """
         family = self._family(set())
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self.ask_to_stop()
             try:
                 self._process.wait(grace)
             except subprocess.TimeoutExpired:
@@ -110,6 +115,16 @@ def _alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def surroundings() -> dict[str, str]:
+    """The environment without what belongs to another Airflow or FirecREST, and with no proxy before ourselves."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "FIRECREST", "AUTH_TOKEN"))
+    }
+    for name in ("no_proxy", "NO_PROXY"):
+        environment[name] = ",".join(filter(None, [environment.get(name), "127.0.0.1", "localhost"]))
+    return environment | {"PYTHONUNBUFFERED": "1"}
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, services: Sequence[Service], timeout: float = 180) -> None:

@@ -94,7 +94,7 @@ with DAG(
 
     files = result_files(jobs, WORKING_DIR)
     download_results = FirecRESTDownloadOperator(
-        task_id="download_results", remote_files=files, local_path=FOLDER + "/points"
+        task_id="download_results", remote_files=files, local_path=FOLDER + "/points/"
     )
 
     @task

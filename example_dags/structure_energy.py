@@ -27,7 +27,7 @@ from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_firecrest.operators import (
-    FirecRESTDownloadOperator,
+    FirecRESTDownloadFromJobOperator,
     FirecRESTMakeDirectoryOperator,
     FirecRESTSubmitOperator,
     FirecRESTUploadOperator,
@@ -37,7 +37,7 @@ RYDBERG_IN_EV = 13.605693122990
 
 # A directory for each run on the cluster, and beside the structures on our side.
 WORKING_DIR = "{{ params.working_dir }}/structure_energy/{{ run_id }}"
-OUTPUTS = "{{ params.folder }}/outputs/{{ run_id }}"
+OUTPUT = "{{ params.folder }}/outputs/{{ run_id }}.out"
 
 JOB = """\
 #!/bin/bash
@@ -121,10 +121,11 @@ with DAG(
 
     compute = FirecRESTSubmitOperator(task_id="compute", script=JOB, working_dir=WORKING_DIR, poll_interval=2)
 
-    download_output = FirecRESTDownloadOperator(
+    download_output = FirecRESTDownloadFromJobOperator(
         task_id="download_output",
-        remote_files=[WORKING_DIR + "/energy.out"],
-        local_path=OUTPUTS,
+        target_task_id="compute",
+        remote_files=["energy.out"],
+        local_path=OUTPUT,
     )
 
     @task
@@ -161,4 +162,4 @@ with DAG(
         Path(params["folder"], params["structure"]).unlink(missing_ok=True)
 
     structure_arrives() >> make_directory >> [upload_structure, upload_potential] >> compute
-    compute >> download_output >> log_energy(OUTPUTS + "/energy.out") >> remove_structure()
+    compute >> download_output >> log_energy(OUTPUT) >> remove_structure()

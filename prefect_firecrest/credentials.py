@@ -1,0 +1,78 @@
+"""The block that holds where a FirecREST is and as whom to speak to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefect.blocks.abstract import CredentialsBlock
+from pydantic import Field, HttpUrl, SecretStr
+
+from firecrest_core.connection import Connection
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+
+
+class FirecRESTCredentials(CredentialsBlock):
+    """
+    One FirecREST v2 deployment and the OAuth2 client that speaks to it.
+
+    Example:
+        ```python
+        from prefect_firecrest import FirecRESTCredentials
+
+        credentials = FirecRESTCredentials.load("BLOCK_NAME")
+
+        async with credentials.get_client() as client:
+            systems = await client.get_systems()
+        ```
+    """
+
+    _block_type_name = "FirecREST Credentials"
+    _block_type_slug = "firecrest-credentials"
+    _logo_url = HttpUrl("https://github.com/eth-cscs.png?size=200")
+    _documentation_url = HttpUrl("https://eth-cscs.github.io/firecrest-v2/")
+
+    url: str = Field(
+        description="Root of the API.",
+        examples=["https://api.cscs.ch/hpc/firecrest/v2"],
+    )
+    token_url: str = Field(
+        title="Token URL",
+        description="Token endpoint of the site's identity provider.",
+        examples=["https://auth.cscs.ch/auth/realms/firecrest-clients/protocol/openid-connect/token"],
+    )
+    client_id: str = Field(title="Client ID", description="Id of the OAuth2 client (client credentials grant).")
+    client_secret: SecretStr = Field(description="Secret of the OAuth2 client.")
+    scopes: list[str] = Field(
+        default_factory=list, description="OAuth2 scopes to ask for; the provider's default when empty."
+    )
+    system: str | None = Field(
+        default=None, description="System that is meant when a call names none.", examples=["daint"]
+    )
+    timeout: float = Field(default=30.0, gt=0, description="Seconds that one request may take.")
+    verify: bool | str = Field(
+        default=True, description="Whether to check TLS certificates, or the path of a CA bundle."
+    )
+
+    def connection(self) -> Connection:
+        """These credentials as the core takes them.
+
+        :raises ConfigurationError: when a value is missing or is no URL
+        """
+        return Connection(
+            url=self.url,
+            token_url=self.token_url,
+            client_id=self.client_id,
+            client_secret=self.client_secret.get_secret_value(),
+            scopes=tuple(self.scopes),
+            system=self.system,
+            timeout=self.timeout,
+            verify=self.verify,
+        )
+
+    def get_client(self) -> FirecRESTClient:
+        """A client; an asynchronous context manager that belongs to one event loop."""
+        from firecrest_core.client import FirecRESTClient
+
+        return FirecRESTClient(self.connection())

@@ -1,0 +1,93 @@
+"""The credentials block: Prefect's own rules for blocks, and what the core gets from it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+
+from firecrest_core.errors import ConfigurationError
+from prefect_firecrest import FirecRESTCredentials
+
+SECRET = "not-to-be-seen"
+
+
+@pytest.fixture
+def credentials() -> FirecRESTCredentials:
+    return FirecRESTCredentials(
+        url="https://api.example.org/v2/",
+        token_url="https://auth.example.org/token",
+        client_id="me",
+        client_secret=SECRET,
+        scopes=["jobs"],
+        system="daint",
+        timeout=7,
+        verify="/etc/ssl/site.pem",
+    )
+
+
+class TestStandard(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[FirecRESTCredentials]:
+        return FirecRESTCredentials
+
+    def test_has_a_valid_image(self, block: type[FirecRESTCredentials]) -> None:
+        # Prefect's own test fetches the picture: that is for a machine with a network.
+        assert block._logo_url is not None
+        assert block._logo_url.scheme == "https"
+
+
+def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
+    connection = credentials.connection()
+    assert connection.url == "https://api.example.org/v2"
+    assert connection.token_url == "https://auth.example.org/token"
+    assert connection.client_id == "me"
+    assert connection.client_secret == SECRET
+    assert connection.scopes == ("jobs",)
+    assert connection.system == "daint"
+    assert connection.timeout == 7
+    assert connection.verify == "/etc/ssl/site.pem"
+
+
+def test_the_secret_is_not_shown(credentials: FirecRESTCredentials) -> None:
+    assert SECRET not in repr(credentials)
+    assert SECRET not in str(credentials)
+    assert SECRET not in repr(credentials.connection())
+    assert SECRET not in json.dumps(credentials.model_dump(mode="json"))
+
+
+def test_a_saved_block_comes_back_whole(credentials: FirecRESTCredentials) -> None:
+    credentials.save("centre")
+    assert FirecRESTCredentials.load("centre").connection() == credentials.connection()
+
+
+async def test_the_client_speaks_to_that_deployment(credentials: FirecRESTCredentials) -> None:
+    credentials.verify = True
+    async with credentials.get_client() as client:
+        assert client.connection == credentials.connection()
+
+
+def test_a_url_that_is_none_is_refused_with_its_name(credentials: FirecRESTCredentials) -> None:
+    credentials.token_url = "auth.example.org"
+    with pytest.raises(ConfigurationError, match="token_url"):
+        credentials.get_client()
+
+
+def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
+    assert FirecRESTCredentials.get_block_type_slug() == "firecrest-credentials"
+    assert FirecRESTCredentials._block_type_name == "FirecREST Credentials"
+
+
+def test_prefect_registers_the_collection() -> None:
+    command = [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_firecrest"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "FirecREST Credentials" in result.stdout
+
+
+def test_importing_the_collection_imports_no_http_client_of_ours() -> None:
+    code = "import sys, prefect_firecrest; print('firecrest' in sys.modules, 'firecrest_core.client' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]
