@@ -1,0 +1,106 @@
+"""What does waiting add to the time that a job takes?
+
+Jobs of a few seconds run on the embedded FirecREST. Each writes the moment of its own end; the benchmark compares
+it with the moment at which the operator (waiting in its worker) or the trigger (waiting in the triggerer) knew the
+result. Up to one poll interval of that is the question's own period; the rest is what we add.
+
+    python benchmarks/wait_overhead.py [--jobs N] [--seconds S]
+
+The last line is a JSON object: for each way the median and the worst delay in seconds, and the same with the poll
+interval taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+from firecrest_local import LocalFirecREST, Settings
+
+POLL_INTERVAL = 1.0
+BUDGET = 1.0
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--jobs", type=int, default=5, help="jobs for each way of waiting")
+    arguments.add_argument("--seconds", type=float, default=3.0, help="how long each job takes")
+    given = arguments.parse_args()
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as root, LocalFirecREST(Settings(root=Path(root))) as server:
+        os.environ["AIRFLOW_CONN_FIRECREST_DEFAULT"] = json.dumps(
+            {
+                "conn_type": "firecrest",
+                "host": server.url,
+                "login": server.client_id,
+                "password": server.client_secret,
+                "extra": {"token_url": server.token_url, "system": server.system},
+            }
+        )
+        delays = {
+            "worker": [in_worker(server.home, given.seconds, number) for number in range(given.jobs)],
+            "trigger": [in_trigger(server.home, given.seconds, number) for number in range(given.jobs)],
+        }
+    print(json.dumps({"job_seconds": given.seconds, "poll_interval": POLL_INTERVAL, "budget": BUDGET} | report(delays)))
+
+
+def report(delays: dict[str, list[float]]) -> dict[str, Any]:
+    ways: dict[str, Any] = {
+        way: {
+            "median": round(statistics.median(seen), 3),
+            "worst": round(max(seen), 3),
+            "worst_less_poll_interval": round(max(0.0, max(seen) - POLL_INTERVAL), 3),
+        }
+        for way, seen in delays.items()
+    }
+    return ways | {"within_budget": all(way["worst_less_poll_interval"] <= BUDGET for way in ways.values())}
+
+
+def submit_operator(home: Path, seconds: float, end: Path) -> Any:
+    from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+
+    return FirecRESTSubmitOperator(
+        task_id=end.stem,
+        job={"command": f"sleep {seconds}; date +%s.%N > {end}", "working_dir": str(home), "name": end.stem},
+        deferrable=False,
+        poll_interval=POLL_INTERVAL,
+    )
+
+
+def in_worker(home: Path, seconds: float, number: int) -> float:
+    """Seconds from the job's end to the operator's result, waiting in the worker."""
+    end = home / f"worker-{number}.end"
+    submit_operator(home, seconds, end).execute({"ti": MagicMock()})
+    return time.time() - float(end.read_text())
+
+
+def in_trigger(home: Path, seconds: float, number: int) -> float:
+    """Seconds from the job's end to the trigger's event."""
+    from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+    from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+
+    end = home / f"trigger-{number}.end"
+    job = FirecRESTHook().submit({"command": f"sleep {seconds}; date +%s.%N > {end}", "working_dir": str(home)})
+
+    async def first_event() -> float:
+        trigger = FirecRESTJobTrigger(
+            job=job.to_dict(), firecrest_conn_id="firecrest_default", poll_interval=POLL_INTERVAL
+        )
+        async for _ in trigger.run():
+            return time.time()
+        raise AssertionError("the trigger ended without an event")
+
+    return asyncio.run(first_event()) - float(end.read_text())
+
+
+if __name__ == "__main__":
+    main()
