@@ -20,6 +20,8 @@ EXTRAS_airflow := airflow,local,examples
 GROUPS_airflow := --group test --group lint
 EXTRAS_prefect := prefect,local
 GROUPS_prefect := --group test
+# Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.
+PINS_prefect := 'fastapi<0.151'
 EXTRAS_both := airflow,prefect
 GROUPS_both := --group test
 
@@ -72,7 +74,8 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 	rm -rf .envs/fresh-$*
 	$(PYTHON) -m venv .envs/fresh-$*
 	.envs/fresh-$*/bin/pip install --quiet --upgrade 'pip>=25.1'
-	.envs/fresh-$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' $(GROUPS_$*) $(if $(filter airflow,$*),--group screenshots)
+	.envs/fresh-$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' \
+	  $(GROUPS_$*) $(if $(filter airflow,$*),--group screenshots) $(PINS_$*)
 	mkdir -p constraints
 	{ echo '# Made by `make constraints`: the versions that development and CI use.'; \
 	  .envs/fresh-$*/bin/pip freeze --exclude-editable; } > constraints/$*.txt

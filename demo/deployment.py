@@ -77,7 +77,7 @@ class Deployment:
         )
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        options = {
+        options: dict[str, dict[str, object]] = {
             "CORE": {
                 "DAGS_FOLDER": self.dags_folder,
                 "LOAD_EXAMPLES": False,
