@@ -40,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
         "--system", default=defaults.system, help="name of the system (default: %(default)s)"
     )
     arguments.add_argument(
-        "--cores", type=int, default=defaults.cores, help="cores for jobs (default: the machine's, %(default)s)"
+        "--cores",
+        type=int,
+        default=defaults.cores,
+        help="cores for jobs (default: the machine's %(default)s)",
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
     arguments.add_argument(

@@ -56,7 +56,8 @@ class FrontDoor:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._counter.add(scope["method"], getattr(scope.get("route"), "path", scope["path"]))
+                route = str(getattr(scope.get("route"), "path", scope["path"]))
+                self._counter.add(scope["method"], route)
                 if not staged:
                     MutableHeaders(scope=message)["f7t-appversion"] = APP_VERSION
                 log.info("%s %s -> %s", scope["method"], scope["path"], message["status"])

@@ -1,5 +1,8 @@
 """Paths of clients, confined to the directory that clients may see."""
 
+# Clients' paths are text here: the normal form that os.path gives is the one the real server shows.
+# ruff: noqa: PTH117, PTH118
+
 from __future__ import annotations
 
 import os

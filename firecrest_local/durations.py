@@ -26,11 +26,11 @@ def parse_duration(text: str) -> int | None:
     days, *rest = match.groups()
     numbers = [int(part) for part in rest if part is not None]
     if days is not None:
-        hours, minutes, seconds = (numbers + [0, 0])[:3]
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
     elif len(numbers) == 3:
         hours, minutes, seconds = numbers
     else:
-        hours, (minutes, seconds) = 0, (numbers + [0])[:2]
+        hours, (minutes, seconds) = 0, [*numbers, 0][:2]
     return int(days or 0) * 86400 + hours * 3600 + minutes * 60 + seconds
 
 

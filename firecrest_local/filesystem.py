@@ -11,6 +11,8 @@ from firecrest_local.errors import ApiError, CommandTimeout
 from firecrest_local.requests import ApiModel
 from firecrest_local.site import Site
 
+Bytes = Annotated[int | None, Query(alias="bytes")]
+
 
 class Mode(ApiModel):
     """The body of chmod."""
@@ -56,9 +58,7 @@ class Extract(ApiModel):
 def content(text: str, *, size: int | None, start: int, end: int) -> dict[str, Any]:
     """A part of a file, as head and tail answer it."""
     unit = "bytes" if size else "lines"
-    return {
-        "output": {"content": text, "contentType": unit, "startPosition": start, "endPosition": end}
-    }
+    return {"output": {"content": text, "contentType": unit, "startPosition": start, "endPosition": end}}
 
 
 def one_of(size: int | None, lines: int | None) -> None:
@@ -73,19 +73,18 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/filesystem/{system_name}/ops", dependencies=checks)
     operations = site.operations
     # The name `path` is the client's; what endpoints get is its checked, normal form.
-    GivenPath = Annotated[str, Depends(site.given_path)]
-    Bytes = Annotated[int | None, Query(alias="bytes")]
+    GivenPath = Annotated[str, Depends(site.given_path)]  # noqa: N806 (a type)
 
     @routes.get("/ls")
     def ls(
         path: GivenPath,
-        showHidden: bool = False,
-        numericUid: bool = False,
+        hidden: Annotated[bool, Query(alias="showHidden")] = False,
+        numeric: Annotated[bool, Query(alias="numericUid")] = False,
         recursive: bool = False,
         dereference: bool = False,
     ) -> dict[str, Any]:
         rows = operations.ls(
-            path, hidden=showHidden, numeric=numericUid, recursive=recursive, dereference=dereference
+            path, hidden=hidden, numeric=numeric, recursive=recursive, dereference=dereference
         )
         return {"output": rows}
 
@@ -103,22 +102,28 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/head")
     def head(
-        path: GivenPath, size: Bytes = None, lines: int | None = None, skipTrailing: bool = False
+        path: GivenPath,
+        size: Bytes = None,
+        lines: int | None = None,
+        skip: Annotated[bool, Query(alias="skipTrailing")] = False,
     ) -> dict[str, Any]:
         one_of(size, lines)
-        text = operations.head(path, size=size or None, lines=lines or None, skip=skipTrailing)
+        text = operations.head(path, size=size or None, lines=lines or None, skip=skip)
         count = lines if lines is not None else size
-        end = 10 if count is None else -count if skipTrailing else count
+        end = 10 if count is None else -count if skip else count
         return content(text, size=size, start=0, end=end)
 
     @routes.get("/tail")
     def tail(
-        path: GivenPath, size: Bytes = None, lines: int | None = None, skipHeading: bool = False
+        path: GivenPath,
+        size: Bytes = None,
+        lines: int | None = None,
+        skip: Annotated[bool, Query(alias="skipHeading")] = False,
     ) -> dict[str, Any]:
         one_of(size, lines)
-        text = operations.tail(path, size=size or None, lines=lines or None, skip=skipHeading)
+        text = operations.tail(path, size=size or None, lines=lines or None, skip=skip)
         count = lines if lines is not None else size
-        start = 10 if count is None else count if skipHeading else -count
+        start = 10 if count is None else count if skip else -count
         return content(text, size=size, start=start, end=-1)
 
     @routes.get("/view")

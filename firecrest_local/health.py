@@ -45,9 +45,7 @@ class Health:
             return
         if service == "filesystem":
             raise ApiError(503, f"The requested filesystem ({self._path} on {self._system}) is unhealthy.")
-        raise ApiError(
-            503, f"The {service} service for the requested system ({self._system}) is unhealthy."
-        )
+        raise ApiError(503, f"The {service} service for the requested system ({self._system}) is unhealthy.")
 
     @property
     def last_check(self) -> float:

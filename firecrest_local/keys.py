@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +36,8 @@ def load_secrets(state: Path, client_secret: str | None) -> Secrets:
     except FileNotFoundError:
         kept = {name: secrets.token_urlsafe(32) for name in ("client_secret", "token_key", "url_key")}
         draft = path.with_suffix(".new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(kept, file)
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(kept))
         draft.replace(path)
     if client_secret is not None:
         kept = {**kept, "client_secret": client_secret}

@@ -1,5 +1,8 @@
 """Rows of a directory listing, as `ls -l` would fill them."""
 
+# Clients' paths are text here, links' targets included.
+# ruff: noqa: PTH110, PTH115, PTH116, PTH118, PTH208
+
 from __future__ import annotations
 
 import grp

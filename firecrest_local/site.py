@@ -51,7 +51,10 @@ class Site:
             settings.token_lifetime,
         )
         self.staging = StagingStore(
-            self.state / "staging", f"{url}/staging", secrets.url_key, settings.url_lifetime,
+            self.state / "staging",
+            f"{url}/staging",
+            secrets.url_key,
+            settings.url_lifetime,
             min(settings.max_part_size, StagingStore.SMALLEST_PART),
         )
         self.operations = FileOperations(self.confinement, settings.max_ops_file_size)

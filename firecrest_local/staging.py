@@ -144,10 +144,10 @@ class StagingStore:
         target = self.object_path(key)
         draft = directory / "whole"
         digest = hashlib.md5(usedforsecurity=False)
-        with open(draft, "wb") as whole:
+        with draft.open("wb") as whole:
             for path in parts:
                 digest.update(bytes.fromhex(_etag_file(path).read_text()))
-                with open(path, "rb") as part:
+                with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, _BLOCK)
         etag = f"{digest.hexdigest()}-{len(parts)}"
         _etag_file(target).write_text(etag)
@@ -214,7 +214,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def read_blocks(path: Path, first: int, last: int) -> Iterator[bytes]:
     """The bytes of a file from one position to another, both included."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         file.seek(first)
         while first <= last and (block := file.read(min(_BLOCK, last - first + 1))):
             first += len(block)
@@ -236,7 +236,7 @@ def router(store: StagingStore) -> APIRouter:
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         digest = hashlib.md5(usedforsecurity=False)
         try:
-            with open(draft, "wb") as file:
+            with await run_in_threadpool(draft.open, "wb") as file:
                 async for block in request.stream():
                     digest.update(block)
                     await run_in_threadpool(file.write, block)

@@ -85,9 +85,7 @@ class TokenIssuer:
         if remaining <= 0:
             raise ApiError(401, "Access token expired")
         if remaining < MIN_REMAINING:
-            raise ApiError(
-                401, f"Access token expires too soon (less than {MIN_REMAINING}s remaining)."
-            )
+            raise ApiError(401, f"Access token expires too soon (less than {MIN_REMAINING}s remaining).")
         return str(claims.get("preferred_username"))
 
     def _sign(self, signed: str) -> str:

@@ -1,5 +1,8 @@
 """`/filesystem/{system}/transfer`: operations on files of any size, done by jobs."""
 
+# Clients' paths are text here, on their way into a shell.
+# ruff: noqa: PTH119
+
 import math
 import os
 import shlex
@@ -173,7 +176,7 @@ def router(site: Site) -> APIRouter:
     checks = [Depends(check) for check in (site.authenticated, site.known_system, site.healthy_scheduler)]
     routes = APIRouter(prefix="/filesystem/{system_name}/transfer", dependencies=checks)
     jobs = TransferJobs(site)
-    GivenPath = Annotated[str, Depends(site.given_path)]
+    GivenPath = Annotated[str, Depends(site.given_path)]  # noqa: N806 (a type)
 
     def inside(path: str, *, follow: bool = True) -> str:
         normal = site.confinement.path(path)
@@ -223,12 +226,14 @@ def router(site: Site) -> APIRouter:
         else:
             find = f"find . -type f -regex {shlex.quote(body.match_pattern)} -print0"
             commands = [f"cd {templated(directory)}", f"{find} | {tar} --null -T -"]
-        return {"transferJob": jobs.submit("CompressFiles", "Compress files", *commands, account=body.account)}
+        job = jobs.submit("CompressFiles", "Compress files", *commands, account=body.account)
+        return {"transferJob": job}
 
     @routes.post("/extract", status_code=201)
     def extract(path: GivenPath, body: Extract) -> dict[str, Any]:
         source, target = templated(inside(path)), templated(inside(body.target_path))
         command = f"tar -x{_TAR_LETTERS[body.compression]}f {source} -C {target}"
-        return {"transferJob": jobs.submit("CompressFiles", "Extract files", command, account=body.account)}
+        job = jobs.submit("CompressFiles", "Extract files", command, account=body.account)
+        return {"transferJob": job}
 
     return routes

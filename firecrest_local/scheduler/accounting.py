@@ -1,8 +1,8 @@
 """Slurm's two views of a job: what `sacct` and what `squeue` know.
 
-The accounting learns late. For `lag` seconds after a job has started it knows only that something is allocated:
-such a row has the name `allocation`, no partition and no working directory, is PENDING until the job ends, and is
-shown only to those who ask for this very id.
+The accounting learns late. For `lag` seconds after a job has started it knows only that something is
+allocated: such a row has the name `allocation`, no partition and no working directory, is PENDING until the job
+ends, and is shown only to those who ask for this very id.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LASTING_REASONS = frozenset(
         "PartitionTimeLimit",
     }
 )
-#: Whoever is cancelled while waiting for these never became eligible, and the accounting's list leaves it out.
+#: Who is cancelled while waiting for these never became eligible, and the accounting's list leaves it out.
 NEVER_ELIGIBLE = frozenset({"BeginTime", "Dependency", "DependencyNeverSatisfied", "JobHeldUser"})
 
 

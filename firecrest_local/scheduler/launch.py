@@ -78,7 +78,7 @@ class Launcher:
         """Make the directories and the `srun` stand-in."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         self._bin.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-I", "-S", os.path.abspath(srun_shim.__file__)]
+        words = [sys.executable, "-I", "-S", str(Path(srun_shim.__file__).resolve())]
         draft = self._bin / ".srun"
         draft.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
         draft.chmod(0o755)
@@ -96,9 +96,9 @@ class Launcher:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(directory / "supervisor.log", "wb") as log:
+            with (directory / "supervisor.log").open("wb") as log:
                 self._children[job.id] = subprocess.Popen(
-                    [sys.executable, "-I", "-S", os.path.abspath(supervisor.__file__), str(directory)],
+                    [sys.executable, "-I", "-S", str(Path(supervisor.__file__).resolve()), str(directory)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -179,7 +179,7 @@ class Launcher:
             "standard_input": job.standard_input,
             "standard_output": job.standard_output,
             "standard_error": job.standard_error,
-            "open_mode": "ab" if job.options.get("open-mode", "").startswith("a") else "wb",
+            "append": job.options.get("open-mode", "").startswith("a"),
             "environment": self.environment(job),
             "limit": job.limit,
             "kill_wait": self._settings.kill_wait,
@@ -224,7 +224,7 @@ class Launcher:
     def steps(self, job: Job) -> list[Step]:
         """The `srun` steps so far, in their order."""
         directory = self._jobs / str(job.id) / "steps"
-        steps = []
+        steps: list[Step] = []
         number = 0
         while True:
             try:

@@ -206,6 +206,7 @@ class ProcessScheduler:
                 text=True,
                 errors="replace",
                 timeout=self._settings.command_timeout,
+                check=False,
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
@@ -292,7 +293,8 @@ class ProcessScheduler:
 
     def _own_cores(self, job: Job) -> bool:
         return any(
-            partition.cores is not None for partition in self._settings.partitions
+            partition.cores is not None
+            for partition in self._settings.partitions
             if partition.name == job.partition
         )
 

@@ -1,5 +1,8 @@
 """From a description and a script to jobs, with sbatch's checks and words."""
 
+# Clients' paths are text here, as they stand in requests and scripts.
+# ruff: noqa: PTH118, PTH119, PTH123
+
 from __future__ import annotations
 
 import os
@@ -179,9 +182,7 @@ def _partition(name: str | None, settings: Settings) -> Partition:
         for partition in settings.partitions:
             if partition.name == wanted:
                 return partition
-    raise refused(
-        "Invalid partition name specified", f"sbatch: error: invalid partition specified: {name}"
-    )
+    raise refused("Invalid partition name specified", f"sbatch: error: invalid partition specified: {name}")
 
 
 def _number(options: dict[str, str], name: str, default: int, *, pattern: str = r"(\d+)") -> int:
@@ -240,9 +241,7 @@ def _begin(options: dict[str, str]) -> float | None:
     try:
         return parse_begin(options["begin"])
     except ValueError:
-        raise SchedulerError(
-            f"sbatch: error: Invalid time specification {options['begin']}"
-        ) from None
+        raise SchedulerError(f"sbatch: error: Invalid time specification {options['begin']}") from None
 
 
 def _dependencies(options: dict[str, str]) -> Dependencies:

@@ -124,8 +124,15 @@ def test_answer_is_as_recorded(exchange: dict[str, Any], replay: Replay, shape: 
 @pytest.mark.parametrize(
     "name",
     [
-        "checksum", "file", "head_lines", "head_bytes", "tail_lines", "tail_bytes",
-        "tail_skip_beginning_bytes", "view", "view_offset",
+        "checksum",
+        "file",
+        "head_lines",
+        "head_bytes",
+        "tail_lines",
+        "tail_bytes",
+        "tail_skip_beginning_bytes",
+        "view",
+        "view_offset",
     ],
 )
 def test_contents_are_as_recorded(name: str, replay: Replay) -> None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-
-@pytest.fixture
-def server(serve: Callable[..., Any]) -> Any:
-    return serve()
+from firecrest_local import LocalFirecREST, Settings
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
+    root = tmp_path_factory.mktemp("jobs") / "cluster"
+    with LocalFirecREST(Settings(root=root, cores=4, accounting_lag=0.0, kill_wait=0.3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def api(server: Any, connect: Callable[[Any], Any]) -> Any:
     return connect(server)
 
@@ -87,7 +93,9 @@ def test_unknown_interpreter_fails(server: Any, api: Any) -> None:
 
 
 def test_array_in_steps_with_its_variables(server: Any, api: Any) -> None:
-    script = "#!/bin/sh\n#SBATCH -a 1-5:2\necho $SLURM_ARRAY_JOB_ID $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_MAX\n"
+    script = (
+        "#!/bin/sh\n#SBATCH -a 1-5:2\necho $SLURM_ARRAY_JOB_ID $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_MAX\n"
+    )
     job_id = api.submit(script, server.home)
     api.wait_end(job_id)
     for index in (1, 3, 5):
@@ -110,7 +118,9 @@ def test_cancelling_an_array_cancels_what_runs_and_what_waits(serve: Any, connec
 def test_job_that_ignores_sigterm_is_killed(server: Any, api: Any, until: Any) -> None:
     script = "#!/bin/bash\ntrap '' TERM\necho $$ > pid\nwhile true; do sleep 0.1; done\n"
     job_id = api.submit(script, server.home)
-    until(lambda: (server.home / "pid").exists() and (server.home / "pid").read_text(), "the job wrote its pid")
+    until(
+        lambda: (server.home / "pid").exists() and (server.home / "pid").read_text(), "the job wrote its pid"
+    )
     pid = int((server.home / "pid").read_text())
     assert api.cancel(job_id).status_code == 204
     until(lambda: not _alive(pid), "the job is killed")
@@ -201,7 +211,9 @@ def test_gpus_and_memory_are_granted_where_there_are_gpus(serve: Any, connect: A
     assert (server.home / f"slurm-{job_id}.out").read_text() == "0,1\n"
 
 
-def test_list_is_filtered(server: Any, api: Any) -> None:
+def test_list_is_filtered(serve: Any, connect: Any) -> None:
+    server = serve()
+    api = connect(server)
     for name, account in (("a", "one"), ("b", "one"), ("c", "two")):
         api.wait_end(api.submit("#!/bin/sh\n", server.home, name=name, account=account))
     assert [row["name"] for row in api.list()] == ["a", "b", "c"]
@@ -213,7 +225,7 @@ def test_list_is_filtered(server: Any, api: Any) -> None:
 def test_name_with_a_bar_is_invisible(server: Any, api: Any) -> None:
     job_id = api.submit("#!/bin/sh\nsleep 1\n", server.home, name="a|b")
     assert api.http.get(f"{api.jobs_url}/{job_id}").status_code == 404
-    assert api.list() == []
+    assert all(row["name"] != "a|b" for row in api.list())
 
 
 def test_accounting_lags(serve: Any, connect: Any, until: Any) -> None:
@@ -250,12 +262,10 @@ def test_attach_runs_inside_the_job(server: Any, api: Any) -> None:
 def test_working_directory_outside_of_the_root_cannot_be_entered(server: Any, api: Any) -> None:
     row = api.wait_end(api.submit("#!/bin/sh\ntouch here\n", "/"))
     assert (row["status"]["state"], row["status"]["interruptSignal"]) == ("FAILED", 53)
-    assert not os.path.exists("/here")
+    assert not Path("/here").exists()
 
 
 def test_many_jobs_at_once(server: Any, api: Any) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda _: api.submit("#!/bin/sh\n:\n", server.home), range(40)))
     assert len(set(ids)) == 40

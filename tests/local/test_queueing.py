@@ -44,7 +44,10 @@ def reasons(*jobs: Job) -> dict[int, str]:
 
 def test_jobs_start_while_there_are_cores() -> None:
     assert reasons(job(1, cpus=2), job(2, cpus=2), job(3), job(4)) == {
-        1: "start", 2: "start", 3: "Resources", 4: "Priority",
+        1: "start",
+        2: "start",
+        3: "Resources",
+        4: "Priority",
     }
 
 
@@ -58,7 +61,9 @@ def test_small_job_passes_a_big_one_only_if_it_ends_in_time() -> None:
 def test_partition_with_its_own_cores_is_not_held_up() -> None:
     running = job(1, state=RUNNING, cpus=4)
     assert reasons(running, job(2), job(3, partition="own"), job(4, partition="own")) == {
-        2: "Resources", 3: "start", 4: "Resources",
+        2: "Resources",
+        3: "start",
+        4: "Resources",
     }
 
 
@@ -123,5 +128,8 @@ def test_dependency_on_an_array_means_all_its_elements() -> None:
 def test_array_runs_no_more_than_its_throttle() -> None:
     elements = [job(10 + index, array_id=10, task_id=index, throttle=2) for index in range(4)]
     assert reasons(*elements) == {
-        10: "start", 11: "start", 12: "JobArrayTaskLimit", 13: "JobArrayTaskLimit",
+        10: "start",
+        11: "start",
+        12: "JobArrayTaskLimit",
+        13: "JobArrayTaskLimit",
     }

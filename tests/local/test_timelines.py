@@ -47,14 +47,25 @@ def pattern(rows: list[dict[str, Any]], job_id: str, uid: int) -> Pattern:
             continue
         status = row["status"]
         tasks = tuple(
-            (form(task["id"]), task["name"], task["status"]["state"], task["status"]["exitCode"])
-            + (task["status"]["interruptSignal"],)
+            (
+                form(task["id"]),
+                task["name"],
+                *(task["status"][key] for key in ("state", "exitCode", "interruptSignal")),
+            )
             for task in row["tasks"]
         )
         state = re.sub(rf" by {uid}$", " by USER", status["state"])
         found.append(
-            (form(row["jobId"]), state, status["stateReason"], status["exitCode"], status["interruptSignal"])
-            + (row["allocationNodes"], row["name"], tasks)
+            (
+                form(row["jobId"]),
+                state,
+                status["stateReason"],
+                status["exitCode"],
+                status["interruptSignal"],
+                row["allocationNodes"],
+                row["name"],
+                tasks,
+            )
         )
     return sorted(found)
 
@@ -102,7 +113,9 @@ class Lives:
 
     def watch(self, seconds: float) -> None:
         waiting = set(LIVED)
-        to_cancel = {name for name in LIVED if any("action" in one for one in TIMELINES[name]["observations"])}
+        to_cancel = {
+            name for name in LIVED if any("action" in one for one in TIMELINES[name]["observations"])
+        }
         deadline = time.monotonic() + seconds
         uid = os.getuid()
         while waiting and time.monotonic() < deadline:

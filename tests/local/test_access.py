@@ -1,0 +1,156 @@
+"""Who gets a token, which tokens are good, and what stays secret."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def server(serve: Any) -> Any:
+    return serve()
+
+
+def grant(server: Any, **fields: str) -> httpx.Response:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": server.client_id,
+        "client_secret": server.client_secret,
+        **fields,
+    }
+    return httpx.post(server.token_url, data=form)
+
+
+def systems(server: Any, token: str) -> httpx.Response:
+    return httpx.get(f"{server.url}/status/systems", headers={"Authorization": f"Bearer {token}"})
+
+
+def test_token_by_form_fields(server: Any) -> None:
+    token = grant(server).raise_for_status().json()
+    assert token["token_type"] == "Bearer"
+    assert token["expires_in"] == 300
+    assert systems(server, token["access_token"]).status_code == 200
+
+
+def test_token_by_basic_authentication(server: Any) -> None:
+    answer = httpx.post(
+        server.token_url,
+        data={"grant_type": "client_credentials"},
+        auth=(server.client_id, server.client_secret),
+    )
+    assert systems(server, answer.json()["access_token"]).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "error"),
+    [
+        ({"client_secret": "wrong"}, 401, "unauthorized_client"),
+        ({"client_id": "nobody"}, 401, "invalid_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+    ],
+)
+def test_refused_grant(server: Any, fields: dict[str, str], status: int, error: str) -> None:
+    answer = grant(server, **fields)
+    assert answer.status_code == status
+    assert answer.json()["error"] == error
+    assert answer.json()["error_description"]
+
+
+def test_wrong_basic_authentication(server: Any) -> None:
+    form = {"grant_type": "client_credentials"}
+    assert httpx.post(server.token_url, data=form, auth=(server.client_id, "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "message"),
+    [
+        (29.0, "Access token expires too soon (less than 30s remaining)."),
+        (-1.0, "Access token expired"),
+    ],
+)
+def test_token_must_be_valid_for_a_while(server: Any, lifetime: float, message: str) -> None:
+    answer = systems(server, server.issuer.issue(lifetime))
+    assert answer.status_code == 401
+    assert answer.json()["message"] == message
+    assert systems(server, server.issuer.issue(35.0)).status_code == 200
+
+
+def test_tampered_token(server: Any) -> None:
+    token = server.issuer.issue()
+    answer = systems(server, token[:-4] + "AAAA")
+    assert (answer.status_code, answer.json()["message"]) == (401, "Access token is invalid.")
+
+
+@pytest.mark.parametrize("header", ["", "Basic abc", "Bearer", "Bearer a.b.c", "Bearer é".encode("latin-1").decode("latin-1")])
+def test_no_token_at_all(server: Any, header: str) -> None:
+    answer = httpx.get(f"{server.url}/status/systems", headers={"Authorization": header.encode("latin-1")})
+    assert answer.status_code == 401
+
+
+def test_secret_outlives_a_restart_and_is_random(serve: Any, tmp_path: Any) -> None:
+    first, other = serve(root=tmp_path / "one"), serve(root=tmp_path / "two")
+    secret, token = first.client_secret, first.issuer.issue()
+    assert secret != other.client_secret
+    first.stop()
+    again = serve(root=tmp_path / "one")
+    assert again.client_secret == secret
+    assert systems(again, token).status_code == 200
+
+
+def test_chosen_secret_is_used_and_never_written(serve: Any, tmp_path: Any) -> None:
+    server = serve(client_secret="chosen-by-hand")
+    assert grant(server, client_secret="chosen-by-hand").status_code == 200
+    for path in (tmp_path / "cluster").rglob("*"):
+        assert not path.is_file() or b"chosen-by-hand" not in path.read_bytes()
+
+
+def test_secrets_are_in_no_log_and_no_text(
+    serve: Any, connect: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server = serve(client_secret="most-secret-word")
+    api = connect(server)
+    grant(server, client_secret="wrong")
+    body = {"path": f"{server.home}/x", "transferDirectives": {"transferMethod": "s3", "fileSize": 1}}
+    urls = api.http.post(f"{api.transfer_url}/upload", json=body).json()["transferDirectives"]
+    httpx.put(urls["partsUploadUrls"][0], content=b"x")
+    assert caplog.text
+    # The client's own log lines do show its URLs; the server's don't.
+    lines = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("firecrest_local"))
+    assert "/staging/" in lines
+    for secret in ("most-secret-word", api.http.headers["Authorization"].split()[1], "X-Amz-Signature"):
+        assert secret not in lines
+    assert "most-secret-word" not in repr(server.settings)
+    assert "most-secret-word" not in repr(server)
+    state = server.home.parent.parent / "state"
+    assert state.stat().st_mode & 0o077 == 0
+    assert (state / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_listens_on_the_loopback_alone(server: Any) -> None:
+    assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_unhealthy_services_are_refused(server: Any, connect: Any) -> None:
+    api = connect(server)
+    server.health.set("scheduler", healthy=False, message="down for a while")
+    answer = api.try_submit("#!/bin/sh\n", server.home)
+    assert answer.status_code == 503
+    assert answer.json()["message"] == (
+        "The scheduler service for the requested system (local) is unhealthy."
+    )
+    report = api.http.get("/status/systems").json()["systems"][0]["servicesHealth"]
+    assert {row["serviceType"]: row["healthy"] for row in report}["scheduler"] is False
+    server.health.set("scheduler", healthy=True)
+    assert api.try_submit("#!/bin/sh\n", server.home).status_code == 201
+    server.health.set("filesystem", healthy=False)
+    answer = api.http.get(f"{api.ops_url}/ls", params={"path": str(server.home)})
+    assert answer.status_code == 503
+    assert "filesystem" in answer.json()["message"]
+
+
+def test_paths_are_read_without_regard_to_case(server: Any, connect: Any) -> None:
+    assert connect(server).http.get("/Status/LOCAL/Nodes").status_code == 200
