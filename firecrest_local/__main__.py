@@ -36,9 +36,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("FIRECREST_CLIENT_SECRET"),
         help="(default: the environment's FIRECREST_CLIENT_SECRET, else a random one)",
     )
-    arguments.add_argument(
-        "--system", default=defaults.system, help="name of the system (default: %(default)s)"
-    )
+    arguments.add_argument("--system", default=defaults.system, help="name of the system (default: %(default)s)")
     arguments.add_argument(
         "--cores",
         type=int,
@@ -46,9 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="cores for jobs (default: the machine's %(default)s)",
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
-    arguments.add_argument(
-        "--scheduler", choices=["process"], default=defaults.scheduler, help="what runs the jobs"
-    )
+    arguments.add_argument("--scheduler", choices=["process"], default=defaults.scheduler, help="what runs the jobs")
     return arguments
 
 

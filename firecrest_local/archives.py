@@ -90,8 +90,7 @@ def extract(source: str, target: str) -> None:
     if not os.path.isdir(target):
         raise RemoteError(
             2,
-            f"tar: {target}: Cannot open: No such file or directory"
-            "\ntar: Error is not recoverable: exiting now",
+            f"tar: {target}: Cannot open: No such file or directory\ntar: Error is not recoverable: exiting now",
         )
     try:
         with tarfile.open(source, "r:*") as archive:
@@ -101,12 +100,10 @@ def extract(source: str, target: str) -> None:
     except tarfile.TarError:
         raise RemoteError(
             2,
-            "tar: This does not look like a tar archive"
-            "\ntar: Exiting with failure status due to previous errors",
+            "tar: This does not look like a tar archive\ntar: Exiting with failure status due to previous errors",
         ) from None
     except OSError as error:
         raise RemoteError(
             2,
-            f"tar (child): {source}: Cannot open: {error.strerror}"
-            "\ntar (child): Error is not recoverable: exiting now",
+            f"tar (child): {source}: Cannot open: {error.strerror}\ntar (child): Error is not recoverable: exiting now",
         ) from None

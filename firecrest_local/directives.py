@@ -214,9 +214,7 @@ def _long_name(name: str) -> str:
     matches = [known for known in (*VALUED, *FLAGS) if name and known.startswith(name)]
     if len(matches) == 1:
         return matches[0]
-    raise _refusal(
-        f"{'option' if matches else 'unrecognized option'} '--{name}'{' is ambiguous' if matches else ''}"
-    )
+    raise _refusal(f"{'option' if matches else 'unrecognized option'} '--{name}'{' is ambiguous' if matches else ''}")
 
 
 def _refusal(problem: str) -> SchedulerError:

@@ -81,9 +81,7 @@ class RemoteError(ApiError):
 
     def __init__(self, exit_status: int, stderr: str) -> None:
         status = next((status for words, status in self.STATUSES if words in stderr), 500)
-        super().__init__(
-            status, f"Remote process failed with exit status:{exit_status} and error message:{stderr}"
-        )
+        super().__init__(status, f"Remote process failed with exit status:{exit_status} and error message:{stderr}")
 
 
 def error_body(

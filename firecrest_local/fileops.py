@@ -34,9 +34,7 @@ class FileOperations:
 
     # --- looking
 
-    def ls(
-        self, path: str, *, hidden: bool, numeric: bool, recursive: bool, dereference: bool
-    ) -> list[dict[str, Any]]:
+    def ls(self, path: str, *, hidden: bool, numeric: bool, recursive: bool, dereference: bool) -> list[dict[str, Any]]:
         """List a directory, or a single file."""
         self._check(path, f"ls: cannot open directory '{path}'", status=2)
         try:
@@ -247,9 +245,7 @@ class FileOperations:
         if not self._confinement.holds(path, follow=follow):
             raise RemoteError(status, f"{complaint}: Permission denied")
 
-    def _read(
-        self, path: str, cannot_open: str, cannot_read: str, *, start: int = 0, length: int = -1
-    ) -> bytes:
+    def _read(self, path: str, cannot_open: str, cannot_read: str, *, start: int = 0, length: int = -1) -> bytes:
         """Read from `start` (negative: counted from the end) as many bytes as `length` (negative: all)."""
         self._check(path, cannot_open)
         try:

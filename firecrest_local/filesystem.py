@@ -83,9 +83,7 @@ def router(site: Site) -> APIRouter:
         recursive: bool = False,
         dereference: bool = False,
     ) -> dict[str, Any]:
-        rows = operations.ls(
-            path, hidden=hidden, numeric=numeric, recursive=recursive, dereference=dereference
-        )
+        rows = operations.ls(path, hidden=hidden, numeric=numeric, recursive=recursive, dereference=dereference)
         return {"output": rows}
 
     @routes.get("/stat")

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ import uvicorn
 
 from firecrest_local.app import RequestCounter, create_app
 from firecrest_local.health import Health
+from firecrest_local.rootlock import RootLock
 from firecrest_local.settings import Settings
 from firecrest_local.site import Site
 from firecrest_local.tokens import TokenIssuer
@@ -37,22 +39,27 @@ class LocalFirecREST:
         self._site: Site | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
+        self._lock: RootLock | None = None
 
     def start(self) -> None:
         """Begin to serve; returns when requests are answered.
 
         Raises:
-            OSError: the port is taken.
+            OSError: the port is taken, or another server serves this root.
             RuntimeError: the server could not start.
         """
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+        with ExitStack() as undo:
+            listener = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((HOST, self.settings.port))
-        except OSError:
-            listener.close()
-            raise
-        site = Site(self.settings, f"http://{HOST}:{listener.getsockname()[1]}")
+            lock = RootLock(self.settings.root)
+            undo.callback(lock.release)
+            site = Site(self.settings, f"http://{HOST}:{listener.getsockname()[1]}")
+            server, thread = self._serve(site, listener)
+            undo.pop_all()
+        self._site, self._server, self._thread, self._lock = site, server, thread, lock
+
+    def _serve(self, site: Site, listener: socket.socket) -> tuple[uvicorn.Server, threading.Thread]:
         # Without access logs: presigned URLs are as good as passwords.
         config = uvicorn.Config(
             create_app(site, self._counter),
@@ -62,9 +69,7 @@ class LocalFirecREST:
             timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(
-            target=server.run, args=([listener],), name="firecrest-local-server", daemon=True
-        )
+        thread = threading.Thread(target=server.run, args=([listener],), name="firecrest-local-server", daemon=True)
         site.scheduler.start()
         thread.start()
         while not server.started:
@@ -72,15 +77,16 @@ class LocalFirecREST:
                 site.scheduler.stop()
                 raise RuntimeError("the server ended before it had begun")
             time.sleep(0.005)
-        self._site, self._server, self._thread = site, server, thread
+        return server, thread
 
     def stop(self) -> None:
         """Stop serving and every job that runs; waiting jobs stay queued for the next start."""
-        if self._site is None or self._server is None or self._thread is None:
+        if self._site is None or self._server is None or self._thread is None or self._lock is None:
             return
         self._server.should_exit = True
         self._thread.join()
         self._site.scheduler.stop()
+        self._lock.release()
         self._site = None
 
     def __enter__(self) -> Self:

@@ -58,9 +58,7 @@ class Site:
             min(settings.max_part_size, StagingStore.SMALLEST_PART),
         )
         self.operations = FileOperations(self.confinement, settings.max_ops_file_size)
-        self.scheduler: Scheduler = ProcessScheduler(
-            settings, self.state, self.confinement, self.identity, self.home
-        )
+        self.scheduler: Scheduler = ProcessScheduler(settings, self.state, self.confinement, self.identity, self.home)
 
     # --- checks that endpoints depend on
 

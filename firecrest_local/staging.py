@@ -110,9 +110,7 @@ class StagingStore:
         if signature is None:
             raise StagingError(403, "AccessDenied", "Access Denied.")
         if not hmac.compare_digest(signature.encode(), self._sign(method, key, unsigned).encode()):
-            raise StagingError(
-                403, "SignatureDoesNotMatch", "The request signature we calculated does not match."
-            )
+            raise StagingError(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
         signed_at = datetime.strptime(unsigned["X-Amz-Date"], _DATE).replace(tzinfo=UTC)
         if datetime.now(UTC) > signed_at + timedelta(seconds=int(unsigned["X-Amz-Expires"])):
             raise StagingError(403, "AccessDenied", "Request has expired")
@@ -252,9 +250,7 @@ def router(store: StagingStore) -> APIRouter:
         body = await request.body()
         try:
             store.check("POST", key, request.query_params)
-            etag = await run_in_threadpool(
-                store.complete, request.query_params.get("uploadId", ""), key, body
-            )
+            etag = await run_in_threadpool(store.complete, request.query_params.get("uploadId", ""), key, body)
         except StagingError as error:
             return error.response()
         text = (

@@ -21,9 +21,7 @@ class JobStore:
         self._connection.execute("PRAGMA journal_mode=WAL")
         # A killed server loses nothing; only a machine that loses power might lose the last second.
         self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, job TEXT NOT NULL)"
-        )
+        self._connection.execute("CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, job TEXT NOT NULL)")
 
     def load(self) -> list[Job]:
         """All jobs, oldest first."""

@@ -34,9 +34,7 @@ def _status(state: str, reason: str | None, exit_code: int | None, signal: int |
     return {"state": state, "stateReason": reason, "exitCode": exit_code, "interruptSignal": signal}
 
 
-def _time(
-    elapsed: int, start: float | None, end: float | None, suspended: int | None, limit: int | None
-) -> Row:
+def _time(elapsed: int, start: float | None, end: float | None, suspended: int | None, limit: int | None) -> Row:
     def whole(moment: float | None) -> int | None:
         return None if moment is None else int(moment)
 

@@ -63,9 +63,7 @@ class Launcher:
         user: the user's name.
     """
 
-    def __init__(
-        self, directory: Path, settings: Settings, confinement: Confinement, home: Path, user: str
-    ) -> None:
+    def __init__(self, directory: Path, settings: Settings, confinement: Confinement, home: Path, user: str) -> None:
         self._jobs = directory / "jobs"
         self._bin = directory / "bin"
         self._settings = settings

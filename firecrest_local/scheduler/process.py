@@ -293,9 +293,7 @@ class ProcessScheduler:
 
     def _own_cores(self, job: Job) -> bool:
         return any(
-            partition.cores is not None
-            for partition in self._settings.partitions
-            if partition.name == job.partition
+            partition.cores is not None for partition in self._settings.partitions if partition.name == job.partition
         )
 
     def _decisions(self, new: Iterable[Job] = ()) -> list[tuple[Job, Decision]]:

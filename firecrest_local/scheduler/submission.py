@@ -169,9 +169,7 @@ def _with_files(job: Job, description: JobDescription) -> Job:
     def place(pattern: str) -> str:
         return os.path.join(job.working_directory, expand_pattern(pattern, job, NODE))
 
-    return replace(
-        job, standard_input=place(given), standard_output=place(output), standard_error=place(error)
-    )
+    return replace(job, standard_input=place(given), standard_output=place(output), standard_error=place(error))
 
 
 def _partition(name: str | None, settings: Settings) -> Partition:

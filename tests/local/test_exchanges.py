@@ -40,9 +40,7 @@ class Replay:
             return value
         home = str(self.server.home)
         text = re.sub(r"^fireuser$", self.server.user, value.replace("/users/fireuser", home))
-        return re.sub(
-            r"(/jobs/|job |job id )(\d+)", lambda match: match[1] + self.ids.get(match[2], match[2]), text
-        )
+        return re.sub(r"(/jobs/|job |job id )(\d+)", lambda match: match[1] + self.ids.get(match[2], match[2]), text)
 
     def before(self, name: str) -> None:
         if name == "submit":

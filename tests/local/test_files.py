@@ -39,9 +39,7 @@ def place(server: LocalFirecREST, tmp_path: Path) -> Path:
 @pytest.fixture
 def get(api: Any) -> Any:
     def ask(operation: str, path: object, **params: Any) -> httpx.Response:
-        answer: httpx.Response = api.http.get(
-            f"{api.ops_url}/{operation}", params={"path": str(path), **params}
-        )
+        answer: httpx.Response = api.http.get(f"{api.ops_url}/{operation}", params={"path": str(path), **params})
         return answer
 
     return ask
@@ -100,9 +98,7 @@ def test_download_ends_where_the_base64_buffer_does(place: Path, get: Any) -> No
 
 
 def test_empty_upload_hangs(place: Path, api: Any) -> None:
-    answer = api.http.post(
-        f"{api.ops_url}/upload", params={"path": str(place)}, files={"file": ("empty", b"")}
-    )
+    answer = api.http.post(f"{api.ops_url}/upload", params={"path": str(place)}, files={"file": ("empty", b"")})
     assert answer.status_code == 408
 
 
@@ -120,9 +116,7 @@ def test_symlink_is_made_once(place: Path, send: Any, get: Any) -> None:
     assert first.json()["output"]["linkTarget"] == str(place / "job-1")
     second = send("POST", "symlink", place / "job-2", linkPath=str(place / "claim"))
     assert second.status_code == 400
-    assert second.json()["message"].endswith(
-        f"ln: failed to create symbolic link '{place}/claim': File exists"
-    )
+    assert second.json()["message"].endswith(f"ln: failed to create symbolic link '{place}/claim': File exists")
     (row,) = get("ls", place).json()["output"]
     assert row["linkTarget"] == str(place / "job-1")
 

@@ -53,9 +53,7 @@ def test_job_sees_slurms_variables(server: Any, api: Any) -> None:
     assert {name: variables[name] for name in expected} == expected
 
 
-def test_job_does_not_see_the_servers_environment(
-    serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_does_not_see_the_servers_environment(serve: Any, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_TOKEN", "a-secret-of-the-server")
     server = serve()
     api = connect(server)
@@ -93,9 +91,7 @@ def test_unknown_interpreter_fails(server: Any, api: Any) -> None:
 
 
 def test_array_in_steps_with_its_variables(server: Any, api: Any) -> None:
-    script = (
-        "#!/bin/sh\n#SBATCH -a 1-5:2\necho $SLURM_ARRAY_JOB_ID $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_MAX\n"
-    )
+    script = "#!/bin/sh\n#SBATCH -a 1-5:2\necho $SLURM_ARRAY_JOB_ID $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_MAX\n"
     job_id = api.submit(script, server.home)
     api.wait_end(job_id)
     for index in (1, 3, 5):
@@ -118,9 +114,7 @@ def test_cancelling_an_array_cancels_what_runs_and_what_waits(serve: Any, connec
 def test_job_that_ignores_sigterm_is_killed(server: Any, api: Any, until: Any) -> None:
     script = "#!/bin/bash\ntrap '' TERM\necho $$ > pid\nwhile true; do sleep 0.1; done\n"
     job_id = api.submit(script, server.home)
-    until(
-        lambda: (server.home / "pid").exists() and (server.home / "pid").read_text(), "the job wrote its pid"
-    )
+    until(lambda: (server.home / "pid").exists() and (server.home / "pid").read_text(), "the job wrote its pid")
     pid = int((server.home / "pid").read_text())
     assert api.cancel(job_id).status_code == 204
     until(lambda: not _alive(pid), "the job is killed")

@@ -11,9 +11,7 @@ from firecrest_local.scheduler.queueing import decide
 from firecrest_local.settings import Partition, Settings
 
 NOW = 1000.0
-SETTINGS = Settings(
-    root=Path("unused"), cores=4, partitions=(Partition("normal"), Partition("own", cores=1)), gpus=1
-)
+SETTINGS = Settings(root=Path("unused"), cores=4, partitions=(Partition("normal"), Partition("own", cores=1)), gpus=1)
 
 
 def job(job_id: int, **fields: Any) -> Job:

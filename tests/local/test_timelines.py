@@ -113,9 +113,7 @@ class Lives:
 
     def watch(self, seconds: float) -> None:
         waiting = set(LIVED)
-        to_cancel = {
-            name for name in LIVED if any("action" in one for one in TIMELINES[name]["observations"])
-        }
+        to_cancel = {name for name in LIVED if any("action" in one for one in TIMELINES[name]["observations"])}
         deadline = time.monotonic() + seconds
         uid = os.getuid()
         while waiting and time.monotonic() < deadline:

@@ -1,0 +1,222 @@
+"""A server that is stopped or killed, and what its next life knows."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+class Command:
+    """A `firecrest-local` process."""
+
+    def __init__(self, root: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+        words = [sys.executable, "-m", "firecrest_local", "--root", str(root), "--cores", "2", *options]
+        self.process = subprocess.Popen(
+            words,
+            cwd=REPOSITORY,
+            env=os.environ | (environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.environ: dict[str, str] = {}
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            export, assignment = shlex.split(line)
+            assert export == "export"
+            name, _, value = assignment.partition("=")
+            self.environ[name] = value
+            if name == "FIRECREST_WORKDIR":
+                return
+        raise AssertionError(self.process.communicate()[1])
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environ["FIRECREST_WORKDIR"])
+
+    def end(self, number: signal.Signals) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        output, errors = self.process.communicate(timeout=30)
+        return self.process.returncode, output, errors
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts the command; what is left of it at the end is stopped."""
+    started: list[Command] = []
+
+    def start(*options: str, **keywords: Any) -> Command:
+        started.append(Command(tmp_path / "cluster", *options, **keywords))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.end(signal.SIGTERM)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process lives; a zombie whose parent hasn't looked yet doesn't."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_command_prints_what_a_client_needs(command: Any, connect_by_environment: Any) -> None:
+    running = command("--system", "Laptop", "--client-id", "me", "--gpus", "1")
+    assert list(running.environ) == [
+        "FIRECREST_URL",
+        "AUTH_TOKEN_URL",
+        "FIRECREST_CLIENT_ID",
+        "FIRECREST_CLIENT_SECRET",
+        "FIRECREST_SYSTEM",
+        "FIRECREST_WORKDIR",
+    ]
+    api = connect_by_environment(running.environ)
+    assert api.http.get("/status/systems").json()["systems"][0]["name"] == "laptop"
+    assert running.environ["FIRECREST_CLIENT_ID"] == "me"
+    row = api.wait_end(api.submit("#!/bin/sh\n#SBATCH --gpus=1\n", running.home))
+    assert row["status"]["state"] == "COMPLETED"
+    status, output, errors = running.end(signal.SIGINT)
+    assert (status, output) == (0, "")
+    assert "POST /compute/laptop/jobs -> 201" in errors
+    assert running.environ["FIRECREST_CLIENT_SECRET"] not in errors
+
+
+def test_secret_from_the_environment_reaches_no_job(command: Any, connect_by_environment: Any) -> None:
+    running = command(environment={"FIRECREST_CLIENT_SECRET": "word-from-outside"})
+    assert running.environ["FIRECREST_CLIENT_SECRET"] == "word-from-outside"
+    api = connect_by_environment(running.environ)
+    job_id = api.submit("#!/bin/sh\nenv; cat /proc/$PPID/environ | tr '\\0' '\\n'\n", running.home)
+    api.wait_end(job_id)
+    assert "word-from-outside" not in (running.home / f"slurm-{job_id}.out").read_text()
+
+
+def test_help_says_what_it_is_for() -> None:
+    words = [sys.executable, "-m", "firecrest_local", "--help"]
+    shown = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert "development and tests" in " ".join(shown.split())
+
+
+def test_taken_port_is_said_in_one_line(command: Any, tmp_path: Path) -> None:
+    port = command().environ["FIRECREST_URL"].rpartition(":")[2]
+    words = [sys.executable, "-m", "firecrest_local", "--root", str(tmp_path / "other"), "--port", port]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("firecrest-local: cannot serve:")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_killed_server_leaves_its_jobs_and_knows_them_again(
+    command: Any, connect_by_environment: Any, until: Any
+) -> None:
+    first = command()
+    api = connect_by_environment(first.environ)
+    script = "#!/bin/bash\necho $$ > {0}.pid\nuntil [ -e {0}.go ]; do sleep 0.05; done\nexit {1}\n"
+    ends_meanwhile = api.submit(script.format("meanwhile", 3), first.home, name="meanwhile")
+    ends_later = api.submit(script.format("later", 0), first.home, name="later")
+    waits = api.submit("#!/bin/sh\necho waited\n", first.home, name="waits")
+    for job_id in (ends_meanwhile, ends_later):
+        api.wait_running(job_id)
+    pids = {}
+    for name in ("meanwhile", "later"):
+        file = first.home / f"{name}.pid"
+        until(lambda file=file: file.exists() and file.read_text(), f"{name} wrote its pid")
+        pids[name] = int(file.read_text())
+    first.end(signal.SIGKILL)
+    assert alive(pids["meanwhile"])
+    (first.home / "meanwhile.go").touch()
+    until(lambda: not alive(pids["meanwhile"]), "the job ends without a server")
+    assert alive(pids["later"])
+
+    second = command()
+    api = connect_by_environment(second.environ)
+    assert api.wait_end(ends_meanwhile)["status"] == {
+        "state": "FAILED",
+        "stateReason": "None",
+        "exitCode": 3,
+        "interruptSignal": 0,
+    }
+    assert api.row(ends_later)["tasks"][0]["status"]["state"] == "RUNNING"
+    (second.home / "later.go").touch()
+    assert api.wait_end(ends_later)["status"]["state"] == "COMPLETED"
+    assert api.wait_end(waits)["status"]["state"] == "COMPLETED"
+    assert api.submit("#!/bin/sh\n", second.home) == str(int(waits) + 1)
+
+
+def test_next_life_can_cancel_what_an_earlier_one_started(
+    command: Any, connect_by_environment: Any, until: Any
+) -> None:
+    first = command()
+    api = connect_by_environment(first.environ)
+    job_id = api.submit("#!/bin/bash\necho $$ > pid\nsleep 300\n", first.home)
+    pid_file = first.home / "pid"
+    until(lambda: pid_file.exists() and pid_file.read_text(), "the job wrote its pid")
+    first.end(signal.SIGKILL)
+    second = command()
+    api = connect_by_environment(second.environ)
+    assert api.cancel(job_id).status_code == 204
+    assert api.wait_end(job_id)["status"]["state"].startswith("CANCELLED by")
+    until(lambda: not alive(int(pid_file.read_text())), "the job's process is gone")
+
+
+def test_killed_with_its_supervisor_counts_as_a_failed_node(
+    command: Any, connect_by_environment: Any, until: Any
+) -> None:
+    first = command()
+    api = connect_by_environment(first.environ)
+    job_id = api.submit("#!/bin/bash\necho $$ $PPID > pids\nsleep 300\n", first.home)
+    file = first.home / "pids"
+    until(lambda: file.exists() and file.read_text(), "the job wrote its pids")
+    first.end(signal.SIGKILL)
+    for pid in reversed(file.read_text().split()):
+        os.kill(int(pid), signal.SIGKILL)
+    second = command()
+    assert connect_by_environment(second.environ).wait_end(job_id)["status"]["state"] == "NODE_FAIL"
+
+
+def test_orderly_stop_ends_jobs_and_keeps_what_waits(serve: Any, connect: Any, until: Any) -> None:
+    first = serve(cores=1)
+    api = connect(first)
+    runs = api.submit("#!/bin/bash\necho $$ > pid\nsleep 300\n", first.home)
+    waits = api.submit("#!/bin/sh\n", first.home)
+    pid_file = first.home / "pid"
+    until(lambda: pid_file.exists() and pid_file.read_text(), "the job wrote its pid")
+    first.stop()
+    assert not alive(int(pid_file.read_text()))
+    second = serve(cores=1)
+    api = connect(second)
+    assert api.state(runs) == "CANCELLED by 0"
+    assert api.wait_end(waits)["status"]["state"] == "COMPLETED"
+    assert api.submit("#!/bin/sh\n", second.home) == str(int(waits) + 1)
+
+
+def test_presigned_url_outlives_the_server(serve: Any, connect: Any) -> None:
+    first = serve()
+    body = {"path": f"{first.home}/x", "transferDirectives": {"transferMethod": "s3", "fileSize": 1}}
+    api = connect(first)
+    answer = api.http.post(f"{api.transfer_url}/upload", json=body).json()
+    port = int(first.url.rpartition(":")[2])
+    first.stop()
+    second = serve(port=port)
+    put = connect(second).http.put(answer["transferDirectives"]["partsUploadUrls"][0], content=b"x")
+    assert put.status_code == 200
+
+
+def test_two_servers_with_one_root(serve: Any) -> None:
+    serve()
+    with pytest.raises(OSError, match="already serves"):
+        serve()
