@@ -33,6 +33,11 @@ from airflow_provider_firecrest.operators import (
     FirecRESTUploadOperator,
 )
 
+# How each engine writes the energy; pw.x marks that of the converged cycle with an exclamation mark.
+ENERGY = {
+    "ase": re.compile(r"^total energy *= *(?P<energy>\S+) (?P<unit>eV)$", re.MULTILINE),
+    "quantum-espresso": re.compile(r"^! +total energy *= *(?P<energy>\S+) (?P<unit>Ry)$", re.MULTILINE),
+}
 RYDBERG_IN_EV = 13.605693122990
 
 # A directory for each run on the cluster, and beside the structures on our side.
@@ -131,14 +136,10 @@ with DAG(
     @task
     def log_energy(output: str, run_id: str, params: dict) -> float:
         """Append the energy to the table `energies.csv`, one row a run, and return it in eV."""
-        text = Path(output).read_text()
-        # pw.x marks the energy of the converged cycle with an exclamation mark.
-        found = re.search(r"^!? *total energy *= *(?P<energy>\S+) (?P<unit>Ry|eV)$", text, re.MULTILINE)
-        if params["engine"] == "quantum-espresso" and (not found or not found[0].startswith("!")):
-            raise AirflowFailException(f"pw.x did not converge: no final energy in {output}")
+        found = ENERGY[params["engine"]].search(Path(output).read_text())
         if not found:
-            raise AirflowFailException(f"no energy in {output}")
-        energy = float(found["energy"]) * (RYDBERG_IN_EV if found["unit"] == "Ry" else 1.0)
+            raise AirflowFailException(f"no final energy in {output}: the computation did not converge")
+        energy = float(found["energy"]) * (RYDBERG_IN_EV if found["unit"] == "Ry" else 1)
 
         table = Path(params["folder"], "energies.csv")
         columns = ["run_id", "structure", "engine", "energy_eV", "computed_at"]

@@ -1,0 +1,37 @@
+"""The sweep: a job for each point of the grid, one table, one plot."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from demo.runs import Run
+from demo.stack import Stack
+
+
+@pytest.mark.parametrize(("c", "gamma"), [([1, 10], [0.0003, 0.001]), ([10], [0.001])])
+def test_each_point_becomes_a_job_and_a_row(
+    stack: Stack,
+    start: Callable[..., Run],
+    succeed: Callable[[Run], None],
+    tmp_path: Path,
+    c: list[float],
+    gamma: list[float],
+) -> None:
+    run = start("parameter_sweep", folder=str(tmp_path), c=c, gamma=gamma)
+    succeed(run)
+    points = len(c) * len(gamma)
+    tasks = stack.api.task_instances(run.dag_id, run.run_id)
+    assert sorted(task["map_index"] for task in tasks if task["task_id"] == "score") == list(range(points))
+
+    results = tmp_path / run.run_id
+    with (results / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(float(row["c"]), float(row["gamma"])) for row in rows} == {(x, y) for x in c for y in gamma}
+    assert all(0.9 < float(row["accuracy"]) < 1 for row in rows)
+    assert (results / "sweep.png").stat().st_size > 0
+    best = stack.api.xcom(run.dag_id, run.run_id, "reduce")
+    assert best["accuracy"] == max(float(row["accuracy"]) for row in rows)

@@ -1,0 +1,41 @@
+"""The machine-learning pipeline: what it fetches, and that a bad model fails the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from demo.runs import Run
+from demo.stack import Stack
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def test_model_metrics_and_plot_are_fetched(
+    stack: Stack, start: Callable[..., Run], succeed: Callable[[Run], None], tmp_path: Path
+) -> None:
+    run = start("train_model", folder=str(tmp_path), epochs=20)
+    succeed(run)
+    results = tmp_path / run.run_id
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert len(metrics["learning_curve"]) == 20
+    assert metrics["accuracy"] > 0.95
+    assert stack.api.xcom(run.dag_id, run.run_id, "check_accuracy") == metrics["accuracy"]
+    assert (results / "learning_curve.png").read_bytes().startswith(PNG)
+
+    import joblib
+    from sklearn.datasets import load_digits
+
+    images, digits = load_digits(return_X_y=True)
+    assert joblib.load(results / "model.joblib").score(images, digits) >= metrics["accuracy"]
+
+
+def test_a_model_that_is_not_good_enough_fails_the_run(
+    stack: Stack, start: Callable[..., Run], fail: Callable[[Run], str], tmp_path: Path
+) -> None:
+    run = start("train_model", folder=str(tmp_path), epochs=1, min_accuracy=0.99)
+    message = fail(run)
+    assert "Task check_accuracy of train_model failed" in message
+    assert "under the 99.0% that `min_accuracy` asks for" in message
+    assert (tmp_path / run.run_id / "model.joblib").exists()
