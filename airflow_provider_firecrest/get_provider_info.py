@@ -59,7 +59,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": _INTEGRATION,
                 "external-doc-url": "https://eth-cscs.github.io/firecrest-v2/",
-                "tags": ["hpc"],
+                "tags": ["service"],
             }
         ],
         "hooks": [

@@ -90,8 +90,8 @@ class FirecRESTHook(BaseHook):
 
     def _missing(self) -> ConfigurationError:
         return ConfigurationError(
-            f"There is no Airflow connection {self.firecrest_conn_id!r}: create one of the type 'firecrest', or "
-            "name another with firecrest_conn_id."
+            f"Airflow finds no connection {self.firecrest_conn_id!r} that it can read: create one of the type "
+            "'firecrest', or name another with firecrest_conn_id."
         )
 
     def _read(self, stored: Any, extra: dict[str, Any]) -> Connection:

@@ -90,7 +90,6 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         from firecrest_core.result import JobResult
 
         result = JobResult.from_dict(event["result"])
-        self.log.info(result.story())
         stdout, stderr = self.hook.run(self._tails(result))
         self._show(result.stdout, stdout)
         self._show(result.stderr, stderr)

@@ -234,5 +234,10 @@ def _our_side(path: OurPath) -> OurPath:
     if isinstance(path, str) and "://" in path:
         from airflow.sdk import ObjectStoragePath
 
-        return ObjectStoragePath(path)
+        try:
+            there = ObjectStoragePath(path)
+            there.fs  # noqa: B018  # Airflow looks for the store's file system here
+        except ValueError as error:
+            raise AirflowFailException(f"{path}: {error}. Install the Airflow provider of that store.") from None
+        return there
     return path

@@ -28,19 +28,22 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
         return path, arguments | {"system": self.system, "path": self.path}
 
     async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
-        from firecrest_core.errors import TransientError
+        """Ask again and again, through every outage."""
+        from firecrest_core import errors
 
+        # The task's worker has reached the server as this user, so that these are outages, too.
+        outages = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
         system = client.connection.system_or_default(self.system)
-        outage = False
+        told = False
         while True:
             try:
                 if await exists(client, system, self.path):
                     return {}
-                outage = False
-            except TransientError as error:
-                if not outage:
+                told = False
+            except outages as error:
+                if not told:
                     self.log.warning("Still waiting for %s. %s", self.path, error)
-                outage = True
+                told = True
             await asyncio.sleep(self.poll_interval)
 
 

@@ -1,0 +1,163 @@
+"""An embedded FirecREST behind an Airflow connection, and a way to run tasks as Airflow does."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Airflow reads these when it is imported first.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.module_loading import import_string
+
+from firecrest_local import LocalFirecREST, Settings
+
+
+@pytest.fixture(scope="session")
+def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
+    """A server that takes 64 KiB directly, so that transfer jobs are cheap to have."""
+    settings = Settings(
+        root=tmp_path_factory.mktemp("cluster"),
+        cores=32,  # no test waits for another one's jobs
+        accounting_lag=0.2,
+        max_ops_file_size=64 * 1024,
+        kill_wait=0.5,
+    )
+    with LocalFirecREST(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def stored(f7t: LocalFirecREST) -> dict[str, Any]:
+    """The connection's fields, as Airflow's JSON form has them."""
+    return {
+        "conn_type": "firecrest",
+        "host": f7t.url,
+        "login": f7t.client_id,
+        "password": f7t.client_secret,
+        "extra": {"token_url": f7t.token_url, "system": f7t.system},
+    }
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Store a connection where Airflow looks for it."""
+
+    def store(connection: dict[str, Any] | str, conn_id: str = "firecrest_default") -> None:
+        text = connection if isinstance(connection, str) else json.dumps(connection)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", text)
+
+    return store
+
+
+@pytest.fixture
+def connected(f7t: LocalFirecREST, store: Callable[..., None], stored: dict[str, Any]) -> LocalFirecREST:
+    """The server, with ``firecrest_default`` pointing at it."""
+    store(stored)
+    return f7t
+
+
+@pytest.fixture
+def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
+    """A directory of the test's own on the cluster."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    path = Path(f7t.home, name)
+    path.mkdir()
+    return path
+
+
+@dataclass
+class TaskInstance:
+    """As much of a task instance as operators and triggers look at."""
+
+    task_id: str = "task"
+    dag_id: str = "dag"
+    run_id: str = "run"
+    map_index: int = -1
+    try_number: int = 1
+    start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    pushed: dict[str, Any] = field(default_factory=dict)
+    pulled: dict[tuple[str, int | None], Any] = field(default_factory=dict)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = json.loads(json.dumps(value))
+
+    def xcom_pull(self, task_ids: str, map_indexes: int | None = None) -> Any:
+        return self.pulled.get((task_ids, map_indexes))
+
+
+@pytest.fixture
+def ti() -> TaskInstance:
+    return TaskInstance()
+
+
+@dataclass
+class Run:
+    """A task that was run: what it returned, and the deferrals on the way."""
+
+    result: Any
+    deferrals: list[TaskDeferred]
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture
+def run_task(ti: TaskInstance) -> Callable[..., Run]:
+    """Run a task to its end, as worker, triggerer and worker again do.
+
+    What passes between them goes through JSON, and the second half runs on an operator of its own.
+    """
+
+    def run_task(make: Callable[[], Any], ti: TaskInstance = ti) -> Run:
+        context = {"ti": ti}
+        deferrals, events = [], []
+
+        def resume(call: Callable[[], Any]) -> Any:
+            try:
+                return call()
+            except TaskDeferred as deferral:
+                deferred = deferral
+            deferrals.append(deferred)
+            path, arguments = json.loads(json.dumps(deferred.trigger.serialize()))
+            events.append(asyncio.run(fire(import_string(path)(**arguments))))
+            kwargs = {"event": events[-1], **json.loads(json.dumps(deferred.kwargs or {}))}
+            return resume(lambda: make().resume_execution(deferred.method_name, kwargs, context))
+
+        return Run(resume(lambda: make().execute(context)), deferrals, events)
+
+    return run_task
+
+
+async def fire(trigger: Any) -> dict[str, Any]:
+    """Run a trigger and return its one event."""
+    fired = [event.payload async for event in trigger.run()]
+    assert len(fired) == 1
+    return json.loads(json.dumps(fired[0]))
+
+
+@pytest.fixture
+def first_event() -> Callable[[Any], Any]:
+    return fire
+
+
+@pytest.fixture
+def told(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What the task's log says so far."""
+    heard: list[str] = []
+
+    def told() -> str:
+        heard.append(capfd.readouterr().out)
+        return "".join(heard)
+
+    return told

@@ -1,0 +1,92 @@
+"""The provider's metadata, against Airflow's own schemas and its providers manager."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tomllib
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers_manager import ProviderInfo, ProvidersManager
+from airflow.sdk.module_loading import import_string
+
+from airflow_provider_firecrest.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[2]
+INFO = get_provider_info()
+
+
+def schema(name: str) -> dict:
+    return json.loads((Path(airflow.__path__[0]) / name).read_text())
+
+
+def test_metadata_has_the_form_that_airflow_loads() -> None:
+    jsonschema.validate(INFO, schema("provider_info.schema.json"))
+
+
+@pytest.mark.parametrize("section", ["connection-types", "integrations", "operators", "sensors", "hooks", "triggers"])
+def test_each_section_has_the_form_of_provider_yaml(section: str) -> None:
+    whole = schema("provider.yaml.schema.json")
+    jsonschema.validate(INFO[section], whole["properties"][section] | {"definitions": whole.get("definitions", {})})
+
+
+@pytest.mark.parametrize("section", ["operators", "sensors", "hooks", "triggers"])
+def test_modules_exist_and_none_is_forgotten(section: str) -> None:
+    named = {module for entry in INFO[section] for module in entry["python-modules"]}
+    for module in named:
+        importlib.import_module(module)
+    helpers = {"base", "__init__", "client", "connection"}
+    package = ROOT / "airflow_provider_firecrest" / section
+    found = {f"airflow_provider_firecrest.{section}.{file.stem}" for file in package.glob("*.py")}
+    assert named == {module for module in found if module.rpartition(".")[2] not in helpers}
+
+
+def test_connection_type_names_the_hook() -> None:
+    (connection,) = INFO["connection-types"]
+    hook = import_string(connection["hook-class-name"])
+    assert (connection["connection-type"], connection["hook-name"]) == (hook.conn_type, hook.hook_name)
+    assert hook.default_conn_name == "firecrest_default"
+
+
+def test_every_field_of_the_connection_is_explained() -> None:
+    (connection,) = INFO["connection-types"]
+    for name, field in connection["conn-fields"].items():
+        assert field["description"].endswith("."), name
+    assert set(connection["conn-fields"]) == {
+        "token_url",
+        "system",
+        "scopes",
+        "verify",
+        "timeout",
+        "max_in_flight",
+    }
+
+
+def test_airflow_builds_the_connection_form(caplog: pytest.LogCaptureFixture) -> None:
+    manager = ProvidersManager()
+    manager.initialize_providers_hooks()
+    manager._provider_dict["firecrest-workflows"] = ProviderInfo("0", INFO)
+    manager._connection_form_widgets = {
+        name: widget
+        for name, widget in manager._connection_form_widgets.items()
+        if not name.startswith("extra__firecrest__")
+    }
+    manager._field_behaviours.pop("firecrest", None)
+    caplog.clear()
+    manager._load_ui_metadata()
+    assert not [record.getMessage() for record in caplog.records if "firecrest" in record.getMessage()]
+    behaviour = manager._field_behaviours["firecrest"]
+    assert behaviour["relabeling"]["host"] == "FirecREST URL"
+    assert "extra__firecrest__token_url" in behaviour["placeholders"]
+    assert manager._connection_form_widgets["extra__firecrest__max_in_flight"].field["schema"]["title"]
+
+
+def test_the_distribution_declares_the_entry_point() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    target = project["entry-points"]["apache_airflow_provider"]["provider_info"]
+    module, _, function = target.partition(":")
+    assert getattr(importlib.import_module(module), function)() == INFO
+    assert project["name"] == INFO["package-name"]

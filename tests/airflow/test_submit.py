@@ -1,0 +1,337 @@
+"""Submitting and waiting, in the triggerer and in the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.operators import FirecRESTCancelOperator, FirecRESTSubmitOperator
+from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+from firecrest_core.errors import InvalidJobSpec, JobFailed, JobTimeLimit
+from firecrest_core.states import JobState
+
+TELLING = """#!/bin/bash
+#SBATCH --job-name=telling
+#SBATCH --output=out-%j.txt
+#SBATCH --error=err-%j.txt
+echo "energy -15.84"
+echo "careful" >&2
+sleep 0.5
+"""
+
+both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+
+
+def submit(script: str, workdir: Path, **more: Any) -> Callable[[], FirecRESTSubmitOperator]:
+    more = {"poll_interval": 0.2, **more}
+    return lambda: FirecRESTSubmitOperator(task_id="job", script=script, working_dir=str(workdir), **more)
+
+
+@both_ways
+def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferrable) -> None:
+    began = time.monotonic()
+    run = run_task(submit(TELLING, workdir, deferrable=deferrable))
+    took = time.monotonic() - began
+    job_id = run.result["job_id"]
+    assert run.result == {
+        "jobId": job_id,
+        "job_id": job_id,
+        "system": connected.system,
+        "name": "telling",
+        "state": "COMPLETED",
+        "exit_code": 0,
+        "elapsed": run.result["elapsed"],
+        "nodes": "nid001",
+        "working_directory": str(workdir),
+        "stdout": f"{workdir}/out-{job_id}.txt",
+        "stderr": f"{workdir}/err-{job_id}.txt",
+    }
+    assert run.result == json.loads(json.dumps(run.result))
+    assert len(run.deferrals) == (1 if deferrable else 0)
+    assert ti.pushed == {"job_id": job_id}
+    story = told()
+    lines = (
+        f"Job {job_id} was submitted to {connected.system}",
+        f"Job {job_id} on {connected.system}: RUNNING on nid001, elapsed 0:00:0",
+        "ended COMPLETED, exit code 0",
+        f"Last lines of {workdir}/out-{job_id}.txt",
+        "energy -15.84",
+        "careful",
+    )
+    for line in lines:
+        assert line in story, story
+    assert story.count("ended COMPLETED") == 1
+    # The job sleeps half a second, accounting lags 0.2 s, and it is asked for each 0.2 s.
+    assert took - 0.5 - 0.2 - 0.2 < 1.0
+
+
+@both_ways
+def test_a_failed_job_tells_state_exit_code_and_last_words(connected, workdir, run_task, deferrable) -> None:
+    script = "#!/bin/bash\n#SBATCH --error=err.txt\necho fine\necho 'no basis set' >&2\nexit 7\n"
+    with pytest.raises(JobFailed) as caught:
+        run_task(submit(script, workdir, deferrable=deferrable))
+    error = caught.value
+    assert isinstance(error, AirflowException)
+    assert not isinstance(error, AirflowFailException)  # a retry may help
+    assert error.result.state is JobState.FAILED
+    for words in ("FAILED", "exit code 7", "no basis set"):
+        assert words in str(error)
+
+
+def test_a_time_limit_is_a_failure_of_its_own_kind(connected, workdir, run_task) -> None:
+    job = {"time_limit": "0:01"}
+    with pytest.raises(JobTimeLimit, match="Ask for more time"):
+        run_task(submit("#!/bin/bash\nsleep 60\n", workdir, job=job))
+
+
+def test_resources_beside_the_script(connected, workdir, run_task) -> None:
+    job = {"name": "named", "ntasks": "2", "environment": {"COLOUR": "a,b"}, "stdout": "o.txt"}
+    script = "#!/bin/bash\necho $SLURM_NTASKS $COLOUR $SLURM_JOB_NAME\n"
+    result = run_task(submit(script, workdir, job=job)).result
+    assert result["name"] == "named"
+    assert (workdir / "o.txt").read_text() == "2 a,b named\n"
+
+
+def test_script_on_the_cluster(connected, workdir, run_task) -> None:
+    path = workdir / "there.sh"
+    path.write_text("#!/bin/bash\necho from the cluster\n")
+    make = lambda: FirecRESTSubmitOperator(  # noqa: E731
+        task_id="job", script_path=str(path), working_dir=str(workdir), poll_interval=0.2
+    )
+    result = run_task(make).result
+    assert Path(result["stdout"]).read_text() == "from the cluster\n"
+
+
+def test_an_array_is_waited_for_as_a_whole(connected, workdir, run_task) -> None:
+    script = "#!/bin/bash\n#SBATCH --array=0-2\necho $SLURM_ARRAY_TASK_ID; [ $SLURM_ARRAY_TASK_ID != 1 ]\n"
+    with pytest.raises(JobFailed, match="2 of 3 array elements COMPLETED, not 1"):
+        run_task(submit(script, workdir))
+
+
+def test_a_mapping_is_checked_when_the_task_runs(connected, workdir, run_task) -> None:
+    with pytest.raises(InvalidJobSpec, match="nodes") as caught:
+        run_task(submit(TELLING, workdir, job={"nodes": "-1"}))
+    assert isinstance(caught.value, AirflowFailException)
+    with pytest.raises(InvalidJobSpec, match="did you mean 'partition'"):
+        run_task(submit(TELLING, workdir, job={"partitions": "x"}))
+
+
+# --- template files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "job.sbatch").write_text("#!/bin/bash\necho {{ ds }}\n")
+    return tmp_path
+
+
+def render(task: Any) -> Any:
+    task.resolve_template_files()
+    task.render_template_fields({"ds": "today", "params": {}})
+    return task
+
+
+def test_script_from_a_template_file(folder: Path) -> None:
+    with DAG("d", schedule=None, template_searchpath=str(folder)):
+        task = FirecRESTSubmitOperator(task_id="t", script="job.sbatch", working_dir="/w")
+    assert render(task).script == "#!/bin/bash\necho today"
+
+
+def test_text_that_ends_like_a_file_is_text() -> None:
+    with DAG("d", schedule=None):
+        task = FirecRESTSubmitOperator(task_id="t", script="#!/bin/bash\n./{{ ds }}.sh", working_dir="/w")
+    assert render(task).script == "#!/bin/bash\n./today.sh"
+
+
+def test_other_fields_name_files_on_the_cluster() -> None:
+    with DAG("d", schedule=None):
+        task = FirecRESTSubmitOperator(
+            task_id="t", script_path="/c/{{ ds }}.sh", working_dir="/w.sh", job={"stdout": "{{ ds }}.slurm"}
+        )
+    render(task)
+    assert (task.script_path, task.working_dir, task.job) == ("/c/today.sh", "/w.sh", {"stdout": "today.slurm"})
+
+
+def test_a_template_file_that_is_missing(folder: Path) -> None:
+    with DAG("d", schedule=None, template_searchpath=str(folder)):
+        task = FirecRESTSubmitOperator(task_id="t", script="nowhere.sh", working_dir="/w")
+    with pytest.raises(AirflowFailException, match="no template file 'nowhere.sh'"):
+        render(task)
+
+
+# --- limits and cancelling ---------------------------------------------------------------------------
+
+
+def gone(workdir: Path) -> bool:
+    return not (workdir / "late").exists()
+
+
+SLEEPING = "#!/bin/bash\ntouch began\nsleep 3\ntouch late\n"
+
+
+def state_of(job_id: str) -> JobState:
+    return FirecRESTHook().job(job_id).state
+
+
+def cancelled(job_id: str) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if state_of(job_id) is JobState.CANCELLED:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@both_ways
+def test_execution_timeout_holds_and_cancels_the_job(connected, workdir, run_task, ti, deferrable) -> None:
+    make = submit(SLEEPING, workdir, deferrable=deferrable, execution_timeout=timedelta(seconds=1))
+    with pytest.raises(AirflowTaskTimeout, match=r"execution_timeout .* has passed; cancelled job"):
+        run_task(make)
+    assert cancelled(ti.pushed["job_id"])
+
+
+def test_a_deadline_survives_the_triggerers_restart(connected, workdir, ti) -> None:
+    ti.start_date = datetime.now(UTC) - timedelta(minutes=5)
+    task = submit(SLEEPING, workdir, execution_timeout=timedelta(minutes=6))()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": ti})
+    assert deferred.value.timeout is None
+    assert deferred.value.trigger.deadline == pytest.approx(time.time() + 60, abs=5)
+    task.hook.cancel(ti.pushed["job_id"])
+
+
+@pytest.fixture
+def task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
+    """What Airflow answers when it is asked for the task's state; ``None`` for a task that is gone."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def set_state(state: str | None, key: str = "task") -> None:
+        answer = {} if state is None else {"run": {key: state}}
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **asked: answer)
+
+    return set_state
+
+
+@pytest.fixture
+def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
+    with pytest.raises(TaskDeferred) as deferred:
+        submit(SLEEPING, workdir)().execute({"ti": ti})
+    trigger = deferred.value.trigger
+    trigger.task_instance = ti
+    return trigger
+
+
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "scheduled", "queued", "running", None])
+def test_a_person_who_ends_a_deferred_task_ends_its_job(waiting_trigger, task_state, state) -> None:
+    task_state(state)
+    asyncio.run(waiting_trigger.on_kill())
+    assert cancelled(waiting_trigger.job["job_id"])
+
+
+def test_the_element_of_a_mapped_task_is_looked_up(waiting_trigger, task_state, ti) -> None:
+    ti.map_index = 3
+    task_state("deferred", key="task_3")
+    asyncio.run(waiting_trigger.on_kill())
+    assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
+
+
+@pytest.mark.parametrize("state", ["deferred", "up_for_retry"])
+def test_a_trigger_that_moves_leaves_its_job_alone(waiting_trigger, task_state, told, state) -> None:
+    task_state(state)
+    asyncio.run(waiting_trigger.on_kill())
+    assert "goes on. To end it: scancel" in told()
+    assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
+
+
+def test_when_airflow_does_not_answer_the_job_goes_on(waiting_trigger, monkeypatch, told) -> None:
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def broken(**asked: object) -> None:
+        raise ConnectionError("no supervisor")
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", broken)
+    asyncio.run(waiting_trigger.on_kill())
+    assert "no supervisor" in told()
+    assert "scancel" in told()
+    assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
+
+
+def test_a_trigger_that_is_stopped_leaves_its_job_alone(waiting_trigger) -> None:
+    async def stop() -> None:
+        waiting = asyncio.create_task(waiting_trigger.event())
+        await asyncio.sleep(0.5)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(stop())
+    assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
+
+
+@pytest.mark.parametrize(("state", "ends"), [("failed", True), ("restarting", True), ("running", False)])
+def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, state, ends) -> None:
+    """SIGTERM comes for a person's wish and for a worker's shutdown; the task's state tells which."""
+    task_state(state)
+    task = submit(SLEEPING, workdir, deferrable=False)()
+
+    def terminate() -> None:
+        deadline = time.monotonic() + 10
+        while not (workdir / "began").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: task.on_kill())  # as Airflow's task runner does
+    try:
+        threading.Thread(target=terminate).start()
+        if ends:
+            with pytest.raises(JobFailed, match="CANCELLED"):
+                task.execute({"ti": ti})
+        else:
+            assert task.execute({"ti": ti})["state"] == "COMPLETED"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_limit_that_airflow_enforces_in_the_worker_cancels(connected, workdir, ti, task_state) -> None:
+    task_state("running")
+    hook = FirecRESTHook()
+    job = hook.submit(script=SLEEPING, working_dir=str(workdir))
+    task = submit(SLEEPING, workdir, deferrable=False)()
+    task._ti, task._waiting_for = ti, [job.to_dict()]
+    try:
+        raise AirflowTaskTimeout
+    except AirflowTaskTimeout:
+        task.on_kill()
+    assert cancelled(job.job_id)
+
+
+def test_cancel_operator(connected, workdir, run_task) -> None:
+    job = FirecRESTHook().submit(script=SLEEPING, working_dir=str(workdir))
+    make = lambda: FirecRESTCancelOperator(task_id="c", job_id=job.job_id)  # noqa: E731
+    run_task(make)
+    assert cancelled(job.job_id)
+    run_task(make)  # cancelling what has ended succeeds
+
+
+def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, workdir, run_task, monkeypatch) -> None:
+    monkeypatch.setattr("firecrest_core.waiting.NOT_FOUND_GRACE", 0.5)
+    task = submit(TELLING, workdir)()
+    job = {"system": connected.system, "job_id": "424242"}
+    trigger = FirecRESTJobTrigger(job=job, firecrest_conn_id="firecrest_default", poll_interval=0.2)
+    event = asyncio.run(trigger.event())
+    assert (event["status"], event["kind"]) == ("error", "JobNotFound")
+    with pytest.raises(AirflowFailException, match="Job not found"):
+        task.execute_complete({}, event)

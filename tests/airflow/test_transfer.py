@@ -1,0 +1,216 @@
+"""Files up and down, directly and over the staging store with a transfer job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.io import attach
+from fsspec.implementations.memory import MemoryFileSystem
+
+from airflow_provider_firecrest.operators import (
+    FirecRESTDeleteOperator,
+    FirecRESTDownloadFromJobOperator,
+    FirecRESTDownloadOperator,
+    FirecRESTMakeDirectoryOperator,
+    FirecRESTUploadOperator,
+)
+from firecrest_core.client import FirecRESTClient
+
+SMALL = 1000
+LARGE = 200_000  # over the test server's direct limit
+
+
+def content(size: int) -> bytes:
+    return os.urandom(size)
+
+
+def upload(source: Any, target: Any, **more: Any) -> Callable[[], FirecRESTUploadOperator]:
+    return lambda: FirecRESTUploadOperator(
+        task_id="up", source_path=source, target_path=str(target), poll_interval=0.2, **more
+    )
+
+
+def download(files: Any, target: Any, **more: Any) -> Callable[[], FirecRESTDownloadOperator]:
+    return lambda: FirecRESTDownloadOperator(
+        task_id="down", remote_files=files, local_path=target, poll_interval=0.2, **more
+    )
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_upload(connected, workdir, tmp_path, run_task, size, deferrable) -> None:
+    source = tmp_path / "data.bin"
+    source.write_bytes(content(size))
+    run = run_task(upload(str(source), workdir, deferrable=deferrable))
+    assert run.result == {
+        "local": str(source),
+        "remote": f"{workdir}/data.bin",
+        "size": size,
+        "sha256": sha256(source.read_bytes()).hexdigest(),
+    }
+    assert (workdir / "data.bin").read_bytes() == source.read_bytes()
+    assert len(run.deferrals) == (1 if deferrable and size == LARGE else 0)
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_download(connected, workdir, tmp_path, run_task, size, deferrable) -> None:
+    (workdir / "data.bin").write_bytes(content(size))
+    target = tmp_path / "new name.bin"
+    run = run_task(download([f"{workdir}/data.bin"], str(target), deferrable=deferrable))
+    (one,) = run.result
+    assert (one["local"], one["size"]) == (str(target), size)
+    assert target.read_bytes() == (workdir / "data.bin").read_bytes()
+    assert len(run.deferrals) == (1 if deferrable and size == LARGE else 0)
+
+
+def test_several_files_defer_once_and_keep_their_order(connected, workdir, tmp_path, run_task) -> None:
+    sizes = [LARGE, SMALL, LARGE + 1]
+    for index, size in enumerate(sizes):
+        (workdir / f"{index}.bin").write_bytes(content(size))
+    run = run_task(download([f"{workdir}/{index}.bin" for index in range(3)], str(tmp_path / "new" / "folder")))
+    assert [one["size"] for one in run.result] == sizes
+    assert [one["local"] for one in run.result] == [str(tmp_path / "new" / "folder" / f"{i}.bin") for i in range(3)]
+    assert len(run.deferrals) == 1
+    assert len(run.deferrals[0].trigger.jobs) == 2
+
+
+def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_path, monkeypatch) -> None:
+    start_download, tickets = FirecRESTClient.start_download, []
+
+    async def noted(self, *args, **kwargs):
+        tickets.append(await start_download(self, *args, **kwargs))
+        return tickets[-1]
+
+    monkeypatch.setattr(FirecRESTClient, "start_download", noted)
+    (workdir / "data.bin").write_bytes(content(LARGE))
+    with pytest.raises(TaskDeferred) as deferred:
+        download([f"{workdir}/data.bin"], str(tmp_path))().execute({})
+    kept = json.dumps([deferred.value.trigger.serialize(), deferred.value.kwargs])
+    url = urlsplit(tickets[0].url.get_secret_value())
+    assert url.query
+    for secret in (url.query, connected.client_secret):
+        assert secret not in kept
+
+
+def test_one_file_into_a_directory_that_exists(connected, workdir, tmp_path, run_task) -> None:
+    (workdir / "a.txt").write_text("a")
+    run = run_task(download(f"{workdir}/a.txt", str(tmp_path)))
+    assert run.result[0]["local"] == str(tmp_path / "a.txt")
+
+
+def test_directories(connected, workdir, tmp_path, run_task) -> None:
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "leaf.txt").write_text("leaf")
+    run_task(upload(str(tmp_path / "tree"), workdir))
+    assert (workdir / "tree" / "sub" / "leaf.txt").read_text() == "leaf"
+    run_task(download(f"{workdir}/tree", str(tmp_path / "back")))
+    assert (tmp_path / "back" / "sub" / "leaf.txt").read_text() == "leaf"
+
+
+@pytest.fixture
+def memory() -> None:
+    """Give Airflow an object store."""
+    attach("memory", fs=MemoryFileSystem())
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("form", [str, ObjectStoragePath], ids=["URL", "ObjectStoragePath"])
+def test_object_stores(connected, workdir, run_task, memory, size, form) -> None:
+    store = ObjectStoragePath(f"memory://bucket/{workdir.name.lower()}")
+    (store / "in.bin").write_bytes(data := content(size))
+    run_task(upload(form(f"{store}/in.bin"), workdir))
+    assert (workdir / "in.bin").read_bytes() == data
+    files = [f"{workdir}/in.bin", f"{workdir}/in.bin"]
+    run_task(download(files[:1], form(f"{store}/out.bin")))
+    assert (store / "out.bin").read_bytes() == data
+
+
+def test_several_files_into_an_object_store(connected, workdir, run_task, memory) -> None:
+    store = ObjectStoragePath(f"memory://bucket/{workdir.name.lower()}")
+    for name in "ab":
+        (workdir / name).write_text(name)
+    run_task(download([f"{workdir}/a", f"{workdir}/b"], store))
+    assert [(store / name).read_text() for name in "ab"] == ["a", "b"]
+
+
+def test_a_store_that_airflow_does_not_know(connected, workdir, run_task) -> None:
+    with pytest.raises(AirflowFailException, match=r"^nosuch://bucket/key: .*Install the Airflow provider"):
+        run_task(upload("nosuch://bucket/key", workdir))
+
+
+def test_from_a_job(connected, workdir, tmp_path, run_task, ti) -> None:
+    (workdir / "slurm-7.out").write_text("seven")
+    (workdir / "elsewhere.txt").write_text("else")
+    ti.pulled["submit", None] = {"jobId": "7", "job_id": "7", "working_directory": str(workdir)}
+
+    def make(files: list[str], target: str) -> Callable[[], Any]:
+        return lambda: FirecRESTDownloadFromJobOperator(
+            task_id="down", remote_files=files, local_path=target, target_task_id="submit"
+        )
+
+    run_task(make(["slurm-{_jobid_}.out"], str(tmp_path / "job-{_jobid_}.out")))
+    assert (tmp_path / "job-7.out").read_text() == "seven"
+    run_task(make(["slurm-{_jobid_}.out", f"{workdir}/elsewhere.txt"], str(tmp_path / "all")))
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["elsewhere.txt", "slurm-7.out"]
+
+
+def test_from_the_job_of_the_same_index(connected, workdir, tmp_path, run_task, ti) -> None:
+    (workdir / "8.out").write_text("eight")
+    ti.map_index = 1
+    ti.pulled["submit", 1] = {"job_id": "8", "working_directory": str(workdir)}
+    run_task(
+        lambda: FirecRESTDownloadFromJobOperator(
+            task_id="down",
+            remote_files=["{_jobid_}.out"],
+            local_path=str(tmp_path / "o"),
+            target_task_id="submit",
+        )
+    )
+    assert (tmp_path / "o").read_text() == "eight"
+
+
+def test_from_a_task_that_left_no_job(connected, run_task) -> None:
+    make = lambda: FirecRESTDownloadFromJobOperator(  # noqa: E731
+        task_id="down", remote_files=["o"], local_path="o", target_task_id="other"
+    )
+    with pytest.raises(AirflowFailException, match="'other' left no single job"):
+        run_task(make)
+
+
+def test_execution_timeout_cancels_the_transfer_job(connected, workdir, tmp_path, ti) -> None:
+    (workdir / "data.bin").write_bytes(content(LARGE))
+    task = download([f"{workdir}/data.bin"], str(tmp_path), execution_timeout=timedelta(seconds=30))()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": ti})
+    trigger = deferred.value.trigger
+    trigger.deadline = 0.0
+    event = asyncio.run(trigger.event())
+    assert event["status"] == "timeout"
+    with pytest.raises(AirflowTaskTimeout, match="cancelled job"):
+        task.execute_complete({"ti": ti}, event, **deferred.value.kwargs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_directories_are_made_and_removed(connected, workdir, run_task) -> None:
+    path = workdir / "a" / "b"
+    make = lambda: FirecRESTMakeDirectoryOperator(task_id="m", path=str(path))  # noqa: E731
+    assert run_task(make).result == str(path)
+    assert path.is_dir()
+    run_task(make)
+    remove = lambda **more: lambda: FirecRESTDeleteOperator(task_id="d", path=str(workdir / "a"), **more)  # noqa: E731
+    run_task(remove())
+    assert not (workdir / "a").exists()
+    run_task(remove(missing_ok=True))
+    with pytest.raises(AirflowFailException, match="No such file"):
+        run_task(remove())
