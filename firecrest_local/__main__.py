@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, value in server.environ.items():
                 print(f"export {name}={shlex.quote(value)}")
             sys.stdout.flush()
-            done.wait()
+            # In turns, since a signal that another thread gets doesn't end this thread's wait.
+            while not done.wait(0.2):
+                pass
     except OSError as error:
         print(f"firecrest-local: cannot serve: {error}", file=sys.stderr)
         return 1

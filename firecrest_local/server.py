@@ -49,7 +49,9 @@ class LocalFirecREST:
             RuntimeError: the server could not start.
         """
         with ExitStack() as undo:
-            listener = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            # With the protocol named asyncio sends small answers at once, else each waits some 40 ms.
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            undo.enter_context(listener)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((HOST, self.settings.port))
             lock = RootLock(self.settings.root)

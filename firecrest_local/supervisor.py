@@ -25,8 +25,8 @@ from types import FrameType
 from typing import Any
 
 LAUNCH_FAILURE = 53
-#: Longest time that the alarm clock of the machine can be set to, in seconds.
-LONGEST = 10**8
+#: Seconds between two alarms at the most: one that rings wakes also for a SIGTERM that came at a bad moment.
+TICK = 1.0
 
 
 def write_atomically(path: str, data: dict[str, Any]) -> None:
@@ -111,17 +111,15 @@ class Supervisor:
 
     def _set_stages(self, now: float) -> None:
         limit = self._spec["limit"]
-        if limit is None:
-            return
-        self._stages = [(now + limit, "timeout"), (now + limit + self._spec["kill_wait"], "kill")]
-        if self._spec["warning_signal"] is not None:
-            self._stages.insert(0, (now + max(limit - self._spec["warning_seconds"], 0), "warn"))
+        if limit is not None:
+            self._stages = [(now + limit, "timeout"), (now + limit + self._spec["kill_wait"], "kill")]
+            if self._spec["warning_signal"] is not None:
+                self._stages.insert(0, (now + max(limit - self._spec["warning_seconds"], 0), "warn"))
         self._set_alarm()
 
     def _set_alarm(self) -> None:
-        if self._stages:
-            delay = min(max(self._stages[0][0] - time.monotonic(), 0.001), LONGEST)
-            signal.setitimer(signal.ITIMER_REAL, delay)
+        next_stage = self._stages[0][0] - time.monotonic() if self._stages else TICK
+        signal.setitimer(signal.ITIMER_REAL, min(max(next_stage, 0.001), TICK), TICK)
 
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         while self._stages and self._stages[0][0] <= time.monotonic():

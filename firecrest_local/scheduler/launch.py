@@ -236,19 +236,21 @@ class Launcher:
 
     # --- stopping
 
-    def terminate(self, job: Job) -> None:
-        """Ask a job to end; its supervisor kills what doesn't."""
-        self._signal(job, signal.SIGTERM)
+    def terminate(self, job: Job) -> bool:
+        """Ask a job to end; its supervisor kills what doesn't.
 
-    def _signal(self, job: Job, number: signal.Signals) -> None:
+        Returns:
+            False if the supervisor can't be told yet, since it was begun by an earlier server a moment ago.
+        """
         child = self._children.get(job.id)
         if child is not None:
-            child.send_signal(number)
-            return
+            child.send_signal(signal.SIGTERM)
+            return True
         try:
             started = json.loads((self._jobs / str(job.id) / "started.json").read_text())
         except FileNotFoundError:
-            return
-        # The lock is held, so the process id still belongs to the supervisor.
+            return False
+        # While the lock is held, the process id still belongs to the supervisor.
         if self.alive(job):
-            os.kill(started["pid"], number)
+            os.kill(started["pid"], signal.SIGTERM)
+        return True

@@ -61,6 +61,8 @@ class ProcessScheduler:
         self._condition = threading.Condition(threading.RLock())
         self._jobs: dict[int, Job] = {}
         self._arrays: dict[int, list[Job]] = defaultdict(list)
+        #: Cancelled jobs that know it.
+        self._told: set[int] = set()
         self._changed = False
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="firecrest-local-scheduler", daemon=True)
@@ -77,8 +79,6 @@ class ProcessScheduler:
                 if job.running and not self._launcher.alive(job) and not self._launcher.started(job):
                     # The server died between deciding to start the job and starting it.
                     job.state, job.start, job.gone, job.gpu_ids = PENDING, None, True, []
-                elif job.ended:
-                    self._launcher.terminate(job)
             self._changed = True
         self._thread.start()
 
@@ -332,13 +332,13 @@ class ProcessScheduler:
             job.state, job.end, job.cancelled_by = CANCELLED, time.time(), by
             # Written down first, so that a restarted server still knows whose wish the end was.
             self._store.save([job])
-            if not job.gone:
-                self._launcher.terminate(job)
 
     def _collect(self) -> None:
-        """See which jobs have ended."""
+        """See which jobs have ended, and tell those to end that were cancelled."""
         for job in [job for job in self._jobs.values() if not job.gone]:
             if self._launcher.alive(job):
+                if job.ended and job.id not in self._told and self._launcher.terminate(job):
+                    self._told.add(job.id)
                 continue
             job.gone, job.gpu_ids, job.steps = True, [], self._launcher.steps(job)
             if job.running:

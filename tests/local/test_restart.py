@@ -24,7 +24,7 @@ class Command:
         self.process = subprocess.Popen(
             words,
             cwd=REPOSITORY,
-            env=os.environ | (environment or {}),
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"} | (environment or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -46,7 +46,12 @@ class Command:
 
     def end(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
-        output, errors = self.process.communicate(timeout=30)
+        try:
+            output, errors = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            # Its fault handler tells where it hangs.
+            self.process.send_signal(signal.SIGABRT)
+            pytest.fail(self.process.communicate()[1])
         return self.process.returncode, output, errors
 
 
