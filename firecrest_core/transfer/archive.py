@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import shutil
 import tarfile
@@ -54,9 +55,10 @@ def unpack(archive: Path, final: Path) -> int:
             with tarfile.open(archive, "r:*") as tar:
                 first = tar.next()  # tar tells of a directory before its entries: "." or its name
                 tar.extractall(beside, filter=_careful)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise TransferFailed(f"The archive of {final.name} cannot be unpacked: {error}") from None
-        root = Path(beside, first.name if first else "?")
+        # The filter drops a leading slash, so that nothing is put, or here sought, outside.
+        root = Path(beside, first.name.lstrip("/") if first else "?")
         if not root.exists() and not root.is_symlink():
             raise TransferFailed(f"The archive of {final.name} is empty.")
         return _move(root, final)

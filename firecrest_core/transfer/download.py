@@ -72,7 +72,7 @@ async def begin_download(
         carrier_size=seen.size,
         tree=seen.is_directory,
         size=seen.size,
-        version=f"{client.connection.url} {system} {bare} {seen.size} {seen.mtime}",
+        version=f"{client.connection.url} {system} {bare} {seen.version}",
         account=account,
     )
     if not await _needs_archive(client, info, parcel):

@@ -35,9 +35,9 @@ class PartialFile:
 
     def begin(self) -> list[Part]:
         """Make room, or find what an earlier attempt left; return the parts that are missing."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             if self.path.stat().st_size == self.size:
-                self._whole = set(json.loads(self._note.read_text())["whole"])
+                self._whole = set(json.loads(self._note.read_text()))
         if not self._whole:
             with self.path.open("wb") as file:
                 file.truncate(self.size)
@@ -56,7 +56,7 @@ class PartialFile:
         await asyncio.to_thread(_sync, self.path)
         self._whole.add(part.number)
         fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps({"whole": sorted(self._whole)}))
+        fresh.write_text(json.dumps(sorted(self._whole)))
         fresh.replace(self._note)
 
     def finish(self) -> None:

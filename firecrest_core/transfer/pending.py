@@ -37,7 +37,8 @@ class Parcel:
     :param tree: a directory
     :param size: bytes of what travels, without the archive around it; 0 while unknown
     :param sha256: of a file in an archive, for an upload
-    :param version: which state of ``remote`` is fetched, so that parts of two are never mixed
+    :param version: of ``remote``: which one is fetched, so that parts of two are never mixed; for an upload, which
+        one was there before
     """
 
     system: str

@@ -38,6 +38,10 @@ class Entry:
     mtime: int
 
     @property
+    def version(self) -> str:
+        return f"{self.size} {self.mtime}"
+
+    @property
     def is_file(self) -> bool:
         return stat.S_ISREG(self.mode)
 
@@ -92,8 +96,6 @@ async def destination(
         raise RemotePathRefused(
             f"{place} on {system} is {kind}, and would be replaced by what is not. Remove it first."
         )
-    if seen is None and not parent_seen.is_directory:
-        raise RemotePathRefused(f"{parent} on {system} is a file, not a directory. Choose another target.")
     return place, seen
 
 
@@ -164,6 +166,20 @@ async def digest(client: FirecRESTClient, system: str, path: str, size: int) -> 
             reason = "the server's time for a command did not suffice to hash it"
     log.info("%s on %s: compared by size alone (%s bytes), since %s.", path, system, f"{size:,}", reason)
     return None
+
+
+async def remove_remains(client: FirecRESTClient, system: str, path: str, before: str) -> None:
+    """Remove what a transfer that failed has left at ``path``. What it did not touch, and directories, stay.
+
+    :param before: the version that was there before, '' for nothing
+    """
+    try:
+        now = await look(client, system, path)
+    except FirecRESTError as error:
+        log.warning("%s on %s may be incomplete: %s", path, system, error)
+        return
+    if now is not None and now.is_file and now.version != before:
+        await discard(client, system, path)
 
 
 async def discard(client: FirecRESTClient, system: str, path: str) -> None:

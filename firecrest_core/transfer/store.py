@@ -10,11 +10,11 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from xml.etree import ElementTree
 
 import httpx
@@ -27,11 +27,15 @@ from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed
 from firecrest_core.transfer.limits import MIB, PARTS_AT_ONCE, Part
 from firecrest_core.transport import failure
 
+T = TypeVar("T")
+
 ATTEMPTS = 6
 CHUNK = MIB
 
 # Joining the parts of a large object takes S3 minutes.
 COMPLETION_TIMEOUT = 600.0
+
+_backoff = wait_random_exponential(0.5, max=20)
 
 _CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -76,7 +80,9 @@ class Store:
         """
         etags: dict[int, str] = {}
 
-        async def one(part: Part, url: SecretStr) -> None:
+        async def one(place: tuple[Part, SecretStr]) -> None:
+            part, url = place
+
             async def put() -> None:
                 length = {"Content-Length": str(part.size)}
                 answer = await self._ask("PUT", url, content=_chunks(file, part), headers=length)
@@ -84,7 +90,7 @@ class Store:
 
             await _patiently(put)
 
-        await _few_at_once(one(part, url) for part, url in zip(parts, urls, strict=False))
+        await _few_at_once(one, zip(parts, urls, strict=False))
         await self._complete(complete, etags)
 
     async def _complete(self, url: SecretStr, etags: dict[int, str]) -> None:
@@ -143,7 +149,7 @@ class Store:
             await _patiently(get)
             await whole(part)
 
-        await _few_at_once(one(part) for part in parts)
+        await _few_at_once(one, parts)
 
     async def _range(self, url: SecretStr, start: int, stop: int, size: int) -> AsyncIterator[bytes]:
         # Compressed on the way, lengths and offsets would not be the file's.
@@ -228,23 +234,23 @@ async def _patiently(request: Callable[[], Awaitable[None]]) -> None:
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(worth_retrying),
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_random_exponential(0.5, max=20),
+        wait=_backoff,
         reraise=True,
     ):
         with attempt:
             await request()
 
 
-async def _few_at_once(tasks: Iterable[Coroutine[Any, Any, None]]) -> None:
-    slots = asyncio.Semaphore(PARTS_AT_ONCE)
+async def _few_at_once(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    left = iter(items)
 
-    async def one(task: Coroutine[Any, Any, None]) -> None:
-        async with slots:
-            await task
+    async def hand() -> None:
+        for item in left:
+            await work(item)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for task in tasks:
-                group.create_task(one(task))
+            for _ in range(PARTS_AT_ONCE):
+                group.create_task(hand())
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -69,10 +68,11 @@ async def begin_upload(
             carrier_size=size,
             size=size,
             tree=tree,
+            version=before.version if before else "",
             account=account,
         )
         if not _needs_archive(info, parcel):
-            return await _send(client, info, here, parcel, before)
+            return await _send(client, info, here, parcel)
         directory, name = names.split(place)
         parcel = replace(parcel, carrier=await remote.scratch(client, system, directory))
         with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
@@ -81,7 +81,7 @@ async def begin_upload(
                 parcel = replace(parcel, sha256=await asyncio.to_thread(hash_file, here))
             size = await asyncio.to_thread(archive.pack, here, name, packed)
             parcel = replace(parcel, size=size, carrier_size=packed.stat().st_size)
-            return await _send(client, info, packed, parcel, None)
+            return await _send(client, info, packed, parcel)
 
 
 def _needs_archive(info: SystemInfo, parcel: Parcel) -> bool:
@@ -92,9 +92,7 @@ def _needs_archive(info: SystemInfo, parcel: Parcel) -> bool:
     return not names.plain(parcel.remote)
 
 
-async def _send(
-    client: FirecRESTClient, info: SystemInfo, file: Path, parcel: Parcel, before: remote.Entry | None
-) -> PendingTransfer | Transferred:
+async def _send(client: FirecRESTClient, info: SystemInfo, file: Path, parcel: Parcel) -> PendingTransfer | Transferred:
     limit = limits.direct_upload_limit(info)
     if parcel.carrier_size > limit:
         limits.require_staging(info, parcel.local, parcel.carrier_size, limit)
@@ -105,17 +103,9 @@ async def _send(
     try:
         await client.put_small(parcel.system, directory, name, content)
     except TransientError:
-        await _remove_remains(client, parcel, before)
+        await _remove_remains(client, parcel)
         raise
     return await _settle(client, replace(parcel, carrier_sha256=sha256(content).hexdigest()), by_job=False)
-
-
-async def _remove_remains(client: FirecRESTClient, parcel: Parcel, before: remote.Entry | None) -> None:
-    """Remove what a broken request may have left of the file; what it did not touch stays."""
-    with suppress(TransientError):
-        now = await remote.look(client, parcel.system, parcel.carrier)
-        if now is not None and now != before and now.size != parcel.carrier_size:
-            await remote.discard(client, parcel.system, parcel.carrier)
 
 
 async def _send_staged(client: FirecRESTClient, info: SystemInfo, file: Path, parcel: Parcel) -> tuple[Job, str]:
@@ -165,7 +155,7 @@ async def finish_upload(client: FirecRESTClient, pending: PendingTransfer) -> Tr
     try:
         await jobs.ended(client, pending.job)
     except TransferFailed:
-        await remote.discard(client, parcel.system, parcel.carrier)
+        await _remove_remains(client, parcel)
         raise
     return await _settle(client, parcel, by_job=True)
 
@@ -184,9 +174,14 @@ async def _settle(client: FirecRESTClient, parcel: Parcel, *, by_job: bool) -> T
     try:
         await _compare(client, parcel, by_job=by_job)
     except TransferFailed:
-        await remote.discard(client, parcel.system, parcel.remote)
+        await _remove_remains(client, parcel)
         raise
     return _transferred(parcel, parcel.carrier_sha256)
+
+
+async def _remove_remains(client: FirecRESTClient, parcel: Parcel) -> None:
+    before = "" if parcel.archived else parcel.version
+    await remote.remove_remains(client, parcel.system, parcel.carrier, before)
 
 
 async def _compare(client: FirecRESTClient, parcel: Parcel, *, by_job: bool) -> None:

@@ -1,0 +1,165 @@
+"""An embedded FirecREST with small limits, and a staging store that breaks off when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from tenacity import wait_none
+
+from firecrest_core import Connection, FirecRESTClient
+from firecrest_core.transfer import jobs, limits, remote, store
+from firecrest_local import LocalFirecREST, Settings
+
+KIB = 1024
+LIMIT = 64 * KIB
+PART = 16 * KIB
+
+
+@pytest.fixture(scope="module")
+def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
+    root = tmp_path_factory.mktemp("cluster")
+    settings = Settings(root=root, max_ops_file_size=LIMIT, max_part_size=PART, accounting_lag=0.0)
+    with LocalFirecREST(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(f7t: LocalFirecREST) -> Connection:
+    return Connection(
+        url=f7t.url,
+        token_url=f7t.token_url,
+        client_id=f7t.client_id,
+        client_secret=f7t.client_secret,
+        system=f7t.system,
+    )
+
+
+@pytest.fixture
+async def client(connection: Connection) -> AsyncIterator[FirecRESTClient]:
+    async with FirecRESTClient(connection) as client:
+        yield client
+
+
+@pytest.fixture
+def system(f7t: LocalFirecREST) -> str:
+    return f7t.system
+
+
+@pytest.fixture
+def there(f7t: LocalFirecREST) -> Path:
+    """A directory on the system for one test; the embedded system's paths are this machine's."""
+    return Path(tempfile.mkdtemp(prefix="test-", dir=f7t.home))
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_backoff", wait_none())
+    monkeypatch.setattr(remote, "VISIBLE_WITHIN", 0.0)
+    monkeypatch.setattr(jobs, "POLL_INTERVAL", 0.1)
+    monkeypatch.setattr(limits, "SMALLEST_PART", PART)
+    monkeypatch.setattr(limits, "USUAL_PART", PART)
+
+
+@dataclass
+class FakeStore:
+    """A staging store that does to a request what a test wants of it.
+
+    :param faults: what happens to the next requests of a kind, in order: ``cut`` breaks the connection in the
+        middle of the body, a number answers with that status
+    """
+
+    content: bytes = b""
+    parts: dict[int, bytes] = field(default_factory=dict)
+    completed: bytes = b""
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    answer: Callable[[dict[str, str]], tuple[str, dict[str, str], bytes]] | None = None
+    most_at_once: int = 0
+    _now: int = 0
+    port: int = 0
+
+    def url(self, part: int | None = None) -> SecretStr:
+        number = "" if part is None else f"&partNumber={part}"
+        return SecretStr(f"http://127.0.0.1:{self.port}/bucket/key?uploadId=u{number}&X-Amz-Signature=s3cret")
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._now -= 1
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        first, *lines = head.strip().split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        self.requests.append((method, headers.get("range", target)))
+        self.headers.append(headers)
+        fault = self.faults.get(method, [])
+        fault = fault.pop(0) if fault else ""
+        if fault == "cut" and method == "PUT":
+            await reader.readexactly(length // 2)
+            return False
+        body = await reader.readexactly(length)
+        if fault.isdigit():
+            code = b"<Error><Code>SlowDown</Code><Resource>/bucket/key?X-Amz-Signature=s3cret</Resource></Error>"
+            return await self._reply(writer, f"{fault} No", {}, code)
+        if method == "PUT":
+            number = int(target.partition("partNumber=")[2].partition("&")[0])
+            self.parts[number] = body
+            return await self._reply(writer, "200 OK", {"ETag": f'"etag{number}"'}, b"")
+        if method == "POST":
+            self.completed = body
+            if fault == "lost":
+                return False
+            return await self._reply(
+                writer, "200 OK", {}, b"<Error><Code>InternalError</Code></Error>" if fault else b""
+            )
+        if self.answer is not None:
+            return await self._reply(writer, *self.answer(headers))
+        start, stop = map(int, headers["range"].removeprefix("bytes=").split("-"))
+        data = self.content[start : stop + 1]
+        spoken = {"Content-Range": f"bytes {start}-{stop}/{len(self.content)}"}
+        if fault == "cut":
+            return await self._reply(writer, "206 Partial", spoken, data, cut=len(data) // 2)
+        return await self._reply(writer, "206 Partial", spoken, data)
+
+    async def _reply(
+        self, writer: asyncio.StreamWriter, status: str, headers: dict[str, str], body: bytes, cut: int | None = None
+    ) -> bool:
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items())]
+        writer.write("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body[:cut])
+        await writer.drain()
+        return cut is None
+
+
+@pytest.fixture
+async def fake_store() -> AsyncIterator[FakeStore]:
+    fake = FakeStore()
+    server = await asyncio.start_server(fake.handle, "127.0.0.1", 0)
+    fake.port = server.sockets[0].getsockname()[1]
+    yield fake
+    server.close()
+
+
+@pytest.fixture
+async def staging(fake_store: FakeStore) -> AsyncIterator[store.Store]:
+    """Our client of the fake store."""
+    nowhere = f"http://127.0.0.1:{fake_store.port}"
+    connection = Connection(url=nowhere, token_url=nowhere, client_id="me", client_secret="secret")
+    async with store.Store(replace(connection, timeout=5.0)) as ours:
+        yield ours
