@@ -52,6 +52,7 @@ class Settings:
         max_array_size: array indices must be smaller.
         token_lifetime: seconds that a token is valid for.
         accounting_lag: seconds by which the accounting view trails the jobs.
+        min_job_age: seconds after a job's end for which its metadata is known.
         command_timeout: seconds after which a backend command that hangs is given up (408).
         kill_wait: seconds between SIGTERM and SIGKILL when a job is cancelled or out of time.
         max_ops_file_size: largest direct upload, in bytes.
@@ -78,6 +79,7 @@ class Settings:
     max_array_size: int = 1001
     token_lifetime: float = 300.0
     accounting_lag: float = 1.0
+    min_job_age: float = 300.0
     command_timeout: float = 5.0
     kill_wait: float = 5.0
     max_ops_file_size: int = 5 * 1024 * 1024

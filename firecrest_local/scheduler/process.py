@@ -157,7 +157,7 @@ class ProcessScheduler:
     def metadata(self, job_id: str) -> list[Row] | None:
         """Script and files of a job; None when there is no such job."""
         with self._condition:
-            jobs = self._find(job_id) if job_id.isdigit() else []
+            jobs = self._remembered(job_id) if job_id.isdigit() else []
             if not jobs:
                 return None
             # An array's own record is that of its last element.
@@ -178,7 +178,7 @@ class ProcessScheduler:
         with self._condition:
             if not job_id.isdigit():
                 raise SchedulerError(f"scancel: error: Invalid job id {job_id}")
-            jobs = self._find(job_id)
+            jobs = self._remembered(job_id)
             live = [job for job in jobs if not job.ended]
             if not live:
                 problem = "Job/step already completing or completed" if jobs else "Invalid job id specified"
@@ -276,6 +276,11 @@ class ProcessScheduler:
         if number in self._arrays:
             return self._arrays[number]
         return [self._jobs[number]] if number in self._jobs else []
+
+    def _remembered(self, job_id: str) -> list[Job]:
+        """The same, without those that ended so long ago that only the accounting still knows them."""
+        since = time.time() - self._settings.min_job_age
+        return [job for job in self._find(job_id) if job.end is None or job.end >= since]
 
     def _select(self, query: JobQuery, complaint: str) -> list[Job]:
         if query.job_id is not None:

@@ -232,6 +232,27 @@ def test_accounting_lags(serve: Any, connect: Any, until: Any) -> None:
     assert api.list() == []
 
 
+def test_metadata_is_gone_some_time_after_the_end(serve: Any, connect: Any, until: Any) -> None:
+    server = serve(min_job_age=0.5)
+    api = connect(server)
+    job_id = api.submit("#!/bin/sh\n", server.home)
+    url = f"{api.jobs_url}/{job_id}/metadata"
+    assert api.http.get(url).status_code == 200
+    until(lambda: api.http.get(url).status_code == 404, "the metadata is gone")
+    assert api.state(job_id) == "COMPLETED"
+    assert "Invalid job id specified" in api.cancel(job_id).json()["message"]
+
+
+def test_list_leaves_out_what_has_just_ended(serve: Any, connect: Any, until: Any) -> None:
+    server = serve(accounting_lag=0.8)
+    api = connect(server)
+    job_id = api.submit("#!/bin/sh\nsleep 1.5\n", server.home, name="just-ended")
+    assert [row["jobId"] for row in api.list(name="just-ended")] == [job_id]
+    until(lambda: api.state(job_id) == "COMPLETED", "the job ends")
+    assert api.list(name="just-ended") == []
+    until(lambda: api.list(name="just-ended"), "the list shows it")
+
+
 def test_wrong_ids(api: Any) -> None:
     answer = api.http.get(f"{api.jobs_url}/abc")
     assert answer.status_code == 500
