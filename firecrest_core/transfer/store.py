@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,7 +24,7 @@ from firecrest_core.auth import worth_retrying
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed, TransientError
 from firecrest_core.transfer.limits import MIB, PARTS_AT_ONCE, Part
-from firecrest_core.transport import failure
+from firecrest_core.transport import failure, tls
 
 T = TypeVar("T")
 
@@ -58,9 +57,8 @@ class Store:
     """
 
     def __init__(self, connection: Connection) -> None:
-        verify = connection.verify
         self._http = httpx.AsyncClient(
-            verify=ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify,
+            verify=tls(connection.verify),
             timeout=httpx.Timeout(connection.timeout, pool=None),
         )
 
