@@ -81,6 +81,7 @@ class Deployment:
             "CORE": {
                 "DAGS_FOLDER": self.dags_folder,
                 "LOAD_EXAMPLES": False,
+                "TEST_CONNECTION": "Enabled",
                 "DAGS_ARE_PAUSED_AT_CREATION": False,
                 "EXECUTOR": "LocalExecutor",
                 "PARALLELISM": 4,
