@@ -20,7 +20,7 @@ def task_error(error: FirecRESTError) -> AirflowException:
     """Return ``error`` as an exception that ends a task in the right way, without the traceback behind it."""
     if isinstance(error, AirflowException):
         return error.with_traceback(None)
-    both = _kind(type(error))
+    both = _kind(type(error))  # type: ignore[arg-type]  # mypy takes an exception class for unhashable
     twin = both.__new__(both, *error.args)
     twin.__dict__.update(vars(error))
     return twin

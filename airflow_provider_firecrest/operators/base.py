@@ -64,33 +64,33 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         self._waiting_for: list[dict[str, Any]] = []
         self._ti: Any = None
 
-    def wait(self, context: Context, trigger: FirecRESTTrigger, **kwargs: Any) -> Any:
+    def wait(self, context: Context, trigger: FirecRESTTrigger, **kept: Any) -> Any:
         """Wait for the trigger's event, then go on in :meth:`execute_complete`.
 
-        :param kwargs: what :meth:`finish` needs besides the event, in JSON types
+        :param kept: what :meth:`finish` needs besides the event, in JSON types
         """
         # The deadline goes with the trigger: Airflow does not keep execution_timeout while a task is deferred, and
         # defer(timeout=…) would end the task without anybody having cancelled the job.
         if self.execution_timeout is not None:
             trigger.deadline = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
         if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs=kwargs)
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs=kept)
         trigger.hook = self.hook
         self._ti, self._waiting_for = context["ti"], trigger.jobs
         event = self.hook.run(trigger.event())
         self._waiting_for = []
-        return self.execute_complete(context, event, **kwargs)
+        return self.execute_complete(context, event, **kept)
 
-    def execute_complete(self, context: Context, event: dict[str, Any], **kwargs: Any) -> Any:
+    def execute_complete(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
         """Go on after the wait."""
         if event["status"] == "timeout":
             self._give_up(event["jobs"])
         if event["status"] == "error":
             raise from_event(event) from None
-        return self.finish(context, event, **kwargs)
+        return self.finish(context, event, **kept)
 
     @abstractmethod
-    def finish(self, context: Context, event: dict[str, Any], **kwargs: Any) -> Any:
+    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
         """Return the task's result, or raise, once the wait is over."""
 
     def _give_up(self, jobs: list[dict[str, Any]]) -> NoReturn:

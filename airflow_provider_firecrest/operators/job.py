@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,7 +66,8 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         self.script_path = script_path
         self.working_dir = working_dir
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
-        self.job = job.to_mapping() if hasattr(job, "to_mapping") else job
+        to_mapping = getattr(job, "to_mapping", None)
+        self.job = to_mapping() if to_mapping else job
 
     def execute(self, context: Context) -> dict[str, Any]:
         job = self.hook.submit(
@@ -81,9 +82,10 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(), firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
         )
-        return self.wait(context, trigger)
+        result: dict[str, Any] = self.wait(context, trigger)
+        return result
 
-    def finish(self, context: Context, event: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> dict[str, Any]:
         """Show the end of the job's output, and fail if the job did."""
         from firecrest_core import lifecycle
         from firecrest_core.errors import JobFailed
@@ -123,7 +125,7 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
     def _do_render_template_fields(
         self,
         parent: Any,
-        template_fields: Collection[str],
+        template_fields: Iterable[str],
         context: Context,
         jinja_env: jinja2.Environment,
         seen_oids: set[int],

@@ -11,7 +11,7 @@ import posixpath
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
-from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from firecrest_core.client import FirecRESTClient
     from firecrest_core.transfer import PendingTransfer, Transferred
 
-    OurPath = str | PathLike[str] | ObjectStoragePath
+    OurPath = str | Path | ObjectStoragePath
     Move = tuple[Any, Any]
 
 
@@ -65,25 +65,27 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         )
         return self.wait(context, trigger, begun=begun)
 
-    def finish(self, context: Context, event: dict[str, Any], *, begun: list[dict[str, Any]]) -> Any:
+    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
         """Make sure that everything arrived.
 
-        :param begun: for each move, what was begun (``PendingTransfer``) or done (``Transferred``), as mappings
+        :param kept: ``begun``, for each move what was begun (``PendingTransfer``) or done (``Transferred``)
         """
-        return self.result(self.hook.run(self._end(self.moves(context), begun)))
+        return self.result(self.hook.run(self._end(self.moves(context), kept["begun"])))
 
     def result(self, done: list[dict[str, Any]]) -> Any:
         """Return what goes into the XCom."""
         return done
 
     async def _begin(self, moves: list[Move]) -> list[dict[str, Any]]:
+        from firecrest_core.transfer import Transferred
+
         begun = []
         async with self.hook.client() as client:
             system = client.connection.system_or_default(self.system)
             for source, target in moves:
                 self.log.info("Transferring %s to %s (system %s).", source, target, system)
                 one = await self.begin(client, system, source, target)
-                begun.append(self._done(one) if hasattr(one, "sha256") else one.to_dict())
+                begun.append(self._done(one) if isinstance(one, Transferred) else one.to_dict())
         return begun
 
     async def _end(self, moves: list[Move], begun: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -20,6 +20,9 @@ from firecrest_core.errors import FirecRESTError
 if TYPE_CHECKING:
     from firecrest_core.client import FirecRESTClient
 
+# An event loop alone does not keep a task from being collected.
+_endings: set[asyncio.Task[None]] = set()
+
 
 class FirecRESTTrigger(BaseTrigger):
     """Waits for something on a system and fires once.
@@ -34,7 +37,7 @@ class FirecRESTTrigger(BaseTrigger):
     """
 
     def __init__(self, *, firecrest_conn_id: str, poll_interval: float, deadline: float | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.firecrest_conn_id = firecrest_conn_id
         self.poll_interval = poll_interval
         self.deadline = deadline
@@ -58,15 +61,13 @@ class FirecRESTTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire once, at the end."""
-        yield TriggerEvent(await self.event())
+        yield TriggerEvent(await self.event())  # type: ignore[no-untyped-call]
 
     async def event(self) -> dict[str, Any]:
         """Wait, and return the event's JSON. A worker that waits by itself calls this, too."""
-        from firecrest_core.client import FirecRESTClient
-
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            async with asyncio.timeout(left) as limit, FirecRESTClient(await self.hook.aconnection()) as client:
+            async with asyncio.timeout(left) as limit, await self._client() as client:
                 return {"status": "done", **await self.wait(client)}
         except FirecRESTError as error:
             return to_event(error)
@@ -74,6 +75,12 @@ class FirecRESTTrigger(BaseTrigger):
             if not limit.expired():
                 raise
             return {"status": "timeout", "jobs": self.jobs}
+
+    async def _client(self) -> FirecRESTClient:
+        from firecrest_core.client import FirecRESTClient
+
+        # Not the hook's: Airflow would keep each of its tokens for masking as long as the triggerer lives.
+        return FirecRESTClient(await self.hook.aconnection())
 
     @abstractmethod
     async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
@@ -87,6 +94,17 @@ class FirecRESTTrigger(BaseTrigger):
         """
         if not self.jobs:
             return
+        ending = asyncio.create_task(self._end_jobs())
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+        while not ending.done():
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # Airflow 3.3 cancels a trigger anew each second until it is gone, its on_kill included.
+                continue
+
+    async def _end_jobs(self) -> None:
         try:
             wanted = await sync_to_async(person_ended)(self.task_instance, DEFERRED)
         except Exception as error:
@@ -98,7 +116,8 @@ class FirecRESTTrigger(BaseTrigger):
                 self.log.info("Job %s on %s goes on. To end it: scancel %s", job_id, system, job_id)
                 continue
             try:
-                await self.hook.acancel(job_id, system=system)
+                async with await self._client() as client:
+                    await client.cancel(system, job_id)
                 self.log.info("Job %s on %s was cancelled.", job_id, system)
             except FirecRESTError as error:
                 self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)

@@ -269,6 +269,27 @@ def test_when_airflow_does_not_answer_the_job_goes_on(waiting_trigger, monkeypat
     assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
 
 
+def test_ending_a_task_survives_that_airflow_repeats_its_cancel(waiting_trigger, monkeypatch) -> None:
+    """Measured on 3.3.2: a trigger is cancelled anew each second until it is gone, while on_kill runs."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def slow(**asked: object) -> dict:
+        time.sleep(0.5)
+        return {"run": {"task": "failed"}}
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", slow)
+
+    async def kill() -> None:
+        killing = asyncio.create_task(asyncio.wait_for(waiting_trigger.on_kill(), timeout=30))
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            killing.cancel()
+        await asyncio.sleep(2)
+
+    asyncio.run(kill())
+    assert cancelled(waiting_trigger.job["job_id"])
+
+
 def test_a_trigger_that_is_stopped_leaves_its_job_alone(waiting_trigger) -> None:
     async def stop() -> None:
         waiting = asyncio.create_task(waiting_trigger.event())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -81,8 +82,6 @@ with open("run.json", "w") as file:
 
 def test_the_tutorials_dag_runs(connected, workdir: Path, tmp_path: Path, monkeypatch) -> None:
     """The whole of Airflow but its processes: the DAG's file, its serialization, the database, tasks and triggers."""
-    import json
-
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "tutorial.py").write_text(DAG)
     (tmp_path / "structs").mkdir()
@@ -107,5 +106,4 @@ def test_the_tutorials_dag_runs(connected, workdir: Path, tmp_path: Path, monkey
     assert (tmp_path / "silicon.xml").read_text() == "two atoms\npotential\n"
     assert (tmp_path / "si.scf.in").read_text() == "two atoms\n"
     assert not (tmp_path / "structs" / "si.scf.in").exists()
-    # Airflow's log has one line for what the provider tells, and the secret in none of them.
     assert connected.client_secret not in ran.stdout + ran.stderr
