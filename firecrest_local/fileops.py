@@ -219,7 +219,7 @@ class FileOperations:
         dereference: bool,
     ) -> None:
         """Pack `source` into the archive `target`."""
-        self._check(source, f"tar: {source}: Cannot open", follow=False, status=2)
+        self._check(source, f"tar: {source}: Cannot open", follow=source.endswith("/."), status=2)
         self._check(target, f"tar: {target}: Cannot open", status=2)
         archives.compress(
             source,

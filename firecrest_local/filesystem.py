@@ -74,6 +74,7 @@ def router(site: Site) -> APIRouter:
     operations = site.operations
     # The name `path` is the client's; what endpoints get is its checked, normal form.
     GivenPath = Annotated[str, Depends(site.given_path)]  # noqa: N806 (a type)
+    GivenTree = Annotated[str, Depends(site.given_tree)]  # noqa: N806
 
     @routes.get("/ls")
     def ls(
@@ -172,7 +173,7 @@ def router(site: Site) -> APIRouter:
         operations.rm(path)
 
     @routes.post("/compress", status_code=204)
-    def compress(path: GivenPath, body: Compress) -> None:
+    def compress(path: GivenTree, body: Compress) -> None:
         operations.compress(
             path,
             site.confinement.path(body.target_path),

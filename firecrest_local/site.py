@@ -81,6 +81,17 @@ class Site:
 
     async def given_path(self, request: Request) -> str:
         """The path that a file operation is about, from the query or the body; absolute and inside."""
+        normal = self.confinement.path(await self._asked_path(request))
+        self.health.require("filesystem")
+        return normal
+
+    async def given_tree(self, request: Request) -> str:
+        """The same for what is to be packed. `<directory>/.` stays: then tar's root is `.`, also behind a link."""
+        path = await self.given_path(request)
+        return f"{path}/." if (await self._asked_path(request)).endswith("/.") else path
+
+    @staticmethod
+    async def _asked_path(request: Request) -> str:
         path = request.query_params.get("path")
         if path is None:
             try:
@@ -93,6 +104,4 @@ class Site:
                 ) from None
         if not isinstance(path, str):
             raise ApiError(400, "All filesystem requests require a path or source_path parameter.")
-        normal = self.confinement.path(path)
-        self.health.require("filesystem")
-        return normal
+        return path

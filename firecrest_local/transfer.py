@@ -177,6 +177,7 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/filesystem/{system_name}/transfer", dependencies=checks)
     jobs = TransferJobs(site)
     GivenPath = Annotated[str, Depends(site.given_path)]  # noqa: N806 (a type)
+    GivenTree = Annotated[str, Depends(site.given_tree)]  # noqa: N806
 
     def inside(path: str, *, follow: bool = True) -> str:
         normal = site.confinement.path(path)
@@ -217,8 +218,11 @@ def router(site: Site) -> APIRouter:
         return {"transferJob": jobs.submit("DeleteFiles", "Delete files", command, account=account)}
 
     @routes.post("/compress", status_code=201)
-    def compress(path: GivenPath, body: Compress) -> dict[str, Any]:
-        source, target = inside(path, follow=body.dereference), templated(inside(body.target_path))
+    def compress(path: GivenTree, body: Compress) -> dict[str, Any]:
+        source, target = (
+            inside(path, follow=body.dereference or path.endswith("/.")),
+            templated(inside(body.target_path)),
+        )
         directory, name = os.path.split(source)
         tar = f"tar {'-h ' if body.dereference else ''}-c{_TAR_LETTERS[body.compression]}f {target}"
         if body.match_pattern is None:

@@ -180,6 +180,21 @@ def test_compress_and_extract(compression: str, place: Path, send: Any) -> None:
     assert (place / "out" / "in" / "sub" / "a.txt").read_text() == "a"
 
 
+def test_compress_keeps_the_dot(place: Path, send: Any, tmp_path: Path) -> None:
+    (place / "in").mkdir()
+    (place / "in" / "a.txt").write_text("a")
+    (place / "link").symlink_to("in")
+    for number, name in enumerate(("in", "link")):
+        archive = place / f"{number}.tar"
+        packed = send("POST", "compress", f"{place}/{name}/.", targetPath=str(archive), compression="none")
+        assert packed.status_code == 204, packed.text
+        with tarfile.open(archive) as tar:
+            assert tar.getnames() == [".", "./a.txt"]
+    (place / "way-out").symlink_to(tmp_path)
+    out = send("POST", "compress", f"{place}/way-out/.", targetPath=str(place / "out.tar"))
+    assert out.status_code == 403
+
+
 def test_compress_by_pattern(place: Path, send: Any) -> None:
     for name in ("a.txt", "b.txt", "c.dat"):
         (place / name).write_text(name)
