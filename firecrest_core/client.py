@@ -344,7 +344,7 @@ class FirecRESTClient(AsyncFirecrest):
                     break
                 self._authorization.forget(auth)
         if response.status_code >= 400:
-            raise refusal(response, f"{what} at {self._host}")
+            raise refusal(response, f"{what} at {self.connection.url}")
         return response
 
     def _check_response(self, response: httpx.Response, expected_status_code: int, return_json: bool = True) -> Any:

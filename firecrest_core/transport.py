@@ -85,6 +85,8 @@ def refusal(response: httpx.Response, what: str) -> FirecRESTError:
     """
     status = response.status_code
     message, cause = _read(response)
+    if status in (404, 405) and message in ("", "Not Found", "Method Not Allowed"):  # a web server's words for a path
+        return RequestRejected(f"{what}: no such endpoint (HTTP {status}). Does the URL point at FirecREST version 2?")
     said = f"{what}: {message} (HTTP {status})" if message else f"{what}: HTTP {status}"
     if cause and status == 500:
         # The list of jobs wraps a command's timeout or a missing SSH channel in a 500 of its own.
@@ -159,7 +161,7 @@ def _read(response: httpx.Response) -> tuple[str, str]:
         body = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
         return "", ""  # a proxy's page of HTML helps nobody
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or "errorType" not in body:
         return "", ""
     causes = body.get("causedBy") or []
     cause = "; ".join(map(str, causes)) if isinstance(causes, list) else str(causes)

@@ -74,7 +74,7 @@ def test_wrong_secret(connected, store, stored, workdir, fails) -> None:
 
 def test_wrong_url(connected, store, stored, workdir, fails) -> None:
     store(stored | {"host": connected.url + "/wrong"})
-    fails(submit(workdir), errors.RequestRejected, connected.url.partition("//")[2], "404")
+    fails(submit(workdir), errors.RequestRejected, connected.url + "/wrong", "FirecREST version 2")
 
 
 def test_no_url(connected, store, stored, workdir, fails) -> None:

@@ -290,6 +290,16 @@ def test_a_bundle_that_is_none(connection: Connection, tmp_path: Any) -> None:
             FirecRESTClient(elsewhere(connection, connection.url, verify=str(bundle)))
 
 
+@pytest.mark.parametrize(
+    "page", ["<html>no such page</html>", '{"detail": "Not Found"}', '{"errorType": "error", "message": "Not Found"}']
+)
+async def test_a_url_that_is_not_the_apis_root(page: str, client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/status/systems").respond_with_data(page, status=404)
+    with pytest.raises(errors.RequestRejected, match="Does the URL point at FirecREST version 2") as raised:
+        await client.get_systems()
+    assert client.connection.url in str(raised.value)
+
+
 async def test_something_else_than_firecrest(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/status/systems").respond_with_data("<html>welcome</html>")
     with pytest.raises(errors.RequestRejected, match="FirecREST version 2"):
