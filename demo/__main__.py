@@ -17,16 +17,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
 from demo.deployment import USER
 from demo.runs import Run, RunFailed, follow
-from demo.services import ServiceFailed
+from demo.services import ServiceFailed, end_children
 from demo.stack import ROOT, Stack, copy_structure
 
 ENERGY = Run("structure_energy", "demo")
 TRAINING = Run("train_model", "demo")
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
@@ -39,9 +41,8 @@ def main() -> int:
     keep = os.environ.get("KEEP", "0" if arguments.json or not sys.stdout.isatty() else "1") != "0"
     console = Console(stderr=arguments.json)
 
-    # A request to end goes the way of Ctrl-C: everything that was started is stopped.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    for number in ENDS:
+        signal.signal(number, stop)
     up = False
     try:
         with alone(home), Stack(home / "latest") as stack:
@@ -50,15 +51,40 @@ def main() -> int:
                 print(json.dumps(report), flush=True)
             if keep:
                 up = True
-                console.print("Airflow and the embedded FirecREST stay up until you press Ctrl-C.")
+                console.print(
+                    f"Airflow's UI           {stack.airflow.url}   user {USER}, password {stack.airflow.password}\n"
+                    f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
+                    "Airflow and the embedded FirecREST stay up until you press Ctrl-C.",
+                    soft_wrap=True,
+                    highlight=False,
+                    markup=False,
+                )
                 signal.pause()
-    except KeyboardInterrupt:
-        console.print("stopped" if up else "interrupted, everything was stopped")
-        return 0 if up else 130
+    except Stopped as wish:
+        console.print("Everything has stopped.")
+        return 0 if up else 128 + wish.signal
     except (RunFailed, ServiceFailed, AlreadyRunning) as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
+    finally:
+        end_children()  # one that was just being started when a signal came
     return 0
+
+
+class Stopped(BaseException):
+    """Somebody asks us to end."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """End everything; a second Ctrl-C does not interrupt that."""
+    for each in ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    print("Stopping ...", file=sys.stderr, flush=True)
+    raise Stopped(number)
 
 
 def run(stack: Stack, console: Console) -> dict[str, object]:
@@ -80,12 +106,9 @@ def run(stack: Stack, console: Console) -> dict[str, object]:
         f"""
 Both runs were successful, {runs:.0f} s after Airflow was healthy.
 
-  energy of silicon.cif   {energy:.4f} eV      {structures / "energies.csv"}
-  accuracy on digits      {accuracy:.4f}           {model / "model.joblib"}
-                                           {model / "learning_curve.png"}
-
-  Airflow's UI            {stack.airflow.url}   user {USER}, password {stack.airflow.password}
-  The cluster's files     {stack.cluster.variables["FIRECREST_WORKDIR"]}
+Energy of silicon.cif  {energy:.4f} eV   {structures / "energies.csv"}
+Accuracy on digits     {accuracy:.4f}        {model / "model.joblib"}
+                                     {model / "learning_curve.png"}
 """,
         soft_wrap=True,
         highlight=False,

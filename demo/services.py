@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -85,12 +86,7 @@ class Service:
                 self._process.kill()
                 self._process.wait()
         while family := self._family(family):
-            for process in family:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
-            psutil.wait_procs(family, timeout=1)
+            _kill(family)
 
     def _family(self, known: set[psutil.Process]) -> set[psutil.Process]:
         """Everyone alive who descends from us or from the `known`, or shares a session with one of them."""
@@ -110,11 +106,24 @@ class Service:
         return {process for process in family if _alive(process)}
 
 
+def _kill(processes: Collection[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=1)
+
+
 def _alive(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def end_children() -> None:
+    """End all processes that descend from this one."""
+    while children := [child for child in psutil.Process().children(recursive=True) if _alive(child)]:
+        _kill(children)
 
 
 def surroundings() -> dict[str, str]:
