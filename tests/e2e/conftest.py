@@ -38,7 +38,8 @@ def start(stack: Stack) -> Callable[..., Run]:
     """Start a run of a DAG with parameters."""
 
     def start(dag_id: str, **params: Any) -> Run:
-        run = Run(dag_id, f"test-{next(_numbers)}")
+        # The form of the ids that Airflow gives to runs that are started in its UI.
+        run = Run(dag_id, f"manual__2026-08-01T12:00:00.{next(_numbers):06}+00:00")
         stack.api.trigger(run.dag_id, run.run_id, params)
         return run
 
