@@ -17,6 +17,7 @@ from firecrest_local.scheduler.process import ProcessScheduler
 from firecrest_local.settings import Settings
 from firecrest_local.staging import StagingStore
 from firecrest_local.tokens import TokenIssuer
+from firecrest_local.visibility import Visibility
 
 
 class Site:
@@ -58,7 +59,10 @@ class Site:
             min(settings.max_part_size, StagingStore.SMALLEST_PART),
         )
         self.operations = FileOperations(self.confinement, settings.max_ops_file_size)
-        self.scheduler: Scheduler = ProcessScheduler(settings, self.state, self.confinement, self.identity, self.home)
+        self.visibility = Visibility(settings.accounting_lag)
+        self.scheduler: Scheduler = ProcessScheduler(
+            settings, self.state, self.confinement, self.identity, self.home, self.visibility
+        )
 
     # --- checks that endpoints depend on
 

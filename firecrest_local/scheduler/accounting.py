@@ -1,6 +1,6 @@
 """Slurm's two views of a job: what `sacct` and what `squeue` know.
 
-The accounting learns late. For `lag` seconds after a job has started it knows only that something is
+The accounting learns late. For a lag of seconds after a job has started it knows only that something is
 allocated: such a row has the name `allocation`, no partition and no working directory, is PENDING until the job
 ends, and is shown only to those who ask for this very id.
 """
@@ -13,6 +13,7 @@ from firecrest_local.arrays import format_indices
 from firecrest_local.scheduler import Row
 from firecrest_local.scheduler.job import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, Job, Step
 from firecrest_local.scheduler.submission import NODE
+from firecrest_local.visibility import Visibility
 
 #: Reasons that the accounting remembers after they have passed.
 LASTING_REASONS = frozenset(
@@ -57,13 +58,13 @@ class AccountingView:
     Parameters:
         cluster: the system's name.
         group: the user's group.
-        lag: seconds by which the accounting trails.
+        visibility: how late jobs are seen.
     """
 
-    def __init__(self, cluster: str, group: str, lag: float) -> None:
+    def __init__(self, cluster: str, group: str, visibility: Visibility) -> None:
         self._cluster = cluster
         self._group = group
-        self._lag = lag
+        self._visibility = visibility
 
     # --- squeue
 
@@ -83,7 +84,7 @@ class AccountingView:
         """What the queue shows: the elements of an array that still wait share the array's one row."""
         rows: list[Row] = []
         arrays: set[int] = set()
-        for job in jobs:
+        for job in self._seen(jobs, now):
             if job.ended or "|" in job.name:
                 continue
             row = self.queue_row(job, now)
@@ -100,7 +101,7 @@ class AccountingView:
     def known(self, job: Job, now: float) -> bool:
         """Whether the accounting has the whole record by now."""
         since = job.end if job.start is None else job.start
-        return since is not None and now >= since + self._lag
+        return since is not None and now >= since + self._visibility.accounting_lag
 
     def listed(self, job: Job, now: float) -> bool:
         """Whether the accounting's list shows the job."""
@@ -110,7 +111,7 @@ class AccountingView:
             return True
         if job.start is None and job.reason in NEVER_ELIGIBLE:
             return False
-        return now >= job.end + self._lag
+        return now >= job.end + self._visibility.accounting_lag
 
     def accounted_rows(
         self, jobs: Sequence[Job], steps: dict[int, list[Step]], now: float, asked: int | None
@@ -123,6 +124,7 @@ class AccountingView:
             now: seconds since the epoch.
             asked: the id that was asked for; None for the list.
         """
+        jobs = self._seen(jobs, now)
         rows: list[Row] = []
         for job in jobs:
             shown = self.known(job, now) if asked is not None else self.listed(job, now)
@@ -132,7 +134,7 @@ class AccountingView:
                 rows.append(self.partial_row(job, steps.get(job.id, job.steps), now))
         if asked is not None:
             waiting = [job for job in jobs if job.pending and job.array_id is not None]
-            if waiting and now >= waiting[0].submitted + self._lag:
+            if waiting and now >= waiting[0].submitted + self._visibility.accounting_lag:
                 rows.append(self._waiting_elements_row(waiting))
         return rows
 
@@ -191,6 +193,9 @@ class AccountingView:
         )
 
     # --- both
+
+    def _seen(self, jobs: Iterable[Job], now: float) -> list[Job]:
+        return [job for job in jobs if now >= job.submitted + self._visibility.invisible]
 
     def _row(
         self,

@@ -30,6 +30,7 @@ from firecrest_local.scheduler.queueing import Decision, decide
 from firecrest_local.scheduler.submission import NODE, build_jobs
 from firecrest_local.settings import Settings
 from firecrest_local.store import JobStore
+from firecrest_local.visibility import Visibility
 
 log = logging.getLogger(__name__)
 
@@ -46,17 +47,24 @@ class ProcessScheduler:
         confinement: the paths that exist for clients.
         identity: the user.
         home: the user's home directory.
+        visibility: how late jobs are seen.
     """
 
     def __init__(
-        self, settings: Settings, state: Path, confinement: Confinement, identity: Identity, home: Path
+        self,
+        settings: Settings,
+        state: Path,
+        confinement: Confinement,
+        identity: Identity,
+        home: Path,
+        visibility: Visibility,
     ) -> None:
         self._settings = settings
         self._confinement = confinement
         self._identity = identity
         self._home = home
         self._launcher = Launcher(state, settings, confinement, home, identity.user)
-        self._view = AccountingView(settings.system, identity.group, settings.accounting_lag)
+        self._view = AccountingView(settings.system, identity.group, visibility)
         self._store = JobStore(state / "jobs.sqlite")
         self._condition = threading.Condition(threading.RLock())
         self._jobs: dict[int, Job] = {}
