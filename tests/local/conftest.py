@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +17,7 @@ import pytest
 
 from firecrest_local import LocalFirecREST, Settings
 
+REPOSITORY = Path(__file__).parent.parent.parent
 CONTRACT = Path(__file__).parent.parent / "contract"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
@@ -84,6 +90,45 @@ class Api:
         return self.rows(job_id)[0]
 
 
+class Command:
+    """A `firecrest-local` process."""
+
+    def __init__(self, root: Path, *options: str, environment: dict[str, str] | None = None) -> None:
+        words = [sys.executable, "-m", "firecrest_local", "--root", str(root), "--cores", "2", *options]
+        self.process = subprocess.Popen(
+            words,
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONFAULTHANDLER": "1"} | (environment or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.environ: dict[str, str] = {}
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            export, assignment = shlex.split(line)
+            assert export == "export"
+            name, _, value = assignment.partition("=")
+            self.environ[name] = value
+            if name == "FIRECREST_WORKDIR":
+                return
+        raise AssertionError(self.process.communicate()[1])
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environ["FIRECREST_WORKDIR"])
+
+    def end(self, number: signal.Signals) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        try:
+            output, errors = self.process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            # Its fault handler tells where it hangs.
+            self.process.send_signal(signal.SIGABRT)
+            pytest.fail(self.process.communicate()[1])
+        return self.process.returncode, output, errors
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., LocalFirecREST]]:
     """Starts embedded servers with the settings it is called with; they stop with the test."""
@@ -131,6 +176,21 @@ def connect_by_environment() -> Callable[[dict[str, str]], Api]:
         )
 
     return make
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts the command; what is left of it at the end is stopped."""
+    started: list[Command] = []
+
+    def start(*options: str, **keywords: Any) -> Command:
+        started.append(Command(tmp_path / "cluster", *options, **keywords))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")

@@ -3,71 +3,17 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
-
-
-class Command:
-    """A `firecrest-local` process."""
-
-    def __init__(self, root: Path, *options: str, environment: dict[str, str] | None = None) -> None:
-        words = [sys.executable, "-m", "firecrest_local", "--root", str(root), "--cores", "2", *options]
-        self.process = subprocess.Popen(
-            words,
-            cwd=REPOSITORY,
-            env=os.environ | {"PYTHONFAULTHANDLER": "1"} | (environment or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.environ: dict[str, str] = {}
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            export, assignment = shlex.split(line)
-            assert export == "export"
-            name, _, value = assignment.partition("=")
-            self.environ[name] = value
-            if name == "FIRECREST_WORKDIR":
-                return
-        raise AssertionError(self.process.communicate()[1])
-
-    @property
-    def home(self) -> Path:
-        return Path(self.environ["FIRECREST_WORKDIR"])
-
-    def end(self, number: signal.Signals) -> tuple[int, str, str]:
-        self.process.send_signal(number)
-        try:
-            output, errors = self.process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            # Its fault handler tells where it hangs.
-            self.process.send_signal(signal.SIGABRT)
-            pytest.fail(self.process.communicate()[1])
-        return self.process.returncode, output, errors
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Starts the command; what is left of it at the end is stopped."""
-    started: list[Command] = []
-
-    def start(*options: str, **keywords: Any) -> Command:
-        started.append(Command(tmp_path / "cluster", *options, **keywords))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.end(signal.SIGTERM)
 
 
 def alive(pid: int) -> bool:
@@ -77,6 +23,13 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_command_prints_what_a_client_needs(command: Any, connect_by_environment: Any) -> None:
@@ -176,6 +129,36 @@ def test_next_life_can_cancel_what_an_earlier_one_started(
     assert api.cancel(job_id).status_code == 204
     assert api.wait_end(job_id)["status"]["state"].startswith("CANCELLED by")
     until(lambda: not alive(int(pid_file.read_text())), "the job's process is gone")
+
+
+def test_killed_server_comes_back_at_the_same_port(command: Any, connect_by_environment: Any, until: Any) -> None:
+    first = command("--port", str(free_port()))
+    url = first.environ["FIRECREST_URL"]
+    api = connect_by_environment(first.environ)
+    script = "#!/bin/bash\necho >> runs\nuntil [ -e go ]; do sleep 0.05; done\n"
+    job_id = api.submit(script, first.home)
+    api.wait_running(job_id)
+    # Clients' connections that the server closes first, or that die with it, must not hold the port.
+    for _ in range(3):
+        first.end(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            api.http.get("/status/systems")
+        first = command("--port", url.rpartition(":")[2])
+        assert first.environ["FIRECREST_URL"] == url
+        # The token of the first life is good in the next one.
+        assert api.row(job_id)["tasks"][0]["status"]["state"] == "RUNNING"
+    (first.home / "go").touch()
+    assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
+    assert (first.home / "runs").read_text() == "\n"
+
+
+def test_stopped_server_comes_back_at_the_same_port(serve: Any, connect: Any) -> None:
+    server = serve(port=free_port())
+    api = connect(server)
+    for _ in range(3):
+        assert api.http.get("/status/systems").status_code == 200
+        server.stop()
+        server.start()
 
 
 def test_killed_with_its_supervisor_counts_as_a_failed_node(
