@@ -1,6 +1,7 @@
 """An embedded FirecREST v2 server, for development and tests: a laptop's own HPC centre."""
 
+from firecrest_local.faults import Plan
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import Partition, Settings
 
-__all__ = ["LocalFirecREST", "Partition", "Settings"]
+__all__ = ["LocalFirecREST", "Partition", "Plan", "Settings"]

@@ -9,9 +9,13 @@ import shlex
 import signal
 import sys
 import threading
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from firecrest_local.faults import Plan
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import Settings
 
@@ -45,7 +49,30 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
     arguments.add_argument("--scheduler", choices=["process"], default=defaults.scheduler, help="what runs the jobs")
+    arguments.add_argument(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help="let requests fail as this TOML file says, and let PUT, GET and DELETE /faults change it (default: none)",
+    )
     return arguments
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a fault plan.
+
+    Parameters:
+        path: a TOML file.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it's no plan; says where.
+    """
+    try:
+        return Plan.model_validate(tomllib.loads(path.read_text()))
+    except ValidationError as error:
+        places = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError("; ".join(places)) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = parser().parse_args(argv)
+    try:
+        faults = None if given.faults is None else read_plan(given.faults)
+    except (OSError, ValueError) as error:
+        print(f"firecrest-local: no fault plan in {given.faults}: {error}", file=sys.stderr)
+        return 1
     # Jobs, and all else that this process starts, need not know.
     os.environ.pop("FIRECREST_CLIENT_SECRET", None)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -70,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cores=given.cores,
         gpus=given.gpus,
         scheduler=given.scheduler,
+        faults=faults,
     )
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

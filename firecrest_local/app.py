@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from firecrest_local import compute, errors, filesystem, staging, status, tokens, transfer
+from firecrest_local import compute, errors, faultcontrol, filesystem, staging, status, tokens, transfer
+from firecrest_local.faultcontrol import FaultControl
+from firecrest_local.faulty import Faulty
 from firecrest_local.site import Site
 
 log = logging.getLogger(__name__)
@@ -66,12 +68,13 @@ class FrontDoor:
         await self._app(scope, receive, send_on)
 
 
-def create_app(site: Site, counter: RequestCounter) -> ASGIApp:
+def create_app(site: Site, counter: RequestCounter, faults: FaultControl | None = None) -> ASGIApp:
     """Make the application.
 
     Parameters:
         site: the cluster that it speaks for.
-        counter: counts its requests.
+        counter: counts its requests; one that a fault keeps from being worked on isn't counted.
+        faults: what goes wrong; None is a sound application that knows no faults.
     """
     app = FastAPI(title="FirecREST (embedded, for development and tests)", version=APP_VERSION)
     errors.install(app)
@@ -79,4 +82,7 @@ def create_app(site: Site, counter: RequestCounter) -> ASGIApp:
     for endpoints in (status, compute, filesystem, transfer):
         app.include_router(endpoints.router(site))
     app.include_router(staging.router(site.staging))
-    return FrontDoor(app, counter)
+    if faults is None:
+        return FrontDoor(app, counter)
+    app.include_router(faultcontrol.router(faults, site.issuer))
+    return Faulty(FrontDoor(app, counter), faults, site.settings.system)

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from socket import socket
 from types import TracebackType
 from typing import Self
 
 import uvicorn
 
 from firecrest_local.app import RequestCounter, create_app
+from firecrest_local.faultcontrol import FaultControl
+from firecrest_local.faultserver import FaultyServer, OpenProtocol
 from firecrest_local.health import Health
+from firecrest_local.listener import HOST, listen
 from firecrest_local.rootlock import RootLock
 from firecrest_local.settings import Settings
 from firecrest_local.site import Site
 from firecrest_local.tokens import TokenIssuer
-
-HOST = "127.0.0.1"
 
 
 class LocalFirecREST:
@@ -40,6 +41,7 @@ class LocalFirecREST:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._lock: RootLock | None = None
+        self._faults: FaultControl | None = None
 
     def start(self) -> None:
         """Begin to serve; returns when requests are answered.
@@ -49,28 +51,32 @@ class LocalFirecREST:
             RuntimeError: the server could not start.
         """
         with ExitStack() as undo:
-            # With the protocol named asyncio sends small answers at once, else each waits some 40 ms.
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            undo.enter_context(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((HOST, self.settings.port))
+            listener = undo.enter_context(listen(self.settings.port))
             lock = RootLock(self.settings.root)
             undo.callback(lock.release)
             site = Site(self.settings, f"http://{HOST}:{listener.getsockname()[1]}")
-            server, thread = self._serve(site, listener)
+            faults = None if self.settings.faults is None else FaultControl(self.settings.faults, site.visibility)
+            server, thread = self._serve(site, listener, faults)
             undo.pop_all()
+        self._faults = faults
         self._site, self._server, self._thread, self._lock = site, server, thread, lock
 
-    def _serve(self, site: Site, listener: socket.socket) -> tuple[uvicorn.Server, threading.Thread]:
+    def _serve(
+        self, site: Site, listener: socket, faults: FaultControl | None
+    ) -> tuple[uvicorn.Server, threading.Thread]:
         # Without access logs: presigned URLs are as good as passwords.
         config = uvicorn.Config(
-            create_app(site, self._counter),
+            create_app(site, self._counter, faults),
+            http="auto" if faults is None else OpenProtocol,
             log_config=None,
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
-        server = uvicorn.Server(config)
+        if faults is None:
+            server = uvicorn.Server(config)
+        else:
+            server = FaultyServer(config, faults, listener.getsockname()[1])
         thread = threading.Thread(target=server.run, args=([listener],), name="firecrest-local-server", daemon=True)
         site.scheduler.start()
         thread.start()
@@ -171,3 +177,14 @@ class LocalFirecREST:
     def issuer(self) -> TokenIssuer:
         """What issues tokens; a test takes tokens of any lifetime from it."""
         return self._running.issuer
+
+    @property
+    def faults(self) -> FaultControl:
+        """What goes wrong, and what went wrong; a test sets it.
+
+        Raises:
+            RuntimeError: the server was started without `Settings.faults`.
+        """
+        if self._faults is None:
+            raise RuntimeError("this embedded FirecREST is a sound one: it was started without Settings.faults")
+        return self._faults

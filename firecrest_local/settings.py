@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firecrest_local.faults import Plan
+
 MINUTE = 60
 HOUR = 60 * MINUTE
 
@@ -58,6 +60,7 @@ class Settings:
         max_ops_file_size: largest direct upload, in bytes.
         max_part_size: largest part of a staged upload, in bytes.
         url_lifetime: seconds that a presigned URL is valid for.
+        faults: what goes wrong; None is a sound server, which can't be told to go wrong later either.
     """
 
     root: Path = Path(".firecrest-local")
@@ -85,6 +88,7 @@ class Settings:
     max_ops_file_size: int = 5 * 1024 * 1024
     max_part_size: int = 1024**3
     url_lifetime: int = 7 * 24 * HOUR
+    faults: Plan | None = None
 
     def __post_init__(self) -> None:
         # The API's paths are case-insensitive, so its one system's name has to be lower case.
