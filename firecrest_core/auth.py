@@ -41,9 +41,10 @@ class TokenProvider:
     lives less than two minutes.
     """
 
-    def __init__(self, connection: Connection, session: httpx.AsyncClient) -> None:
+    def __init__(self, connection: Connection, session: httpx.AsyncClient, attempts: int = ATTEMPTS) -> None:
         self._connection = connection
         self._session = session
+        self._attempts = attempts
         self._token = ""
         self._renew_at = 0.0
         self._lock = asyncio.Lock()
@@ -69,7 +70,7 @@ class TokenProvider:
         asked_at = time.monotonic()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(worth_retrying),
-            stop=stop_after_attempt(ATTEMPTS),
+            stop=stop_after_attempt(self._attempts),
             wait=_backoff,
             reraise=True,
         ):

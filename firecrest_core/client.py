@@ -43,6 +43,7 @@ from firecrest_core.models import (
     FileInfo,
     JobInfo,
     JobMetadata,
+    JobRows,
     SystemInfo,
     TransferJob,
     UploadTicket,
@@ -55,6 +56,8 @@ T = TypeVar("T")
 # What scancel and qdel say of a job that is over or never was: then the wish to cancel is met.
 _NOTHING_TO_CANCEL = ("Invalid job id specified", "already completing or completed", "has finished", "Unknown Job Id")
 
+_LARGE_ANSWER = 256 * 1024
+
 _backoff = wait_random_exponential(0.5, max=4)
 
 
@@ -66,16 +69,18 @@ class FirecRESTClient(AsyncFirecrest):
     :mod:`firecrest_core.errors` lists.
 
     :param connection: where, and as whom
+    :param attempts: how often a request is sent at the most; 1 for a caller who asks again by itself
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, attempts: int = ATTEMPTS) -> None:
         self.connection = connection
+        self._attempts = attempts
         self._host = urlsplit(connection.url).netloc
         connect = min(connection.timeout, 10.0)
         super().__init__(connection.url, None, verify=tls(connection.verify))
         self.timeout = httpx.Timeout(connection.timeout, connect=connect, pool=None)
         self._session.timeout = self.timeout
-        self._authorization = TokenProvider(connection, self._session)
+        self._authorization = TokenProvider(connection, self._session, attempts)
         self._slots = asyncio.Semaphore(connection.max_in_flight)
         self._systems: dict[str, SystemInfo] = {}
 
@@ -145,8 +150,7 @@ class FirecRESTClient(AsyncFirecrest):
 
         :raises JobNotFound: also for some seconds right after a submission
         """
-        what = f"Job {job_id} on {system}"
-        return self._read(list[JobInfo], await self.job_info(system, _segment(job_id)), what)
+        return await self._job_rows(f"/compute/{system}/jobs/{_segment(job_id)}", f"Job {job_id} on {system}")
 
     async def get_jobs(
         self, system: str, *, name: str | None = None, time_window: str | None = None, account: str | None = None
@@ -156,14 +160,18 @@ class FirecRESTClient(AsyncFirecrest):
         :param name: only jobs of this name; filtered here too, since older servers ignore it
         :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``
         """
-        answer = self._check_response(
-            await self._get_request(
-                f"/compute/{system}/jobs", params={"name": name, "time_window": time_window, "account": account}
-            ),
-            200,
-        )
-        rows = self._read(list[JobInfo], answer["jobs"] or [], f"Jobs on {system}")
+        params = {"name": name, "time_window": time_window, "account": account}
+        rows = await self._job_rows(f"/compute/{system}/jobs", f"Jobs on {system}", params)
         return [row for row in rows if name is None or row.name == name]
+
+    async def _job_rows(self, endpoint: str, what: str, params: Mapping[str, Any] | None = None) -> list[JobInfo]:
+        response = await self._get_request(endpoint, params=params)
+
+        def read() -> list[JobInfo]:
+            return list(self._read(JobRows, self._check_response(response, 200), what).jobs)
+
+        # Ten thousand jobs take up to a second to read, in which an event loop would do nothing else.
+        return await asyncio.to_thread(read) if len(response.content) > _LARGE_ANSWER else read()
 
     async def get_job_metadata(self, system: str, job_id: str) -> JobMetadata:
         """Return a job's script and output paths while the scheduler still has them."""
@@ -320,7 +328,7 @@ class FirecRESTClient(AsyncFirecrest):
             return worth_retrying(error) and (repeat or getattr(error, "nothing_done", True))
 
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(again), stop=stop_after_attempt(ATTEMPTS), wait=_pause, reraise=True
+            retry=retry_if_exception(again), stop=stop_after_attempt(self._attempts), wait=_pause, reraise=True
         ):
             with attempt:
                 return await self._send_once(method, endpoint, **request)

@@ -154,6 +154,12 @@ class JobInfo(_Answer):
         return state
 
 
+class JobRows(_Answer):
+    """``GET jobs`` and ``GET jobs/{id}``."""
+
+    jobs: Annotated[tuple[JobInfo, ...], BeforeValidator(lambda value: () if value is None else value)]
+
+
 class JobMetadata(_Answer):
     """``GET jobs/{id}/metadata``. On Slurm before 24.05 it is gone about 300 s after the job's end."""
 
