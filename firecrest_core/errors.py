@@ -140,6 +140,17 @@ class JobNotFound(UserError):
     """The scheduler does not know the job, also after the grace that a new job is given."""
 
 
+class JobStuck(UserError):
+    """The job waits for what cannot come, and the caller wanted to hear of it; it is left in the queue.
+
+    :param reason: why, in the scheduler's word
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 # --- neither --------------------------------------------------------------------------------------
 
 
