@@ -9,9 +9,11 @@ from firecrest_core import arrays, errors, progress, scripts
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec, Scheduler
+from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
-from firecrest_core.waiting import status, wait
+from firecrest_core.waiting import Story
+from firecrest_core.watcher import JobWatcher
 
 __all__ = ["Job", "cancel", "check", "find", "output_tail", "status", "submit", "wait"]
 
@@ -68,6 +70,35 @@ async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
         array_indices=None if array is None else arrays.indices(array),
+    )
+
+
+async def status(client: FirecRESTClient, job: Job) -> Progress:
+    """Ask once where a job is.
+
+    :raises JobNotFound: the scheduler does not know it (yet)
+    """
+    return progress.read(await client.get_job(job.system, job.job_id), job.job_id, job.array_indices)
+
+
+async def wait(
+    client: FirecRESTClient,
+    job: Job,
+    *,
+    poll_interval: float = 10.0,
+    timeout: float | None = None,
+    story: Story | None = None,
+    fail_if_stuck: bool = False,
+) -> JobResult:
+    """Wait for a job's end, whatever it is, together with all who wait for jobs of the same system and user.
+
+    The parameters and errors are those of :meth:`JobWatcher.wait`.
+
+    :param client: says where and as whom; the questions themselves are asked by the watcher's own client
+    """
+    watcher = JobWatcher.shared(client.connection, job.system, type(client))
+    return await watcher.wait(
+        job, poll_interval=poll_interval, timeout=timeout, story=story, fail_if_stuck=fail_if_stuck
     )
 
 

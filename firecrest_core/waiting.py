@@ -1,23 +1,20 @@
-"""Waiting for a job's end.
+"""One wait for one job: what is told of it, and when it is over.
 
-It never fails for the network's or the server's sake: an outage is told once, then at growing intervals, and
-ended only by the caller's own limit.
+Nothing here asks the server: :class:`firecrest_core.watcher.JobWatcher` asks for many jobs at once and hands each
+wait what it found. A wait never fails for the network's or the server's sake: an outage is told once, then at growing
+intervals, and ended only by the caller's own limit.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
-import time
 from collections.abc import Callable
 
-from firecrest_core import errors, progress
-from firecrest_core.client import FirecRESTClient
+from firecrest_core import errors
 from firecrest_core.job import Job
 from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult, duration
-from firecrest_core.states import JobState, Phase
+from firecrest_core.states import JobState, Phase, Reason
 
 log = logging.getLogger(__name__)
 
@@ -27,156 +24,175 @@ Story = Callable[[str], None]
 NOT_FOUND_GRACE = 60.0
 PROVISIONAL_GRACE = 60.0
 
-# What stops a first contact is an outage once the server has been reached as this user.
-_OUTAGE = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
+# What stops a first contact is an outage once the server has been reached as this user, and it was: the job exists.
+OUTAGES = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
+
+# A single request that fails is no news; one outage is told again after a minute, then twice as late each time.
+_TELL_AFTER = 3.0
+_TELL_AGAIN_AFTER = 60.0
 
 
-async def status(client: FirecRESTClient, job: Job) -> Progress:
-    """Ask once where the job is.
+class Vigil:
+    """Hears of each answer about one job; every time is in seconds of one clock that only runs forward.
 
-    :raises JobNotFound: the scheduler does not know it (yet)
+    :param story: gets a line for the job's first state, each change with its reason, node and elapsed time, what
+        keeps it from starting, and each outage
+    :param fail_if_stuck: raise :class:`JobStuck` when the job can never start
+    :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
+    :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and the
+        rest of an array's elements may be missing; ``PROVISIONAL_GRACE`` unless given
     """
-    return progress.read(await client.get_job(job.system, job.job_id), job.job_id, job.array_indices)
-
-
-async def wait(
-    client: FirecRESTClient,
-    job: Job,
-    *,
-    poll_interval: float = 10.0,
-    timeout: float | None = None,
-    story: Story | None = None,
-) -> JobResult:
-    """Wait for the job's end, whatever it is.
-
-    :param poll_interval: seconds between two questions at the most; a young job is asked for more often
-    :param timeout: seconds after which to give up waiting; the job is left alone
-    :param story: gets a line for the job's first state, each change with its reason, node and elapsed time, and
-        each outage
-    :raises WaitTimedOut: after ``timeout``
-    :raises JobNotFound: when the job stays unknown for a minute
-    """
-    return await _Vigil(client, job, poll_interval, timeout, story or log.info).keep()
-
-
-class _Vigil:
-    """One wait for one job."""
 
     def __init__(
-        self, client: FirecRESTClient, job: Job, poll_interval: float, timeout: float | None, story: Story
+        self,
+        job: Job,
+        now: float,
+        *,
+        story: Story | None = None,
+        fail_if_stuck: bool = False,
+        not_found_grace: float | None = None,
+        provisional_grace: float | None = None,
     ) -> None:
-        self._client = client
-        self._job = job
-        self._poll_interval = poll_interval
-        self._limit = timeout
-        self._story = story
-        self._began = time.monotonic()
+        self.job = job
+        self._story = story or log.info
+        self._fail_if_stuck = fail_if_stuck
+        self._not_found_grace = NOT_FOUND_GRACE if not_found_grace is None else not_found_grace
+        self._provisional_grace = PROVISIONAL_GRACE if provisional_grace is None else provisional_grace
+        self._moved_at = now
+        self._due_at: float | None = None
         self._told: tuple[JobState, str | None] | None = None
+        self._warned: Reason | None = None
+        self._answered = False
         self._unknown_since: float | None = None
         self._settled_since: float | None = None
         self._outage: _Outage | None = None
 
-    async def keep(self) -> JobResult:
-        while True:
-            delay = await self._look()
-            if isinstance(delay, JobResult):
-                return delay
-            await self._pause(delay)
+    def seen(self, found: Progress, now: float) -> JobResult | None:
+        """Judge an answer; return the result at the job's end.
 
-    async def _look(self) -> JobResult | float:
-        """Ask once; return the result at the end, else the seconds to wait before the next question."""
-        try:
-            seen = await status(self._client, self._job)
-        except errors.JobNotFound:
-            self._unknown_since = self._unknown_since or time.monotonic()
-            if time.monotonic() - self._unknown_since > NOT_FOUND_GRACE:
-                raise
-            return self._interval()
-        except _OUTAGE as error:
-            self._outage = self._outage or _Outage(self._story)
-            return max(self._outage.again(error, str(self._job)), self._interval())
-        if self._outage:
-            self._outage.over(str(self._job))
-        self._outage = self._unknown_since = None
-        self._tell(seen)
-        if not seen.settled:
+        :raises JobStuck: if wanted
+        """
+        self._reached(now)
+        self._unknown_since = None
+        self._tell(found, now)
+        self._due_at = None
+        if found.state.phase is Phase.RUNNING and found.time_limit and found.elapsed is not None:
+            self._due_at = now + found.time_limit - found.elapsed
+        if not found.settled:
             self._settled_since = None
-            return self._interval()
-        self._settled_since = self._settled_since or time.monotonic()
-        final = seen.complete and not seen.provisional
-        if final or time.monotonic() - self._settled_since > PROVISIONAL_GRACE:
-            return self._end(seen)
-        return min(self._interval(), 5.0)
+            return None
+        if self._settled_since is None:
+            self._settled_since = self._moved_at = now
+        final = found.complete and not found.provisional
+        if final or now - self._settled_since > self._provisional_grace:
+            return self._end(found)
+        return None
 
-    def _interval(self) -> float:
-        """Short while the job is young, so that a short job is not waited for long; then the user's, with jitter."""
-        young = max(1.0, (time.monotonic() - self._began) / 10)
-        return min(self._poll_interval, young) * random.uniform(0.9, 1.0)
+    def missing(self, error: errors.JobNotFound, now: float) -> None:
+        """Hear that the scheduler does not know the job.
 
-    async def _pause(self, delay: float) -> None:
-        if self._limit is not None:
-            left = self._began + self._limit - time.monotonic()
-            if left <= 0:
-                raise errors.WaitTimedOut(
-                    f"{self._job} on {self._job.system} has not ended within {duration(self._limit)}."
-                )
-            delay = min(delay, left)
-        await asyncio.sleep(delay)
+        :raises JobNotFound: when that has been so for too long
+        """
+        self._reached(now)
+        if self._unknown_since is None:
+            self._unknown_since = self._moved_at = now
+        if now - self._unknown_since > self._not_found_grace:
+            raise error
 
-    def _tell(self, seen: Progress) -> None:
-        now = (seen.state, seen.reason if seen.state.phase is Phase.WAITING else None)
-        if now == self._told or seen.settled:
+    def troubled(self, error: errors.FirecRESTError, now: float) -> None:
+        """Hear that a question got no answer.
+
+        :raises FirecRESTError: that error, if no answer ever came and it is not one that time heals
+        """
+        if not self._answered and not isinstance(error, OUTAGES):
+            raise error
+        self._outage = self._outage or _Outage(now)
+        if self._outage.worth_telling(now):
+            self._story(f"{self.job}: its state cannot be read, still waiting. {error}")
+
+    def stir(self, now: float) -> None:
+        """Note a sign that something is about to change."""
+        self._moved_at = now
+
+    def calm(self, now: float) -> float:
+        """Return the seconds since the last change or until (or since) the job's time limit, whichever is less."""
+        since = now - self._moved_at
+        return since if self._due_at is None else min(since, abs(self._due_at - now))
+
+    def overdue(self, limit: float) -> errors.WaitTimedOut:
+        """Return what to raise when the caller's limit passes first."""
+        trouble = " Its state could not be read at last." if self._outage else ""
+        return errors.WaitTimedOut(f"{self.job} on {self.job.system} has not ended within {duration(limit)}.{trouble}")
+
+    def _reached(self, now: float) -> None:
+        self._answered = True
+        if self._outage and self._outage.told:
+            self._story(f"{self.job}: the server answers again after {duration(now - self._outage.began)}.")
+        self._outage = None
+
+    def _tell(self, found: Progress, now: float) -> None:
+        waits = found.state.phase is Phase.WAITING
+        news = (found.state, found.reason if waits else None)
+        if news == self._told or found.settled:
             return
-        self._told = now
-        line = f"{self._job} on {self._job.system}: {seen.state}"
-        if now[1] and now[1] != "None":
-            line += f" ({now[1]})"
-        if seen.state.phase is Phase.RUNNING:
-            line += f" on {seen.nodes}" if seen.nodes and seen.nodes != "None assigned" else ""
-            line += f", elapsed {duration(seen.elapsed)}"
-            line += f" of {duration(seen.time_limit)}" if seen.time_limit else ""
+        self._told, self._moved_at = news, now
+        line = f"{self.job} on {self.job.system}: {found.state}"
+        if news[1] and news[1] != "None":
+            line += f" ({news[1]})"
+        if found.state.phase is Phase.RUNNING:
+            line += f" on {found.nodes}" if found.nodes and found.nodes != "None assigned" else ""
+            line += f", elapsed {duration(found.elapsed)}"
+            line += f" of {duration(found.time_limit)}" if found.time_limit else ""
         self._story(line)
+        if waits:
+            self._warn(found.reason)
 
-    def _end(self, seen: Progress) -> JobResult:
-        job = self._job
+    def _warn(self, text: str | None) -> None:
+        reason = Reason.parse(text)
+        if reason is None or reason is self._warned:
+            return
+        self._warned = reason
+        verdict = "can never start" if reason.hopeless else "does not start by itself"
+        line = f"{self.job} on {self.job.system} {verdict} ({text}): {reason.advice}"
+        if reason.hopeless:
+            line += f" To end it: scancel {self.job.job_id}"
+        if reason.hopeless and self._fail_if_stuck:
+            raise errors.JobStuck(line, text or "")
+        self._story(f"Warning: {line}")
+
+    def _end(self, found: Progress) -> JobResult:
+        job = self.job
         result = JobResult(
             job_id=job.job_id,
             system=job.system,
-            name=job.name or seen.name,
-            state=seen.state,
-            reason=seen.reason,
-            exit_code=seen.exit_code,
-            signal=seen.signal,
-            elapsed=seen.elapsed,
-            nodes=seen.nodes,
-            node_count=seen.node_count,
-            working_directory=job.working_directory or seen.working_directory,
+            name=job.name or found.name,
+            state=found.state,
+            reason=found.reason,
+            exit_code=found.exit_code,
+            signal=found.signal,
+            elapsed=found.elapsed,
+            nodes=found.nodes,
+            node_count=found.node_count,
+            working_directory=job.working_directory or found.working_directory,
             stdout=job.stdout,
             stderr=job.stderr,
-            elements=seen.elements,
+            elements=found.elements,
         )
         self._story(result.story())
         return result
 
 
 class _Outage:
-    """Tells of an outage once, then at growing intervals, and of its end."""
+    """Says when an outage is worth a line."""
 
-    def __init__(self, story: Story) -> None:
-        self._story = story
-        self._began = time.monotonic()
-        self._tell_at = self._began
-        self._delay = 1.0
+    def __init__(self, now: float) -> None:
+        self.began = now
+        self.told = False
+        self._tell_at = now + _TELL_AFTER
 
-    def again(self, error: errors.FirecRESTError, job: str) -> float:
-        """Note one more failed question; return the seconds to wait before the next."""
-        now = time.monotonic()
-        if now >= self._tell_at:
-            self._story(f"{job}: its state cannot be read, still waiting. {error}")
-            self._tell_at = now + max(60.0, 2 * (now - self._began))
-        self._delay = min(self._delay * 2, 60.0)
-        asked = getattr(error, "retry_after", None) or 0.0
-        return max(self._delay, asked) * random.uniform(0.8, 1.0)
-
-    def over(self, job: str) -> None:
-        self._story(f"{job}: the server answers again after {duration(time.monotonic() - self._began)}.")
+    def worth_telling(self, now: float) -> bool:
+        if now < self._tell_at:
+            return False
+        self.told = True
+        self._tell_at = now + max(_TELL_AGAIN_AFTER, 2 * (now - self.began))
+        return True

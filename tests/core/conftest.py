@@ -1,11 +1,15 @@
-"""A stub that plays the recorded exchanges back over real HTTP, and the recordings themselves."""
+"""A stub that plays the recorded exchanges back over real HTTP, the recordings themselves, and a site whose clock runs
+as fast as it can."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import selectors
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -15,6 +19,8 @@ from werkzeug import Request, Response
 from firecrest_core import client as client_module
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
+from firecrest_core.models import JobInfo
+from firecrest_core.watcher import JobWatcher
 
 CONTRACT = Path(__file__).parent.parent / "contract"
 
@@ -82,3 +88,106 @@ def play(httpserver: HTTPServer, exchanges: dict[str, dict[str, Any]]) -> Callab
 def timeline() -> Callable[[str], dict[str, Any]]:
     """One recorded timeline by name."""
     return lambda name: json.loads((CONTRACT / "timelines" / f"{name}.json").read_text())
+
+
+class _NoIdling(selectors.SelectSelector):
+    """Moves the clock where an event loop would sleep."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise AssertionError("nothing is left that could happen")
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which an hour of waiting takes no time."""
+
+    def __init__(self) -> None:
+        self._clock = _NoIdling()
+        super().__init__(self._clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+
+class Site:
+    """A scheduler's answers as functions of the time in seconds, behind a client that counts the questions.
+
+    An answer is a list of rows, or an error to raise.
+    """
+
+    def __init__(self) -> None:
+        self.single: Callable[[str, float], Any] = lambda job_id, now: []
+        self.listed: Callable[[float], Any] = lambda now: []
+        self.latency = 0.01
+        self.asked: list[tuple[float, str]] = []
+        self.in_flight = self.most_in_flight = 0
+        self.clients: Counter[str] = Counter()
+
+    @property
+    def counted(self) -> Counter[str]:
+        return Counter(what for _, what in self.asked)
+
+    def watcher(self, connection: Connection | None = None) -> JobWatcher:
+        connection = connection or Connection(
+            url="https://api.example.org", token_url="https://id.example.org", client_id="me", client_secret="secret"
+        )
+        return JobWatcher.shared(connection, "rig", self)  # type: ignore[arg-type]
+
+    # --- the client: its constructor, and itself
+
+    def __call__(self, connection: Connection, *, attempts: int) -> Self:
+        assert attempts == 1
+        self.clients["made"] += 1
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.clients["closed"] += 1
+
+    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
+        return await self._answer(job_id, lambda now: self.single(job_id, now))
+
+    async def get_jobs(self, system: str, *, time_window: str) -> list[JobInfo]:
+        return await self._answer(f"list {time_window}", self.listed)
+
+    async def _answer(self, what: str, answer: Callable[[float], Any]) -> list[JobInfo]:
+        now = asyncio.get_running_loop().time
+        self.asked.append((now(), what))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.latency / 2)
+            given = answer(now())
+            await asyncio.sleep(self.latency / 2)
+        finally:
+            self.in_flight -= 1
+        if isinstance(given, Exception):
+            raise given
+        return [one if isinstance(one, JobInfo) else JobInfo.model_validate(one) for one in given]
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.fixture(scope="session")
+def new_site() -> type[Site]:
+    return Site
+
+
+@pytest.fixture(scope="session")
+def virtually() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Run a coroutine on a clock of its own."""
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(coroutine)
+
+    return run

@@ -6,14 +6,16 @@ taken for the end.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_mock import MockerFixture
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from firecrest_core import errors, progress, waiting
+from firecrest_core import errors, progress
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec
 from firecrest_core.models import JobInfo
@@ -103,28 +105,84 @@ def test_each_moment_is_judged(name: str) -> None:
     assert all(t < first for t, rows in moments if not read(line, rows).settled)
 
 
-@pytest.mark.parametrize("poll_interval", [0.1, 1.0, 10.0, 60.0])
+def moments(line: dict[str, Any], key: str) -> list[tuple[float, list[JobInfo]]]:
+    """The rows that single answers, or lists, gave from which second on."""
+    seen = [(moment["t"], moment.get(key)) for moment in line["observations"]]
+    rows = [(t, one["json"]["jobs"] if isinstance(one, dict) else one) for t, one in seen if one is not None]
+    return sorted(((t, [JobInfo.model_validate(row) for row in found]) for t, found in rows), key=lambda one: one[0])
+
+
+ANSWERS = {
+    name: (moments(line, "GET jobs/{id}"), moments(line, "GET jobs (this job's rows)"))
+    for name, line in SUBMITTED.items()
+}
+OTHERS = [JobInfo.model_validate({"jobId": str(n), "status": {"state": "RUNNING"}}) for n in range(9001, 9004)]
+
+
+def at(moments: list[tuple[float, list[JobInfo]]], now: float) -> list[JobInfo]:
+    return [rows for t, rows in moments if t <= now + moments[0][0]][-1]
+
+
+async def replay(site: Any, name: str, *, offset: float = 0.0, listed: bool = False, **options: Any) -> JobResult:
+    """Wait for a recorded job from ``offset`` on; among others, if the list is to be asked."""
+    single, rows = ANSWERS[name]
+    job = job_of(SUBMITTED[name])
+    site.single = lambda job_id, now: at(single, now) if job_id == job.job_id else OTHERS[:1]
+    site.listed = lambda now: [*at(rows, now), *OTHERS]
+    await asyncio.sleep(offset)
+    watcher = site.watcher()
+    others = [asyncio.create_task(watcher.wait(Job(system="rig", job_id=one.job_id))) for one in OTHERS if listed]
+    await asyncio.sleep(0)
+    try:
+        return await watcher.wait(job, **options)
+    finally:
+        for one in others:
+            one.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["alone", "among others"])
 @pytest.mark.parametrize("name", [name for name, end in ENDS.items() if end is not None])
-async def test_waiting_ends_rightly(name: str, poll_interval: float, mocker: MockerFixture) -> None:
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(poll_interval=0.1, offset=0.0)
+@example(poll_interval=60.0, offset=0.0)
+@given(poll_interval=st.floats(0.1, 60.0), offset=st.floats(0.0, 10.0) | st.floats(10.0, 140.0))
+def test_waiting_ends_rightly(
+    name: str, listed: bool, new_site: Any, virtually: Any, poll_interval: float, offset: float
+) -> None:
     """The recording's clock runs instead of ours: a wait sees at each question what was true by then."""
-    line, now = SUBMITTED[name], 0.0
-    moments = answers(line)
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    async def get_job(system: str, job_id: str) -> list[JobInfo]:
-        return [rows for t, rows in moments if t <= now + moments[0][0]][-1]
-
-    mocker.patch.object(waiting.asyncio, "sleep", sleep)
-    mocker.patch.object(waiting.time, "monotonic", side_effect=lambda: now)
-    client = mocker.Mock(get_job=get_job)
-    told: list[str] = []
-    result = await waiting.wait(client, job_of(line), poll_interval=poll_interval, story=told.append)
+    site, told = new_site(), []
+    waiting = replay(site, name, offset=offset, listed=listed, poll_interval=poll_interval, story=told.append)
+    result = virtually(waiting)
     assert (result.state, result.exit_code, result.signal) == ENDS[name]
     assert told[-1] == result.story()
+    assert sum(" ended " in line for line in told) == 1
     assert JobResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    assert site.most_in_flight <= 4
+    assert site.clients["made"] == site.clients["closed"]
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    ("name", "told_at_last"),
+    [("bad_time", "can never start (PartitionTimeLimit)"), ("deadline", "does not start by itself (JobHeldUser)")],
+)
+def test_a_job_that_does_not_start_is_told_of(
+    name: str, told_at_last: str, listed: bool, site: Any, virtually: Any
+) -> None:
+    told: list[str] = []
+    with pytest.raises(errors.WaitTimedOut):
+        virtually(replay(site, name, listed=listed, timeout=100, story=told.append))
+    assert told_at_last in told[-1]
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["alone", "among others"])
+def test_a_job_that_can_never_start_ends_the_wait_if_wanted(listed: bool, site: Any, virtually: Any) -> None:
+    with pytest.raises(errors.JobStuck, match="can never start") as stuck:
+        virtually(replay(site, "bad_time", listed=listed, fail_if_stuck=True))
+    assert stuck.value.reason == "PartitionTimeLimit"
+    with pytest.raises(errors.WaitTimedOut):
+        virtually(replay(site, "deadline", listed=listed, fail_if_stuck=True, timeout=100))
 
 
 def test_array_elements_are_told() -> None:
@@ -150,70 +208,3 @@ def test_a_waiting_job_tells_why() -> None:
     now = read(line, answers(line)[-1][1])
     assert now.state.phase is Phase.WAITING
     assert now.reason == "PartitionTimeLimit"
-
-
-class Waits:
-    """A client whose answers are a script: rows, or errors to raise."""
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-
-    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return list(answer)
-
-
-def row(state: str, **fields: Any) -> JobInfo:
-    return JobInfo.model_validate({"jobId": "7", "name": "ok", "status": {"state": state}, **fields})
-
-
-@pytest.fixture
-def fast_clock(mocker: MockerFixture) -> None:
-    now = 0.0
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    mocker.patch.object(waiting.asyncio, "sleep", sleep)
-    mocker.patch.object(waiting.time, "monotonic", side_effect=lambda: now)
-
-
-@pytest.mark.usefixtures("fast_clock")
-async def test_a_new_job_may_be_invisible_for_a_while() -> None:
-    client = Waits(errors.JobNotFound("no"), errors.JobNotFound("no"), [row("COMPLETED")])
-    result = await waiting.wait(client, Job(system="rig", job_id="7"))  # type: ignore[arg-type]
-    assert result.succeeded
-
-
-@pytest.mark.usefixtures("fast_clock")
-async def test_a_job_that_stays_unknown_is_an_error() -> None:
-    with pytest.raises(errors.JobNotFound):
-        await waiting.wait(Waits(errors.JobNotFound("no")), Job(system="rig", job_id="7"))  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("fast_clock")
-async def test_an_outage_is_told_and_outlived() -> None:
-    down = [errors.ServerUnreachable("no connection to api.example.org")] * 200
-    told: list[str] = []
-    client = Waits([row("RUNNING")], *down, [row("COMPLETED")])
-    result = await waiting.wait(client, Job(system="rig", job_id="7"), story=told.append)  # type: ignore[arg-type]
-    assert result.succeeded
-    lines = [line for line in told if "still waiting" in line]
-    assert 1 <= len(lines) < 15, lines  # 200 questions, hours of outage, and growing intervals between the lines
-    assert any("answers again" in line for line in told)
-
-
-@pytest.mark.usefixtures("fast_clock")
-async def test_the_callers_limit_ends_the_wait() -> None:
-    with pytest.raises(errors.WaitTimedOut, match="0:05:00"):
-        await waiting.wait(Waits([row("RUNNING")]), Job(system="rig", job_id="7"), timeout=300)  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("fast_clock")
-async def test_a_preempted_job_may_come_back() -> None:
-    client = Waits([row("PREEMPTED")], [row("PENDING")], [row("RUNNING")], [row("COMPLETED")])
-    result = await waiting.wait(client, Job(system="rig", job_id="7"))  # type: ignore[arg-type]
-    assert result.succeeded
