@@ -18,7 +18,7 @@ from airflow_provider_firecrest.wish import DEFERRED, person_ended
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.connection import Connection
 
 # An event loop alone does not keep a task from being collected.
 _endings: set[asyncio.Task[None]] = set()
@@ -67,8 +67,8 @@ class FirecRESTTrigger(BaseTrigger):
         """Wait, and return the event's JSON. A worker that waits by itself calls this, too."""
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
-            async with asyncio.timeout(left) as limit, await self._client() as client:
-                return {"status": "done", **await self.wait(client)}
+            async with asyncio.timeout(left) as limit:
+                return {"status": "done", **await self.wait(await self.hook.aconnection())}
         except FirecRESTError as error:
             return to_event(error)
         except TimeoutError:
@@ -76,15 +76,13 @@ class FirecRESTTrigger(BaseTrigger):
                 raise
             return {"status": "timeout", "jobs": self.jobs}
 
-    async def _client(self) -> FirecRESTClient:
-        from firecrest_core.client import FirecRESTClient
-
-        # Not the hook's: Airflow would keep each of its tokens for masking as long as the triggerer lives.
-        return FirecRESTClient(await self.hook.aconnection())
-
     @abstractmethod
-    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
-        """Wait for the end and return what the event says of it, in JSON types."""
+    async def wait(self, connection: Connection) -> dict[str, Any]:
+        """Wait for the end and return what the event says of it, in JSON types.
+
+        The hook's client is not for triggers: Airflow would keep each of its tokens for masking as long as the
+        triggerer lives.
+        """
 
     async def on_kill(self) -> None:
         """Cancel the task's jobs if a person ended it.
@@ -105,6 +103,8 @@ class FirecRESTTrigger(BaseTrigger):
                 continue
 
     async def _end_jobs(self) -> None:
+        from firecrest_core.client import FirecRESTClient
+
         try:
             wanted = await sync_to_async(person_ended)(self.task_instance, DEFERRED)
         except Exception as error:
@@ -116,7 +116,7 @@ class FirecRESTTrigger(BaseTrigger):
                 self.log.info("Job %s on %s goes on. To end it: scancel %s", job_id, system, job_id)
                 continue
             try:
-                async with await self._client() as client:
+                async with FirecRESTClient(await self.hook.aconnection()) as client:
                     await client.cancel(system, job_id)
                 self.log.info("Job %s on %s was cancelled.", job_id, system)
             except FirecRESTError as error:

@@ -9,6 +9,7 @@ from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
     from firecrest_core.client import FirecRESTClient
+    from firecrest_core.connection import Connection
 
 
 class FirecRESTFileTrigger(FirecRESTTrigger):
@@ -27,24 +28,26 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
         path, arguments = super().serialize()
         return path, arguments | {"system": self.system, "path": self.path}
 
-    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+    async def wait(self, connection: Connection) -> dict[str, Any]:
         """Ask again and again, through every outage."""
         from firecrest_core import errors
+        from firecrest_core.client import FirecRESTClient
 
         # The task's worker has reached the server as this user, so that these are outages, too.
         outages = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
-        system = client.connection.system_or_default(self.system)
+        system = connection.system_or_default(self.system)
         told = False
-        while True:
-            try:
-                if await exists(client, system, self.path):
-                    return {}
-                told = False
-            except outages as error:
-                if not told:
-                    self.log.warning("Still waiting for %s. %s", self.path, error)
-                told = True
-            await asyncio.sleep(self.poll_interval)
+        async with FirecRESTClient(connection) as client:
+            while True:
+                try:
+                    if await exists(client, system, self.path):
+                        return {}
+                    told = False
+                except outages as error:
+                    if not told:
+                        self.log.warning("Still waiting for %s. %s", self.path, error)
+                    told = True
+                await asyncio.sleep(self.poll_interval)
 
 
 async def exists(client: FirecRESTClient, system: str, path: str) -> bool:

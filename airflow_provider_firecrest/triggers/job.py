@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.connection import Connection
 
 
 class FirecRESTJobTrigger(FirecRESTTrigger):
@@ -35,14 +35,15 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     def jobs(self) -> list[dict[str, Any]]:
         return [self.job] if self.owned else []
 
-    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+    async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the job's end, whatever it is.
 
         :raises JobNotFound: when the scheduler does not know the job for a minute
         """
-        from firecrest_core import lifecycle
         from firecrest_core.job import Job
+        from firecrest_core.watcher import JobWatcher
 
         job = Job.from_dict(self.job)
-        result = await lifecycle.wait(client, job, poll_interval=self.poll_interval, story=self.log.info)
+        watcher = JobWatcher.shared(connection, job.system)  # with all triggers of this triggerer
+        result = await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
         return {"result": result.to_dict()}

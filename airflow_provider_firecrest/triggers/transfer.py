@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.connection import Connection
 
 
 class FirecRESTTransferTrigger(FirecRESTTrigger):
@@ -29,15 +29,16 @@ class FirecRESTTransferTrigger(FirecRESTTrigger):
     def jobs(self) -> list[dict[str, Any]]:
         return self._jobs
 
-    async def wait(self, client: FirecRESTClient) -> dict[str, Any]:
+    async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for one after the other: all of them have to end anyway."""
-        from firecrest_core import lifecycle
         from firecrest_core.errors import JobNotFound
         from firecrest_core.job import Job
+        from firecrest_core.watcher import JobWatcher
 
         for job in map(Job.from_dict, self._jobs):
             try:
-                await lifecycle.wait(client, job, poll_interval=self.poll_interval, story=self.log.info)
+                watcher = JobWatcher.shared(connection, job.system)
+                await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
             except JobNotFound:
                 self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
         return {}
