@@ -195,8 +195,8 @@ _REASONS = (
     ),
     _hopeless("BadConstraints", "no node has all that it asks for. Change its constraint, cores, memory or GPUs."),
     _hopeless(
-        r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?|(Assoc|QOS)MaxWallDuration\w*",
-        "it asks for more than one job may have with its account or QOS. Ask for less, or for another QOS.",
+        r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?|MaxMemPerLimit",
+        "it asks for more than one job may have with its account, QOS or partition. Ask for less, or for another one.",
     ),
     _hopeless(r"QOSMin\w+", "it asks for less than its QOS demands. Ask for more, or for another QOS."),
     _hopeless("InvalidAccount|AccountNotAllowed", "its account may not be used there. Name another one."),
@@ -206,12 +206,12 @@ _REASONS = (
     _held("JobHeldUser", "it is held by its user. It starts after `scontrol release`."),
     _held("JobHeldAdmin", "an administrator holds it. Ask the site."),
     _held(
-        r"JobHoldMaxRequeue|MaxRequeueExceeded|(?i:launch_?failed_?requeued_?held)|JobLaunchFailure",
+        "JobHoldMaxRequeue|JobLaunchFailure|launch|launch_failed_requeued_held",
         "it was held after it could not be started. Look at its working directory and output paths, then "
         "`scontrol release`.",
     ),
     _held(
-        r"(Assoc|QOS)Grp\w*Minutes\w*|AssociationTimeLimit|QOSTimeLimit|AccountingPolicy|QOSUsageThreshold",
+        r"(Assoc|QOS)Grp(?!\w*Run)(\w*Minutes\w*|WallLimit)|AssociationTimeLimit|QOSTimeLimit|AccountingPolicy|QOSUsageThreshold",
         "the budget of its account or QOS is used up. Use another account, or ask the site for more.",
     ),
     _held("PartitionDown|PartitionInactive", "its partition is closed. Wait until the site opens it, or use another."),

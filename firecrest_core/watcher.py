@@ -17,6 +17,7 @@ everyone: thousands of triggers in Airflow's triggerer, or the tasks of a Prefec
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import defaultdict
@@ -65,6 +66,8 @@ class JobWatcher:
         self._newcomer = asyncio.Event()
         self._has_list = False
         self._list_took = 0.0
+        self._ended_at = -math.inf
+        self._ask_at = 0.0
         self._backoff = Backoff()
         self._down: errors.FirecRESTError | None = None
 
@@ -116,7 +119,9 @@ class JobWatcher:
         waiter = Waiter(vigil, max(poll_interval, 0.1), timeout)
         self._join(waiter)
         try:
-            return await waiter.end
+            result = await waiter.end
+            self._ended_at = now()
+            return result
         finally:
             waiter.dismiss()
             await self._leave(waiter)
@@ -162,66 +167,71 @@ class JobWatcher:
     # --- the schedule -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        self._down, self._backoff = None, Backoff()
+        self._down, self._ask_at, self._backoff = None, 0.0, Backoff()
         try:
             # It asks again by itself, and more patiently than a client would.
             async with self._client_type(self._connection, attempts=1) as client:
                 while True:
-                    self._newcomer.clear()
                     began, watched = now(), list(self._jobs.values())
-                    pause = await self._round(client, watched)
+                    await self._round(client, watched)
                     for one in watched:
                         for waiter in one.waiters:
                             waiter.looked()
-                    await self._pause(pause, began)
+                    await self._pause(began)
         except Exception as error:  # a fault of ours must end the waits rather than keep them for ever
             for waiter in self._waiters():
                 waiter.fail(error)
 
-    async def _round(self, client: FirecRESTClient, watched: Sequence[Watched]) -> float:
-        """Ask once for every job; return the seconds to wait before the next round."""
+    async def _round(self, client: FirecRESTClient, watched: Sequence[Watched]) -> None:
+        """Ask once for every job."""
         unclear: Sequence[Watched] | None = None
         self._list_took = 0.0
         if len(watched) > _ASKED_ONE_BY_ONE:
             try:
                 unclear = await self._look_up(client, watched)
             except errors.FirecRESTError as error:
-                return self._server_is_down(error, {})
+                self._server_is_down(error, {})
+                return
         questions = Questions(client, self._system, self._connection.max_in_flight)
         await questions.ask([one for one in (watched if unclear is None else unclear) if one.ask_at <= now()])
         last_error = next(reversed(questions.failed.values()), None)
         if last_error and unclear is None and not questions.answered:
-            return self._server_is_down(last_error, questions.failed)
+            self._server_is_down(last_error, questions.failed)
+            return
         self._down = None
         for one, its_error in questions.failed.items():
             one.put_off(its_error)
         if last_error and questions.given_up:
-            return max(self._backoff.after(last_error), self._interval())
-        self._backoff = Backoff()
-        return self._interval()
+            self._put_off(last_error)
+        else:
+            self._ask_at, self._backoff = 0.0, Backoff()
 
     def _server_is_down(
         self, last_error: errors.FirecRESTError, failed: Mapping[Watched, errors.FirecRESTError]
-    ) -> float:
+    ) -> None:
         self._down = last_error
+        self._put_off(last_error)
         for one in self._jobs.values():
             one.troubled(failed.get(one, last_error))
-        return self._backoff.after(last_error)
+
+    def _put_off(self, error: errors.FirecRESTError) -> None:
+        self._ask_at = now() + self._backoff.after(error)
 
     def _interval(self) -> float:
         at, least = now(), max(_SHORTEST, 10 * self._list_took)
-        shortest = min((one.interval(at, least) for one in self._waiters()), default=least)
-        return shortest * random.uniform(0.9, 1.0)
+        after_an_end = max(least, (at - self._ended_at) / 10)  # jobs that began together end together
+        intervals = [one.interval(at, least) for one in self._waiters()]
+        return min([after_an_end, *intervals]) * random.uniform(0.9, 1.0)
 
-    async def _pause(self, seconds: float, began: float) -> None:
-        """Sleep; a newcomer shortens it, though many who come one after the other share a round."""
-        until = now() + seconds
-        try:
-            async with asyncio.timeout_at(until):
-                await self._newcomer.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(min(until, began + self._interval()) - now())
+    async def _pause(self, began: float) -> None:
+        """Sleep until the next round is due; a newcomer makes it due earlier, though many of them share a round."""
+        while (until := max(self._ask_at, began + self._interval())) > now():
+            self._newcomer.clear()
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._newcomer.wait()
+            except TimeoutError:
+                return
 
     async def _look_up(self, client: FirecRESTClient, watched: Sequence[Watched]) -> Sequence[Watched] | None:
         """Look all jobs up in the list; return those that have to be asked for themselves.

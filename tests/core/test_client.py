@@ -135,6 +135,29 @@ async def test_the_list_is_filtered_here_too(client: FirecRESTClient, httpserver
     assert [row.job_id for row in await client.get_jobs("rig", name="mine")] == ["1"]
 
 
+async def test_a_long_list_is_read_whole(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    rows = [{"jobId": number, "name": "x" * 1000} for number in range(500)]
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
+    assert [row.job_id for row in await client.get_jobs("rig")] == [str(number) for number in range(500)]
+
+
+@pytest.mark.parametrize("body", [{}, {"status": "maintenance"}, [], "soon"])
+async def test_an_answer_without_jobs_is_a_fault_of_the_server(
+    client: FirecRESTClient, httpserver: HTTPServer, body: object
+) -> None:
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json(body)
+    with pytest.raises(errors.ServerFault, match="not the form"):
+        await client.get_jobs("rig")
+
+
+async def test_who_asks_again_by_itself_is_answered_at_once(connection: Connection, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_data("", status=502)
+    async with FirecRESTClient(connection, attempts=1) as client:
+        with pytest.raises(errors.ServerFault):
+            await client.get_job("rig", "7")
+    assert len([one for one, _ in httpserver.log if one.path.endswith("/7")]) == 1
+
+
 # --- tokens ---------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from firecrest_core.states import JobState, Phase
+from firecrest_core.states import JobState, Phase, Reason
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,62 @@ def test_a_configuring_job_has_not_ended() -> None:
     # pyfirecrest looks for the letter F in the state's name, and takes CONFIGURING for an end.
     assert not JobState.CONFIGURING.ended
     assert not JobState.UNKNOWN.ended
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DependencyNeverSatisfied",
+        "PartitionTimeLimit",
+        "PartitionNodeLimit",
+        "BadConstraints",
+        "QOSMaxNodePerJobLimit",
+        "QOSMaxWallDurationPerJobLimit",
+        "QOSMaxCpuPerNode",
+        "QOSMinGRES",
+        "AssocMaxWallDurationPerJobLimit",
+        "AssocMaxCpuMinutesPerJobLimit",
+        "InvalidAccount",
+        "InvalidQOS",
+        "ReservationDeleted",
+    ],
+)
+def test_a_hopeless_reason(text: str) -> None:
+    reason = Reason.parse(text)
+    assert reason is not None
+    assert reason.hopeless
+    assert reason.advice
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["JobHeldUser", "JobHeldAdmin", "AssocGrpCPUMinutesLimit", "QOSGrpBillingMinutes", "launch failed requeued held"],
+)
+def test_a_reason_that_somebody_can_end(text: str) -> None:
+    reason = Reason.parse(text)
+    assert reason is not None
+    assert not reason.hopeless
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "None",
+        "Priority",
+        "Resources",
+        "Dependency",
+        "BeginTime",
+        "JobArrayTaskLimit",
+        "PartitionConfig",
+        "QOSGrpCpuLimit",
+        "AssocGrpCPURunMinutesLimit",
+        "QOSMaxJobsPerUserLimit",
+        "AssocMaxJobsLimit",
+        "MaxCpuPerAccount",
+        "ReqNodeNotAvail, UnavailableNodes:nid[001-003]",
+    ],
+)
+def test_a_reason_that_passes_with_time(text: str | None) -> None:
+    assert Reason.parse(text) is None
