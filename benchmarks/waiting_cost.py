@@ -1,0 +1,236 @@
+"""What does it cost to wait for many jobs at once?
+
+A stub of a scheduler answers on a clock that skips the waiting; the client, its requests and the reading of its answers
+are real, only the network is not. For each number of jobs: ten minutes in the queue, three of them an outage in which
+every request fails at once; a run of ten minutes; an end for each job within one minute.
+
+    python benchmarks/waiting_cost.py [--jobs N …] [--check]
+
+The last line is a JSON object with, for each number of jobs:
+
+- ``requests_per_interval``: requests in a quiet time for each poll interval (10 s)
+- ``outage``: requests a second in its three minutes, the most in any one second, waits that failed
+- ``latency``: seconds from a job's end to its result
+- ``kb_per_job``: memory that one more wait takes (tracemalloc)
+- ``blocked_ms``: the longest time for which the event loop had no turn, on the real clock
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import selectors
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from firecrest_core.auth import TokenProvider
+from firecrest_core.client import FirecRESTClient
+from firecrest_core.connection import Connection
+from firecrest_core.job import Job
+from firecrest_core.watcher import JobWatcher
+
+POLL_INTERVAL = 10.0
+QUIET, OUTAGE, RUNS_FROM, ENDS_FROM, ENDS_WITHIN = (150.0, 290.0), (300.0, 480.0), 600.0, 1200.0, 60.0
+MOST_REQUESTS_A_SECOND = 2.0
+LATENCY = 0.08  # measured on a real server, for the list as for one job
+
+CONNECTION = Connection(
+    url="http://f7t.example.org", token_url="http://id.example.org/token", client_id="me", client_secret="secret"
+)
+
+
+class Clock(selectors.SelectSelector):
+    """Moves on where an event loop would sleep, unless a thread is at work; notes how long the loop had no turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.threads_at_work = 0
+        self.not_ours = 0.0
+        self.blocked = 0.0
+        self._turn = time.perf_counter()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        turn = time.perf_counter()
+        self.blocked = max(self.blocked, turn - self._turn - self.not_ours)
+        self._turn, self.not_ours = turn, 0.0
+        if self.threads_at_work and timeout != 0:
+            self.not_ours = 0.001
+            return super().select(0.001)
+        self.now += timeout or 0.0
+        return super().select(0)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave out what the stub takes for itself."""
+        began = time.perf_counter()
+        yield
+        self.not_ours += time.perf_counter() - began
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop in which an hour of waiting takes no time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        super().__init__(clock)
+
+    def time(self) -> float:
+        return self._clock.now
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        def done(_: Any) -> None:
+            self._clock.threads_at_work -= 1
+
+        self._clock.threads_at_work += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(done)
+        return future
+
+
+class Site:
+    """A FirecREST and its scheduler, as far as waiting goes."""
+
+    def __init__(self, clock: Clock, jobs: int) -> None:
+        self.clock = clock
+        self.jobs = jobs
+        self.requests: list[float] = []
+
+    def ends_at(self, number: int) -> float:
+        return ENDS_FROM + ENDS_WITHIN * number / self.jobs
+
+    def client(self, connection: Connection, *, attempts: int) -> FirecRESTClient:
+        client = FirecRESTClient(connection, attempts=attempts)
+        client._session = httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
+        client._authorization = TokenProvider(connection, client._session, attempts)
+        return client
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(self.clock.now)
+        if OUTAGE[0] <= self.clock.now < OUTAGE[1]:
+            raise httpx.ConnectError("refused")
+        await asyncio.sleep(LATENCY)
+        with self.clock.stopped():
+            if request.url.path == "/token":
+                return httpx.Response(200, json={"access_token": "token", "expires_in": 36000})
+            asked = request.url.path.rpartition("/")[2]
+            numbers = range(self.jobs) if asked == "jobs" else [int(asked)]
+            return httpx.Response(200, json={"jobs": [self.row(number) for number in numbers]})
+
+    def row(self, number: int) -> dict[str, Any]:
+        now = self.clock.now
+        state = "PENDING" if now < RUNS_FROM else "RUNNING" if now < self.ends_at(number) else "COMPLETED"
+        elapsed = int(max(0.0, min(now, self.ends_at(number)) - RUNS_FROM))
+        status = {"state": state, "stateReason": "None", "exitCode": 0, "interruptSignal": 0}
+        clock = {"elapsed": elapsed, "start": 1795186580, "end": None, "suspended": 0, "limit": 3600}
+        steps = [{"id": f"{number}.{step}", "name": step, "status": status, "time": clock} for step in ("batch", "0")]
+        return {
+            "jobId": str(number),
+            "name": f"job-{number}",
+            "status": status,
+            "tasks": steps if state != "PENDING" else [],
+            "time": clock,
+            "account": "project",
+            "allocationNodes": 1,
+            "cluster": "rig",
+            "group": "users",
+            "nodes": "nid001",
+            "partition": "normal",
+            "killRequestUser": None,
+            "user": "me",
+            "workingDirectory": "/scratch/me/run",
+            "priority": 4294901746,
+        }
+
+    def waits(self, **options: Any) -> list[Any]:
+        watcher = JobWatcher(CONNECTION, "rig", self.client)  # type: ignore[arg-type]
+        return [
+            watcher.wait(Job(system="rig", job_id=str(number)), poll_interval=POLL_INTERVAL, story=len, **options)
+            for number in range(self.jobs)
+        ]
+
+
+def lives(jobs: int) -> dict[str, Any]:
+    """Wait for all jobs through the outage to their ends."""
+    clock = Clock()
+    site = Site(clock, jobs)
+    late: list[float] = []
+
+    async def timed(number: int, wait: Any) -> None:
+        assert (await wait).succeeded
+        late.append(clock.now - site.ends_at(number))
+
+    async def all_of_them() -> int:
+        waits = [timed(number, wait) for number, wait in enumerate(site.waits())]
+        return sum(isinstance(end, BaseException) for end in await asyncio.gather(*waits, return_exceptions=True))
+
+    failed = run(clock, all_of_them())
+    quiet = [at for at in site.requests if QUIET[0] <= at < QUIET[1]]
+    outage = [at for at in site.requests if OUTAGE[0] <= at < OUTAGE[1]]
+    return {
+        "requests_per_interval": round(len(quiet) / (QUIET[1] - QUIET[0]) * POLL_INTERVAL, 2),
+        "requests_in_all": len(site.requests),
+        "outage": {
+            "requests": len(outage),
+            "a_second": round(len(outage) / (OUTAGE[1] - OUTAGE[0]), 3),
+            "most_in_one_second": max(sum(since <= at < since + 1 for at in outage) for since in outage),
+            "failed_waits": failed,
+        },
+        "latency": {"median": round(statistics.median(late), 2), "worst": round(max(late), 2)} if late else None,
+        "blocked_ms": round(1000 * clock.blocked, 1),
+    }
+
+
+def memory(jobs: int) -> float:
+    """Return kB for each wait, between two questions."""
+    clock = Clock()
+
+    async def taken() -> int:
+        site = Site(clock, jobs)
+        await asyncio.gather(*site.waits(timeout=5), return_exceptions=True)  # imports and caches
+        gc.collect()
+        tracemalloc.start()
+        waits = [asyncio.create_task(wait) for wait in site.waits()]
+        await asyncio.sleep(10.5)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        for one in waits:
+            one.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        return taken
+
+    return round(run(clock, taken()) / jobs / 1024, 2)
+
+
+def run(clock: Clock, coroutine: Any) -> Any:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
+        return runner.run(coroutine)
+
+
+def main() -> int:
+    """Print the costs; with ``--check`` return 1 when an outage costs a wait or too many requests."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[50, 1000], help="numbers of jobs (default: 50 1000)")
+    parser.add_argument("--check", action="store_true", help="fail when an outage costs too much")
+    given = parser.parse_args()
+    costs = {str(jobs): lives(jobs) | {"kb_per_job": memory(jobs)} for jobs in given.jobs}
+    passed = all(
+        cost["outage"]["failed_waits"] == 0 and cost["outage"]["most_in_one_second"] <= MOST_REQUESTS_A_SECOND
+        for cost in costs.values()
+    )
+    print(json.dumps({"poll_interval": POLL_INTERVAL, "jobs": costs, "passed": passed}))
+    return 1 if given.check and not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
