@@ -211,7 +211,8 @@ _REASONS = (
         "`scontrol release`.",
     ),
     _held(
-        r"(Assoc|QOS)Grp(?!\w*Run)(\w*Minutes\w*|WallLimit)|AssociationTimeLimit|QOSTimeLimit|AccountingPolicy|QOSUsageThreshold",
+        r"(Assoc|QOS)Grp(?!\w*Run)(\w*Minutes\w*|WallLimit)|AssociationTimeLimit|AccountingPolicy"
+        "|QOSTimeLimit|QOSUsageThreshold",
         "the budget of its account or QOS is used up. Use another account, or ask the site for more.",
     ),
     _held("PartitionDown|PartitionInactive", "its partition is closed. Wait until the site opens it, or use another."),

@@ -61,7 +61,10 @@ class Questions:
             self.failed[watched] = error
             return
         else:
-            watched.seen(rows)
+            if rows:
+                watched.seen(rows)
+            else:
+                watched.missing(errors.JobNotFound(f"Job {watched.job_id} on {self._system} is not known there."))
         self._failed_in_a_row = 0
         self.answered += 1
 

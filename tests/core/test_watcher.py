@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+import json
 import random
 import time
 import weakref
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from firecrest_core import errors, lifecycle
 from firecrest_core import watcher as watcher_module
@@ -75,9 +78,10 @@ def test_a_new_job_may_be_invisible_for_a_while(site: Any, virtually: Any) -> No
     assert virtually(all_of(site, [job()]))[0].succeeded
 
 
+@pytest.mark.parametrize("answer", [UNKNOWN, []], ids=["404", "no rows"])
 @pytest.mark.parametrize("grace", [None, 5.0, 600.0])
-def test_a_job_that_stays_unknown_is_an_error(site: Any, virtually: Any, grace: float | None) -> None:
-    script(site, UNKNOWN)
+def test_a_job_that_stays_unknown_is_an_error(site: Any, virtually: Any, grace: float | None, answer: Any) -> None:
+    script(site, answer)
     with pytest.raises(errors.JobNotFound):
         virtually(all_of(site, [job()], not_found_grace=grace))
     assert (grace or 60) < site.asked[-1][0] < (grace or 60) + 11
@@ -481,6 +485,31 @@ def test_jobs_end_at_random_through_random_faults(site: Any, virtually: Any) -> 
     site.listed = lambda now: DOWN if dice.random() < 0.2 else [one for one in listed(now) if dice.random() < 0.8]
     assert all(result.succeeded for result in virtually(all_of(site, jobs)))
     assert site.most_in_flight <= 4
+
+
+async def test_every_fault_over_http_is_outlived(
+    connection: Connection, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real client between the watcher and a server that has a bad day, its token issuer as well."""
+    monkeypatch.setattr("firecrest_core.watched._LONGEST_PAUSE", 0.02)
+    unhealthy = {"errorType": "error", "message": "The scheduler service for the requested system (rig) is unhealthy."}
+    bad_day = [
+        *[Response("", status=status) for status in (408, 424, 500, 502, 503, 504, 404, 403)],
+        Response(json.dumps(unhealthy), status=503, content_type="application/json"),
+        Response("", status=429, headers={"Retry-After": "0"}),
+        Response("<html>back soon</html>", content_type="text/html"),
+        Response('{"jobs": [', content_type="application/json"),
+        *[Response("", status=401)] * 8,  # each costs a token, too
+    ]
+    answers = iter([rows_of("RUNNING"), *bad_day, rows_of("COMPLETED")])
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_handler(lambda request: next(answers))
+    httpserver.expect_oneshot_request("/token").respond_with_data("", status=502)
+    result = await JobWatcher.shared(connection, "rig").wait(job(), poll_interval=0.1)
+    assert result.succeeded
+
+
+def rows_of(state: str) -> Response:
+    return Response(json.dumps({"jobs": [row(state)]}), content_type="application/json")
 
 
 # --- on the embedded server -----------------------------------------------------------------------------
