@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from firecrest_core.jobspec import JobSpec
 
 # PBS's limit (Slurm's accounting database has 255).
-_LONGEST_NAME = 230
+LONGEST_NAME = 230
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -52,8 +52,8 @@ def check_name(field: str, name: str) -> str:
         raise InvalidJobSpec(field, f"the job name {name!r} holds {' '.join(bad)}, which a job name cannot")
     if name != name.strip():
         raise InvalidJobSpec(field, f"the job name {name!r} begins or ends with white space")
-    if len(name) > _LONGEST_NAME:
-        raise InvalidJobSpec(field, f"a job name of {len(name)} characters; at most {_LONGEST_NAME} are possible")
+    if len(name) > LONGEST_NAME:
+        raise InvalidJobSpec(field, f"a job name of {len(name)} characters; at most {LONGEST_NAME} are possible")
     return name
 
 

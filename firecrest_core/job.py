@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from firecrest_core.claim import Key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -14,6 +16,7 @@ class Job:
     :param stdout: path of its standard output, ``%a`` standing for an array element's index; ``None`` if unknown
     :param array_indices: the expected indices of an array, ``None`` for any other job
     :param submitted_at: seconds since the epoch
+    :param key: what its claim is for, ``None`` for a job that was submitted without one
     """
 
     system: str
@@ -24,6 +27,7 @@ class Job:
     stderr: str | None = None
     array_indices: tuple[int, ...] | None = None
     submitted_at: float = 0.0
+    key: Key | None = None
 
     def __str__(self) -> str:
         return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
@@ -36,4 +40,11 @@ class Job:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
         indices = data.get("array_indices")
-        return cls(**{**data, "array_indices": None if indices is None else tuple(indices)})
+        key = data.get("key")
+        return cls(
+            **{
+                **data,
+                "array_indices": None if indices is None else tuple(indices),
+                "key": None if key is None else Key.from_dict(key),
+            }
+        )

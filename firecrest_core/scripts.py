@@ -49,6 +49,11 @@ def own_options(script: str, scheduler: str = "slurm") -> dict[str, str]:
     return found
 
 
+def asks_for(script: str, word: str) -> bool:
+    """Whether one of the script's own ``#SBATCH`` and ``#PBS`` lines holds ``word``."""
+    return any(line.startswith(("#SBATCH", "#PBS")) and word in line for line in _head(script))
+
+
 def with_directives(script: str, first: Sequence[str], last: Sequence[str]) -> tuple[list[str], list[str]]:
     """The lines of a script with directives in it: (up to the last directive, all that follows).
 

@@ -1,0 +1,272 @@
+"""Keys and names, and the prologue's real text run by real shells on a real directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firecrest_core import claim
+from firecrest_core.claim import CANCELLED, Claims, Key
+from firecrest_core.job import Job
+from firecrest_core.jobspec import JobSpec
+from firecrest_core.models import FileInfo
+
+SHELLS = [path for name in ("sh", "bash", "dash", "ksh", "mksh", "zsh") if (path := shutil.which(name))]
+
+
+# --- names --------------------------------------------------------------------------------------------
+
+
+def test_an_identity_is_readable_and_its_own() -> None:
+    name = claim.identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x")
+    assert name.startswith("my-dag-manual-2026-11-20T16-00-00-00-00-relax-1-")
+    others = [
+        claim.identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="y"),
+        claim.identity("my dag manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
+        claim.identity("my_dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
+    ]
+    assert len({name, *others}) == 4
+
+
+@given(st.lists(st.text(), max_size=4), st.text(max_size=5))
+def test_any_parts_make_an_identity(parts: list[str], nonce: str) -> None:
+    Key(claim.identity(*parts, nonce=nonce))
+
+
+@pytest.mark.parametrize("identity", ["", "a/b", "..", "-x", "a b", "a'b", "x" * 201])
+def test_an_unsafe_identity_is_refused(identity: str) -> None:
+    with pytest.raises(ValueError, match="safe"):
+        Key(identity)
+
+
+def test_a_key_counts_from_zero() -> None:
+    with pytest.raises(ValueError, match="count from 0"):
+        Key("a", -1)
+
+
+@given(st.text("ab-.0123456789 ", min_size=1, max_size=230), st.integers(0, 999), st.integers(0, 999))
+def test_a_jobs_name_tells_its_key(name: str, epoch: int, generation: int) -> None:
+    key = Key("task", epoch, generation)
+    assert len(key.job_name(name)) <= 230
+    assert claim.read_name(key.job_name(name)) == (claim.fingerprint("task"), epoch, generation)
+
+
+@pytest.mark.parametrize("name", ["relax", "relax-1.0", "relax-abcdefghij-1", "relax-ABCDEFGHIJ-1.0", ""])
+def test_a_name_without_a_key(name: str) -> None:
+    assert claim.read_name(name) is None
+
+
+def test_records_survive_json() -> None:
+    job = Job(system="rig", job_id="57", name="relax", array_indices=(0, 1), key=Key("task", 3, 1))
+    assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+    assert Job.from_dict({"system": "rig", "job_id": "57"}).key is None
+
+
+# --- a listing ------------------------------------------------------------------------------------------
+
+
+def entry(name: str, target: str | None = None) -> FileInfo:
+    return FileInfo(name=name, type="l" if target else "d", link_target=target)
+
+
+def test_a_listing_tells_the_claims() -> None:
+    claims = Claims.read(
+        [
+            entry("3.0"),
+            entry("3.1"),
+            entry("7.0"),
+            entry("3.0/claim", "/wd/.firecrest/task/3.0/job-57"),
+            entry("3.1/claim", "/wd/.firecrest/task/3.1/cancelled"),
+            entry("notes"),
+        ]
+    )
+    assert claims.holder(Key("task", 3)) == "57"
+    assert claims.holder(Key("task", 3, 1)) == CANCELLED
+    assert claims.holder(Key("task", 7)) is None
+    assert (claims.latest(3), claims.latest(7)) == (1, -1)
+    assert claims.is_over(3)
+    assert not claims.is_over(7)
+    assert claims.jobs([3, 7]) == ["57"]
+
+
+# --- what is submitted ------------------------------------------------------------------------------------
+
+
+def script(spec: JobSpec, key: Key, scheduler: str = "slurm") -> str:
+    bound, prologue = claim.bind(spec, key, scheduler)  # type: ignore[arg-type]
+    return bound.render(scheduler, prologue=prologue)  # type: ignore[arg-type]
+
+
+def test_the_users_name_stays_in_output_paths_and_in_the_job() -> None:
+    spec = JobSpec(working_dir="/wd", command="true", name="100%", stdout="%x-%j.out", stderr="%%x-%5j")
+    bound, prologue = claim.bind(spec, Key("task", 3))
+    assert bound.name == f"100%-{claim.fingerprint('task')}-3.0"
+    assert (bound.stdout, bound.stderr) == ("100%%-%j.out", "%%x-%5j")
+    assert prologue[-1] == "export SLURM_JOB_NAME=100%"
+    assert bound.directives == ()
+
+
+def test_the_scripts_own_name_and_paths_count() -> None:
+    text = "#!/bin/sh\n#SBATCH -J own --output=%x.log\ntrue\n"
+    bound, _ = claim.bind(JobSpec(working_dir="/wd", script=text), Key("task"))
+    assert bound.name == f"own-{claim.fingerprint('task')}-0.0"
+    assert bound.stdout == "own.log"
+    assert bound.directives == ("--open-mode=append",)  # without %j a job that leaves would empty it
+
+
+@pytest.mark.parametrize("where", ["script", "directives"])
+def test_the_users_own_open_mode_stays(where: str) -> None:
+    text = "#!/bin/sh\n" + ("#SBATCH --open-mode=truncate\n" if where == "script" else "") + "true\n"
+    given = ["--open-mode=truncate"] if where == "directives" else []
+    spec = JobSpec(working_dir="/wd", script=text, stdout="fixed", directives=given)
+    assert script(spec, Key("task")).count("--open-mode") == 1
+    assert "/dev/stdout" not in script(spec, Key("task"))
+
+
+@pytest.mark.parametrize("fields", [{"dependency": "singleton"}, {}])
+def test_a_singleton_keeps_its_name(fields: dict[str, str]) -> None:
+    text = "#!/bin/sh\n" + ("" if fields else "#SBATCH --dependency=singleton\n") + "true\n"
+    bound, _ = claim.bind(JobSpec(working_dir="/wd", script=text, name="mine", **fields), Key("task"))
+    assert bound.name == "mine"
+
+
+# --- the prologue, run ------------------------------------------------------------------------------------
+
+
+def begin(path: Path, job_id: str, **environment: str) -> subprocess.Popen[str]:
+    first = path.read_text().split("\n", 1)[0].removeprefix("#!").split(" ", 1)
+    return subprocess.Popen(
+        [*first, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": os.environ["PATH"], "SLURM_JOB_ID": job_id, **environment},
+    )
+
+
+def run(path: Path, job_id: str, **environment: str) -> tuple[int, str, str]:
+    process = begin(path, job_id, **environment)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.fixture(params=["plain", "white space; $(touch bad) `x` & *\\n"])
+def workdir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / request.param
+    path.mkdir()
+    return path
+
+
+def write(workdir: Path, text: str, key: Key | None = None, scheduler: str = "slurm") -> Path:
+    path = workdir.parent / "job script"
+    path.write_text(
+        script(JobSpec(working_dir=str(workdir), script=text, name="relax"), key or Key("task", 3), scheduler)
+    )
+    return path
+
+
+@pytest.mark.parametrize("options", ["", " -e", " -eu", " -f"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_one_of_many_processes_runs(shell: str, options: str, workdir: Path) -> None:
+    path = write(workdir, f"#!{shell}{options}\necho ran as $SLURM_JOB_NAME\n")
+    processes = [begin(path, str(job_id)) for job_id in range(100, 112)]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in processes]
+    assert sorted(ended) == [("", "", 0)] * 11 + [("ran as relax\n", "", 0)]
+    assert [child.name for child in workdir.iterdir()] == [".firecrest"]
+    link = workdir / ".firecrest" / "task" / "3.0" / "claim"
+    owner = 100 + [out for out, _, _ in ended].index("ran as relax\n")
+    assert link.readlink() == link.parent / f"job-{owner}"
+    # Requeued, the job with the claim runs again, and no other ever does.
+    assert run(path, str(owner))[1] == "ran as relax\n"
+    assert run(path, "999") == (0, "", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_runs_when_it_was_cancelled_or_is_over(shell: str, workdir: Path) -> None:
+    path = write(workdir, f"#!{shell}\necho ran\n")
+    directory = workdir / ".firecrest" / "task" / "3.0"
+    directory.mkdir(parents=True)
+    (directory / "claim").symlink_to(directory / CANCELLED)
+    assert run(path, "1") == (0, "", "")
+    (directory / "claim").unlink()
+    (directory.parent / "12.0").mkdir()
+    assert run(path, "1") == (0, "", "")
+    (directory.parent / "12.0").rename(directory.parent / "2.9")
+    assert run(path, "1") == (0, "ran\n", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_cannot_be_claimed_fails_with_one_line(shell: str, workdir: Path) -> None:
+    path = write(workdir, f"#!{shell}\necho ran\n")
+    (workdir / ".firecrest").write_text("in the way")
+    code, out, err = run(path, "1")
+    assert (code, out) == (1, "")
+    assert err.startswith("firecrest: this job cannot claim its task: mkdir:")
+    assert err.count("\n") == 1
+    (workdir / ".firecrest").unlink()
+    code, out, err = run(path, "")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "no job id" in err
+    workdir.rmdir()
+    code, out, err = run(path, "1")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "is no directory on" in err
+    assert not workdir.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write everywhere")
+def test_a_directory_without_permission(tmp_path: Path) -> None:
+    workdir = tmp_path / "mine"
+    workdir.mkdir(mode=0o555)
+    path = write(workdir, "#!/bin/sh\necho ran\n")
+    command = ["/bin/sh", str(path)]
+    if os.geteuid() == 0:
+        for each in (path, *list(path.parents)[:-2]):
+            each.chmod(each.stat().st_mode | 0o055)
+        command = ["setpriv", "--reuid=65534", "--clear-groups", *command]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "SLURM_JOB_ID": "1"}, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "Permission denied" in ended.stderr
+
+
+def test_the_elements_of_an_array_share_its_claim(workdir: Path) -> None:
+    path = write(workdir, "#!/bin/sh\necho $SLURM_ARRAY_TASK_ID\n")
+    for index in "012":
+        assert run(path, f"2{index}", SLURM_ARRAY_JOB_ID="20", SLURM_ARRAY_TASK_ID=index) == (0, f"{index}\n", "")
+    assert run(path, "30", SLURM_ARRAY_JOB_ID="30", SLURM_ARRAY_TASK_ID="0") == (0, "", "")
+
+
+def test_pbs_claims_by_the_number_alone(workdir: Path) -> None:
+    path = write(workdir, "#!/bin/sh\necho ran $PBS_JOBNAME\n", scheduler="pbs")
+    assert run(path, "", PBS_JOBID="12[3].server", PBS_ARRAY_ID="12[].server") == (0, "ran relax\n", "")
+    assert (workdir / ".firecrest/task/3.0/claim").readlink().name == "job-12"
+    assert run(path, "", PBS_JOBID="13.server") == (0, "", "")
+
+
+def test_a_script_that_no_shell_reads_is_wrapped(workdir: Path) -> None:
+    path = write(workdir, f"#!{sys.executable}\nprint('ran')\n")
+    assert run(path, "1") == (0, "ran\n", "")
+    assert run(path, "2") == (0, "", "")
+
+
+def test_a_job_that_leaves_keeps_a_shared_output(tmp_path: Path) -> None:
+    spec = JobSpec(working_dir=str(tmp_path), command="echo from $SLURM_JOB_ID", stdout="fixed.txt")
+    path = tmp_path / "script"
+    path.write_text(script(spec, Key("task")))
+    output = tmp_path / "fixed.txt"
+    output.write_text("of an earlier run\n")
+    for job_id in ("1", "2"):
+        line = f"exec bash {shlex.quote(str(path))} >> {shlex.quote(str(output))} 2>&1"
+        subprocess.run(["bash", "-c", line], env={**os.environ, "SLURM_JOB_ID": job_id}, check=True)
+    assert output.read_text() == "from 1\n"
