@@ -83,6 +83,7 @@ class FirecRESTClient(AsyncFirecrest):
         self._authorization = TokenProvider(connection, self._session, attempts)
         self._slots = asyncio.Semaphore(connection.max_in_flight)
         self._systems: dict[str, SystemInfo] = {}
+        self._directories: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,6 +218,12 @@ class FirecRESTClient(AsyncFirecrest):
         except RemotePathNotFound:
             return False
 
+    async def has_directory(self, system: str, path: str) -> bool:
+        """Tell whether ``path`` is a directory; one that was seen once by this client is not asked for again."""
+        if (system, path) not in self._directories and await self.is_directory(system, path):
+            self._directories.add((system, path))
+        return (system, path) in self._directories
+
     async def sha256(self, system: str, path: str) -> str:
         """Return the SHA-256 in hexadecimal. It runs inside the server's command timeout (5 s by default).
 
@@ -232,6 +239,15 @@ class FirecRESTClient(AsyncFirecrest):
     async def make_directory(self, system: str, path: str, *, parents: bool = True) -> None:
         """Create a directory; with ``parents`` one that exists is no error."""
         await self.mkdir(system, path, create_parents=parents)
+
+    async def make_link(self, system: str, target: str, link: str) -> None:
+        """Create a symbolic link in one atomic step.
+
+        :param target: the absolute path that it points to; nothing needs to be there
+        :raises RemotePathExists: there is one already; its target must not be a directory, in which the link
+            would be created then
+        """
+        await self.symlink(system, target, link)
 
     async def remove(self, system: str, path: str, *, missing_ok: bool = False) -> None:
         """Remove a file or a directory tree."""

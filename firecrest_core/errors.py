@@ -151,11 +151,15 @@ class JobStuck(UserError):
         self.reason = reason
 
 
+class ClaimMissing(UserError):
+    """A job COMPLETED, but the claim that lets it run is not where it must be: nothing says that it ran."""
+
+
 # --- neither --------------------------------------------------------------------------------------
 
 
 class SubmissionUnknown(FirecRESTError):
-    """The answer to a submission was lost: the job may exist or not. Never submitted again blindly."""
+    """The answer to a submission was lost: the job may exist or not. Only a job with a claim is submitted again."""
 
 
 class TransferFailed(FirecRESTError):
@@ -221,3 +225,14 @@ class JobPreempted(JobFailed):
 
 class JobCancelled(JobFailed):
     """CANCELLED, by the user, an administrator, or because it could never start."""
+
+
+class JobWithdrawn(JobCancelled):
+    """It was cancelled before any job of it had begun, or a newer run took its place: none will run."""
+
+    def __init__(self, result: JobResult, stderr_tail: str = "") -> None:
+        self.result = result
+        self.stderr_tail = stderr_tail
+        FirecRESTError.__init__(
+            self, f"{result.name} on {result.system}: {result.reason}, so no job of it runs. Start it anew to run it."
+        )

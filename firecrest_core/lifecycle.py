@@ -1,53 +1,57 @@
-"""The life of a job: submit it, wait for its end, cancel it, read what it left."""
+"""The life of a job: submit it, wait for its end, cancel it, read what it left.
+
+:func:`start` and its companions from :mod:`firecrest_core.exactly_once` let one payload run for a key, however often
+they are called. :func:`submit` submits once and remembers nothing: if its answer is lost, so is the job.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 
-from firecrest_core import arrays, errors, progress, scripts
+from firecrest_core import arrays, errors, progress, scripts, submission
 from firecrest_core.client import FirecRESTClient
+from firecrest_core.exactly_once import begin_epoch, owner, resume, settle, start
+from firecrest_core.exactly_once import cancel as cancel_epoch
 from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec, Scheduler
-from firecrest_core.progress import Progress
+from firecrest_core.jobspec import JobSpec
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
-from firecrest_core.waiting import Story
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.watcher import status, wait
 
-__all__ = ["Job", "cancel", "check", "find", "output_tail", "status", "submit", "wait"]
+__all__ = [
+    "Job",
+    "begin_epoch",
+    "cancel",
+    "cancel_epoch",
+    "check",
+    "find",
+    "output_tail",
+    "owner",
+    "resume",
+    "settle",
+    "start",
+    "status",
+    "submit",
+    "wait",
+]
 
 log = logging.getLogger(__name__)
 
 
 async def submit(client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
-    """Submit a job and return it as soon as the scheduler has taken it.
+    """Submit a job, at most once and without a claim, and return it as soon as the scheduler has taken it.
 
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would take the job and fail
         it without a word when its turn comes, hours later.
     :raises SubmissionRejected: the scheduler refused it
     :raises SubmissionUnknown: the answer was lost
     """
-    info = await client.system(system)
-    scheduler: Scheduler = "pbs" if info.scheduler_type == "pbs" else "slurm"
-    request = spec.request(scheduler)
-    if not await client.is_directory(system, spec.working_dir):
-        raise errors.RemotePathNotFound(
-            f"working_dir: {spec.working_dir} is no directory on {system}. Create it first, or correct the path."
-        )
+    request = spec.request(await submission.scheduler_of(client, system))
+    await submission.check_working_dir(client, system, spec.working_dir)
     submitted_at = time.time()
     job_id = await client.submit_job(system, request)
-    paths = spec.output_paths(job_id, scheduler=scheduler) or await _output_paths(client, system, job_id)
-    return Job(
-        system=system,
-        job_id=job_id,
-        name=request.name or "",
-        working_directory=spec.working_dir,
-        stdout=paths[0],
-        stderr=paths[1],
-        array_indices=spec.array_indices,
-        submitted_at=submitted_at,
-    )
+    return await submission.describe(client, system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
 
 async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
@@ -70,35 +74,6 @@ async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
         array_indices=None if array is None else arrays.indices(array),
-    )
-
-
-async def status(client: FirecRESTClient, job: Job) -> Progress:
-    """Ask once where a job is.
-
-    :raises JobNotFound: the scheduler does not know it (yet)
-    """
-    return progress.read(await client.get_job(job.system, job.job_id), job.job_id, job.array_indices)
-
-
-async def wait(
-    client: FirecRESTClient,
-    job: Job,
-    *,
-    poll_interval: float = 10.0,
-    timeout: float | None = None,
-    story: Story | None = None,
-    fail_if_stuck: bool = False,
-) -> JobResult:
-    """Wait for a job's end, whatever it is, together with all who wait for jobs of the same system and user.
-
-    The parameters and errors are those of :meth:`JobWatcher.wait`.
-
-    :param client: says where and as whom; the questions themselves are asked by the watcher's own client
-    """
-    watcher = JobWatcher.shared(client.connection, job.system, type(client))
-    return await watcher.wait(
-        job, poll_interval=poll_interval, timeout=timeout, story=story, fail_if_stuck=fail_if_stuck
     )
 
 
@@ -144,13 +119,3 @@ _FAILURES: dict[JobState, type[errors.JobFailed]] = {
     JobState.CANCELLED: errors.JobCancelled,
     JobState.REVOKED: errors.JobCancelled,
 }
-
-
-async def _output_paths(client: FirecRESTClient, system: str, job_id: str) -> tuple[str | None, str | None]:
-    """Ask the scheduler where the output goes: a script on the cluster may say so in its own directives."""
-    try:
-        metadata = await client.get_job_metadata(system, job_id)
-    except errors.FirecRESTError as error:
-        log.debug("No metadata of job %s: %s", job_id, error)
-        return None, None
-    return metadata.stdout or None, metadata.stderr or None

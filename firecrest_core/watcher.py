@@ -26,11 +26,12 @@ from contextvars import Context
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from firecrest_core import errors
+from firecrest_core import errors, progress
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.job import Job
 from firecrest_core.models import JobInfo
+from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult
 from firecrest_core.waiting import OUTAGES, Story, Vigil
 from firecrest_core.watched import Backoff, Questions, Waiter, Watched, now
@@ -264,3 +265,32 @@ def _window(watched: Iterable[Watched]) -> str:
     submitted = [one.vigil.job.submitted_at for job in watched for one in job.waiters]
     age = time.time() - min(filter(None, submitted), default=time.time())
     return next((name for name, seconds in _WINDOWS.items() if seconds > age + 300), "7d")
+
+
+async def status(client: FirecRESTClient, job: Job) -> Progress:
+    """Ask once where a job is.
+
+    :raises JobNotFound: the scheduler does not know it (yet)
+    """
+    return progress.read(await client.get_job(job.system, job.job_id), job.job_id, job.array_indices)
+
+
+async def wait(
+    client: FirecRESTClient,
+    job: Job,
+    *,
+    poll_interval: float = 10.0,
+    timeout: float | None = None,
+    story: Story | None = None,
+    fail_if_stuck: bool = False,
+) -> JobResult:
+    """Wait for a job's end, whatever it is, together with all who wait for jobs of the same system and user.
+
+    The parameters and errors are those of :meth:`JobWatcher.wait`.
+
+    :param client: says where and as whom; the questions themselves are asked by the watcher's own client
+    """
+    watcher = JobWatcher.shared(client.connection, job.system, type(client))
+    return await watcher.wait(
+        job, poll_interval=poll_interval, timeout=timeout, story=story, fail_if_stuck=fail_if_stuck
+    )

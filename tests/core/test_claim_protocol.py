@@ -1,0 +1,532 @@
+"""The protocol on a model of a cluster, where everything that can go wrong does, between any two steps.
+
+The workers are the real coroutines of :mod:`firecrest_core.exactly_once`, driven request by request: each request
+may be answered, lost before or after it was obeyed, obeyed much later or twice, and its worker may die there. The
+jobs are modelled: they take the prologue's steps (claim, look for later epochs, run) one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from firecrest_core import claim, errors, exactly_once
+from firecrest_core.claim import Key
+from firecrest_core.job import Job
+from firecrest_core.jobspec import JobSpec, SubmitRequest
+from firecrest_core.models import FileInfo, JobInfo
+from firecrest_core.result import JobResult
+from firecrest_core.states import JobState
+
+WORKDIR = "/wd"
+SPEC = JobSpec(working_dir=WORKDIR, command="true", name="relax")
+# Two deployments run the same DAG; only the nonces differ.
+TASKS = [claim.identity("dag", "scheduled__2026-11-20", "task", nonce=nonce) for nonce in ("one", "two")]
+BY_FINGERPRINT = {claim.fingerprint(task): task for task in TASKS}
+
+
+# --- the cluster --------------------------------------------------------------------------------------
+
+
+@dataclass
+class ModelJob:
+    """A job, and how far it is: queued → claiming → looking → running → ended."""
+
+    id: str
+    name: str
+    key: Key
+    stage: str = "queued"
+    state: JobState = JobState.PENDING
+    visible: bool = False
+    dying: bool = False
+    ran: bool = False
+    saw_no_claim: bool = False
+
+
+@dataclass
+class Cluster:
+    """A file system with atomic links, a scheduler, and what must never happen.
+
+    :param mutation: what is wrong with the prologue, to see that the checks notice
+    """
+
+    mutation: str = ""
+    directories: set[str] = field(default_factory=set)
+    links: dict[str, str] = field(default_factory=dict)
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
+    cancelled: set[tuple[str, int]] = field(default_factory=set)
+    begun: dict[str, int] = field(default_factory=dict)
+    failed: dict[Key, str] = field(default_factory=dict)
+
+    # What the API does.
+
+    def submit(self, request: SubmitRequest) -> str:
+        assert request.name is not None
+        name = claim.read_name(request.name)
+        assert name is not None
+        job = ModelJob(str(100 + len(self.jobs)), request.name, Key(BY_FINGERPRINT[name[0]], *name[1:]))
+        self.jobs[job.id] = job
+        return job.id
+
+    def rows(self, job_id: str | None = None) -> list[JobInfo]:
+        jobs = [job for job in self.jobs.values() if job.visible and job_id in (None, job.id)]
+        if job_id is not None and not jobs:
+            raise errors.JobNotFound(job_id)
+        return [JobInfo(job_id=job.id, name=job.name, status={"state": job.state.value}) for job in jobs]
+
+    def delete(self, job_id: str) -> None:
+        job = self.jobs.get(job_id)
+        if job is None or job.stage == "ended":
+            return
+        if job.stage == "running":
+            job.dying = True  # it may take its time to end
+        else:
+            self.end(job, JobState.CANCELLED)
+
+    def list_files(self, path: str) -> list[FileInfo]:
+        inside = [each for each in self.directories if each.startswith(f"{path}/")]
+        if not inside:
+            raise errors.RemotePathNotFound(path)
+        found = [FileInfo(name=each.removeprefix(f"{path}/"), type="d") for each in inside]
+        return found + [
+            FileInfo(name=link.removeprefix(f"{path}/"), type="l", link_target=target)
+            for link, target in self.links.items()
+            if link.startswith(f"{path}/")
+        ]
+
+    def link(self, target: str, link: str) -> None:
+        if link.rpartition("/")[0] not in self.directories:
+            raise errors.RemotePathNotFound(link)
+        if link in self.links:
+            raise errors.RemotePathExists(link)
+        self.links[link] = target
+
+    # What jobs do.
+
+    def step(self, job: ModelJob) -> None:
+        """One step of the prologue."""
+        directory = job.key.directory(WORKDIR)
+        link, own = f"{directory}/claim", f"{directory}/job-{job.id}"
+        if job.stage == "queued":
+            job.stage, job.state = "claiming", JobState.RUNNING
+            if self.mutation == "claims without care":
+                job.saw_no_claim = link not in self.links
+        elif job.stage == "claiming":
+            self.directories.add(directory)
+            if job.saw_no_claim:
+                self.links[link] = own
+            if self.mutation == "asks for no claim" or self.links.setdefault(link, own) == own:
+                job.stage = "looking"
+            else:
+                self.end(job, JobState.COMPLETED)
+        elif job.stage == "looking":
+            home = claim.home(WORKDIR, job.key.identity)
+            epochs = [int(each.removeprefix(f"{home}/").split(".")[0]) for each in self.directories if home in each]
+            if max(epochs) > job.key.epoch and self.mutation != "looks for no later epoch":
+                self.end(job, JobState.COMPLETED)
+            else:
+                self.run(job)
+
+    def run(self, job: ModelJob) -> None:
+        """The payload begins."""
+        key = job.key
+        others = [each for each in self.jobs.values() if each is not job and each.key.identity == key.identity]
+        assert not [each for each in others if each.ran and each.key == key], f"a second payload of {key}"
+        assert not [each for each in others if each.stage == "running"], f"two payloads of {key.identity} at once"
+        done = [each for each in others if each.ran and each.state is JobState.COMPLETED]
+        assert key.epoch not in {each.key.epoch for each in done}, f"{key} runs after it ended well"
+        assert (key.identity, key.epoch) not in self.cancelled, f"{key} runs after it was cancelled"
+        assert self.begun.get(key.identity, 0) <= key.epoch, f"{key} runs after a later epoch has begun"
+        assert self.failed.get(key, job.id) == job.id, f"{key} runs after its failure was told"
+        job.stage, job.ran = "running", True
+
+    def end(self, job: ModelJob, state: JobState) -> None:
+        job.stage, job.state = "ended", JobState.CANCELLED if job.dying else state
+
+
+# --- a client that stops at each request ----------------------------------------------------------------
+
+
+@dataclass
+class Request:
+    """What a worker waits for.
+
+    :param changes: it does something, so that it may also be obeyed late or twice
+    """
+
+    name: str
+    obey: Callable[[], Any]
+    changes: bool = False
+
+
+@types.coroutine
+def ask(request: Request) -> Generator[Request, Any, Any]:
+    return (yield request)
+
+
+class Client:
+    """As much of a FirecRESTClient as the protocol uses."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    async def system(self, name: str) -> Any:
+        return types.SimpleNamespace(scheduler_type="slurm")
+
+    async def has_directory(self, system: str, path: str) -> bool:
+        return True
+
+    async def get_job_metadata(self, system: str, job_id: str) -> Any:
+        raise errors.JobNotFound(job_id)
+
+    async def submit_job(self, system: str, request: SubmitRequest) -> str:
+        return await ask(Request("submit", lambda: self.cluster.submit(request), changes=True))
+
+    async def get_jobs(self, system: str) -> list[JobInfo]:
+        return await ask(Request("jobs", self.cluster.rows))
+
+    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
+        return await ask(Request("job", lambda: self.cluster.rows(job_id)))
+
+    async def cancel(self, system: str, job_id: str) -> None:
+        await ask(Request("delete", lambda: self.cluster.delete(job_id), changes=True))
+
+    async def ls(self, system: str, path: str, *, recursive: bool) -> list[FileInfo]:
+        return await ask(Request("ls", lambda: self.cluster.list_files(path)))
+
+    async def make_directory(self, system: str, path: str) -> None:
+        await ask(Request("mkdir", lambda: self.cluster.directories.add(path), changes=True))
+
+    async def make_link(self, system: str, target: str, link: str) -> None:
+        await ask(Request("symlink", lambda: self.cluster.link(target, link), changes=True))
+
+
+async def sleep(delay: float) -> None:
+    await ask(Request("sleep", lambda: None))
+
+
+async def wait(client: Any, job: Job, **_: Any) -> JobResult:
+    while True:
+        try:
+            seen = await exactly_once.status(client, job)
+        except (errors.JobNotFound, errors.TransientError):
+            if job.job_id not in client.cluster.jobs:
+                raise
+            await sleep(1)
+            continue
+        if seen.settled:
+            return JobResult(job_id=job.job_id, system=job.system, name=job.name, state=seen.state)
+        await sleep(1)
+
+
+@dataclass
+class Worker:
+    """A coroutine, the request at which it stands, and what became of it."""
+
+    work: Coroutine[Any, Any, Any]
+    told: Callable[[Any], None] = lambda outcome: None
+    request: Request | None = None
+    outcome: Any = None
+
+    def resume(self, answer: Any = None, error: Exception | None = None) -> None:
+        try:
+            self.request = self.work.throw(error) if error is not None else self.work.send(answer)
+        except StopIteration as stop:
+            self.request, self.outcome = None, stop.value
+            self.told(stop.value)
+        except (
+            errors.SubmissionRejected,
+            errors.SubmissionUnknown,
+            errors.TransientError,
+            errors.JobWithdrawn,
+        ) as outcome:
+            self.request, self.outcome = None, outcome
+
+    def answer(self) -> None:
+        """Let the request be obeyed and answered."""
+        assert self.request is not None
+        try:
+            answer = self.request.obey()
+        except errors.FirecRESTError as error:
+            self.resume(error=error)
+        else:
+            self.resume(answer)
+
+
+# --- what may happen, in any order ----------------------------------------------------------------------
+
+FATES = ["answered"] * 6 + ["lost before", "lost after", "late", "twice", "rejected"]
+
+
+class Protocol(RuleBasedStateMachine):
+    mutation = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cluster = Cluster(self.mutation)
+        self.client: Any = Client(self.cluster)
+        self.epochs = dict.fromkeys(TASKS, 0)
+        self.unwanted: set[tuple[str, int]] = set()
+        self.workers: list[Worker] = []
+        self.late: list[Request] = []
+
+    # Workers.
+
+    def spawn(self, work: Coroutine[Any, Any, Any], told: Callable[[Any], None] = lambda outcome: None) -> Worker:
+        worker = Worker(work, told)
+        worker.resume()
+        self.workers.append(worker)
+        return worker
+
+    async def attempt(self, key: Key, begin: Callable[..., Any], **how: Any) -> JobResult:
+        """One try of a task, as an engine makes it."""
+        job = await begin(self.client, "rig", SPEC, key, **how)
+        if begin is exactly_once.begin_epoch:
+            self.cluster.begun[key.identity] = max(key.epoch, self.cluster.begun.get(key.identity, 0))
+            assert all(job.key.epoch >= key.epoch for job in self.payloads(key.identity)), "an older epoch runs on"
+        result: JobResult = await exactly_once.settle(self.client, job, await wait(self.client, job))
+        ran = self.cluster.jobs[result.job_id]
+        if result.succeeded:
+            assert ran.ran, f"{result} ran nothing"
+        elif result.state is JobState.FAILED:
+            self.cluster.failed.setdefault(ran.key, result.job_id)
+        return result
+
+    def first(self, task: str, *, fresh: bool) -> Worker:
+        key = Key(task, self.epochs[task])
+        begin = exactly_once.begin_epoch if key.epoch else exactly_once.start
+        return self.spawn(self.attempt(key, begin, fresh=fresh))
+
+    @rule(task=st.sampled_from(TASKS), fresh=st.booleans())
+    def a_worker_begins(self, task: str, fresh: bool) -> None:
+        self.first(task, fresh=fresh)
+
+    @rule(task=st.sampled_from(TASKS))
+    def a_worker_retries(self, task: str) -> None:
+        self.spawn(self.attempt(Key(task, self.epochs[task]), exactly_once.resume))
+
+    @rule(task=st.sampled_from(TASKS), by=st.integers(1, 4))
+    def a_person_wants_a_new_run(self, task: str, by: int) -> None:
+        assume(self.epochs[task] < 20)
+        self.epochs[task] += by
+        self.first(task, fresh=True)
+
+    @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2))
+    def a_person_cancels(self, task: str, back: int) -> None:
+        epoch = max(0, self.epochs[task] - back)
+        self.unwanted.add((task, epoch))
+
+        def told(_: Any) -> None:
+            self.cluster.cancelled.add((task, epoch))
+            assert all(job.dying for job in self.payloads(task) if job.key.epoch == epoch), "cancelled, and runs on"
+
+        self.spawn(exactly_once.cancel(self.client, "rig", WORKDIR, task, epoch), told)
+
+    def waiting(self) -> list[Worker]:
+        self.workers = [worker for worker in self.workers if worker.request is not None]
+        return self.workers
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), fate=st.sampled_from(FATES))
+    def a_request(self, data: st.DataObject, fate: str) -> None:
+        worker = data.draw(st.sampled_from(range(len(self.workers))).map(self.workers.__getitem__))
+        request = worker.request
+        assert request is not None
+        if fate == "rejected" and request.name == "submit":
+            self.unwanted.update(self.epochs.items())
+            worker.resume(error=errors.SubmissionRejected("limit"))
+            return
+        if fate in ("answered", "rejected") or request.name == "sleep":
+            worker.answer()
+            return
+        if fate == "twice":
+            if request.changes:
+                self.late.append(request)
+            worker.answer()
+            return
+        if fate == "lost after":
+            self.obey(request)
+        elif fate == "late" and request.changes:
+            self.late.append(request)
+        lost = errors.SubmissionUnknown if request.name == "submit" else errors.ServerUnreachable
+        worker.resume(error=lost("lost"))
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), steps=st.integers(1, 12))
+    def a_worker_gets_on(self, data: st.DataObject, steps: int) -> None:
+        worker = data.draw(st.sampled_from(range(len(self.workers))).map(self.workers.__getitem__))
+        for _ in range(steps):
+            if worker.request is not None:
+                worker.answer()
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), obeyed=st.booleans())
+    def a_worker_dies(self, data: st.DataObject, obeyed: bool) -> None:
+        worker = self.workers.pop(data.draw(st.sampled_from(range(len(self.workers)))))
+        assert worker.request is not None
+        if obeyed:
+            self.obey(worker.request)
+        worker.work.close()
+
+    @precondition(lambda self: self.late)
+    @rule(data=st.data())
+    def a_late_request_arrives(self, data: st.DataObject) -> None:
+        self.obey(self.late.pop(data.draw(st.sampled_from(range(len(self.late))))))
+
+    def obey(self, request: Request) -> None:
+        with contextlib.suppress(errors.FirecRESTError):  # nobody hears of it
+            request.obey()
+
+    # Jobs.
+
+    def jobs(self, *stages: str) -> list[ModelJob]:
+        return [job for job in self.cluster.jobs.values() if job.stage in stages]
+
+    def payloads(self, task: str) -> list[ModelJob]:
+        return [job for job in self.jobs("running") if job.key.identity == task]
+
+    @precondition(lambda self: self.jobs("queued", "claiming", "looking"))
+    @rule(data=st.data(), steps=st.integers(1, 3))
+    def a_job_gets_on(self, data: st.DataObject, steps: int) -> None:
+        job = data.draw(st.sampled_from(self.jobs("queued", "claiming", "looking")))
+        for _ in range(steps):
+            self.cluster.step(job)
+
+    @precondition(lambda self: self.jobs("running"))
+    @rule(data=st.data(), how=st.sampled_from(["COMPLETED", "FAILED", "requeued"]))
+    def a_job_ends(self, data: st.DataObject, how: str) -> None:
+        job = data.draw(st.sampled_from(self.jobs("running")))
+        if how == "requeued" and not job.dying:
+            job.stage, job.state = "queued", JobState.PENDING
+        else:
+            self.cluster.end(job, JobState.FAILED if how == "requeued" else JobState(how))
+
+    @precondition(lambda self: self.jobs("queued"))
+    @rule(data=st.data(), state=st.sampled_from([JobState.FAILED, JobState.CANCELLED]))
+    def a_job_ends_before_it_begins(self, data: st.DataObject, state: JobState) -> None:
+        self.cluster.end(data.draw(st.sampled_from(self.jobs("queued"))), state)
+
+    @precondition(lambda self: [job for job in self.cluster.jobs.values() if not job.visible])
+    @rule(data=st.data())
+    def a_job_becomes_visible(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from([job for job in self.cluster.jobs.values() if not job.visible])).visible = True
+
+    @invariant()
+    def one_claim_for_each_key(self) -> None:
+        assert len(self.cluster.links) <= len(self.cluster.directories)
+
+    # The end: no more faults, and a last try.
+
+    def teardown(self) -> None:
+        while self.late:
+            self.obey(self.late.pop())
+        self.settle_down()
+        for task in TASKS:
+            epoch = self.epochs[task]
+            outcome: Any = None
+            worker = self.first(task, fresh=False)
+            for _ in range(10):
+                self.settle_down()
+                outcome = worker.outcome
+                if not isinstance(outcome, JobResult) or outcome.succeeded:
+                    break
+                worker = self.spawn(self.attempt(Key(task, epoch), exactly_once.resume))
+            ran = [job for job in self.cluster.jobs.values() if job.ran and job.key.identity == task]
+            well = [job for job in ran if job.key.epoch == epoch and job.state is JobState.COMPLETED]
+            if isinstance(outcome, JobResult) and outcome.succeeded:
+                assert [job.id for job in well] == [outcome.job_id]
+            else:
+                assert isinstance(outcome, errors.JobWithdrawn), f"{task} ended with {outcome!r}"
+                assert (task, epoch) in self.unwanted
+        assert not self.jobs("queued", "claiming", "looking", "running")
+
+    def settle_down(self) -> None:
+        """Let everything happen until nothing does."""
+        for _ in range(3000):
+            for job in self.cluster.jobs.values():
+                job.visible = True
+            for worker in self.waiting():
+                worker.answer()
+            for job in self.jobs("queued", "claiming", "looking"):
+                self.cluster.step(job)
+            for job in self.jobs("running"):
+                self.cluster.end(job, JobState.COMPLETED)
+            if not self.waiting() and not self.jobs("queued", "claiming", "looking", "running"):
+                return
+        raise AssertionError(f"this never ends: {[worker.request for worker in self.workers]}")
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exactly_once, "sleep", sleep)
+    monkeypatch.setattr(exactly_once, "wait", wait)
+
+
+BUDGET = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+# To show that a fault is found, not to find its smallest example.
+HUNT = settings(
+    BUDGET, max_examples=2000, phases=[Phase.generate], database=None, print_blob=False, report_multiple_bugs=False
+)
+
+
+def test_one_payload_for_a_key_and_one_in_the_end() -> None:
+    run_state_machine_as_test(Protocol, settings=BUDGET)
+
+
+# --- the check itself: each part that is taken away is missed --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mutation", "missed"),
+    [
+        ("asks for no claim", "a second payload|at once|ended well|cancelled|failure was told"),
+        ("claims without care", "a second payload|at once|ended well|cancelled|failure was told"),
+        ("looks for no later epoch", "later epoch|at once"),
+    ],
+)
+def test_the_check_notices_a_wrong_prologue(mutation: str, missed: str) -> None:
+    wrong = type("Wrong", (Protocol,), {"mutation": mutation})
+    with pytest.raises(AssertionError, match=missed):
+        run_state_machine_as_test(wrong, settings=HUNT)
+
+
+async def _nothing(*_: Any, **__: Any) -> Any:
+    return None
+
+
+async def _believes(client: Any, job: Job, result: JobResult) -> JobResult:
+    return result
+
+
+async def _always(*_: Any) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "instead"),
+    [
+        (exactly_once, "owner", _believes),
+        (exactly_once._ClaimDirectory, "withdraw", _nothing),
+        (exactly_once._ClaimDirectory, "take", _always),
+        (exactly_once._ClaimDirectory, "delete", _nothing),
+        (exactly_once, "begin_epoch", exactly_once.start),
+    ],
+)
+def test_the_check_notices_a_wrong_worker(where: Any, name: str, instead: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(where, name, instead)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Protocol, settings=HUNT)
