@@ -186,13 +186,19 @@ class FirecRESTClient(AsyncFirecrest):
             found = found.model_copy(update={"stdout": found.stderr, "stderr": found.stdout})
         return found
 
-    async def cancel(self, system: str, job_id: str) -> None:
-        """Cancel a job. One that has ended, was cancelled or never was is no error: the wish is met."""
+    async def cancel(self, system: str, job_id: str) -> bool:
+        """Cancel a job. One that has ended, was cancelled or never was is no error: the wish is met.
+
+        :returns: whether there was something to cancel. Unlike the status of a job, which comes from accounting as
+            well, this is never behind: the scheduler itself knows all that is alive.
+        """
         try:
             await self.cancel_job(system, _segment(job_id))
         except ServerFault as error:
             if not any(words in str(error) for words in _NOTHING_TO_CANCEL):
                 raise
+            return False
+        return True
 
     # --- files ----------------------------------------------------------------------------------
 

@@ -19,10 +19,13 @@ has no claim is the only one that may still get one: who takes it for nobody (``
 from __future__ import annotations
 
 import logging
+import math
+import random
 import re
 import time
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -43,9 +46,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long an outage or lost answers are borne, in seconds: an unhealthy system is found well again by the
-# server's probe after 60 to 120 s.
+# How long an outage is borne before the first contact, in seconds: an unhealthy system is found well again by the
+# server's probe after 60 to 120 s. Once a job may exist, only the caller's own limit ends the patience.
 PATIENCE = 300.0
+# What stops a first contact is an outage later: a resolver or an identity provider that is down.
+_OUTAGE = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
 # How long a claim may stay unseen that a compute node has made: NFS clients believe their cache for 60 s.
 CACHED = 90.0
 # Each lost race for a claim means that somebody began a generation meanwhile.
@@ -67,41 +72,21 @@ async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused it; no job of the key will run
     :raises JobWithdrawn: it was cancelled, or a later epoch has begun
-    :raises SubmissionUnknown: all answers were lost for five minutes: a later call finds out
-    :raises TransientError: likewise
+    :raises TransientError: ``fresh``, and the server could not be reached for five minutes. Once a job may exist,
+        an outage is waited out: giving up would orphan it.
     """
-    draft = await _persist(partial(_Draft.of, client, system, spec, key.identity))
-    delays = _delays(PATIENCE)
-    looks = not fresh or key.generation > 0
-    while True:
-        try:
-            return await (draft.find_or_post(key) if looks else draft.post(key))
-        except (errors.SubmissionUnknown, errors.TransientError) as error:
-            delay = next(delays, None)
-            if delay is None:
-                raise
-            log.warning("%s: asking again in %.0f s. %s", draft.name, delay, error)
-        # A job whose submission was not answered is in the list within seconds; looking sooner submits it twice.
-        await sleep(delay)
-        looks = True
+    return await _start(client, system, spec, key, fresh=fresh and key.generation == 0, again=False)
 
 
 async def resume(client: FirecRESTClient, system: str, spec: JobSpec, key: Key) -> Job:
     """Do what an automatic retry is for: go on with the job that is alive or ended well, else run it once more.
 
-    Costs what :func:`start` costs and the question for the job's state.
+    Costs a listing of files and the question for the state of the job that holds the claim; where no job does, a list
+    of jobs.
 
     :raises FirecRESTError: as :func:`start` does
     """
-    job = await start(client, system, spec, key)
-    try:
-        seen = await _persist(partial(status, client, job))
-    except errors.JobNotFound:  # too young for the scheduler's accounting, or long gone: waiting finds out
-        return job
-    ended = seen.settled and seen.complete and not seen.provisional
-    if not ended or seen.state is JobState.COMPLETED or job.key is None:
-        return job
-    return await start(client, system, spec, job.key.next_generation())
+    return await _start(client, system, spec, key, fresh=False, again=True)
 
 
 async def settle(
@@ -146,7 +131,7 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
     claims = _ClaimDirectory(client, job.system, job.working_directory, key.identity)
     delays = _delays(CACHED)
     while True:
-        seen = await _persist(claims.read)
+        seen = await _persist(claims.read, math.inf)
         if seen.is_over(key.epoch):
             return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
         holder = seen.holder(key)
@@ -159,7 +144,7 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
             return await _another(client, job, holder)
         if not result.succeeded:
             try:
-                if await _persist(partial(claims.take, key, f"job-{job.job_id}")):
+                if await _persist(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
                     return result
             except errors.UserError as error:  # then none of the key's other jobs can claim either
                 log.warning("%s: its claim cannot be made. %s", job, error)
@@ -178,23 +163,23 @@ async def cancel(client: FirecRESTClient, system: str, working_dir: str, identit
     """See to it that no job of the epoch runs any more, or ever.
 
     Cancelling what has ended, was cancelled or never began succeeds. A job that cannot be seen yet runs nothing
-    when its turn comes. Costs a listing, two to four requests for the claim, a list of jobs, and a DELETE for
+    when its turn comes. Costs a listing, one to four requests for the claim, a list of jobs, and a DELETE for
     each job.
 
     :raises FirecRESTError: when the claim cannot be made; the jobs that can be seen are deleted all the same
     """
     claims = _ClaimDirectory(client, system, working_dir, identity)
     problem: errors.FirecRESTError | None = None
+    begun: list[str] = []
     try:
-        await claims.withdraw(epoch)
+        begun = (await claims.withdraw(epoch)).jobs([epoch])
     except errors.RemotePathNotFound:
         log.debug("%s does not exist: no job of %s can claim anything there.", working_dir, identity)
     except errors.FirecRESTError as error:  # a full disk must not keep alive the job that fills it
         problem = error
-    try:
-        await claims.delete((await _persist(claims.read)).jobs([epoch]))
-    except errors.UserError as error:
-        problem = problem or error
+        with suppress(errors.FirecRESTError):
+            begun = (await claims.read()).jobs([epoch])
+    await claims.delete(begun)
     live = await _persist(claims.live)
     await claims.delete(job_id for (each, _), job_ids in live.items() if each == epoch for job_id in job_ids)
     if problem is not None:
@@ -211,20 +196,30 @@ async def begin_epoch(client: FirecRESTClient, system: str, spec: JobSpec, key: 
     :raises FirecRESTError: as :func:`start` does
     """
     await submission.check_working_dir(client, system, spec.working_dir)
-    claims = _ClaimDirectory(client, system, spec.working_dir, key.identity)
-    # First the directory, then the question for claims: the prologue does it the other way round.
-    await _persist(partial(client.make_directory, system, key.directory(spec.working_dir)))
-    seen = await _persist(claims.read)
-    older = seen.jobs(epoch for epoch in seen.epochs if epoch < key.epoch)
-    live = await _persist(claims.live)
-    queued = [job_id for (epoch, _), job_ids in live.items() if epoch < key.epoch for job_id in job_ids]
-    await claims.delete(dict.fromkeys([*older, *queued]))
-    for job_id in older:
-        try:
-            await wait(client, Job(system=system, job_id=job_id), poll_interval=2.0)
-        except errors.JobNotFound:  # the scheduler has forgotten it
-            log.debug("Job %s of an older run is gone.", job_id)
+    await _ClaimDirectory(client, system, spec.working_dir, key.identity).end_older(key)
     return await start(client, system, spec, key, fresh=fresh)
+
+
+async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *, fresh: bool, again: bool) -> Job:
+    """Find or submit the job of a key.
+
+    :param again: begin the next generation if the latest one has failed, whatever the key's own is
+    """
+    looks = not fresh
+    outage = _Outage(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
+    draft: _Draft | None = None
+    while True:
+        try:
+            draft = draft or await _Draft.of(client, system, spec, key.identity)
+            return await (draft.find_or_post(key, again=again) if looks else draft.post(key))
+        except errors.SubmissionUnknown as error:
+            # The job may exist. It is in the list within seconds; looking sooner submits it twice.
+            looks, outage.limit = True, math.inf
+            await outage.endure(error)
+        except _OUTAGE as error:
+            if not looks and not isinstance(error, errors.TransientError):
+                raise
+            await outage.endure(error)
 
 
 @dataclass(frozen=True)
@@ -262,22 +257,38 @@ class _ClaimDirectory:
             await self.client.make_directory(self.system, directory)
         raise AssertionError("the second round returns or raises")
 
-    async def withdraw(self, epoch: int) -> None:
-        """Take the claim that no job has yet for nobody."""
+    async def withdraw(self, epoch: int) -> Claims:
+        """Take the claim that no job has yet for nobody.
+
+        :returns: the claims, among them all that jobs of the epoch will ever have
+        """
         delays = _delays(PATIENCE)
         for _ in range(RACES):
             seen = await _persist(self.read)
             latest = Key(self.identity, epoch, max(0, seen.latest(epoch)))
             if seen.holder(latest) == CANCELLED:
-                return
+                return seen
             unclaimed = latest if seen.holder(latest) is None else latest.next_generation()
             if await _persist(partial(self.take, unclaimed, CANCELLED)):
-                return
+                return seen
             await sleep(next(delays, 30.0))
         raise errors.ServerFault(
             f"{claim.home(self.working_dir, self.identity)} on {self.system}: each claim was taken before it could be "
             "cancelled. Cancel again."
         )
+
+    async def end_older(self, key: Key) -> None:
+        """Cancel what is left of older epochs, and wait until it has ended."""
+        # First the directory, then the question for claims: the prologue does it the other way round, so either the
+        # job sees that its epoch is over, or its claim is seen here.
+        await _persist(partial(self.client.make_directory, self.system, key.directory(self.working_dir)))
+        seen = await _persist(self.read)
+        begun = seen.jobs(epoch for epoch in seen.epochs if epoch < key.epoch)
+        live = await _persist(self.live)
+        queued = [job_id for (epoch, _), job_ids in live.items() if epoch < key.epoch for job_id in job_ids]
+        await self.delete(dict.fromkeys([*begun, *queued]))
+        for job_id in begun:
+            await _until_ended(self.client, Job(system=self.system, job_id=job_id))
 
     async def live(self) -> dict[tuple[int, int], list[str]]:
         """(epoch, generation) → the ids of its jobs that have not ended, the lowest first, as far as they are seen.
@@ -324,7 +335,7 @@ class _Draft:
         request = bound.request(self.scheduler, prologue=prologue)
         return await self._job(key, await self.claims.client.submit_job(self.claims.system, request), submitted_at)
 
-    async def find_or_post(self, key: Key) -> Job:
+    async def find_or_post(self, key: Key, *, again: bool) -> Job:
         """Return the job that holds the claim, else the first that may get it, else submit one."""
         seen = await self.claims.read()
         if seen.is_over(key.epoch):
@@ -333,15 +344,15 @@ class _Draft:
         holder = seen.holder(latest)
         if holder == CANCELLED:
             raise self._withdrawn("it was cancelled")
-        if holder is not None and key.generation <= latest.generation:
-            return await self._job(latest, holder)
         if holder is not None:
-            # It has failed, says the caller. Without this, a scheduler that requeues it would run both.
-            await self.claims.delete([holder])
+            if not (again or key.generation > latest.generation) or not await self._has_failed(holder):
+                return await self._job(latest, holder)
             latest = latest.next_generation()
         live = (await self.claims.live()).get((latest.epoch, latest.generation))
         if live:
             return await self._job(latest, live[0])
+        if latest.epoch > 0:  # whoever began this epoch may have died before the older ones had ended
+            await self.claims.end_older(latest)
         try:
             return await self.post(latest)
         except errors.SubmissionRejected:
@@ -349,7 +360,24 @@ class _Draft:
             # limit on submitted jobs. What is told to be rejected must not run later.
             if await self._withdraw(latest):
                 raise
-        return await self.find_or_post(latest)
+        return await self.find_or_post(latest, again=again)
+
+    async def _has_failed(self, job_id: str) -> bool:
+        """Whether a job has failed for good.
+
+        The caller's word is not enough: the job that it saw fail may be another than the one that got the claim.
+        """
+        client, system = self.claims.client, self.claims.system
+        try:
+            seen = await status(client, Job(system=system, job_id=job_id, array_indices=self.spec.array_indices))
+        except errors.JobNotFound:
+            return False
+        if not (seen.settled and seen.complete) or seen.state is JobState.COMPLETED:
+            return False
+        # It may be on its way back into the queue: a job that failed with its node, for one.
+        if await client.cancel(system, job_id):
+            await _until_ended(client, Job(system=system, job_id=job_id))
+        return True
 
     async def _withdraw(self, key: Key) -> bool:
         try:
@@ -400,15 +428,55 @@ async def _another(client: FirecRESTClient, job: Job, job_id: str) -> Job:
     return replace(job, job_id=job_id, stdout=stdout, stderr=stderr, submitted_at=0.0)
 
 
-async def _persist(request: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while an outage lasts, as long as patience does. What is asked for may have been done already."""
-    for delay in _delays(PATIENCE):
+async def _until_ended(client: FirecRESTClient, job: Job) -> None:
+    """Wait for the end of a job that has been deleted."""
+    while True:
+        try:
+            if (await _persist(partial(status, client, job), math.inf)).settled:
+                return
+        except errors.JobNotFound:  # too young for accounting, or forgotten long since
+            if not await _persist(partial(client.cancel, job.system, job.job_id), math.inf):
+                return
+        await sleep(2.0)
+
+
+async def _persist(request: Callable[[], Awaitable[T]], limit: float = PATIENCE) -> T:
+    """Ask until there is an answer. What is asked for may have been done already by a request without one.
+
+    :param limit: seconds; ``inf`` where a job is known to exist, so that whatever stops the contact is an outage
+    """
+    outage = _Outage("FirecREST", limit)
+    while True:
         try:
             return await request()
-        except errors.TransientError as error:
-            log.warning("Asking again in %.0f s. %s", delay, error)
-            await sleep(delay)
-    return await request()
+        except _OUTAGE as error:
+            if limit < math.inf and not isinstance(error, errors.TransientError):
+                raise
+            await outage.endure(error)
+
+
+class _Outage:
+    """Pauses between requests that fail, and words about them, both at growing intervals.
+
+    :param limit: seconds of pauses after which the error is raised
+    """
+
+    def __init__(self, what: str, limit: float) -> None:
+        self.limit = limit
+        self._what = what
+        self._delays = _delays(math.inf)
+        self._spent = 0.0
+        self._tell_at = 0.0
+
+    async def endure(self, error: errors.FirecRESTError) -> None:
+        if self._spent >= self.limit:
+            raise error
+        if self._spent >= self._tell_at:
+            log.warning("%s: still trying. %s", self._what, error)
+            self._tell_at = max(60.0, 2 * self._spent)
+        delay = max(next(self._delays), getattr(error, "retry_after", None) or 0.0) * random.uniform(1.0, 1.25)
+        self._spent += delay
+        await sleep(delay)
 
 
 def _delays(total: float) -> Iterator[float]:

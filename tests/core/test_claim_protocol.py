@@ -82,14 +82,15 @@ class Cluster:
             raise errors.JobNotFound(job_id)
         return [JobInfo(job_id=job.id, name=job.name, status={"state": job.state.value}) for job in jobs]
 
-    def delete(self, job_id: str) -> None:
+    def delete(self, job_id: str) -> bool:
         job = self.jobs.get(job_id)
         if job is None or job.stage == "ended":
-            return
+            return False
         if job.stage == "running":
             job.dying = True  # it may take its time to end
         else:
             self.end(job, JobState.CANCELLED)
+        return True
 
     def list_files(self, path: str) -> list[FileInfo]:
         inside = [each for each in self.directories if each.startswith(f"{path}/")]
@@ -196,8 +197,8 @@ class Client:
     async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
         return await ask(Request("job", lambda: self.cluster.rows(job_id)))
 
-    async def cancel(self, system: str, job_id: str) -> None:
-        await ask(Request("delete", lambda: self.cluster.delete(job_id), changes=True))
+    async def cancel(self, system: str, job_id: str) -> bool:
+        return await ask(Request("delete", lambda: self.cluster.delete(job_id), changes=True))
 
     async def ls(self, system: str, path: str, *, recursive: bool) -> list[FileInfo]:
         return await ask(Request("ls", lambda: self.cluster.list_files(path)))
@@ -237,10 +238,11 @@ class Worker:
     outcome: Any = None
 
     def resume(self, answer: Any = None, error: Exception | None = None) -> None:
+        self.request = None
         try:
             self.request = self.work.throw(error) if error is not None else self.work.send(answer)
         except StopIteration as stop:
-            self.request, self.outcome = None, stop.value
+            self.outcome = stop.value
             self.told(stop.value)
         except (
             errors.SubmissionRejected,
@@ -248,7 +250,7 @@ class Worker:
             errors.TransientError,
             errors.JobWithdrawn,
         ) as outcome:
-            self.request, self.outcome = None, outcome
+            self.outcome = outcome
 
     def answer(self) -> None:
         """Let the request be obeyed and answered."""
@@ -504,8 +506,8 @@ def test_the_check_notices_a_wrong_prologue(mutation: str, missed: str) -> None:
         run_state_machine_as_test(wrong, settings=HUNT)
 
 
-async def _nothing(*_: Any, **__: Any) -> Any:
-    return None
+async def _nothing(*_: Any, **__: Any) -> claim.Claims:
+    return claim.Claims({}, frozenset())
 
 
 async def _believes(client: Any, job: Job, result: JobResult) -> JobResult:
