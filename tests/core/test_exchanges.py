@@ -82,11 +82,11 @@ GOOD: dict[str, tuple[Call, Callable[[Any], bool]]] = {
     "jobs_time_window": (lambda c: c.get_jobs("rig", time_window="1h"), lambda rows: rows == []),
     "job": (lambda c: c.get_job("rig", "57"), completed),
     "attach": (lambda c: c.attach_to_job("rig", "59", "echo hi"), lambda answer: answer == {}),
-    "cancel": (lambda c: c.cancel("rig", "59"), lambda none: none is None),
+    "cancel": (lambda c: c.cancel("rig", "59"), lambda was_alive: was_alive is True),
     # scancel's complaint about a job that is over is no failure: the wish is met.
-    "cancel_twice": (lambda c: c.cancel("rig", "59"), lambda none: none is None),
-    "cancel_finished": (lambda c: c.cancel("rig", "57"), lambda none: none is None),
-    "cancel_missing": (lambda c: c.cancel("rig", "999999"), lambda none: none is None),
+    "cancel_twice": (lambda c: c.cancel("rig", "59"), lambda was_alive: was_alive is False),
+    "cancel_finished": (lambda c: c.cancel("rig", "57"), lambda was_alive: was_alive is False),
+    "cancel_missing": (lambda c: c.cancel("rig", "999999"), lambda was_alive: was_alive is False),
     "transfer_upload_s3": (
         lambda c: c.start_upload("rig", f"{EX}/up.bin", 10),
         lambda t: t.job.job_id == "60" and len(t.part_urls) == 1 and t.max_part_size == 1 << 30,
