@@ -152,7 +152,7 @@ class JobStuck(UserError):
 
 
 class ClaimMissing(UserError):
-    """A job COMPLETED, but the claim that lets it run is not where it must be: nothing says that it ran."""
+    """A job ended, but the claim that lets it run is not where it must be: nothing says that it ran."""
 
 
 # --- neither --------------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *
     :raises JobWithdrawn: it was cancelled, or a later epoch has begun
     :raises TransientError: ``fresh``, and the server could not be reached for five minutes. Once a job may exist,
         an outage is waited out: giving up would orphan it.
+    :raises AuthenticationFailed: at once if ``fresh``, else after five minutes, as ``HostNotFound`` and ``TLSFailed``
     """
     return await _start(client, system, spec, key, fresh=fresh and key.generation == 0, again=False)
 
@@ -106,7 +107,7 @@ async def settle(
     :param poll_interval: seconds, as in :func:`~firecrest_core.waiting.wait`
     :param timeout: seconds after which to give up waiting for the other job
     :returns: CANCELLED for a job that ran nothing because its task was cancelled
-    :raises ClaimMissing: it COMPLETED, but the claim is gone
+    :raises ClaimMissing: it ended, but the claim is gone
     :raises WaitTimedOut: after ``timeout``
     """
     until = None if timeout is None else time.monotonic() + timeout
@@ -152,9 +153,9 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
         delay = next(delays, None)
         if delay is None:
             raise errors.ClaimMissing(
-                f"{job} on {job.system} COMPLETED, but {key.directory(job.working_directory)} holds no claim, so "
-                "nothing says whether it ran. Either the directory was removed while the job waited, or the compute "
-                "nodes do not share it. Look at the job's output, and use a working_dir on a shared file system."
+                f"{job} on {job.system} ended {result.state}, but {key.directory(job.working_directory)} shows no "
+                "claim, so nothing says whether it ran. Either the directory was removed while the job waited, or the "
+                "compute nodes do not share it. Look at the job's output, and use a working_dir on a shared file system."
             )
         await sleep(delay)
 
@@ -205,7 +206,7 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
 
     :param again: begin the next generation if the latest one has failed, whatever the key's own is
     """
-    looks = not fresh
+    looks, posted = not fresh, False
     outage = _Outage(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
     draft: _Draft | None = None
     while True:
@@ -214,10 +215,12 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
             return await (draft.find_or_post(key, again=again) if looks else draft.post(key))
         except errors.SubmissionUnknown as error:
             # The job may exist. It is in the list within seconds; looking sooner submits it twice.
-            looks, outage.limit = True, math.inf
+            looks, posted, outage.limit = True, True, math.inf
             await outage.endure(error)
         except _OUTAGE as error:
-            if not looks and not isinstance(error, errors.TransientError):
+            # A wrong secret or host is told at once when nothing was tried before, later when it may be an outage.
+            bearable = posted or (looks and outage.spent < PATIENCE)
+            if not bearable and not isinstance(error, errors.TransientError):
                 raise
             await outage.endure(error)
 
@@ -285,9 +288,10 @@ class _ClaimDirectory:
         seen = await _persist(self.read)
         begun = seen.jobs(epoch for epoch in seen.epochs if epoch < key.epoch)
         live = await _persist(self.live)
-        queued = [job_id for (epoch, _), job_ids in live.items() if epoch < key.epoch for job_id in job_ids]
-        await self.delete(dict.fromkeys([*begun, *queued]))
-        for job_id in begun:
+        seen_alive = [job_id for (epoch, _), job_ids in live.items() if epoch < key.epoch for job_id in job_ids]
+        older = list(dict.fromkeys([*begun, *seen_alive]))  # the second may run in another working directory
+        await self.delete(older)
+        for job_id in older:
             await _until_ended(self.client, Job(system=self.system, job_id=job_id))
 
     async def live(self) -> dict[tuple[int, int], list[str]]:
@@ -465,17 +469,17 @@ class _Outage:
         self.limit = limit
         self._what = what
         self._delays = _delays(math.inf)
-        self._spent = 0.0
+        self.spent = 0.0
         self._tell_at = 0.0
 
     async def endure(self, error: errors.FirecRESTError) -> None:
-        if self._spent >= self.limit:
+        if self.spent >= self.limit:
             raise error
-        if self._spent >= self._tell_at:
+        if self.spent >= self._tell_at:
             log.warning("%s: still trying. %s", self._what, error)
-            self._tell_at = max(60.0, 2 * self._spent)
+            self._tell_at = max(60.0, 2 * self.spent)
         delay = max(next(self._delays), getattr(error, "retry_after", None) or 0.0) * random.uniform(1.0, 1.25)
-        self._spent += delay
+        self.spent += delay
         await sleep(delay)
 
 

@@ -82,6 +82,13 @@ async def test_an_outage_after_a_lost_answer_is_waited_out(client: Any, pauses: 
     assert max(pauses) < 40
 
 
+async def test_a_wrong_secret_in_a_retry_is_told_in_the_end(client: Any, pauses: list[float]) -> None:
+    client.ls.side_effect = errors.AuthenticationFailed("wrong")
+    with pytest.raises(errors.AuthenticationFailed):
+        await start(client)
+    assert 300 <= sum(pauses) < 400
+
+
 async def test_the_servers_wish_is_heeded(client: Any, pauses: list[float]) -> None:
     client.submit_job.side_effect = [errors.RateLimited("429", nothing_done=True, retry_after=50.0), "57"]
     assert (await start(client, fresh=True)).job_id == "57"
