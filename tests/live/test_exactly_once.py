@@ -283,5 +283,5 @@ async def test_a_claim_that_is_gone(
     job = await lifecycle.start(client, system, spec(), key, fresh=True)
     result = await lifecycle.wait(client, job, poll_interval=2, timeout=300)
     await client.remove(system, claim.home(workdir, key.identity))
-    with pytest.raises(errors.ClaimMissing, match="shared file system"):
+    with pytest.raises(errors.ClaimMissing, match="shows no claim"):
         await lifecycle.settle(client, job, result)
