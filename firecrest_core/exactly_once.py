@@ -155,7 +155,7 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
             raise errors.ClaimMissing(
                 f"{job} on {job.system} ended {result.state}, but {key.directory(job.working_directory)} shows no "
                 "claim, so nothing says whether it ran. Either the directory was removed while the job waited, or the "
-                "compute nodes do not share it. Look at the job's output, and use a working_dir on a file system of both."
+                "compute nodes do not share it. Look at the job's output; working_dir must be on a shared file system."
             )
         await sleep(delay)
 

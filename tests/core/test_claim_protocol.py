@@ -452,7 +452,7 @@ class Protocol(RuleBasedStateMachine):
 
     def settle_down(self) -> None:
         """Let everything happen until nothing does."""
-        for _ in range(3000):
+        for _ in range(500):
             for job in self.cluster.jobs.values():
                 job.visible = True
             for worker in self.waiting():
@@ -481,7 +481,13 @@ BUDGET = settings(
 
 # To show that a fault is found, not to find its smallest example.
 HUNT = settings(
-    BUDGET, max_examples=2000, phases=[Phase.generate], database=None, print_blob=False, report_multiple_bugs=False
+    BUDGET,
+    max_examples=2000,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    print_blob=False,
+    report_multiple_bugs=False,
 )
 
 
