@@ -79,7 +79,9 @@ def submit_operator(home: Path, seconds: float, end: Path) -> Any:
 def in_worker(home: Path, seconds: float, number: int) -> float:
     """Seconds from the job's end to the operator's result, waiting in the worker."""
     end = home / f"worker-{number}.end"
-    submit_operator(home, seconds, end).execute({"ti": MagicMock()})
+    ti = MagicMock(dag_id="benchmark", run_id="run", task_id=end.stem, map_index=-1, max_tries=0)
+    store = MagicMock(**{"get.return_value": None})
+    submit_operator(home, seconds, end).execute({"ti": ti, "task_state_store": store})
     return time.time() - float(end.read_text())
 
 

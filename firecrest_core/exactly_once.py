@@ -72,8 +72,8 @@ async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused it; no job of the key will run
     :raises JobWithdrawn: it was cancelled, or a later epoch has begun
-    :raises TransientError: ``fresh``, and the server could not be reached for five minutes. Once a job may exist,
-        an outage is waited out: giving up would orphan it.
+    :raises TransientError: ``fresh``, and the server could not be reached at first contact, or was unhealthy for
+        five minutes. Once a job may exist, an outage is waited out: giving up would orphan it.
     :raises AuthenticationFailed: at once if ``fresh``, else after five minutes, as ``HostNotFound`` and ``TLSFailed``
     """
     return await _start(client, system, spec, key, fresh=fresh and key.generation == 0, again=False)
@@ -222,6 +222,9 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
             bearable = posted or (looks and outage.spent < PATIENCE)
             if not bearable and not isinstance(error, errors.TransientError):
                 raise
+            unreachable = isinstance(error, (errors.ServerUnreachable, errors.RequestTimedOut))
+            if fresh and draft is None and unreachable:  # at first contact the URL may be wrong
+                raise
             await outage.endure(error)
 
 
@@ -322,10 +325,10 @@ class _Draft:
 
     @classmethod
     async def of(cls, client: FirecRESTClient, system: str, spec: JobSpec, identity: str) -> _Draft:
+        scheduler = await submission.scheduler_of(client, system)
         await submission.check_working_dir(client, system, spec.working_dir)
         if spec.script_path is not None:
             spec = await _with_text(client, system, spec, spec.script_path)
-        scheduler = await submission.scheduler_of(client, system)
         return cls(_ClaimDirectory(client, system, spec.working_dir, identity), spec, scheduler)
 
     @property

@@ -166,7 +166,7 @@ class FirecRESTHook(BaseHook):
         from firecrest_core import lifecycle
 
         async with self.client() as client:
-            return await lifecycle.submit(client, client.connection.system_or_default(system), _spec(job, fields))
+            return await lifecycle.submit(client, client.connection.system_or_default(system), spec_of(job, fields))
 
     def job(self, job_id: str, *, system: str | None = None) -> Progress:
         """Return where a job is: its state, reason, nodes, elapsed seconds and, of an array, its elements.
@@ -289,7 +289,11 @@ class FirecRESTHook(BaseHook):
             return await client.get_systems()
 
 
-def _spec(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:
+def spec_of(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:
+    """Return a specification from one, or a mapping of its fields, and fields that count more.
+
+    :raises InvalidJobSpec: naming the field that cannot be right
+    """
     from firecrest_core.jobspec import JobSpec
 
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})

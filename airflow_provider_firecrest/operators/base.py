@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from airflow_provider_firecrest.claim import end
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.wish import RUNNING, person_ended
@@ -76,10 +77,14 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs=kept)
         trigger.hook = self.hook
-        self._ti, self._waiting_for = context["ti"], trigger.jobs
+        self.watch(context, trigger.jobs)
         event = self.hook.run(trigger.event())
-        self._waiting_for = []
+        self.watch(context, [])
         return self.execute_complete(context, event, **kept)
+
+    def watch(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Note which jobs are to end with the task, while this worker is busy with them."""
+        self._ti, self._waiting_for = context["ti"], jobs
 
     def execute_complete(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
         """Go on after the wait."""
@@ -95,13 +100,18 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
 
     def _give_up(self, jobs: list[dict[str, Any]]) -> NoReturn:
         self._cancel(jobs)
-        told = ", ".join(f"job {job['job_id']} on {job['system']}" for job in jobs)
-        raise AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) has passed; cancelled {told}.")
+        raise AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) has passed; cancelled {_told(jobs)}.")
 
     def _cancel(self, jobs: list[dict[str, Any]]) -> None:
-        for job in jobs:
-            self.hook.cancel(job["job_id"], system=job["system"])
-            self.log.info("Job %s on %s was cancelled.", job["job_id"], job["system"])
+        self.hook.run(self._end_jobs(jobs))
+        self.log.info("Cancelled %s.", _told(jobs))
+
+    async def _end_jobs(self, jobs: list[dict[str, Any]]) -> None:
+        from firecrest_core.job import Job
+
+        async with self.hook.client() as client:
+            for job in jobs:
+                await end(client, Job.from_dict(job))
 
     def on_kill(self) -> None:
         """Cancel the jobs that this worker waits for, if a person or ``execution_timeout`` ended the task.
@@ -115,4 +125,8 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if limit_passed or person_ended(self._ti, RUNNING):
             self._cancel(jobs)
         else:
-            self.log.info("Nobody ended this task, so these jobs go on: %s", ", ".join(one["job_id"] for one in jobs))
+            self.log.info("Nobody ended this task, so this goes on: %s", _told(jobs))
+
+
+def _told(jobs: list[dict[str, Any]]) -> str:
+    return ", ".join(f"job {job['job_id'] or 'without an id yet'} on {job['system']}" for job in jobs)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_firecrest.claim import Submission
 from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.hooks.firecrest import spec_of
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.xcom import mapping
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import jinja2
     from airflow.sdk import Context
 
+    from firecrest_core.job import Job
     from firecrest_core.jobspec import JobSpec
     from firecrest_core.result import JobResult
 
@@ -29,6 +32,10 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
     and the last lines of its standard error; a script, partition or directory that cannot be right fails it at
     once, without a retry.
 
+    However often the task is tried, its job runs once: a retry goes on with the job that is alive, returns the result
+    of one that ended well, and submits again only when the job itself has failed. A task that is cleared first ends
+    the job of its earlier run.
+
     ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``; given twice, those here count.
 
     :param script: the text of a batch script, or the name of a template file of it beside the DAG or in its
@@ -37,6 +44,9 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
     :param working_dir: absolute path of the directory on the system where the job runs
     :param job: what else to ask for, as a ``JobSpec`` or a mapping of its fields: ``nodes``, ``time_limit``,
         ``account``, ``partition``, ``gpus``, ``array``, ``environment``, …, or ``command`` in place of a script
+    :param exactly_once: let the jobs settle among themselves, by a link in ``working_dir/.firecrest``, which of them
+        runs. It takes a file system that the compute nodes share with the login nodes; ``False`` submits once for
+        each try.
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``exit_code``, ``elapsed``
         (seconds), ``nodes``, ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). The id is
         pushed as XCom ``job_id``, too, as soon as it is known.
@@ -59,9 +69,11 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         script_path: str | None = None,
         working_dir: str | None = None,
         job: JobSpec | Mapping[str, Any] | None = None,
+        exactly_once: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.exactly_once = exactly_once
         self.script = script
         self.script_path = script_path
         self.working_dir = working_dir
@@ -70,13 +82,20 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         self.job = to_mapping() if to_mapping else job
 
     def execute(self, context: Context) -> dict[str, Any]:
-        job = self.hook.submit(
-            self.job,
-            system=self.system,
-            script=self.script,
-            script_path=self.script_path,
-            working_dir=self.working_dir,
-        )
+        from firecrest_core.errors import FirecRESTError
+
+        try:
+            system = self.hook.connection().system_or_default(self.system)
+            spec = spec_of(
+                self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
+            )
+        except FirecRESTError as error:
+            raise task_error(error) from None
+        submission = Submission.of(context) if self.exactly_once else None
+        if submission is not None:  # its claim can be cancelled before the job has an id
+            self.watch(context, [submission.unborn(system, spec).to_dict()])
+        job = self.hook.run(self._submit(system, spec, submission))
+        self.watch(context, [])
         self.log.info("%s was submitted to %s, in %s.", job, job.system, job.working_directory)
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         trigger = FirecRESTJobTrigger(
@@ -84,6 +103,14 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         )
         result: dict[str, Any] = self.wait(context, trigger)
         return result
+
+    async def _submit(self, system: str, spec: JobSpec, submission: Submission | None) -> Job:
+        from firecrest_core import lifecycle
+
+        async with self.hook.client() as client:
+            if submission is None:
+                return await lifecycle.submit(client, system, spec)
+            return await submission.submit(client, system, spec)
 
     def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> dict[str, Any]:
         """Show the end of the job's output, and fail if the job did."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from airflow_provider_firecrest.claim import end
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.wish import DEFERRED, person_ended
@@ -104,6 +105,7 @@ class FirecRESTTrigger(BaseTrigger):
 
     async def _end_jobs(self) -> None:
         from firecrest_core.client import FirecRESTClient
+        from firecrest_core.job import Job
 
         try:
             wanted = await sync_to_async(person_ended)(self.task_instance, DEFERRED)
@@ -117,7 +119,7 @@ class FirecRESTTrigger(BaseTrigger):
                 continue
             try:
                 async with FirecRESTClient(await self.hook.aconnection()) as client:
-                    await client.cancel(system, job_id)
+                    await end(client, Job.from_dict(job))
                 self.log.info("Job %s on %s was cancelled.", job_id, system)
             except FirecRESTError as error:
                 self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)

@@ -40,10 +40,17 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
         :raises JobNotFound: when the scheduler does not know the job for a minute
         """
+        from firecrest_core import lifecycle
+        from firecrest_core.client import FirecRESTClient
         from firecrest_core.job import Job
         from firecrest_core.watcher import JobWatcher
 
         job = Job.from_dict(self.job)
         watcher = JobWatcher.shared(connection, job.system)  # with all triggers of this triggerer
         result = await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
+        if job.key is not None:  # a submission with a claim: the payload may have run in another job
+            async with FirecRESTClient(connection) as client:
+                result = await lifecycle.settle(
+                    client, job, result, poll_interval=self.poll_interval, story=self.log.info
+                )
         return {"result": result.to_dict()}

@@ -85,6 +85,16 @@ def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
     return path
 
 
+class StateStore(dict[str, str]):
+    """Airflow's store for a task's state: it survives tries, and holds JSON."""
+
+    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]
+        return json.loads(self[key]) if key in self else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self[key] = json.dumps(value)
+
+
 @dataclass
 class TaskInstance:
     """As much of a task instance as operators and triggers look at."""
@@ -94,9 +104,11 @@ class TaskInstance:
     run_id: str = "run"
     map_index: int = -1
     try_number: int = 1
+    max_tries: int = 0
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
     pushed: dict[str, Any] = field(default_factory=dict)
     pulled: dict[tuple[str, int | None], Any] = field(default_factory=dict)
+    state_store: StateStore = field(default_factory=lambda: StateStore())
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = json.loads(json.dumps(value))
@@ -127,7 +139,7 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
     """
 
     def run_task(make: Callable[[], Any], ti: TaskInstance = ti) -> Run:
-        context = {"ti": ti}
+        context = {"ti": ti, "task_state_store": ti.state_store}
         deferrals, events = [], []
 
         def resume(call: Callable[[], Any]) -> Any:

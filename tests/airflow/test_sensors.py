@@ -91,7 +91,7 @@ def test_reschedule_mode_pokes_once(start, ti) -> None:
     sensor = sense_job(start("sleep 3"), deferrable=False, mode="reschedule")()
     ti.get_first_reschedule_date = lambda context: None
     with pytest.raises(AirflowRescheduleException):
-        sensor.execute({"ti": ti})
+        sensor.execute({"ti": ti, "task_state_store": ti.state_store})
 
 
 @both_ways

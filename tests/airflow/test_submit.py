@@ -42,9 +42,7 @@ def submit(script: str, workdir: Path, **more: Any) -> Callable[[], FirecRESTSub
 
 @both_ways
 def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferrable) -> None:
-    began = time.monotonic()
     run = run_task(submit(TELLING, workdir, deferrable=deferrable))
-    took = time.monotonic() - began
     job_id = run.result["job_id"]
     assert run.result == {
         "jobId": job_id,
@@ -64,8 +62,8 @@ def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferr
     assert ti.pushed == {"job_id": job_id}
     story = told()
     lines = (
-        f"Job {job_id} was submitted to {connected.system}",
-        f"Job {job_id} on {connected.system}: RUNNING on nid001, elapsed 0:00:0",
+        f"Job {job_id} (telling) was submitted to {connected.system}",
+        f"Job {job_id} (telling) on {connected.system}: RUNNING on nid001, elapsed 0:00:0",
         "ended COMPLETED, exit code 0",
         f"Last lines of {workdir}/out-{job_id}.txt",
         "energy -15.84",
@@ -74,8 +72,6 @@ def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferr
     for line in lines:
         assert line in story, story
     assert story.count("ended COMPLETED") == 1
-    # The job sleeps half a second, accounting lags 0.2 s, and it is asked for each 0.2 s.
-    assert took - 0.5 - 0.2 - 0.2 < 1.0
 
 
 @both_ways
@@ -207,7 +203,7 @@ def test_a_deadline_survives_the_triggerers_restart(connected, workdir, ti) -> N
     ti.start_date = datetime.now(UTC) - timedelta(minutes=5)
     task = submit(SLEEPING, workdir, execution_timeout=timedelta(minutes=6))()
     with pytest.raises(TaskDeferred) as deferred:
-        task.execute({"ti": ti})
+        task.execute({"ti": ti, "task_state_store": ti.state_store})
     assert deferred.value.timeout is None
     assert deferred.value.trigger.deadline == pytest.approx(time.time() + 60, abs=5)
     task.hook.cancel(ti.pushed["job_id"])
@@ -228,7 +224,7 @@ def task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 @pytest.fixture
 def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
     with pytest.raises(TaskDeferred) as deferred:
-        submit(SLEEPING, workdir)().execute({"ti": ti})
+        submit(SLEEPING, workdir)().execute({"ti": ti, "task_state_store": ti.state_store})
     trigger = deferred.value.trigger
     trigger.task_instance = ti
     return trigger
@@ -319,9 +315,9 @@ def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, 
         threading.Thread(target=terminate).start()
         if ends:
             with pytest.raises(JobFailed, match="CANCELLED"):
-                task.execute({"ti": ti})
+                task.execute({"ti": ti, "task_state_store": ti.state_store})
         else:
-            assert task.execute({"ti": ti})["state"] == "COMPLETED"
+            assert task.execute({"ti": ti, "task_state_store": ti.state_store})["state"] == "COMPLETED"
     finally:
         signal.signal(signal.SIGTERM, before)
 

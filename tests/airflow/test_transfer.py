@@ -192,13 +192,13 @@ def test_execution_timeout_cancels_the_transfer_job(connected, workdir, tmp_path
     (workdir / "data.bin").write_bytes(content(LARGE))
     task = download([f"{workdir}/data.bin"], str(tmp_path), execution_timeout=timedelta(seconds=30))()
     with pytest.raises(TaskDeferred) as deferred:
-        task.execute({"ti": ti})
+        task.execute({"ti": ti, "task_state_store": ti.state_store})
     trigger = deferred.value.trigger
     trigger.deadline = 0.0
     event = asyncio.run(trigger.event())
     assert event["status"] == "timeout"
     with pytest.raises(AirflowTaskTimeout, match="cancelled job"):
-        task.execute_complete({"ti": ti}, event, **deferred.value.kwargs)
+        task.execute_complete({"ti": ti, "task_state_store": ti.state_store}, event, **deferred.value.kwargs)
     assert list(tmp_path.iterdir()) == []
 
 

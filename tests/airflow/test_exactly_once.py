@@ -1,0 +1,170 @@
+"""One payload for a task, however often and by whom it is tried, cleared or ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.errors import JobFailed, JobWithdrawn
+from firecrest_core.states import JobState
+
+# Each payload that runs adds a line; it goes on until somebody lets it.
+COUNTED = """#!/bin/bash
+#SBATCH --job-name=counted
+echo $SLURM_JOB_ID >> runs
+until [ -e go ]; do sleep 0.05; done
+exit $(cat go)
+"""
+
+
+@pytest.fixture
+def make(workdir: Path) -> Callable[..., FirecRESTSubmitOperator]:
+    def make(**more: Any) -> FirecRESTSubmitOperator:
+        return FirecRESTSubmitOperator(
+            task_id="job", script=COUNTED, working_dir=str(workdir), poll_interval=0.2, **more
+        )
+
+    return make
+
+
+@pytest.fixture
+def crash(ti: Any, make: Callable[..., FirecRESTSubmitOperator]) -> Callable[..., str]:
+    """Begin a try that is lost once it has submitted; return the id of its job."""
+
+    def crash(ti: Any = ti) -> str:
+        with pytest.raises(TaskDeferred):
+            make().execute({"ti": ti, "task_state_store": ti.state_store})
+        return ti.pushed["job_id"]
+
+    return crash
+
+
+def let_go(workdir: Path, exit_code: int = 0) -> None:
+    (workdir / "go").write_text(str(exit_code))
+
+
+def runs(workdir: Path) -> list[str]:
+    return (workdir / "runs").read_text().split() if (workdir / "runs").exists() else []
+
+
+def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, crash, run_task) -> None:
+    first = crash()
+    let_go(workdir)
+    result = run_task(make).result
+    assert result["job_id"] == first
+    assert result["name"] == "counted"
+    assert runs(workdir) == [first]
+
+
+def test_a_retry_returns_the_result_of_a_job_that_ended_well(connected, workdir, make, crash, run_task) -> None:
+    first = crash()
+    let_go(workdir)
+    FirecRESTHook().wait(first, poll_interval=0.2)
+    assert run_task(make).result["job_id"] == first
+    assert runs(workdir) == [first]
+
+
+def test_a_retry_runs_again_what_has_failed(connected, workdir, make, run_task) -> None:
+    let_go(workdir, 3)
+    with pytest.raises(JobFailed, match="exit code 3"):
+        run_task(make)
+    let_go(workdir)
+    result = run_task(make).result
+    assert runs(workdir)[-1] == result["job_id"]
+    assert len(runs(workdir)) == 2
+
+
+def test_a_clear_ends_the_job_of_the_run_before(connected, workdir, make, crash, ti, run_task) -> None:
+    first = crash()
+    ti.max_tries += 1  # as Airflow counts a clear
+    second = crash()
+    assert second != first
+    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    let_go(workdir)
+    assert run_task(make).result["job_id"] == second
+
+
+def test_a_clear_that_was_lost_half_way_is_made_good(connected, workdir, make, crash, ti, monkeypatch) -> None:
+    from firecrest_core import lifecycle
+
+    first = crash()
+    ti.max_tries += 1
+
+    async def die(*_: Any) -> None:
+        raise RuntimeError("the worker is gone")
+
+    with monkeypatch.context() as lost, pytest.raises(RuntimeError):
+        lost.setattr(lifecycle, "begin_epoch", die)
+        make().execute({"ti": ti, "task_state_store": ti.state_store})
+    second = crash()
+    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    FirecRESTHook().cancel(second)
+
+
+def test_deployments_with_equal_run_ids_do_not_meet(connected, workdir, crash, ti) -> None:
+    other = type(ti)()
+    assert (other.run_id, other.task_id) == (ti.run_id, ti.task_id)
+    jobs = {crash(ti), crash(other)}
+    assert len(jobs) == 2
+    let_go(workdir)
+    for job in jobs:
+        assert FirecRESTHook().wait(job, poll_interval=0.2).succeeded
+    assert set(runs(workdir)) == jobs
+
+
+def test_a_task_that_was_ended_before_its_job_had_an_id(connected, workdir, make, ti, monkeypatch) -> None:
+    """The person's wish comes while the submission is under way: whatever still arrives runs nothing."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    from firecrest_core.client import FirecRESTClient
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": "failed"}})
+    task, post = make(), FirecRESTClient.submit_job
+
+    async def submit_job(client: FirecRESTClient, *arguments: Any) -> str:
+        task.on_kill()
+        return await post(client, *arguments)
+
+    monkeypatch.setattr(FirecRESTClient, "submit_job", submit_job)
+    let_go(workdir)
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": ti, "task_state_store": ti.state_store})
+    result = FirecRESTHook().wait(deferred.value.trigger.job["job_id"], poll_interval=0.2, check=False)
+    assert result.job_id
+    assert runs(workdir) == []
+
+
+def test_a_cancelled_task_stays_cancelled_for_a_late_retry(connected, workdir, make, crash, ti) -> None:
+    from airflow_provider_firecrest.claim import end
+    from firecrest_core.job import Job
+
+    task = make()
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute({"ti": ti, "task_state_store": ti.state_store})
+
+    async def cancel() -> None:
+        async with task.hook.client() as client:
+            await end(client, Job.from_dict(json.loads(json.dumps(deferred.value.trigger.job))))
+
+    task.hook.run(cancel())
+    FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2, check=False)
+    with pytest.raises(JobWithdrawn):
+        make().execute({"ti": ti, "task_state_store": ti.state_store})
+
+
+def test_without_exactly_once_each_try_submits(connected, workdir, make, ti) -> None:
+    ids = set()
+    for _ in range(2):
+        with pytest.raises(TaskDeferred):
+            make(exactly_once=False).execute({"ti": ti, "task_state_store": ti.state_store})
+        ids.add(ti.pushed["job_id"])
+    assert len(ids) == 2
+    assert not (workdir / ".firecrest").exists()
+    let_go(workdir)
