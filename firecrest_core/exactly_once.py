@@ -20,41 +20,30 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-import re
 import time
 from asyncio import sleep
-from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
 
 from firecrest_core import claim, errors, submission
-from firecrest_core.claim import CANCELLED, Claims, Key
+from firecrest_core.claim import CANCELLED, Key
+from firecrest_core.claim_directory import ClaimDirectory, until_ended
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec, Scheduler
+from firecrest_core.outage import PATIENCE, Outage, delays, persist
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
-from firecrest_core.waiting import Story
+from firecrest_core.waiting import OUTAGES, Story
 from firecrest_core.watcher import status, wait
 
 __all__ = ["begin_epoch", "cancel", "owner", "resume", "settle", "start"]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# How long an outage is borne before the first contact, in seconds: an unhealthy system is found well again by the
-# server's probe after 60 to 120 s. Once a job may exist, only the caller's own limit ends the patience.
-PATIENCE = 300.0
-# What stops a first contact is an outage later: a resolver or an identity provider that is down.
-_OUTAGE = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
 # How long a claim may stay unseen that a compute node has made: NFS clients believe their cache for 60 s.
 CACHED = 90.0
-# Each lost race for a claim means that somebody began a generation meanwhile.
-RACES = 20
 
 
 async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *, fresh: bool = False) -> Job:
@@ -129,10 +118,10 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
     key = job.key
     if key is None:
         return result
-    claims = _ClaimDirectory(client, job.system, job.working_directory, key.identity)
-    delays = _delays(CACHED)
+    claims = ClaimDirectory(client, job.system, job.working_directory, key.identity)
+    pauses = delays(CACHED)
     while True:
-        seen = await _persist(claims.read, math.inf)
+        seen = await persist(claims.read, math.inf)
         if seen.is_over(key.epoch):
             return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
         holder = seen.holder(key)
@@ -145,12 +134,12 @@ async def owner(client: FirecRESTClient, job: Job, result: JobResult) -> Job | J
             return await _another(client, job, holder)
         if not result.succeeded:
             try:
-                if await _persist(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
+                if await persist(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
                     return result
             except errors.UserError as error:  # then none of the key's other jobs can claim either
                 log.warning("%s: its claim cannot be made. %s", job, error)
                 return result
-        delay = next(delays, None)
+        delay = next(pauses, None)
         if delay is None:
             raise errors.ClaimMissing(
                 f"{job} on {job.system} ended {result.state}, but {key.directory(job.working_directory)} shows no "
@@ -169,7 +158,7 @@ async def cancel(client: FirecRESTClient, system: str, working_dir: str, identit
 
     :raises FirecRESTError: when the claim cannot be made; the jobs that can be seen are deleted all the same
     """
-    claims = _ClaimDirectory(client, system, working_dir, identity)
+    claims = ClaimDirectory(client, system, working_dir, identity)
     problem: errors.FirecRESTError | None = None
     begun: list[str] = []
     try:
@@ -181,7 +170,7 @@ async def cancel(client: FirecRESTClient, system: str, working_dir: str, identit
         with suppress(errors.FirecRESTError):
             begun = (await claims.read()).jobs([epoch])
     await claims.delete(begun)
-    live = await _persist(claims.live)
+    live = await persist(claims.live)
     await claims.delete(job_id for (each, _), job_ids in live.items() if each == epoch for job_id in job_ids)
     if problem is not None:
         raise problem
@@ -197,7 +186,7 @@ async def begin_epoch(client: FirecRESTClient, system: str, spec: JobSpec, key: 
     :raises FirecRESTError: as :func:`start` does
     """
     await submission.check_working_dir(client, system, spec.working_dir)
-    await _ClaimDirectory(client, system, spec.working_dir, key.identity).end_older(key)
+    await ClaimDirectory(client, system, spec.working_dir, key.identity).end_older(key)
     return await start(client, system, spec, key, fresh=fresh)
 
 
@@ -207,7 +196,7 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
     :param again: begin the next generation if the latest one has failed, whatever the key's own is
     """
     looks, posted = not fresh, False
-    outage = _Outage(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
+    outage = Outage(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
     draft: _Draft | None = None
     while True:
         try:
@@ -217,7 +206,7 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
             # The job may exist. It is in the list within seconds; looking sooner submits it twice.
             looks, posted, outage.limit = True, True, math.inf
             await outage.endure(error)
-        except _OUTAGE as error:
+        except OUTAGES as error:
             # A wrong secret or host is told at once when nothing was tried before, later when it may be an outage.
             bearable = posted or (looks and outage.spent < PATIENCE)
             if not bearable and not isinstance(error, errors.TransientError):
@@ -229,97 +218,10 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
 
 
 @dataclass(frozen=True)
-class _ClaimDirectory:
-    """The claims of one task on one system, and its jobs in the queue."""
-
-    client: FirecRESTClient
-    system: str
-    working_dir: str
-    identity: str
-
-    async def read(self) -> Claims:
-        try:
-            entries = await self.client.ls(self.system, claim.home(self.working_dir, self.identity), recursive=True)
-        except errors.RemotePathNotFound:
-            entries = []
-        return Claims.read(entries)
-
-    async def take(self, key: Key, holder: str) -> bool:
-        """Take a claim from outside; ``False`` where there is one, which may be this very call's lost answer.
-
-        :raises RemotePathNotFound: the working directory does not exist
-        """
-        directory = key.directory(self.working_dir)
-        for made in (False, True):
-            try:
-                await self.client.make_link(self.system, f"{directory}/{holder}", f"{directory}/claim")
-                return True
-            except errors.RemotePathExists:
-                return False
-            except errors.RemotePathNotFound:
-                if made:
-                    raise
-            await submission.check_working_dir(self.client, self.system, self.working_dir)
-            await self.client.make_directory(self.system, directory)
-        raise AssertionError("the second round returns or raises")
-
-    async def withdraw(self, epoch: int) -> Claims:
-        """Take the claim that no job has yet for nobody.
-
-        :returns: the claims, among them all that jobs of the epoch will ever have
-        """
-        delays = _delays(PATIENCE)
-        for _ in range(RACES):
-            seen = await _persist(self.read)
-            latest = Key(self.identity, epoch, max(0, seen.latest(epoch)))
-            if seen.holder(latest) == CANCELLED:
-                return seen
-            unclaimed = latest if seen.holder(latest) is None else latest.next_generation()
-            if await _persist(partial(self.take, unclaimed, CANCELLED)):
-                return seen
-            await sleep(next(delays, 30.0))
-        raise errors.ServerFault(
-            f"{claim.home(self.working_dir, self.identity)} on {self.system}: each claim was taken before it could be "
-            "cancelled. Cancel again."
-        )
-
-    async def end_older(self, key: Key) -> None:
-        """Cancel what is left of older epochs, and wait until it has ended."""
-        # First the directory, then the question for claims: the prologue does it the other way round, so either the
-        # job sees that its epoch is over, or its claim is seen here.
-        await _persist(partial(self.client.make_directory, self.system, key.directory(self.working_dir)))
-        seen = await _persist(self.read)
-        begun = seen.jobs(epoch for epoch in seen.epochs if epoch < key.epoch)
-        live = await _persist(self.live)
-        seen_alive = [job_id for (epoch, _), job_ids in live.items() if epoch < key.epoch for job_id in job_ids]
-        older = list(dict.fromkeys([*begun, *seen_alive]))  # the second may run in another working directory
-        await self.delete(older)
-        for job_id in older:
-            await _until_ended(self.client, Job(system=self.system, job_id=job_id))
-
-    async def live(self) -> dict[tuple[int, int], list[str]]:
-        """(epoch, generation) → the ids of its jobs that have not ended, the lowest first, as far as they are seen.
-
-        The list is not filtered by the server: the user's part of the name may have changed between two tries.
-        """
-        found: dict[tuple[int, int], set[str]] = {}
-        for row in await self.client.get_jobs(self.system):
-            name = claim.read_name(row.name)
-            if name is not None and name[0] == claim.fingerprint(self.identity) and not row.state.ended:
-                # Of 17_[2-3] and 12+0 the job's own id; a running element of an array has a raw id of its own.
-                found.setdefault(name[1:], set()).add(re.split(r"[_+\[.]", row.job_id)[0])
-        return {key: sorted(ids, key=lambda job_id: (len(job_id), job_id)) for key, ids in found.items()}
-
-    async def delete(self, job_ids: Iterable[str]) -> None:
-        for job_id in job_ids:
-            await _persist(partial(self.client.cancel, self.system, job_id))
-
-
-@dataclass(frozen=True)
 class _Draft:
     """A specification on its way to the scheduler."""
 
-    claims: _ClaimDirectory
+    claims: ClaimDirectory
     spec: JobSpec
     scheduler: Scheduler
 
@@ -329,7 +231,7 @@ class _Draft:
         await submission.check_working_dir(client, system, spec.working_dir)
         if spec.script_path is not None:
             spec = await _with_text(client, system, spec, spec.script_path)
-        return cls(_ClaimDirectory(client, system, spec.working_dir, identity), spec, scheduler)
+        return cls(ClaimDirectory(client, system, spec.working_dir, identity), spec, scheduler)
 
     @property
     def name(self) -> str:
@@ -383,7 +285,7 @@ class _Draft:
             return False
         # It may be on its way back into the queue: a job that failed with its node, for one.
         if await client.cancel(system, job_id):
-            await _until_ended(client, Job(system=system, job_id=job_id))
+            await until_ended(client, Job(system=system, job_id=job_id))
         return True
 
     async def _withdraw(self, key: Key) -> bool:
@@ -433,63 +335,3 @@ async def _another(client: FirecRESTClient, job: Job, job_id: str) -> Job:
     """Another job of the same key; its output is its own."""
     stdout, stderr = await submission.scheduler_paths(client, job.system, job_id)
     return replace(job, job_id=job_id, stdout=stdout, stderr=stderr, submitted_at=0.0)
-
-
-async def _until_ended(client: FirecRESTClient, job: Job) -> None:
-    """Wait for the end of a job that has been deleted."""
-    while True:
-        try:
-            if (await _persist(partial(status, client, job), math.inf)).settled:
-                return
-        except errors.JobNotFound:  # too young for accounting, or forgotten long since
-            if not await _persist(partial(client.cancel, job.system, job.job_id), math.inf):
-                return
-        await sleep(2.0)
-
-
-async def _persist(request: Callable[[], Awaitable[T]], limit: float = PATIENCE) -> T:
-    """Ask until there is an answer. What is asked for may have been done already by a request without one.
-
-    :param limit: seconds; ``inf`` where a job is known to exist, so that whatever stops the contact is an outage
-    """
-    outage = _Outage("FirecREST", limit)
-    while True:
-        try:
-            return await request()
-        except _OUTAGE as error:
-            if limit < math.inf and not isinstance(error, errors.TransientError):
-                raise
-            await outage.endure(error)
-
-
-class _Outage:
-    """Pauses between requests that fail, and words about them, both at growing intervals.
-
-    :param limit: seconds of pauses after which the error is raised
-    """
-
-    def __init__(self, what: str, limit: float) -> None:
-        self.limit = limit
-        self._what = what
-        self._delays = _delays(math.inf)
-        self.spent = 0.0
-        self._tell_at = 0.0
-
-    async def endure(self, error: errors.FirecRESTError) -> None:
-        if self.spent >= self.limit:
-            raise error
-        if self.spent >= self._tell_at:
-            log.warning("%s: still trying. %s", self._what, error)
-            self._tell_at = max(60.0, 2 * self.spent)
-        delay = max(next(self._delays), getattr(error, "retry_after", None) or 0.0) * random.uniform(1.0, 1.25)
-        self.spent += delay
-        await sleep(delay)
-
-
-def _delays(total: float) -> Iterator[float]:
-    """Growing pauses in seconds that add up to ``total``."""
-    delay, spent = 2.0, 0.0
-    while spent < total:
-        yield delay
-        spent += delay
-        delay = min(2 * delay, 30.0)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from firecrest_core import claim, errors, exactly_once
+from firecrest_core import claim, claim_directory, errors, exactly_once, outage
 from firecrest_core.claim import Key
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec, SubmitRequest
@@ -217,7 +217,7 @@ async def sleep(delay: float) -> None:
 async def wait(client: Any, job: Job, **_: Any) -> JobResult:
     while True:
         try:
-            seen = await exactly_once.status(client, job)
+            seen = await claim_directory.status(client, job)
         except (errors.JobNotFound, errors.TransientError):
             if job.job_id not in client.cluster.jobs:
                 raise
@@ -468,7 +468,8 @@ class Protocol(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exactly_once, "sleep", sleep)
+    for module in (exactly_once, claim_directory, outage):
+        monkeypatch.setattr(module, "sleep", sleep)
     monkeypatch.setattr(exactly_once, "wait", wait)
 
 
@@ -528,9 +529,9 @@ async def _always(*_: Any) -> bool:
     ("where", "name", "instead"),
     [
         (exactly_once, "owner", _believes),
-        (exactly_once._ClaimDirectory, "withdraw", _nothing),
-        (exactly_once._ClaimDirectory, "take", _always),
-        (exactly_once._ClaimDirectory, "delete", _nothing),
+        (claim_directory.ClaimDirectory, "withdraw", _nothing),
+        (claim_directory.ClaimDirectory, "take", _always),
+        (claim_directory.ClaimDirectory, "delete", _nothing),
         (exactly_once, "begin_epoch", exactly_once.start),
     ],
 )

@@ -7,7 +7,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from firecrest_core import errors, exactly_once
+from firecrest_core import claim_directory, errors, exactly_once, outage
 from firecrest_core.claim import Key
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.job import Job
@@ -38,7 +38,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(delay: float) -> None:
         pauses.append(delay)
 
-    monkeypatch.setattr(exactly_once, "sleep", sleep)
+    for module in (exactly_once, claim_directory, outage):
+        monkeypatch.setattr(module, "sleep", sleep)
     return pauses
 
 
