@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 
 from airflow_provider_firecrest.claim import end
 from airflow_provider_firecrest.exceptions import from_event
@@ -74,20 +75,30 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         # defer(timeout=…) would end the task without anybody having cancelled the job.
         if self.execution_timeout is not None:
             trigger.deadline = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
+        awaited = list(trigger.serialize())
         if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs=kept)
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
         trigger.hook = self.hook
         self.watch(context, trigger.jobs)
         event = self.hook.run(trigger.event())
         self.watch(context, [])
-        return self.execute_complete(context, event, **kept)
+        return self.execute_complete(context, event, awaited, **kept)
 
     def watch(self, context: Context, jobs: list[dict[str, Any]]) -> None:
         """Note which jobs are to end with the task, while this worker is busy with them."""
         self._ti, self._waiting_for = context["ti"], jobs
 
-    def execute_complete(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
-        """Go on after the wait."""
+    def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any], **kept: Any) -> Any:
+        """Go on after the wait.
+
+        :param awaited: the trigger that this try waits for, serialized
+        """
+        trigger = import_string(awaited[0])(**awaited[1])
+        if event["jobs"] != trigger.jobs:
+            # A clear removes the old trigger's row, and SQLite gives its id to the new one: the end of the old job,
+            # which this very try has cancelled, then arrives here.
+            self.log.info("That was about %s of an earlier run; still waiting.", _told(event["jobs"]))
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
         if event["status"] == "timeout":
             self._give_up(event["jobs"])
         if event["status"] == "error":

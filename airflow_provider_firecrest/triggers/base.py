@@ -28,8 +28,9 @@ _endings: set[asyncio.Task[None]] = set()
 class FirecRESTTrigger(BaseTrigger):
     """Waits for something on a system and fires once.
 
-    The event's ``status`` is ``done``, ``timeout`` (the deadline passed; with the ``jobs`` that are still there) or
-    ``error`` (see :func:`airflow_provider_firecrest.exceptions.from_event`). Outages are waited out.
+    The event's ``status`` is ``done``, ``timeout`` (the deadline passed) or ``error`` (see
+    :func:`airflow_provider_firecrest.exceptions.from_event`), and its ``jobs`` are those of :attr:`jobs`. Outages are
+    waited out.
 
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
     :param poll_interval: seconds between two questions at the most
@@ -69,9 +70,9 @@ class FirecRESTTrigger(BaseTrigger):
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
-                return {"status": "done", **await self.wait(await self.hook.aconnection())}
+                return {"status": "done", "jobs": self.jobs, **await self.wait(await self.hook.aconnection())}
         except FirecRESTError as error:
-            return to_event(error)
+            return to_event(error) | {"jobs": self.jobs}
         except TimeoutError:
             if not limit.expired():
                 raise

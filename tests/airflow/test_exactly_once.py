@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -168,3 +169,22 @@ def test_without_exactly_once_each_try_submits(connected, workdir, make, ti) -> 
     assert len(ids) == 2
     assert not (workdir / ".firecrest").exists()
     let_go(workdir)
+
+
+def test_the_event_of_an_earlier_runs_trigger(connected, workdir, make, ti, first_event) -> None:
+    """SQLite gives the id of a removed trigger to the next one, so the old one's event can reach the new try."""
+    deferrals = []
+    for _ in range(2):
+        with pytest.raises(TaskDeferred) as deferred:
+            make().execute({"ti": ti, "task_state_store": ti.state_store})
+        deferrals.append(deferred.value)
+        ti.max_tries += 1
+    old, new = deferrals
+    stale = asyncio.run(first_event(old.trigger))
+    assert stale["result"]["state"] == "CANCELLED"
+    with pytest.raises(TaskDeferred) as again:
+        make().execute_complete({"ti": ti}, stale, **new.kwargs)
+    assert again.value.trigger.job == new.trigger.job
+    let_go(workdir)
+    event = asyncio.run(first_event(again.value.trigger))
+    assert make().execute_complete({"ti": ti}, event, **again.value.kwargs)["state"] == "COMPLETED"

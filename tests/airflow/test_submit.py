@@ -175,7 +175,7 @@ def gone(workdir: Path) -> bool:
     return not (workdir / "late").exists()
 
 
-SLEEPING = "#!/bin/bash\ntouch began\nsleep 3\ntouch late\n"
+SLEEPING = "#!/bin/bash\ntouch began\nsleep 8\ntouch late\n"
 
 
 def state_of(job_id: str) -> JobState:
@@ -183,7 +183,7 @@ def state_of(job_id: str) -> JobState:
 
 
 def cancelled(job_id: str) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if state_of(job_id) is JobState.CANCELLED:
             return True
@@ -351,4 +351,4 @@ def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, wo
     event = asyncio.run(trigger.event())
     assert (event["status"], event["kind"]) == ("error", "JobNotFound")
     with pytest.raises(AirflowFailException, match="Job not found"):
-        task.execute_complete({}, event)
+        task.execute_complete({}, event, awaited=list(trigger.serialize()))
