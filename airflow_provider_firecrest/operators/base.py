@@ -88,13 +88,15 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         """Note which jobs are to end with the task, while this worker is busy with them."""
         self._ti, self._waiting_for = context["ti"], jobs
 
-    def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any], **kept: Any) -> Any:
+    def execute_complete(
+        self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None, **kept: Any
+    ) -> Any:
         """Go on after the wait.
 
-        :param awaited: the trigger that this try waits for, serialized
+        :param awaited: the trigger that this try waits for, serialized; ``dag.test()`` passes the event alone
         """
-        trigger = import_string(awaited[0])(**awaited[1])
-        if event["jobs"] != trigger.jobs:
+        trigger = import_string(awaited[0])(**awaited[1]) if awaited else None
+        if trigger is not None and event["jobs"] != trigger.jobs:
             # A clear removes the old trigger's row, and SQLite gives its id to the new one: the end of the old job,
             # which this very try has cancelled, then arrives here.
             self.log.info("That was about %s of an earlier run; still waiting.", _told(event["jobs"]))

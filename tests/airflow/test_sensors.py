@@ -139,7 +139,7 @@ def test_outages_are_waited_out_and_told_once(connected, workdir, monkeypatch, f
     trigger = FirecRESTFileTrigger(
         system=None, path=str(workdir / "here"), firecrest_conn_id="firecrest_default", poll_interval=0.05
     )
-    assert asyncio.run(first_event(trigger)) == {"status": "done"}
+    assert asyncio.run(first_event(trigger)) == {"status": "done", "jobs": []}
     assert told().count("Still waiting") == 1
 
 
