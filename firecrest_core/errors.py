@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class FirecRESTError(Exception):
-    """The root of the tree."""
+    """The root of the tree.
+
+    :ivar retry_after: seconds to wait before asking again, where that is known
+    """
 
     retryable: ClassVar[bool] = False
     users: ClassVar[bool] = False
+    retry_after: float | None = None
 
 
 # --- can be tried again as it is ------------------------------------------------------------------
@@ -160,6 +164,8 @@ class ClaimMissing(UserError):
 
 class SubmissionUnknown(FirecRESTError):
     """The answer to a submission was lost: the job may exist or not. Only a job with a claim is submitted again."""
+
+    retry_after = 2.0  # seconds until a job that does exist is in the list
 
 
 class TransferFailed(FirecRESTError):

@@ -32,10 +32,10 @@ from firecrest_core.claim_directory import ClaimDirectory, until_ended
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec, Scheduler
-from firecrest_core.outage import PATIENCE, Outage, delays, persist
+from firecrest_core.outage import OUTAGES, PATIENCE, Patience, delays, persist
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
-from firecrest_core.waiting import OUTAGES, Story
+from firecrest_core.waiting import Story
 from firecrest_core.watcher import status, wait
 
 __all__ = ["begin_epoch", "cancel", "owner", "resume", "settle", "start"]
@@ -196,25 +196,25 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
     :param again: begin the next generation if the latest one has failed, whatever the key's own is
     """
     looks, posted = not fresh, False
-    outage = Outage(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
+    patience = Patience(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
     draft: _Draft | None = None
     while True:
         try:
             draft = draft or await _Draft.of(client, system, spec, key.identity)
             return await (draft.find_or_post(key, again=again) if looks else draft.post(key))
         except errors.SubmissionUnknown as error:
-            # The job may exist. It is in the list within seconds; looking sooner submits it twice.
-            looks, posted, outage.limit = True, True, math.inf
-            await outage.endure(error)
+            # The job may exist: look before submitting it once more.
+            looks, posted, patience.limit = True, True, math.inf
+            await patience.endure(error)
         except OUTAGES as error:
             # A wrong secret or host is told at once when nothing was tried before, later when it may be an outage.
-            bearable = posted or (looks and outage.spent < PATIENCE)
+            bearable = posted or (looks and patience.spent < PATIENCE)
             if not bearable and not isinstance(error, errors.TransientError):
                 raise
             unreachable = isinstance(error, (errors.ServerUnreachable, errors.RequestTimedOut))
             if fresh and draft is None and unreachable:  # at first contact the URL may be wrong
                 raise
-            await outage.endure(error)
+            await patience.endure(error)
 
 
 @dataclass(frozen=True)

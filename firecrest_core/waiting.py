@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from firecrest_core import errors
 from firecrest_core.job import Job
+from firecrest_core.outage import OUTAGES, Outage
 from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult, duration
 from firecrest_core.states import JobState, Phase, Reason
@@ -24,12 +25,8 @@ Story = Callable[[str], None]
 NOT_FOUND_GRACE = 60.0
 PROVISIONAL_GRACE = 60.0
 
-# What stops a first contact is an outage once the server has been reached as this user, and it was: the job exists.
-OUTAGES = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
-
-# A single request that fails is no news; one outage is told again after a minute, then twice as late each time.
+# A single request that fails is no news.
 _TELL_AFTER = 3.0
-_TELL_AGAIN_AFTER = 60.0
 
 
 class Vigil:
@@ -65,7 +62,7 @@ class Vigil:
         self._answered = False
         self._unknown_since: float | None = None
         self._settled_since: float | None = None
-        self._outage: _Outage | None = None
+        self._outage: Outage | None = None
 
     def seen(self, found: Progress, now: float) -> JobResult | None:
         """Judge an answer; return the result at the job's end.
@@ -106,8 +103,8 @@ class Vigil:
         """
         if not self._answered and not isinstance(error, OUTAGES):
             raise error
-        self._outage = self._outage or _Outage(now)
-        if self._outage.worth_telling(now):
+        self._outage = self._outage or Outage(now)
+        if now - self._outage.began >= _TELL_AFTER and self._outage.worth_telling(now):
             self._story(f"{self.job}: its state cannot be read, still waiting. {error}")
 
     def stir(self, now: float) -> None:
@@ -180,19 +177,3 @@ class Vigil:
         )
         self._story(result.story())
         return result
-
-
-class _Outage:
-    """Says when an outage is worth a line."""
-
-    def __init__(self, now: float) -> None:
-        self.began = now
-        self.told = False
-        self._tell_at = now + _TELL_AFTER
-
-    def worth_telling(self, now: float) -> bool:
-        if now < self._tell_at:
-            return False
-        self.told = True
-        self._tell_at = now + max(_TELL_AGAIN_AFTER, 2 * (now - self.began))
-        return True

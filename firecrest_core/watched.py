@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 from firecrest_core import errors, progress
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.models import JobInfo
+from firecrest_core.outage import Outage
 from firecrest_core.result import JobResult
 from firecrest_core.waiting import Vigil
-
-# Seconds: the longest pause of ours, and the longest that a server may ask for.
-_LONGEST_PAUSE, _LONGEST_RETRY_AFTER = 30.0, 600.0
 
 
 def now() -> float:
@@ -76,7 +73,7 @@ class Watched:
         self.job_id = job_id
         self.waiters: list[Waiter] = []
         self.ask_at = 0.0
-        self._backoff: Backoff | None = None
+        self._outage: Outage | None = None
         self._missed = 0
         self._doubted = False
 
@@ -98,21 +95,21 @@ class Watched:
 
     def seen(self, rows: Sequence[JobInfo]) -> None:
         """Judge the answer to the question for this job."""
-        self.ask_at, self._backoff = 0.0, None
+        self.ask_at, self._outage = 0.0, None
         for waiter in self.waiters:
             found = progress.read(rows, self.job_id, waiter.vigil.job.array_indices)
             waiter.hear(waiter.vigil.seen, found)
 
     def missing(self, error: errors.JobNotFound) -> None:
         """Judge that the scheduler does not know this job."""
-        self.ask_at, self._backoff = 0.0, None
+        self.ask_at, self._outage = 0.0, None
         for waiter in self.waiters:
             waiter.hear(waiter.vigil.missing, error)
 
     def put_off(self, error: errors.FirecRESTError) -> None:
         """This job alone gets no answer: ask for it less and less often."""
-        self._backoff = self._backoff or Backoff()
-        self.ask_at = now() + self._backoff.after(error)
+        self._outage = self._outage or Outage(now())
+        self.ask_at = now() + self._outage.pause(error)
         self.troubled(error)
 
     def troubled(self, error: errors.FirecRESTError) -> None:
@@ -170,15 +167,3 @@ class Waiter:
         self._expired = True
         if self._looked and self._timeout is not None:
             self.fail(self.vigil.overdue(self._timeout))
-
-
-class Backoff:
-    """The growing pause between questions that fail."""
-
-    def __init__(self) -> None:
-        self._delay = 0.5
-
-    def after(self, error: errors.FirecRESTError) -> float:
-        self._delay = min(2 * self._delay, _LONGEST_PAUSE)
-        asked = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_RETRY_AFTER)
-        return max(self._delay * random.uniform(0.8, 1.0), asked * random.uniform(1.0, 1.1))

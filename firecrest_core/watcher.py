@@ -31,10 +31,11 @@ from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.job import Job
 from firecrest_core.models import JobInfo
+from firecrest_core.outage import OUTAGES, Outage
 from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult
-from firecrest_core.waiting import OUTAGES, Story, Vigil
-from firecrest_core.watched import Backoff, Questions, Waiter, Watched, now
+from firecrest_core.waiting import Story, Vigil
+from firecrest_core.watched import Questions, Waiter, Watched, now
 
 _ASKED_ONE_BY_ONE = 2
 _SHORTEST = 1.0
@@ -69,7 +70,7 @@ class JobWatcher:
         self._list_took = 0.0
         self._ended_at = -math.inf
         self._ask_at = 0.0
-        self._backoff = Backoff()
+        self._outage: Outage | None = None
         self._down: errors.FirecRESTError | None = None
 
     @classmethod
@@ -168,7 +169,7 @@ class JobWatcher:
     # --- the schedule -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        self._down, self._ask_at, self._backoff = None, 0.0, Backoff()
+        self._down, self._ask_at, self._outage = None, 0.0, None
         try:
             # It asks again by itself, and more patiently than a client would.
             async with self._client_type(self._connection, attempts=1) as client:
@@ -205,7 +206,7 @@ class JobWatcher:
         if last_error and questions.given_up:
             self._put_off(last_error)
         else:
-            self._ask_at, self._backoff = 0.0, Backoff()
+            self._ask_at, self._outage = 0.0, None
 
     def _server_is_down(
         self, last_error: errors.FirecRESTError, failed: Mapping[Watched, errors.FirecRESTError]
@@ -216,7 +217,8 @@ class JobWatcher:
             one.troubled(failed.get(one, last_error))
 
     def _put_off(self, error: errors.FirecRESTError) -> None:
-        self._ask_at = now() + self._backoff.after(error)
+        self._outage = self._outage or Outage(now())
+        self._ask_at = now() + self._outage.pause(error)
 
     def _interval(self) -> float:
         at, least = now(), max(_SHORTEST, 10 * self._list_took)

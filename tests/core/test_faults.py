@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firecrest_core import lifecycle, watched
+from firecrest_core import lifecycle, outage
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.jobspec import JobSpec
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_storm(server: LocalFirecREST, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watched, "_LONGEST_PAUSE", 0.1)  # many questions, so that each fault strikes
+    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.1)  # many questions, so that each fault strikes
     home = server.home
     server.faults.set({"rules": HARD_SUBMISSION})
     async with FirecRESTClient(Connection.from_environment(server.environ)) as client:

@@ -491,7 +491,7 @@ async def test_every_fault_over_http_is_outlived(
     connection: Connection, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real client between the watcher and a server that has a bad day, its token issuer as well."""
-    monkeypatch.setattr("firecrest_core.watched._LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr("firecrest_core.outage.LONGEST_PAUSE", 0.02)
     unhealthy = {"errorType": "error", "message": "The scheduler service for the requested system (rig) is unhealthy."}
     bad_day = [
         *[Response("", status=status) for status in (408, 424, 500, 502, 503, 504, 404, 403)],
