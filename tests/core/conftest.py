@@ -16,7 +16,6 @@ from pytest_httpserver import HTTPServer
 from tenacity import wait_none
 from werkzeug import Request, Response
 
-from firecrest_core import client as client_module
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.models import JobInfo
@@ -33,7 +32,7 @@ def exchanges() -> dict[str, dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries stay, their pauses go: what is tested is what is sent, not how long that takes."""
-    monkeypatch.setattr(client_module, "_backoff", wait_none())
+    monkeypatch.setattr("firecrest_core.sending._backoff", wait_none())
     monkeypatch.setattr("firecrest_core.auth._backoff", wait_none())
 
 

@@ -129,6 +129,16 @@ async def test_retry_after_is_kept(client: FirecRESTClient, httpserver: HTTPServ
     assert raised.value.retry_after == 0
 
 
+async def test_who_is_asked_to_stay_away_for_long_is_told_at_once(
+    client: FirecRESTClient, httpserver: HTTPServer
+) -> None:
+    slow = answer(429, "slow", **{"Retry-After": "600"})
+    httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(slow)
+    with pytest.raises(errors.RateLimited) as raised:
+        await client.get_job("rig", "7")
+    assert raised.value.retry_after == 600
+
+
 async def test_the_list_is_filtered_here_too(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     rows = [{"jobId": 1, "name": "mine"}, {"jobId": 2, "name": "other"}]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
