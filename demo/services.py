@@ -77,7 +77,8 @@ class Service:
         Airflow's services leave children when they are terminated in a hurry, and a job of the embedded
         FirecREST is meant to outlive its server, so asking the parent is not enough.
         """
-        family = self._family(set())
+        leaders = {self._process.pid}
+        members = family(leaders)
         if self._process.poll() is None:
             self.ask_to_stop()
             try:
@@ -85,28 +86,30 @@ class Service:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        while family := self._family(family):
-            _kill(family)
-
-    def _family(self, known: set[psutil.Process]) -> set[psutil.Process]:
-        """Everyone alive who descends from us or from the `known`, or shares a session with one of them."""
-        sessions = {self._process.pid, *(process.pid for process in known)}
-        family = set(known)
-        for process in psutil.process_iter():
-            try:
-                if process.pid in sessions or os.getsid(process.pid) in sessions:
-                    family.add(process)
-            except (ProcessLookupError, PermissionError):
-                continue
-        for process in list(family):
-            try:
-                family.update(process.children(recursive=True))
-            except psutil.NoSuchProcess:
-                continue
-        return {process for process in family if _alive(process)}
+        while members := family(leaders, members):
+            kill(members)
 
 
-def _kill(processes: Collection[psutil.Process]) -> None:
+def family(leaders: Collection[int], known: Collection[psutil.Process] = ()) -> set[psutil.Process]:
+    """Everyone alive who descends from one of the processes, or shares a session with one of them."""
+    sessions = {*leaders, *(process.pid for process in known)}
+    members = set(known)
+    for process in psutil.process_iter():
+        try:
+            if process.pid in sessions or os.getsid(process.pid) in sessions:
+                members.add(process)
+        except (ProcessLookupError, PermissionError):
+            continue
+    for process in list(members):
+        try:
+            members.update(process.children(recursive=True))
+        except psutil.NoSuchProcess:
+            continue
+    return {process for process in members if _alive(process)}
+
+
+def kill(processes: Collection[psutil.Process]) -> None:
+    """Kill them and wait a moment until they are gone."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -123,7 +126,7 @@ def _alive(process: psutil.Process) -> bool:
 def end_children() -> None:
     """End all processes that descend from this one."""
     while children := [child for child in psutil.Process().children(recursive=True) if _alive(child)]:
-        _kill(children)
+        kill(children)
 
 
 def surroundings() -> dict[str, str]:

@@ -1,0 +1,282 @@
+"""A real Slurm with one node and accounting, in a directory: for tests, benchmarks and trials, never for users."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from demo.services import Service, family, kill, surroundings, wait_until
+
+#: Debian's package for each program that is needed.
+PACKAGES = {
+    "mariadb-install-db": "mariadb-server",
+    "mariadbd": "mariadb-server",
+    "munged": "munge",
+    "sbatch": "slurm-client",
+    "slurmctld": "slurmctld",
+    "slurmd": "slurmd",
+    "slurmdbd": "slurmdbd",
+}
+#: Daemons live where an ordinary user's PATH doesn't look.
+SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+ACCOUNT = "test"
+
+
+class SlurmMissing(Exception):
+    """Programs of a Slurm are not installed; says which packages have them."""
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages that a Slurm needs and this machine lacks."""
+    return sorted({package for program, package in PACKAGES.items() if shutil.which(program, path=SEARCHED) is None})
+
+
+class Slurm:
+    """munged, mariadbd, slurmdbd, slurmctld and slurmd with all that they keep in `home`; a context manager.
+
+    It runs as the user who starts it, root or not, on loopback and on free ports, and neither needs nor touches the
+    machine's own Slurm. Jobs run as that user too. When it stops, its jobs end with it.
+
+    `environment` is what a program needs to find it: SLURM_CONF. `services` are its daemons, in the order of their
+    start. The partitions are `normal` (the default), `debug` (30 minutes at most), and, for preemption, `high` above
+    `low` (cancelled) and `lowrequeue` (requeued). The account is `test`.
+
+    :param home: a directory that does not exist yet; at most 80 characters long, since it holds sockets
+    :param cpus: how many the node claims to have; jobs that sleep may be more than the machine's
+    :raises SlurmMissing: when it is entered
+    """
+
+    def __init__(self, home: Path, cpus: int = 8) -> None:
+        self.home = home.absolute()
+        self.cpus = cpus
+        self.services: list[Service] = []
+        self.environment: Mapping[str, str] = {"SLURM_CONF": str(self.home / "slurm.conf")}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Slurm:
+        if packages := missing_packages():
+            raise SlurmMissing(f"no Slurm can be started here: apt-get install {' '.join(packages)}")
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def command(self, *words: str) -> str:
+        """Run one of Slurm's commands and give what it says.
+
+        :raises subprocess.CalledProcessError: it failed
+        """
+        return subprocess.run(words, env=self._surroundings, check=True, text=True, capture_output=True).stdout
+
+    # --- starting
+
+    def _start(self) -> None:
+        self.home.mkdir(mode=0o700, parents=True)
+        for name in ("ctld", "d", "log"):
+            (self.home / name).mkdir()
+        self._surroundings = {
+            **surroundings(),
+            **self.environment,
+            "PATH": SEARCHED,
+            "MYSQL_UNIX_PORT": str(self.home / "mysql.socket"),
+        }
+        with reserved_ports(3) as ports:
+            self._configure(*ports)
+            self._start_munge()
+            self._start_database()
+            self._run("slurmdbd", "-D")
+            self._wait(lambda: self._answers("sacctmgr", "-n", "show", "cluster"), "slurmdbd answers")
+            self._create_account()
+            self._run("slurmctld", "-D")
+            self._wait(lambda: self._answers("scontrol", "show", "config"), "slurmctld answers")
+            # Entered before slurmd, so that the steps are ended after it and can't be followed by others.
+            self._stack.callback(self._end_steps)
+            self._run("slurmd", "-D", "-N", "localhost")
+            self._wait(lambda: self.command("sinfo", "-h", "-o", "%T").split()[:1] == ["idle"], "the node is idle")
+
+    def _start_munge(self) -> None:
+        key = self.home / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        files = {"socket": "munge.socket", "key-file": key.name, "seed-file": "munge.seed", "pid-file": "munge.pid"}
+        options = [f"--{option}={self.home / name}" for option, name in files.items()]
+        # By force, since only its user can reach a socket in this directory.
+        self._run("munged", "--foreground", "--force", *options, f"--log-file={self.home}/log/munge.log")
+        self._wait((self.home / "munge.socket").exists, "munged answers")
+
+    def _start_database(self) -> None:
+        user, data = pwd.getpwuid(os.getuid()).pw_name, self.home / "database"
+        with (self.home / "log" / "mariadb-install-db.log").open("w") as log:
+            subprocess.run(
+                [
+                    "mariadb-install-db",
+                    "--no-defaults",
+                    f"--datadir={data}",
+                    f"--user={user}",
+                    "--auth-root-authentication-method=normal",
+                    "--skip-test-db",
+                    "--skip-name-resolve",
+                ],
+                env=self._surroundings,
+                stdout=log,
+                stderr=log,
+                check=True,
+            )
+        # Nobody else reaches the socket, so that nobody needs a password. What is thrown away need not be durable.
+        self._run(
+            "mariadbd",
+            "--no-defaults",
+            f"--datadir={data}",
+            f"--user={user}",
+            f"--socket={self.home}/mysql.socket",
+            f"--pid-file={self.home}/mysql.pid",
+            "--skip-networking",
+            "--skip-grant-tables",
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-doublewrite=0",
+            "--innodb-lock-wait-timeout=900",
+        )
+        self._wait((self.home / "mysql.socket").exists, "mariadbd answers")
+
+    def _create_account(self) -> None:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        lines = [
+            "add cluster local",
+            f"add account {ACCOUNT}",
+            f"add user {user} account={ACCOUNT}",
+            # Slurm has root in an account of its own from the beginning.
+            f"modify user {user} set defaultaccount={ACCOUNT}",
+        ]
+        subprocess.run(
+            ["sacctmgr", "-i"],
+            input="\n".join(lines),
+            env=self._surroundings,
+            check=True,
+            text=True,
+            capture_output=True,
+        )
+
+    def _run(self, *command: str) -> None:
+        log = self.home / "log" / f"{command[0]}.log"
+        service = Service(command[0], command, environment=self._surroundings, log=log)
+        self.services.append(service)
+        # Nothing that they could save is needed again.
+        self._stack.callback(service.stop, grace=0)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        wait_until(condition, what, services=self.services, timeout=60)
+
+    def _answers(self, *words: str) -> bool:
+        return subprocess.run(words, env=self._surroundings, check=False, capture_output=True).returncode == 0
+
+    # --- stopping
+
+    def _end_steps(self) -> None:
+        """End the jobs: their daemons are nobody's children, and the jobs' processes have sessions of their own."""
+        members: set[psutil.Process] = set()
+        while members := family(self._steps(), members):
+            kill(members)
+
+    def _steps(self) -> list[int]:
+        pids = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.name() == "slurmstepd":
+                    sockets = process.net_connections("unix")
+                    ours = any(str(one.laddr).startswith(f"{self.home}/d/") for one in sockets)
+                else:
+                    # What a job has put aside, out of its step daemon's reach.
+                    variables = process.environ()
+                    ours = "SLURM_JOB_ID" in variables and self.environment.items() <= variables.items()
+                if ours:
+                    pids.append(process.pid)
+        return pids
+
+    # --- configuration
+
+    def _configure(self, controller: int, daemon: int, database: int) -> None:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        auth = f"AuthType=auth/munge\nAuthInfo=socket={self.home}/munge.socket\n"
+        (self.home / "slurm.conf").write_text(f"""\
+ClusterName=local
+SlurmctldHost=localhost(127.0.0.1)
+SlurmctldPort={controller}
+SlurmUser={user}
+SlurmdUser={user}
+{auth}CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation={self.home}/ctld
+SlurmdSpoolDir={self.home}/d
+SlurmctldPidFile={self.home}/slurmctld.pid
+SlurmdPidFile={self.home}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+MailProg=/bin/true
+ReturnToService=2
+SlurmdParameters=config_overrides
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,batch_sched_delay=0
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+KillWait=3
+MinJobAge=300
+MaxArraySize=10000
+MaxJobCount=50000
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={database}
+AccountingStoragePass={self.home}/munge.socket
+AccountingStorageEnforce=associations
+AccountingStoreFlags=job_env,job_script,job_comment
+NodeName=localhost NodeAddr=127.0.0.1 Port={daemon} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN Feature=mc
+PartitionName=DEFAULT Nodes=localhost State=UP DefaultTime=10:00 MaxTime=1-00:00:00 PriorityTier=1
+PartitionName=normal Default=YES OverSubscribe=YES
+PartitionName=debug DefaultTime=5:00 MaxTime=30:00
+PartitionName=low PreemptMode=CANCEL
+PartitionName=lowrequeue PreemptMode=REQUEUE
+PartitionName=high PriorityTier=100 PreemptMode=OFF
+""")
+        secret = self.home / "slurmdbd.conf"
+        secret.touch(mode=0o600)
+        secret.write_text(f"""\
+{auth}DbdAddr=127.0.0.1
+DbdHost=localhost
+DbdPort={database}
+SlurmUser={user}
+PidFile={self.home}/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser={user}
+StorageLoc=slurm
+""")
+
+
+@contextmanager
+def reserved_ports(count: int) -> Iterator[list[int]]:
+    """Ports that nobody else is given meanwhile, though one who asks for them by number may have them."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", 0))
+        yield [one.getsockname()[1] for one in sockets]

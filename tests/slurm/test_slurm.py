@@ -1,0 +1,39 @@
+"""The Slurm that the tests start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo import slurm as module
+from demo.slurm import Slurm, SlurmMissing
+
+
+def test_two_run_beside_each_other_and_leave_nothing(slurm: Slurm, tmp_path: Path) -> None:
+    script = "sleep 1000 & setsid sleep 1000 & echo $! > aside; echo $$ > script; wait; sleep 1000"
+    with Slurm(tmp_path / "second") as second:
+        slurm.command("sbatch", "--wait", f"--chdir={tmp_path}", "--job-name=first", "--wrap", "true")
+        second.command("sbatch", f"--chdir={tmp_path}", "--job-name=second", "--wrap", script)
+        # A job's own step shows that jobs find their Slurm.
+        wait = "until [ -s script ]; do sleep 0.1; done; srun true; echo $SLURM_JOB_ACCOUNT > account"
+        second.command("sbatch", "--wait", f"--chdir={tmp_path}", "--wrap", wait)
+        assert second.command("squeue", "-h", "-o", "%j") == "second\n"
+        pids = [int((tmp_path / name).read_text()) for name in ("aside", "script")]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+    assert (tmp_path / "account").read_text() == "test\n"
+    assert slurm.command("sinfo", "-h", "-o", "%T").split()[0] == "idle"
+    for process in psutil.process_iter():
+        words = process.cmdline() if process.status() != psutil.STATUS_ZOMBIE else []
+        assert not any(str(second.home) in word for word in words), words
+    assert not any(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids if psutil.pid_exists(pid))
+
+
+def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEARCHED", str(tmp_path))
+    with pytest.raises(
+        SlurmMissing, match="apt-get install mariadb-server munge slurm-client slurmctld slurmd slurmdbd"
+    ):
+        Slurm(tmp_path / "slurm").__enter__()
+    assert not (tmp_path / "slurm").exists()
