@@ -171,6 +171,8 @@ class SubmissionUnknown(FirecRESTError):
 class TransferFailed(FirecRESTError):
     """A file did not arrive whole: its transfer job failed, or size or SHA-256 differ."""
 
+    retryable = True
+
 
 class WaitTimedOut(FirecRESTError):
     """The caller's own limit passed before the job ended; the job is left alone."""
@@ -224,9 +226,13 @@ class JobTimeLimit(JobFailed):
 class JobNodeFailure(JobFailed):
     """NODE_FAIL or BOOT_FAIL: not the job's fault, running it again may help."""
 
+    retryable = True
+
 
 class JobPreempted(JobFailed):
     """PREEMPTED: a job of higher priority took its place, running it again may help."""
+
+    retryable = True
 
 
 class JobCancelled(JobFailed):

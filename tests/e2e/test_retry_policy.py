@@ -1,0 +1,79 @@
+"""Which failures of a job a real Airflow tries again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.stack import Stack
+
+DAG = '''
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from airflow_provider_firecrest.retry_policy import FirecRESTRetryPolicy
+
+# The script's parent is what watches over the job: when it dies, the embedded scheduler says NODE_FAIL.
+NODE = """#!/bin/bash
+echo $SLURM_JOB_ID >> node.runs
+[ $(wc -l < node.runs) -gt 1 ] || kill -9 $PPID
+"""
+SCRIPT = """#!/bin/bash
+echo $SLURM_JOB_ID >> script.runs
+exit 3
+"""
+
+with DAG(
+    "fails",
+    schedule=None,
+    default_args={
+        "working_dir": os.environ["FIRECREST_WORKDIR"],
+        "poll_interval": 1,
+        "retries": 3,
+        "retry_delay": timedelta(0),
+        "retry_policy": FirecRESTRetryPolicy(delay=timedelta(seconds=1)),
+    },
+):
+    FirecRESTSubmitOperator(task_id="node", script=NODE)
+    FirecRESTSubmitOperator(task_id="node_in_worker", script=NODE.replace("node.", "worker."), deferrable=False)
+    FirecRESTSubmitOperator(task_id="script", script=SCRIPT)
+    FirecRESTSubmitOperator(task_id="script_in_worker", script=SCRIPT, deferrable=False)
+'''
+
+
+def ended(stack: Stack) -> dict[str, Any]:
+    deadline = time.monotonic() + 300  # a node's failure counts when the job has not come back within a minute
+    while stack.api.run_state("fails", "one") not in ("success", "failed"):
+        assert time.monotonic() < deadline, stack.api.task_instances("fails", "one")
+        time.sleep(0.5)
+    return {task["task_id"]: task for task in stack.api.task_instances("fails", "one")}
+
+
+def test_a_node_failure_is_tried_again_and_a_bad_script_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("retry-policy")
+    (home / "dags").mkdir()
+    (home / "dags" / "fails.py").write_text(DAG)
+    with Stack(home / "stack", home / "dags") as stack:
+        stack.wait_for_dags("fails")
+        stack.api.trigger("fails", "one")
+        tasks = ended(stack)
+        seen = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}
+        assert seen == {
+            "node": ("success", 2),
+            "node_in_worker": ("success", 2),
+            "script": ("failed", 1),
+            "script_in_worker": ("failed", 1),
+        }
+        folder = Path(stack.cluster.variables["FIRECREST_WORKDIR"])
+        runs = {file.name: len(file.read_text().split()) for file in folder.glob("*.runs")}
+        assert runs == {"node.runs": 2, "worker.runs": 2, "script.runs": 2}  # the last is of two tasks
+        for name in ("script", "script_in_worker"):
+            log = stack.api.log("fails", "one", tasks[name])
+            assert "Retry policy decision" in log
+            assert "exit code 3" in log
