@@ -33,12 +33,15 @@ def _kind(kind: type[FirecRESTError]) -> type[AirflowException]:
 
 
 def to_event(error: FirecRESTError) -> dict[str, Any]:
-    """Put an error into a trigger's event."""
+    """Put an error into a trigger's event, with what it tells in JSON types besides its message."""
     kind = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None))
-    return {"status": "error", "kind": kind.__name__, "message": str(error)}
+    facts = {name: fact for name, fact in vars(error).items() if isinstance(fact, (str, int, float, bool, type(None)))}
+    return {"status": "error", "kind": kind.__name__, "message": str(error), "facts": facts}
 
 
 def from_event(event: dict[str, Any]) -> AirflowException:
     """Read the error of :func:`to_event` back, ready to be raised."""
     kind = getattr(errors, event["kind"])
-    return task_error(kind.__new__(kind, event["message"]))
+    error = kind.__new__(kind, event["message"])
+    vars(error).update(event["facts"])
+    return task_error(error)

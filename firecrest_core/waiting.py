@@ -151,10 +151,10 @@ class Vigil:
         self._warned = reason
         verdict = "can never start" if reason.hopeless else "does not start by itself"
         line = f"{self.job} on {self.job.system} {verdict} ({text}): {reason.advice}"
-        if reason.hopeless:
-            line += f" To end it: scancel {self.job.job_id}"
         if reason.hopeless and self._fail_if_stuck:
             raise errors.JobStuck(line, text or "")
+        if reason.hopeless:
+            line += f" To end it: scancel {self.job.job_id}"
         self._story(f"Warning: {line}")
 
     def _end(self, found: Progress) -> JobResult:

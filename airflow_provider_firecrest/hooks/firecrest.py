@@ -190,6 +190,7 @@ class FirecRESTHook(BaseHook):
         poll_interval: float = 10.0,
         timeout: float | None = None,
         check: bool = True,
+        fail_if_stuck: bool = False,
     ) -> JobResult:
         """Wait for a job's end, with its story in the log. (The coroutine is ``await_``: Python owns ``await``.)
 
@@ -197,10 +198,21 @@ class FirecRESTHook(BaseHook):
         :param poll_interval: seconds between two questions at the most
         :param timeout: seconds to wait; the job is left alone after that
         :param check: raise when the job ended otherwise than COMPLETED; ``False`` returns the result whatever it is
+        :param fail_if_stuck: give up when the job can never start, instead of only warning; it stays in the queue
         :raises JobFailed: with state, exit code and the last lines of standard error
         :raises WaitTimedOut: after ``timeout``
+        :raises JobStuck: if wanted
         """
-        return self.run(self.await_(job, system=system, poll_interval=poll_interval, timeout=timeout, check=check))
+        return self.run(
+            self.await_(
+                job,
+                system=system,
+                poll_interval=poll_interval,
+                timeout=timeout,
+                check=check,
+                fail_if_stuck=fail_if_stuck,
+            )
+        )
 
     async def await_(
         self,
@@ -210,6 +222,7 @@ class FirecRESTHook(BaseHook):
         poll_interval: float = 10.0,
         timeout: float | None = None,
         check: bool = True,
+        fail_if_stuck: bool = False,
     ) -> JobResult:
         from firecrest_core import lifecycle
 
@@ -217,7 +230,12 @@ class FirecRESTHook(BaseHook):
             if isinstance(job, str):
                 job = await lifecycle.find(client, client.connection.system_or_default(system), job)
             result = await lifecycle.wait(
-                client, job, poll_interval=poll_interval, timeout=timeout, story=self.log.info
+                client,
+                job,
+                poll_interval=poll_interval,
+                timeout=timeout,
+                story=self.log.info,
+                fail_if_stuck=fail_if_stuck,
             )
             if not check or result.succeeded:
                 return result

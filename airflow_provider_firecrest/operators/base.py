@@ -16,6 +16,7 @@ from airflow_provider_firecrest.claim import end
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.wish import RUNNING, person_ended
+from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -104,7 +105,10 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if event["status"] == "timeout":
             self._give_up(event["jobs"])
         if event["status"] == "error":
-            raise from_event(event) from None
+            error = from_event(event)
+            if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day
+                self._cancel(event["jobs"])
+            raise error from None
         return self.finish(context, event, **kept)
 
     @abstractmethod

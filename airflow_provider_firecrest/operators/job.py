@@ -47,6 +47,9 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
     :param exactly_once: let the jobs settle among themselves, by a link in ``working_dir/.firecrest``, which of them
         runs. It takes a file system that the compute nodes share with the login nodes; ``False`` submits once for
         each try.
+    :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
+        the partition's, a job that it depends on has failed, …). The default is to warn at once, with the reason and
+        what to do about it, and to wait on: an administrator may still change the limit.
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``exit_code``, ``elapsed``
         (seconds), ``nodes``, ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). The id is
         pushed as XCom ``job_id``, too, as soon as it is known.
@@ -70,10 +73,12 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         working_dir: str | None = None,
         job: JobSpec | Mapping[str, Any] | None = None,
         exactly_once: bool = True,
+        fail_if_stuck: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
+        self.fail_if_stuck = fail_if_stuck
         self.script = script
         self.script_path = script_path
         self.working_dir = working_dir
@@ -99,7 +104,10 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         self.log.info("%s was submitted to %s, in %s.", job, job.system, job.working_directory)
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         trigger = FirecRESTJobTrigger(
-            job=job.to_dict(), firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
+            job=job.to_dict(),
+            fail_if_stuck=self.fail_if_stuck,
+            firecrest_conn_id=self.firecrest_conn_id,
+            poll_interval=self.poll_interval,
         )
         result: dict[str, Any] = self.wait(context, trigger)
         return result

@@ -23,6 +23,7 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
     """Wait until a job has ended well. The job is never cancelled: it belongs to whoever submitted it.
 
     :param job_id: the job's id
+    :param fail_if_stuck: fail when the job can never start, instead of only warning with the reason
     :returns: the mapping that ``FirecRESTSubmitOperator`` returns
     :raises AirflowFailException: when the job ended otherwise than COMPLETED, which no retry changes, or when the
         scheduler does not know it
@@ -30,9 +31,10 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
 
-    def __init__(self, *, job_id: str, **kwargs: Any) -> None:
+    def __init__(self, *, job_id: str, fail_if_stuck: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job_id = job_id
+        self.fail_if_stuck = fail_if_stuck
 
     def execute(self, context: Context) -> Any:
         if not self.deferrable:
@@ -41,6 +43,7 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
             owned=False,
+            fail_if_stuck=self.fail_if_stuck,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
@@ -58,7 +61,9 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         from firecrest_core.errors import TransientError, WaitTimedOut
 
         try:
-            result = self.hook.wait(str(self.job_id), system=self.system, timeout=0, check=False)
+            result = self.hook.wait(
+                str(self.job_id), system=self.system, timeout=0, check=False, fail_if_stuck=self.fail_if_stuck
+            )
         except WaitTimedOut:
             return False
         except TransientError as error:

@@ -19,17 +19,19 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param job: the job, as ``firecrest_core.job.Job.to_dict`` gives it
     :param owned: whether the job belongs to the task and ends with it; ``False`` for one that somebody else
         submitted
+    :param fail_if_stuck: fire with ``JobStuck`` when the job can never start, instead of only warning
     """
 
-    def __init__(self, *, job: dict[str, Any], owned: bool = True, **common: Any) -> None:
+    def __init__(self, *, job: dict[str, Any], owned: bool = True, fail_if_stuck: bool = False, **common: Any) -> None:
         super().__init__(**common)
         self.job = job
         self.owned = owned
+        self.fail_if_stuck = fail_if_stuck
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the constructor's arguments."""
         path, arguments = super().serialize()
-        return path, arguments | {"job": self.job, "owned": self.owned}
+        return path, arguments | {"job": self.job, "owned": self.owned, "fail_if_stuck": self.fail_if_stuck}
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
@@ -39,6 +41,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         """Wait for the job's end, whatever it is.
 
         :raises JobNotFound: when the scheduler does not know the job for a minute
+        :raises JobStuck: if wanted; the job is left in the queue
         """
         from firecrest_core import lifecycle
         from firecrest_core.client import FirecRESTClient
@@ -47,7 +50,9 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
         job = Job.from_dict(self.job)
         watcher = JobWatcher.shared(connection, job.system)  # with all triggers of this triggerer
-        result = await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
+        result = await watcher.wait(
+            job, poll_interval=self.poll_interval, story=self.log.info, fail_if_stuck=self.fail_if_stuck
+        )
         if job.key is not None:  # a submission with a claim: the payload may have run in another job
             async with FirecRESTClient(connection) as client:
                 result = await lifecycle.settle(
