@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from asyncio import sleep
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -98,8 +97,7 @@ class ClaimDirectory:
         for row in await self.client.get_jobs(self.system):
             name = claim.read_name(row.name)
             if name is not None and name[0] == claim.fingerprint(self.identity) and not row.state.ended:
-                # Of 17_[2-3] and 12+0 the job's own id; a running element of an array has a raw id of its own.
-                found.setdefault(name[1:], set()).add(re.split(r"[_+\[.]", row.job_id)[0])
+                found.setdefault(name[1:], set()).add(row.of_job)  # a running element of an array has an id of its own
         return {key: sorted(ids, key=lambda job_id: (len(job_id), job_id)) for key, ids in found.items()}
 
     async def delete(self, job_ids: Iterable[str]) -> None:

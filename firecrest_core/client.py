@@ -18,6 +18,7 @@ from firecrest_core.auth import ATTEMPTS
 from firecrest_core.connection import Connection
 from firecrest_core.errors import (
     InvalidFileName,
+    JobNotFound,
     RemotePathNotFound,
     RequestRejected,
     RequestTimedOut,
@@ -41,8 +42,10 @@ from firecrest_core.models import (
 )
 from firecrest_core.sending import Sender
 
+# What PBS's commands say of an id that they do not know (msg_unkjobid in OpenPBS's pbs_messages.c).
+_PBS_UNKNOWN = "Unknown Job Id"
 # What scancel and qdel say of a job that is over or never was: then the wish to cancel is met.
-_NOTHING_TO_CANCEL = ("Invalid job id specified", "already completing or completed", "has finished", "Unknown Job Id")
+_NOTHING_TO_CANCEL = ("Invalid job id specified", "already completing or completed", "has finished", _PBS_UNKNOWN)
 
 _LARGE_ANSWER = 256 * 1024
 
@@ -121,7 +124,17 @@ class FirecRESTClient(Sender):
 
         :raises JobNotFound: also for some seconds right after a submission
         """
-        return await self._job_rows(f"/compute/{system}/jobs/{_segment(job_id)}", f"Job {job_id} on {system}")
+        try:
+            return await self._job_rows(f"/compute/{system}/jobs/{_segment(job_id)}", f"Job {job_id} on {system}")
+        except JobNotFound as error:
+            # PBS knows an array as 57[] alone, and FirecREST takes no brackets: only the list tells of it.
+            rows = await self._pbs_array(system, job_id) if _PBS_UNKNOWN in str(error) else []
+            if not rows:
+                raise
+            return rows
+
+    async def _pbs_array(self, system: str, job_id: str) -> list[JobInfo]:
+        return [row for row in await self.get_jobs(system) if row.job_id == f"{job_id}[]"]
 
     async def get_jobs(
         self, system: str, *, name: str | None = None, time_window: str | None = None, account: str | None = None
@@ -159,6 +172,7 @@ class FirecRESTClient(Sender):
     async def cancel(self, system: str, job_id: str) -> bool:
         """Cancel a job. One that has ended, was cancelled or never was is no error: the wish is met.
 
+        :raises RequestRejected: for a live array of PBS, which FirecREST cannot name to ``qdel``
         :returns: whether there was something to cancel. Unlike the status of a job, which comes from accounting as
             well, this is never behind: the scheduler itself knows all that is alive.
         """
@@ -167,8 +181,17 @@ class FirecRESTClient(Sender):
         except ServerFault as error:
             if not any(words in str(error) for words in _NOTHING_TO_CANCEL):
                 raise
+            if _PBS_UNKNOWN in str(error):
+                await self._refuse_to_leave_alive(system, job_id)
             return False
         return True
+
+    async def _refuse_to_leave_alive(self, system: str, job_id: str) -> None:
+        if any(not row.state.ended for row in await self._pbs_array(system, job_id)):
+            raise RequestRejected(
+                f"Job {job_id} on {system} is an array of PBS, which FirecREST cannot cancel. "
+                f"Run `qdel '{job_id}[]'` there."
+            )
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -285,12 +308,12 @@ class FirecRESTClient(Sender):
 def _rejection(message: str) -> str:
     """What sbatch or qsub said, without the server's wrapping; '' where neither refused the job.
 
-    sbatch is the user's when it parsed the job and said no; a controller that cannot be reached is not.
+    It is the user's when the command read the job and said no; a controller that cannot be reached is not.
     """
     _, found, said = message.partition("std_err:")
-    if not found or "Unable to contact" in said or "timed out" in said:
+    if not found or any(words in said for words in ("Unable to contact", "cannot connect to server", "timed out")):
         return ""
-    said = said.rpartition(" (HTTP")[0] or said
+    said = (said.rpartition(" (HTTP")[0] or said).partition(" stdout:")[0]  # qsub's, which is empty
     lines = [line.removeprefix("sbatch: error: ").removeprefix("qsub: ").strip() for line in said.splitlines()]
     return " ".join(line for line in lines if line)
 

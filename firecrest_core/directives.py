@@ -125,7 +125,11 @@ def pbs(spec: JobSpec, own: dict[str, str]) -> tuple[list[str], list[str]]:
         if "%" in path:
             raise InvalidJobSpec(field, f"{path!r}: PBS does not fill in patterns such as %j")
         others.append(f"{option} {_quote(path)}")
-    if spec.requeue or (spec.requeue is None and own.get("rerunable") == "y"):
+    # qsub: cannot submit non-rerunable Array Job
+    is_array = spec.array is not None or "array" in own
+    if is_array and spec.requeue is False:
+        raise InvalidJobSpec("requeue", "PBS takes no array whose elements may not run again; leave it out")
+    if is_array or spec.requeue or (spec.requeue is None and own.get("rerunable") == "y"):
         others.append("-r y")
     else:
         others.append("-r n")

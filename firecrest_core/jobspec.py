@@ -97,7 +97,7 @@ class JobSpec:
         (job), ``%A`` (array), ``%a`` (index), ``%x`` (name), ``%u`` (user).
     :param stderr: file for the standard error; without it, Slurm writes both into one
     :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption.
-        ``None``: only if the script's own lines ask for it
+        ``None``: only if the script's own lines ask for it. Elements of an array of PBS always may.
     :raises InvalidJobSpec: for what cannot be right, with the field's name
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -147,8 +148,14 @@ class JobInfo(_Answer):
     )
 
     @property
+    def of_job(self) -> str:
+        """The id of the job as its submission was answered: 57 for 57_3, 57_[4-9] and PBS's 57[] of an array, and for
+        the component 57+1."""
+        return re.split(r"[_+\[]", self.job_id, maxsplit=1)[0]
+
+    @property
     def state(self) -> JobState:
-        state = JobState.parse(self.raw_state, self.exit_code)
+        state = JobState.parse(self.raw_state, self.exit_code, started=self.start is not None)
         if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
             return JobState.RUNNING
         return state

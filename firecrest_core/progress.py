@@ -3,6 +3,8 @@
 Facts: ``tests/contract/timelines``. While an array runs, ``squeue`` gives raw ids (``17``, ``19``, ``20``) beside
 ``17_[2-3%2]``; when its elements have ended, ``sacct`` gives ``17_0`` … ``17_3``, some of them late, and one row
 ``17`` may stand for all of them for a moment. The end of an array is known only against its expected indices.
+
+PBS shows an array as one row, ``17[]``, which ends when all of its elements have; of them it says nothing.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ def read(rows: Sequence[JobInfo], job_id: str, indices: Sequence[int] | None = N
     :param rows: the answer of ``GET jobs/{id}``; rows of other jobs in a list are passed over
     :param indices: the expected indices where the job is an array
     """
+    if whole := [row for row in rows if row.job_id == f"{job_id}[]"]:
+        return _merged(whole)
     elements = _elements(rows, job_id, indices)
     if indices is not None or elements:
         return _array(rows, job_id, elements, indices)

@@ -64,12 +64,14 @@ class JobState(StrEnum):
         return _TABLE[self].provisional
 
     @classmethod
-    def parse(cls, text: str | Iterable[str] | None, exit_code: int | None = None) -> JobState:
+    def parse(cls, text: str | Iterable[str] | None, exit_code: int | None = None, *, started: bool = True) -> JobState:
         """Read a state as FirecREST passes it on.
 
         :param text: ``RUNNING``, ``CANCELLED by 1001``, ``RUNNING,COMPLETING``, a list of such words, or
             one letter of PBS
         :param exit_code: the exit status; PBS ends every job with the letter F and says the rest here
+        :param started: whether a start is known; of a job of PBS that was deleted in the queue, FirecREST says F and
+            exit status 0
         :returns: ``UNKNOWN`` for a word that is not in the table: such a job is still waited for
         """
         if text is None:
@@ -77,7 +79,7 @@ class JobState(StrEnum):
         joined = text if isinstance(text, str) else " ".join(text)
         words = re.findall(r"[A-Z_]+", joined.upper().partition(" BY ")[0])
         if len(words) == 1 and len(words[0]) == 1:
-            return _from_pbs(words[0], exit_code)
+            return _from_pbs(words[0], exit_code, started)
         states = [cls(word) for word in words if word in cls.__members__]
         # A base state may carry flags, and a flag says more: COMPLETED with COMPLETING has not ended yet.
         flags = [state for state in states if _TABLE[state].flag]
@@ -132,22 +134,28 @@ _PBS_LETTERS = {
     "U": JobState.SUSPENDED,
 }
 
-# PBS writes 256 + signal where a signal ended the job (qdel sends TERM, then KILL), and these negative
-# numbers where the server did.
+# PBS writes 256 + signal where a signal ended the job (qdel sends TERM, then KILL), and negative numbers where it did
+# itself (OpenPBS, src/include/job.h, JOB_EXEC_…): over a limit, or because a node's daemon was started anew or lost.
 _PBS_ENDS = {
     0: JobState.COMPLETED,
     -29: JobState.TIMEOUT,
     -28: JobState.TIMEOUT,
     -27: JobState.OUT_OF_MEMORY,
     -26: JobState.OUT_OF_MEMORY,
+    -20: JobState.NODE_FAIL,
+    -14: JobState.NODE_FAIL,
+    -7: JobState.NODE_FAIL,
+    -6: JobState.NODE_FAIL,
+    -5: JobState.NODE_FAIL,
+    -4: JobState.NODE_FAIL,
     256 + 9: JobState.CANCELLED,
     256 + 15: JobState.CANCELLED,
 }
 
 
-def _from_pbs(letter: str, exit_code: int | None) -> JobState:
+def _from_pbs(letter: str, exit_code: int | None, started: bool) -> JobState:
     if letter in "FX":
-        return _PBS_ENDS.get(exit_code or 0, JobState.FAILED)
+        return _PBS_ENDS.get(exit_code or 0, JobState.FAILED) if exit_code or started else JobState.CANCELLED
     return _PBS_LETTERS.get(letter, JobState.UNKNOWN)
 
 

@@ -121,7 +121,7 @@ def refusal(response: httpx.Response, what: str) -> FirecRESTError:
         return RemotePathRefused(f"{said} Choose a path on one of the system's file systems.")
     if status == 404 and message == "System not found":
         return SystemNotFound(said)
-    if status == 404 and message == "Job not found.":
+    if (status == 404 and message == "Job not found.") or "qstat: Unknown Job Id" in message:
         return JobNotFound(said)
     if status < 500:
         return RequestRejected(said)

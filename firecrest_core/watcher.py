@@ -251,8 +251,7 @@ class JobWatcher:
         self._has_list, self._list_took = True, now() - began
         by_job: defaultdict[str, list[JobInfo]] = defaultdict(list)
         for row in rows:
-            # An array's elements (57_3, 57_[4-9]) and a heterogeneous job's components (57+1) belong to one job.
-            by_job[row.job_id.partition("_")[0].partition("+")[0]].append(row)
+            by_job[row.of_job].append(row)
         unclear = []
         for number, one in enumerate(watched, 1):
             if one.is_unclear(by_job.get(one.job_id, [])):

@@ -95,7 +95,8 @@ def test_a_field_for_pbs(field, value, _, lines):
         assert refusal.value.field == field
     else:
         assert job.render("pbs").split("\n") == [
-            "#!/bin/bash", *(f"#PBS {line}" for line in lines), "#PBS -r n", "cd /scratch/wd || exit 1", "true", "",
+            "#!/bin/bash", *(f"#PBS {line}" for line in lines), f"#PBS -r {'y' if field == 'array' else 'n'}",
+            "cd /scratch/wd || exit 1", "true", "",
         ]  # fmt: skip
 
 
