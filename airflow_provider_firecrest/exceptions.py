@@ -16,19 +16,22 @@ from firecrest_core import errors
 from firecrest_core.errors import FirecRESTError
 
 
-def task_error(error: FirecRESTError) -> AirflowException:
-    """Return ``error`` as an exception that ends a task in the right way, without the traceback behind it."""
+def task_error(error: FirecRESTError, *, final: bool = False) -> AirflowException:
+    """Return ``error`` as an exception that ends a task in the right way, without the traceback behind it.
+
+    :param final: no retry helps, whatever the error
+    """
     if isinstance(error, AirflowException):
         return error.with_traceback(None)
-    both = _kind(type(error))  # type: ignore[arg-type]  # mypy takes an exception class for unhashable
+    both = _kind(type(error), final or error.users)  # type: ignore[arg-type]  # mypy takes an exception class for unhashable
     twin = both.__new__(both, *error.args)
     twin.__dict__.update(vars(error))
     return twin
 
 
 @cache
-def _kind(kind: type[FirecRESTError]) -> type[AirflowException]:
-    base = AirflowFailException if kind.users else AirflowException
+def _kind(kind: type[FirecRESTError], final: bool) -> type[AirflowException]:
+    base = AirflowFailException if final else AirflowException
     return type(kind.__name__, (kind, base), {"__doc__": kind.__doc__, "__module__": kind.__module__})
 
 

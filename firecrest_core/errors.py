@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from firecrest_core.states import JobState
+
 if TYPE_CHECKING:
     from firecrest_core.result import JobResult
 
@@ -188,19 +190,25 @@ class JobFailed(FirecRESTError):
     """The job ended otherwise than COMPLETED.
 
     :param result: what is known of the job at its end
-    :param stderr_tail: the last lines of its standard error, or of its output where both are one file
+    :param stderr_tail: the last lines of its standard error
+    :param stdout_tail: those of its output; told where there is nothing in its standard error, or both are one file
     """
 
-    def __init__(self, result: JobResult, stderr_tail: str = "") -> None:
+    def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
         self.result = result
         self.stderr_tail = stderr_tail
+        self.stdout_tail = stdout_tail
         stdout, stderr = result.output_paths()
+        silent = not stderr_tail.strip()
+        tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
         message = " ".join(filter(None, (result.story(), self._advice(result))))
-        if stderr or stdout:
-            message += f" See {stderr or stdout}."
-        if stderr_tail.strip():
-            stream = "standard error" if stderr != stdout else "output"
-            message += f"\nLast lines of its {stream}:\n{stderr_tail.rstrip()}"
+        if path:
+            message += f" See {path}."
+        if tail.strip():
+            stream = "output" if path == stdout else "standard error"
+            element = result.told_element
+            whose = "its" if element is None else f"array element {element.index}'s"
+            message += f"\nLast lines of {whose} {stream}:\n{tail.rstrip()}"
         super().__init__(message)
 
     def _advice(self, result: JobResult) -> str:
@@ -220,6 +228,8 @@ class JobTimeLimit(JobFailed):
     """TIMEOUT or DEADLINE."""
 
     def _advice(self, result: JobResult) -> str:
+        if result.state is JobState.DEADLINE:
+            return "It could not end before its deadline: submit it earlier, or with a later one."
         return "Ask for more time (`time_limit`), or write checkpoints."
 
 
@@ -228,11 +238,17 @@ class JobNodeFailure(JobFailed):
 
     retryable = True
 
+    def _advice(self, result: JobResult) -> str:
+        return "That is not the job's fault: run it again."
+
 
 class JobPreempted(JobFailed):
     """PREEMPTED: a job of higher priority took its place, running it again may help."""
 
     retryable = True
+
+    def _advice(self, result: JobResult) -> str:
+        return "A job of higher priority took its place: run it again."
 
 
 class JobCancelled(JobFailed):
@@ -242,9 +258,10 @@ class JobCancelled(JobFailed):
 class JobWithdrawn(JobCancelled):
     """It was cancelled before any job of it had begun, or a newer run took its place: none will run."""
 
-    def __init__(self, result: JobResult, stderr_tail: str = "") -> None:
+    def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
         self.result = result
         self.stderr_tail = stderr_tail
+        self.stdout_tail = stdout_tail
         FirecRESTError.__init__(
             self, f"{result.name} on {result.system}: {result.reason}, so no job of it runs. Start it anew to run it."
         )

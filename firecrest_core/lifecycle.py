@@ -13,6 +13,7 @@ from firecrest_core import arrays, errors, progress, scripts, submission
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.exactly_once import begin_epoch, owner, resume, settle, start
 from firecrest_core.exactly_once import cancel as cancel_epoch
+from firecrest_core.excerpt import BYTES, excerpt
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec
 from firecrest_core.result import JobResult
@@ -83,7 +84,7 @@ async def cancel(client: FirecRESTClient, system: str, job_id: str) -> None:
 
 
 async def output_tail(client: FirecRESTClient, result: JobResult, lines: int = 20) -> tuple[str, str]:
-    """Return the last lines of standard output and of standard error.
+    """Return the last lines of standard output and of standard error, without what looks like a secret.
 
     The second is empty where both go to one file. Of an array, those of its first element that failed, else of
     its first. What cannot be read is empty: a job's result must not fail for its last lines.
@@ -91,22 +92,25 @@ async def output_tail(client: FirecRESTClient, result: JobResult, lines: int = 2
     tails = []
     for path in dict.fromkeys(filter(None, result.output_paths())):
         try:
-            tails.append(await client.tail_text(result.system, path, lines=lines))
+            # By bytes: the last line alone may be as long as the file.
+            text = await client.tail_text(result.system, path, num_bytes=BYTES)
+            tails.append(excerpt(text, lines, cut=len(text.encode()) >= BYTES))
         except errors.FirecRESTError as error:
             log.debug("The end of %s cannot be read: %s", path, error)
             tails.append("")
     return (tails[0] if tails else "", tails[1] if len(tails) > 1 else "")
 
 
-def check(result: JobResult, stderr_tail: str = "") -> JobResult:
+def check(result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> JobResult:
     """Return ``result`` if the job ended well.
 
     :param stderr_tail: the last lines of its standard error, for the message
+    :param stdout_tail: those of its output, for the message where the standard error is empty
     :raises JobFailed: or the kind of it that the state names
     """
     if result.succeeded:
         return result
-    raise _FAILURES.get(result.state, errors.JobFailed)(result, stderr_tail)
+    raise _FAILURES.get(result.state, errors.JobFailed)(result, stderr_tail, stdout_tail)
 
 
 _FAILURES: dict[JobState, type[errors.JobFailed]] = {

@@ -154,6 +154,12 @@ class JobInfo(_Answer):
         return re.split(r"[_+\[]", self.job_id, maxsplit=1)[0]
 
     @property
+    def cancelled_by(self) -> int | None:
+        """The number of the user who cancelled it: ``CANCELLED by 1001``."""
+        found = re.search(r"CANCELLED by (\d+)", str(self.raw_state))
+        return int(found[1]) if found else None
+
+    @property
     def state(self) -> JobState:
         state = JobState.parse(self.raw_state, self.exit_code, started=self.start is not None)
         if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):

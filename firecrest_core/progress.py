@@ -33,6 +33,7 @@ class Progress:
     reason: str | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cancelled_by: int | None = None
     elapsed: int | None = None
     time_limit: int | None = None
     name: str = ""
@@ -74,6 +75,7 @@ def _merged(rows: list[JobInfo]) -> Progress:
         reason=spokesman.reason,
         exit_code=spokesman.exit_code,
         signal=spokesman.signal,
+        cancelled_by=spokesman.cancelled_by,
         elapsed=max((row.elapsed or 0 for row in rows), default=None),
         time_limit=spokesman.time_limit,
         # Before accounting knows the job, sacct calls it "allocation" and knows no directory.
@@ -129,6 +131,7 @@ def _array(
         reason=whole.reason,
         exit_code=codes[0] if codes else whole.exit_code,
         signal=whole.signal,
+        cancelled_by=whole.cancelled_by if state is JobState.CANCELLED else None,
         elapsed=whole.elapsed,
         time_limit=whole.time_limit,
         name=whole.name,

@@ -38,6 +38,7 @@ class JobResult:
     :param nodes: the scheduler's node list, for example ``nid[001-004]``
     :param exit_code: of the script; ``None`` where the scheduler did not say
     :param signal: the signal that ended the script, 0 for none
+    :param cancelled_by: the number of the user who cancelled the job, where the scheduler says so
     :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
     :param elements: one entry for each element of an array, empty for any other job
     """
@@ -49,6 +50,7 @@ class JobResult:
     reason: str | None = None
     exit_code: int | None = None
     signal: int | None = None
+    cancelled_by: int | None = None
     elapsed: int | None = None
     nodes: str = ""
     node_count: int | None = None
@@ -65,9 +67,14 @@ class JobResult:
     def failed_elements(self) -> tuple[ElementResult, ...]:
         return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
 
+    @property
+    def told_element(self) -> ElementResult | None:
+        """Whose output tells most: of an array, its first element that failed, else its first."""
+        return next(iter((*self.failed_elements, *self.elements)), None)
+
     def output_paths(self) -> tuple[str | None, str | None]:
-        """The paths of standard output and standard error; of an array, its first failed element's, else its first."""
-        told = next((str(element.index) for element in (*self.failed_elements, *self.elements)), "%a")
+        """The paths of standard output and standard error; of an array, those of :attr:`told_element`."""
+        told = "%a" if self.told_element is None else str(self.told_element.index)
         stdout, stderr = (path and path.replace("%a", told) for path in (self.stdout, self.stderr))
         return stdout, stderr
 
@@ -75,6 +82,8 @@ class JobResult:
         """One sentence: which job ended how."""
         named = f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
         told = f"{named} on {self.system} ended {self.state}"
+        if self.cancelled_by is not None:
+            told += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
         # Slurm writes exit code 0 for what it ended itself: a limit, a cancel, a launch that failed.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
             told += f", exit code {self.exit_code}"

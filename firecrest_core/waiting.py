@@ -167,6 +167,7 @@ class Vigil:
             reason=found.reason,
             exit_code=found.exit_code,
             signal=found.signal,
+            cancelled_by=found.cancelled_by,
             elapsed=found.elapsed,
             nodes=found.nodes,
             node_count=found.node_count,

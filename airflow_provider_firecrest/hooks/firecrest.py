@@ -239,7 +239,8 @@ class FirecRESTHook(BaseHook):
             )
             if not check or result.succeeded:
                 return result
-            return lifecycle.check(result, "\n".join(filter(None, await lifecycle.output_tail(client, result))))
+            stdout, stderr = await lifecycle.output_tail(client, result)
+            return lifecycle.check(result, stderr, stdout)
 
     def cancel(self, job: Job | str, *, system: str | None = None) -> None:
         """Cancel a job. Cancelling one that has ended succeeds."""

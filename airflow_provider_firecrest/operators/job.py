@@ -131,7 +131,7 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         self._show(result.stdout, stdout)
         self._show(result.stderr, stderr)
         try:
-            lifecycle.check(result, stderr or stdout)
+            lifecycle.check(result, stderr, stdout)
         except JobFailed as error:
             raise task_error(error) from None
         return mapping(result)

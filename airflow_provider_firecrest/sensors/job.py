@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import PokeReturnValue
-from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.xcom import mapping
@@ -25,8 +25,9 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
     :param job_id: the job's id
     :param fail_if_stuck: fail when the job can never start, instead of only warning with the reason
     :returns: the mapping that ``FirecRESTSubmitOperator`` returns
-    :raises AirflowFailException: when the job ended otherwise than COMPLETED, which no retry changes, or when the
-        scheduler does not know it
+    :raises JobFailed: when the job ended otherwise than COMPLETED, with state, exit code and the last lines of its
+        output, as far as this user may read them. No retry changes that, so the task is not tried again
+    :raises JobNotFound: when the scheduler does not know it, without a retry, too
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
@@ -77,6 +78,21 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         return self._judge(JobResult.from_dict(event["result"]))
 
     def _judge(self, result: JobResult) -> dict[str, Any]:
-        if not result.succeeded:
-            raise AirflowFailException(result.story())
-        return mapping(result)
+        """Return a good end; tell a bad one with the job's last words, and let nobody retry."""
+        from firecrest_core import lifecycle
+        from firecrest_core.errors import JobFailed
+
+        if result.succeeded:
+            return mapping(result)
+        stdout, stderr = self.hook.run(self._tails(result))
+        try:
+            lifecycle.check(result, stderr, stdout)
+        except JobFailed as error:
+            raise task_error(error, final=True) from None
+        raise AssertionError("what has not succeeded has failed")
+
+    async def _tails(self, result: JobResult) -> tuple[str, str]:
+        from firecrest_core import lifecycle
+
+        async with self.hook.client() as client:
+            return await lifecycle.output_tail(client, result)
