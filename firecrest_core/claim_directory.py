@@ -109,9 +109,10 @@ async def until_ended(client: FirecRESTClient, job: Job) -> None:
     """Wait for the end of a job that has been deleted."""
     while True:
         try:
-            if (await persist(partial(status, client, job), math.inf)).settled:
-                return
+            settled = (await persist(partial(status, client, job), math.inf)).settled
         except errors.JobNotFound:  # too young for accounting, or forgotten long since
-            if not await persist(partial(client.cancel, job.system, job.job_id), math.inf):
-                return
+            settled = True
+        # Only the scheduler itself knows what is alive: an element whose row is late, a job that is queued again.
+        if settled and not await persist(partial(client.cancel, job.system, job.job_id), math.inf):
+            return
         await sleep(2.0)

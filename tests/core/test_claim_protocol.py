@@ -38,7 +38,10 @@ BY_FINGERPRINT = {claim.fingerprint(task): task for task in TASKS}
 
 @dataclass
 class ModelJob:
-    """A job, and how far it is: queued → claiming → looking → running → ended."""
+    """A job, and how far it is: queued → claiming → looking → running → ended.
+
+    One whose node failed is *lost*: it looks as if it had ended, and may be queued again.
+    """
 
     id: str
     name: str
@@ -294,11 +297,13 @@ class Protocol(RuleBasedStateMachine):
         if begin is exactly_once.begin_epoch:
             self.cluster.begun[key.identity] = max(key.epoch, self.cluster.begun.get(key.identity, 0))
             assert all(job.key.epoch >= key.epoch for job in self.payloads(key.identity)), "an older epoch runs on"
+            coming_back = [job for job in self.jobs("lost") if job.key.identity == key.identity and not job.dying]
+            assert all(job.key.epoch >= key.epoch for job in coming_back), "an older epoch may come back"
         result: JobResult = await exactly_once.settle(self.client, job, await wait(self.client, job))
         ran = self.cluster.jobs[result.job_id]
         if result.succeeded:
             assert ran.ran, f"{result} ran nothing"
-        elif result.state is JobState.FAILED:
+        elif result.state in (JobState.FAILED, JobState.NODE_FAIL):
             self.cluster.failed.setdefault(ran.key, result.job_id)
         return result
 
@@ -411,6 +416,21 @@ class Protocol(RuleBasedStateMachine):
         else:
             self.cluster.end(job, JobState.FAILED if how == "requeued" else JobState(how))
 
+    @precondition(lambda self: self.jobs("running"))
+    @rule(data=st.data())
+    def a_node_fails(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.jobs("running")))
+        job.stage, job.state = "lost", JobState.NODE_FAIL
+
+    @precondition(lambda self: self.jobs("lost"))
+    @rule(data=st.data(), comes_back=st.booleans())
+    def a_lost_job_comes_back_or_not(self, data: st.DataObject, comes_back: bool) -> None:
+        job = data.draw(st.sampled_from(self.jobs("lost")))
+        if comes_back and not job.dying:
+            job.stage, job.state = "queued", JobState.PENDING
+        else:
+            job.stage = "ended"
+
     @precondition(lambda self: self.jobs("queued"))
     @rule(data=st.data(), state=st.sampled_from([JobState.FAILED, JobState.CANCELLED]))
     def a_job_ends_before_it_begins(self, data: st.DataObject, state: JobState) -> None:
@@ -420,6 +440,11 @@ class Protocol(RuleBasedStateMachine):
     @rule(data=st.data())
     def a_job_becomes_visible(self, data: st.DataObject) -> None:
         data.draw(st.sampled_from([job for job in self.cluster.jobs.values() if not job.visible])).visible = True
+
+    @precondition(lambda self: [job for job in self.jobs("ended") if job.visible])
+    @rule(data=st.data())
+    def an_ended_job_cannot_be_seen_for_a_while(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from([job for job in self.jobs("ended") if job.visible])).visible = False
 
     @invariant()
     def one_claim_for_each_key(self) -> None:
@@ -461,6 +486,8 @@ class Protocol(RuleBasedStateMachine):
                 self.cluster.step(job)
             for job in self.jobs("running"):
                 self.cluster.end(job, JobState.COMPLETED)
+            for job in self.jobs("lost"):
+                job.stage = "ended"
             if not self.waiting() and not self.jobs("queued", "claiming", "looking", "running"):
                 return
         raise AssertionError(f"this never ends: {[worker.request for worker in self.workers]}")

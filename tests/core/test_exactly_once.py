@@ -132,7 +132,7 @@ async def test_the_lowest_live_job_is_adopted(client: Any) -> None:
 async def test_a_retry_asks_for_the_state_of_the_claims_holder(client: Any, state: str, job_id: str) -> None:
     client.ls.side_effect = [claimed("job-57"), claimed("job-57"), claimed("job-57")]
     client.get_job.side_effect = [[row("57", state)], [row("57", "CANCELLED")]]
-    client.cancel.return_value = state == "NODE_FAIL"  # it was on its way back into the queue
+    client.cancel.side_effect = [state == "NODE_FAIL", False]  # it was on its way back into the queue
     client.submit_job.return_value = "58"
     job = await exactly_once.resume(client, "rig", SPEC, KEY)
     assert job.job_id == job_id
