@@ -18,7 +18,7 @@ from firecrest_core.errors import (
     ServerFault,
     TransientError,
 )
-from firecrest_core.transport import failure
+from firecrest_core.transport import asked_pause, failure
 
 ATTEMPTS = 4
 _backoff = wait_random_exponential(0.5, max=4)
@@ -96,7 +96,7 @@ class TokenProvider:
         except httpx.HTTPError as error:
             raise failure(error, what, host) from None
         if answer.status_code >= 500 or answer.status_code in (408, 429):
-            raise ServerFault(f"{what}: HTTP {answer.status_code}", nothing_done=True)
+            raise ServerFault(f"{what}: HTTP {answer.status_code}", nothing_done=True, retry_after=asked_pause(answer))
         if answer.status_code in (400, 401, 403):
             raise AuthenticationFailed(
                 f"{what}: refused{_why(answer)} (HTTP {answer.status_code}). Check the client's id, secret and scopes."

@@ -23,7 +23,8 @@ class Connection:
     :param scopes: OAuth2 scopes to ask for; the provider's default when empty
     :param system: the system that is meant when a call names none, for example ``daint``
     :param verify: check TLS certificates: ``True``, ``False``, or the path of a CA bundle
-    :param timeout: seconds that one request may take
+    :param timeout: seconds without an answer, or between two pieces of one, after which a request is given up; ten
+        times as long altogether
     :param max_in_flight: requests in flight at once for each server and user. A site's sshd allows ten
         sessions on a connection and a status call takes two, so more than four is answered with 500 and 424.
     :raises ConfigurationError: when a value is missing or is no URL

@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 # How long a claim may stay unseen that a compute node has made: NFS clients believe their cache for 60 s.
 CACHED = 90.0
 
+# What only a FirecREST says, so that the URL is right.
+_FAULTS = (errors.ServerFault, errors.RateLimited, errors.SystemUnhealthy)
+
 
 async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *, fresh: bool = False) -> Job:
     """Submit the job of a key, or find the one that was submitted: however often it is called, one payload runs.
@@ -61,9 +64,10 @@ async def start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused it; no job of the key will run
     :raises JobWithdrawn: it was cancelled, or a later epoch has begun
-    :raises TransientError: ``fresh``, and the server could not be reached at first contact, or was unhealthy for
-        five minutes. Once a job may exist, an outage is waited out: giving up would orphan it.
-    :raises AuthenticationFailed: at once if ``fresh``, else after five minutes, as ``HostNotFound`` and ``TLSFailed``
+    :raises TransientError: ``fresh``, and the server could not be reached at first contact, or had nothing but faults
+        to tell for five minutes. An outage that comes later is waited out: giving up might orphan a job.
+    :raises AuthenticationFailed: at first contact, at once if ``fresh``, else after five minutes; so are
+        ``HostNotFound`` and ``TLSFailed``
     """
     return await _start(client, system, spec, key, fresh=fresh and key.generation == 0, again=False)
 
@@ -195,7 +199,7 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
 
     :param again: begin the next generation if the latest one has failed, whatever the key's own is
     """
-    looks, posted = not fresh, False
+    looks = not fresh
     patience = Patience(claim.own_name(spec), limit=math.inf if looks else PATIENCE)
     draft: _Draft | None = None
     while True:
@@ -204,15 +208,15 @@ async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, 
             return await (draft.find_or_post(key, again=again) if looks else draft.post(key))
         except errors.SubmissionUnknown as error:
             # The job may exist: look before submitting it once more.
-            looks, posted, patience.limit = True, True, math.inf
+            looks = True
+            patience.limit = math.inf
             await patience.endure(error)
         except OUTAGES as error:
-            # A wrong secret or host is told at once when nothing was tried before, later when it may be an outage.
-            bearable = posted or (looks and patience.spent < PATIENCE)
-            if not bearable and not isinstance(error, errors.TransientError):
-                raise
-            unreachable = isinstance(error, (errors.ServerUnreachable, errors.RequestTimedOut))
-            if fresh and draft is None and unreachable:  # at first contact the URL may be wrong
+            # At first contact the URL or the secret may be wrong; later, or in a retry, it is rather an outage.
+            lasting = patience.spent >= PATIENCE and not isinstance(error, errors.TransientError)
+            if draft is not None:
+                patience.limit = math.inf
+            elif lasting or (fresh and not isinstance(error, _FAULTS)):
                 raise
             await patience.endure(error)
 

@@ -7,7 +7,9 @@ they are called. :func:`submit` submits once and remembers nothing: if its answe
 from __future__ import annotations
 
 import logging
+import math
 import time
+from functools import partial
 
 from firecrest_core import arrays, errors, progress, scripts, submission
 from firecrest_core.client import FirecRESTClient
@@ -16,6 +18,7 @@ from firecrest_core.exactly_once import cancel as cancel_epoch
 from firecrest_core.excerpt import BYTES, excerpt
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec
+from firecrest_core.outage import persist
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
 from firecrest_core.watcher import status, wait
@@ -43,6 +46,8 @@ log = logging.getLogger(__name__)
 async def submit(client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
     """Submit a job, at most once and without a claim, and return it as soon as the scheduler has taken it.
 
+    While the system is unhealthy or cannot be reached, the submission waits.
+
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would take the job and fail
         it without a word when its turn comes, hours later.
     :raises SubmissionRejected: the scheduler refused it
@@ -51,7 +56,8 @@ async def submit(client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
     request = spec.request(await submission.scheduler_of(client, system))
     await submission.check_working_dir(client, system, spec.working_dir)
     submitted_at = time.time()
-    job_id = await client.submit_job(system, request)
+    # An outage is waited out: the server was reached before, and has certainly done nothing yet.
+    job_id = await persist(partial(client.submit_job, system, request), math.inf)
     return await submission.describe(client, system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
 

@@ -16,13 +16,16 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from firecrest_core.auth import ATTEMPTS, TokenProvider, worth_retrying
 from firecrest_core.connection import Connection
-from firecrest_core.errors import FirecRESTError, RequestRejected, ServerFault
+from firecrest_core.errors import FirecRESTError, RequestRejected, RequestTimedOut, ServerFault
 from firecrest_core.transport import failure, refusal, tls
 
 T = TypeVar("T")
 
 # Seconds. Whom a server asks to stay away for longer is told so, and may have better things to do than to wait.
 _LONGEST_RETRY_AFTER = 30.0
+
+# httpx's timeouts are for each piece of an answer; one that trickles for ever must end, too.
+_WHOLE = 10
 
 _backoff = wait_random_exponential(0.5, max=4)
 
@@ -111,11 +114,14 @@ class Sender(AsyncFirecrest):
                 auth = await self._auth_headers()
                 headers = {**self._tracing_headers(), **auth, **extra}
                 try:
-                    response = await self._session.request(
-                        method, f"{self.connection.url}{endpoint}", headers=headers, timeout=self.timeout, **request
-                    )
+                    async with asyncio.timeout(_WHOLE * self.connection.timeout):
+                        response = await self._session.request(
+                            method, f"{self.connection.url}{endpoint}", headers=headers, timeout=self.timeout, **request
+                        )
                 except httpx.HTTPError as error:
                     raise failure(error, what, self._host) from None
+                except TimeoutError:
+                    raise RequestTimedOut(f"{what}: the answer of {self._host} did not come to an end.") from None
                 self._update_api_version_from_response(response)
                 if response.status_code != 401 or renewed:
                     break

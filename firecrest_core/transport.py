@@ -106,12 +106,7 @@ def refusal(response: httpx.Response, what: str) -> FirecRESTError:
     if status == 424:
         return ServerFault(said, nothing_done=True)
     if status == 429:
-        wait = response.headers.get("Retry-After", response.headers.get("RateLimit-Reset"))
-        return RateLimited(
-            said,
-            nothing_done=True,
-            retry_after=_seconds(wait),
-        )
+        return RateLimited(said, nothing_done=True, retry_after=asked_pause(response))
     if status == 503 and "unhealthy" in message:
         return SystemUnhealthy(said, nothing_done=True)
     remote = _REMOTE.match(message)
@@ -128,8 +123,9 @@ def refusal(response: httpx.Response, what: str) -> FirecRESTError:
     return ServerFault(said)
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Read a Retry-After header: seconds or a date (RFC 9110, 10.2.3)."""
+def asked_pause(response: httpx.Response) -> float | None:
+    """The seconds that a server asks to wait: Retry-After, as seconds or a date (RFC 9110, 10.2.3)."""
+    retry_after = response.headers.get("Retry-After", response.headers.get("RateLimit-Reset"))
     if retry_after is None:
         return None
     try:

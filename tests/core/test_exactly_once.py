@@ -58,11 +58,19 @@ async def start(client: Any, **how: Any) -> Job:
     return await exactly_once.start(client, "rig", SPEC, KEY, **how)
 
 
-async def test_a_first_contact_that_fails_is_not_waited_for_for_ever(client: Any, pauses: list[float]) -> None:
-    client.submit_job.side_effect = errors.ServerUnreachable("no connection", nothing_done=True)
-    with pytest.raises(errors.ServerUnreachable):
+async def test_faults_at_first_contact_are_not_waited_for_for_ever(client: Any, pauses: list[float]) -> None:
+    client.system.side_effect = errors.ServerFault("a proxy's 502")
+    with pytest.raises(errors.ServerFault):
         await start(client, fresh=True)
     assert 300 <= sum(pauses) < 400
+
+
+@pytest.mark.parametrize("error", [errors.ServerUnreachable, errors.RequestTimedOut])
+async def test_a_first_contact_that_fails_is_told_at_once(client: Any, pauses: list[float], error: Any) -> None:
+    client.system.side_effect = error("no answer")
+    with pytest.raises(error):
+        await start(client, fresh=True)
+    assert pauses == []
 
 
 @pytest.mark.parametrize("error", [errors.HostNotFound, errors.AuthenticationFailed, errors.SystemNotFound])
@@ -84,7 +92,7 @@ async def test_an_outage_after_a_lost_answer_is_waited_out(client: Any, pauses: 
 
 
 async def test_a_wrong_secret_in_a_retry_is_told_in_the_end(client: Any, pauses: list[float]) -> None:
-    client.ls.side_effect = errors.AuthenticationFailed("wrong")
+    client.system.side_effect = errors.AuthenticationFailed("wrong")
     with pytest.raises(errors.AuthenticationFailed):
         await start(client)
     assert 300 <= sum(pauses) < 400

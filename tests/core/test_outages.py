@@ -1,0 +1,205 @@
+"""Three minutes of every kind of outage, over the real client: waiting goes on, submissions wait, and few words and
+requests are spent on it. The network is a stub and the clock runs as fast as it can."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from firecrest_core import lifecycle
+from firecrest_core.auth import TokenProvider
+from firecrest_core.claim import Key
+from firecrest_core.client import FirecRESTClient
+from firecrest_core.connection import Connection
+from firecrest_core.job import Job
+from firecrest_core.jobspec import JobSpec
+from firecrest_core.watcher import JobWatcher
+
+CONNECTION = Connection(
+    url="https://api.example.org", token_url="https://id.example.org/token", client_id="me", client_secret="secret"
+)
+SPEC = JobSpec(working_dir="/wd", command="true", name="relax")
+BEGINS, ENDS = 100.0, 280.0
+Fault = Callable[[httpx.Request], httpx.Response | None]
+
+
+def fails(error: type[httpx.HTTPError], cause: Exception | None = None) -> Fault:
+    def fault(request: httpx.Request) -> httpx.Response:
+        raise error("no", request=request) from cause
+
+    return fault
+
+
+def answers(status: int, message: str = "", **headers: str) -> Fault:
+    body = json.dumps({"errorType": "error", "message": message, "data": None}) if message else ""
+    return lambda request: httpx.Response(status, content=body, headers=headers)
+
+
+def at_the_issuer(fault: Fault) -> Fault:
+    """Every token is refused, and the one that issues them has the fault."""
+    return lambda request: fault(request) if is_issuer(request) else httpx.Response(401)
+
+
+def at_the_api(fault: Fault) -> Fault:
+    return lambda request: None if is_issuer(request) else fault(request)
+
+
+def is_issuer(request: httpx.Request) -> bool:
+    return request.url.host == "id.example.org"
+
+
+OUTAGES: dict[str, Fault] = {
+    "refused": fails(httpx.ConnectError),
+    "no name": fails(httpx.ConnectError, socket.gaierror(-3, "Temporary failure in name resolution")),
+    "reset": fails(httpx.ReadError),
+    "timeout": fails(httpx.ReadTimeout),
+    "401": at_the_api(answers(401)),
+    "408": at_the_api(answers(408, "Command execution timeout limit exceeded.")),
+    "424": at_the_api(answers(424, "Unable to open a new SSH channel.")),
+    "429": at_the_api(answers(429, "slow down", **{"Retry-After": "50"})),
+    "500": at_the_api(answers(500, "Unexpected error")),
+    "502": at_the_api(answers(502)),
+    "503": at_the_api(answers(503, "The scheduler service for the requested system (rig) is unhealthy.")),
+    "504": at_the_api(answers(504)),
+    "issuer refused": at_the_issuer(fails(httpx.ConnectError)),
+    "issuer without a name": at_the_issuer(fails(httpx.ConnectError, socket.gaierror(-2, "unknown"))),
+    "issuer 500": at_the_issuer(answers(500)),
+    "issuer 429": at_the_issuer(answers(429, **{"Retry-After": "50"})),
+    "issuer confused": at_the_issuer(answers(400)),
+}
+# What says nothing of the submission: the server may have acted on it.
+AMBIGUOUS = {"reset", "timeout", "408", "500", "502", "504"}
+
+
+class Site:
+    """A FirecREST whose jobs run until 400 s, behind an outage."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.requests: list[tuple[float, str]] = []
+        self.submitted = 0
+
+    def client(self, connection: Connection, *, attempts: int = 1) -> FirecRESTClient:
+        client = FirecRESTClient(connection, attempts=attempts)
+        client._session = httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
+        client._authorization = TokenProvider(connection, client._session, attempts)
+        return client
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        now = asyncio.get_running_loop().time()
+        self.requests.append((now, f"{request.method} {request.url.path}"))
+        assert request.extensions["timeout"]["read"]
+        assert request.extensions["timeout"]["connect"]
+        if BEGINS <= now < ENDS and (answer := self.fault(request)) is not None:
+            return answer
+        path = request.url.path
+        if path == "/token":
+            return httpx.Response(200, json={"access_token": "token", "expires_in": 36000})
+        if path == "/status/systems":
+            return httpx.Response(200, json={"systems": [{"name": "rig"}]})
+        if path.endswith("/ops/stat"):
+            return httpx.Response(200, json={"output": {"mode": 0o40755, "size": 1}})
+        if path.endswith("/ops/ls"):
+            gone = "Remote process failed with exit status:2 and error message:ls: No such file or directory"
+            return httpx.Response(404, json={"errorType": "error", "message": gone})
+        if request.method == "POST":
+            self.submitted += 1
+            return httpx.Response(201, json={"jobId": "7"})
+        state = "RUNNING" if now < 400 else "COMPLETED"
+        ids = [str(number) for number in range(50)] if path.endswith("/jobs") else [path.rpartition("/")[2]]
+        rows = [{"jobId": job_id, "name": "relax", "status": {"state": state}} for job_id in ids if self.submitted]
+        return httpx.Response(200, json={"jobs": rows})
+
+    @property
+    def during(self) -> list[float]:
+        return [at for at, _ in self.requests if BEGINS <= at < ENDS]
+
+
+def told(records: list[logging.LogRecord]) -> list[str]:
+    return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("count", [1, 50])
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_waits_go_on(kind: str, count: int, virtually: Any) -> None:
+    site = Site(OUTAGES[kind])
+    site.submitted = 1
+    stories: list[str] = []
+
+    async def scene() -> None:
+        watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
+        waits = [watcher.wait(Job(system="rig", job_id=str(number)), story=stories.append) for number in range(count)]
+        assert all(result.succeeded for result in await asyncio.gather(*waits))
+
+    virtually(scene())
+    down = [line for line in stories if "still waiting" in line]
+    assert count <= len(down) <= 3 * count
+    assert len([line for line in stories if "the server answers again after" in line]) == count
+    rounds = sorted(set(site.during))
+    assert len(rounds) <= 12
+    if "429" in kind:
+        assert min(later - at for at, later in itertools.pairwise(rounds)) >= 50
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["first try", "retry"])
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_submissions_with_a_claim_wait(
+    kind: str, fresh: bool, virtually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(OUTAGES[kind])
+
+    async def scene() -> None:
+        async with site.client(CONNECTION) as client:
+            if fresh:  # the outage comes after first contact: a retry needs none
+                await client.system("rig")
+                await client.has_directory("rig", "/wd")
+            await asyncio.sleep(BEGINS + 1)
+            job = await lifecycle.start(client, "rig", SPEC, Key("task"), fresh=fresh)
+            assert job.job_id == "7"
+
+    virtually(scene())
+    assert site.submitted == 1
+    assert 2 <= len(told(caplog.records)) <= 4
+    assert len(set(site.during)) <= 12
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OUTAGES if kind not in AMBIGUOUS])
+def test_submissions_without_a_claim_wait(kind: str, virtually: Any, caplog: pytest.LogCaptureFixture) -> None:
+    site = Site(OUTAGES[kind])
+
+    async def scene() -> None:
+        async with site.client(CONNECTION) as client:
+            await client.system("rig")
+            await client.has_directory("rig", "/wd")
+            await asyncio.sleep(BEGINS + 1)
+            assert (await lifecycle.submit(client, "rig", SPEC)).job_id == "7"
+
+    virtually(scene())
+    assert site.submitted == 1
+    assert 2 <= len(told(caplog.records)) <= 4
+
+
+def test_an_answer_that_trickles_for_ever_is_given_up(virtually: Any) -> None:
+    class Trickle(httpx.AsyncByteStream):
+        async def __aiter__(self) -> Any:
+            while True:
+                await asyncio.sleep(20)
+                yield b" "
+
+    site = Site(lambda request: httpx.Response(200, stream=Trickle()))
+    site.submitted = 1
+
+    async def scene() -> None:
+        watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
+        assert (await watcher.wait(Job(system="rig", job_id="7"))).succeeded
+        assert asyncio.get_running_loop().time() < 500
+
+    virtually(scene())
