@@ -51,6 +51,10 @@ class Sender(AsyncFirecrest):
         self._authorization = TokenProvider(connection, self._session, attempts)
         self._slots = asyncio.Semaphore(connection.max_in_flight)
 
+    def use_credentials(self, connection: Connection) -> None:
+        """Ask for tokens as ``connection`` says from now on; all else stays as it was."""
+        self._authorization = TokenProvider(connection, self._session, self._attempts)
+
     async def __aenter__(self) -> Self:
         return self
 

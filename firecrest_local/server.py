@@ -134,7 +134,7 @@ class LocalFirecREST:
     @property
     def client_secret(self) -> str:
         """The client's secret."""
-        return self._running.client_secret
+        return self.issuer.client_secret
 
     @property
     def system(self) -> str:
@@ -175,7 +175,7 @@ class LocalFirecREST:
 
     @property
     def issuer(self) -> TokenIssuer:
-        """What issues tokens; a test takes tokens of any lifetime from it."""
+        """What issues tokens; a test takes tokens of any lifetime from it, and rotates its client's secret."""
         return self._running.issuer
 
     @property

@@ -41,7 +41,6 @@ class Site:
         self.state.mkdir(mode=0o700, exist_ok=True)
         self.state.chmod(0o700)
         secrets = load_secrets(self.state, settings.client_secret)
-        self.client_secret = secrets.client_secret
         self.confinement = Confinement(self.files, settings.system)
         self.health = Health(settings.system, str(self.files))
         self.issuer = TokenIssuer(

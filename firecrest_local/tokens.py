@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import secrets
 import time
 from typing import Annotated, Any
 
@@ -38,10 +39,14 @@ class TokenIssuer:
 
     def __init__(self, client_id: str, client_secret: str, key: str, user: str, lifetime: float) -> None:
         self.client_id = client_id
-        self._client_secret = client_secret
+        self.client_secret = client_secret
         self._key = key.encode()
         self.user = user
         self.lifetime = lifetime
+
+    def rotate(self) -> None:
+        """Give the client a new secret. Tokens that it got with the old one stay valid for their time."""
+        self.client_secret = secrets.token_urlsafe(32)
 
     def knows(self, client_id: str) -> bool:
         """Whether there is such a client."""
@@ -49,7 +54,7 @@ class TokenIssuer:
 
     def accepts(self, client_id: str, client_secret: str) -> bool:
         """Whether these are the client's credentials."""
-        same_secret = hmac.compare_digest(client_secret.encode(), self._client_secret.encode())
+        same_secret = hmac.compare_digest(client_secret.encode(), self.client_secret.encode())
         return self.knows(client_id) and same_secret
 
     def issue(self, lifetime: float | None = None) -> str:

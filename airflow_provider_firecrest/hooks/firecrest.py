@@ -103,10 +103,10 @@ class FirecRESTHook(BaseHook):
     @asynccontextmanager
     async def client(self) -> AsyncIterator[FirecRESTClient]:
         """Open the core's client, for what this hook has no method for. It belongs to one event loop."""
-        from airflow_provider_firecrest.hooks.client import MaskedClient
+        from airflow_provider_firecrest.hooks.client import MaskedClient, client_type
 
         try:
-            async with MaskedClient(await self.aconnection()) as client:
+            async with client_type(self.firecrest_conn_id, MaskedClient)(await self.aconnection()) as client:
                 yield client
         except FirecRESTError as error:
             raise task_error(error) from None

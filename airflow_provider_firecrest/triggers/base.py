@@ -19,6 +19,7 @@ from airflow_provider_firecrest.wish import DEFERRED, person_ended
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
     from firecrest_core.connection import Connection
 
 # An event loop alone does not keep a task from being collected.
@@ -78,6 +79,13 @@ class FirecRESTTrigger(BaseTrigger):
                 raise
             return {"status": "timeout", "jobs": self.jobs}
 
+    @property
+    def client_type(self) -> type[FirecRESTClient]:
+        """Makes clients that take up a secret that was rotated since the wait began."""
+        from airflow_provider_firecrest.hooks.client import client_type
+
+        return client_type(self.firecrest_conn_id)
+
     @abstractmethod
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the end and return what the event says of it, in JSON types.
@@ -105,7 +113,6 @@ class FirecRESTTrigger(BaseTrigger):
                 continue
 
     async def _end_jobs(self) -> None:
-        from firecrest_core.client import FirecRESTClient
         from firecrest_core.job import Job
 
         try:
@@ -119,7 +126,7 @@ class FirecRESTTrigger(BaseTrigger):
                 self.log.info("Job %s on %s goes on. To end it: scancel %s", job_id, system, job_id)
                 continue
             try:
-                async with FirecRESTClient(await self.hook.aconnection()) as client:
+                async with self.client_type(await self.hook.aconnection()) as client:
                     await end(client, Job.from_dict(job))
                 self.log.info("Job %s on %s was cancelled.", job_id, system)
             except FirecRESTError as error:

@@ -31,13 +31,12 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Ask again and again, through every outage."""
         from firecrest_core import errors
-        from firecrest_core.client import FirecRESTClient
 
         # The task's worker has reached the server as this user, so that these are outages, too.
         outages = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
         system = connection.system_or_default(self.system)
         told = False
-        async with FirecRESTClient(connection) as client:
+        async with self.client_type(connection) as client:
             while True:
                 try:
                     if await exists(client, system, self.path):

@@ -44,17 +44,16 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         :raises JobStuck: if wanted; the job is left in the queue
         """
         from firecrest_core import lifecycle
-        from firecrest_core.client import FirecRESTClient
         from firecrest_core.job import Job
         from firecrest_core.watcher import JobWatcher
 
         job = Job.from_dict(self.job)
-        watcher = JobWatcher.shared(connection, job.system)  # with all triggers of this triggerer
+        watcher = JobWatcher.shared(connection, job.system, self.client_type)  # with all triggers of this triggerer
         result = await watcher.wait(
             job, poll_interval=self.poll_interval, story=self.log.info, fail_if_stuck=self.fail_if_stuck
         )
         if job.key is not None:  # a submission with a claim: the payload may have run in another job
-            async with FirecRESTClient(connection) as client:
+            async with self.client_type(connection) as client:
                 result = await lifecycle.settle(
                     client, job, result, poll_interval=self.poll_interval, story=self.log.info
                 )

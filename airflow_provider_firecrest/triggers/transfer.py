@@ -37,7 +37,7 @@ class FirecRESTTransferTrigger(FirecRESTTrigger):
 
         for job in map(Job.from_dict, self._jobs):
             try:
-                watcher = JobWatcher.shared(connection, job.system)
+                watcher = JobWatcher.shared(connection, job.system, self.client_type)
                 await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
             except JobNotFound:
                 self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
