@@ -93,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Jobs, and all else that this process starts, need not know.
     os.environ.pop("FIRECREST_CLIENT_SECRET", None)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # each request has a line
     settings = Settings(
         root=given.root,
         port=given.port,

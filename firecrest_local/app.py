@@ -62,7 +62,7 @@ class FrontDoor:
                 self._counter.add(scope["method"], route)
                 if not staged:
                     MutableHeaders(scope=message)["f7t-appversion"] = APP_VERSION
-                log.info("%s %s -> %s", scope["method"], scope["path"], message["status"])
+                log.debug("%s %s -> %s", scope["method"], scope["path"], message["status"])
             await send(message)
 
         await self._app(scope, receive, send_on)

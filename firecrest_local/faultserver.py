@@ -13,12 +13,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from firecrest_local.faultcontrol import FaultControl, Injection
 from firecrest_local.listener import listen
+from firecrest_local.quiet import Quiet
 
 log = logging.getLogger(__name__)
 _TRANSPORT = "firecrest_local.transport"
 
 
-class OpenProtocol(H11Protocol):
+class OpenProtocol(Quiet, H11Protocol):
     """Tells the application which connection a request came by, in the state of its scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

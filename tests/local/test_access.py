@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from firecrest_local import Plan
+
 
 @pytest.fixture
 def server(serve: Any) -> Any:
@@ -107,9 +109,14 @@ def test_chosen_secret_is_used_and_never_written(serve: Any, tmp_path: Any) -> N
         assert not path.is_file() or b"chosen-by-hand" not in path.read_bytes()
 
 
-def test_secrets_are_in_no_log_and_no_text(serve: Any, connect: Any, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("faults", [None, Plan()], ids=["sound", "faulty"])
+def test_secrets_are_in_no_log_and_no_text(
+    serve: Any, connect: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, faults: Plan | None
+) -> None:
     caplog.set_level(logging.DEBUG)
-    server = serve(client_secret="most-secret-word")
+    server = serve(client_secret="most-secret-word", faults=faults)
+    # What logging.config.dictConfig does to loggers that it finds, in the process of an Airflow for one.
+    monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)
     api = connect(server)
     grant(server, client_secret="wrong")
     body = {"path": f"{server.home}/x", "transferDirectives": {"transferMethod": "s3", "fileSize": 1}}
@@ -117,7 +124,8 @@ def test_secrets_are_in_no_log_and_no_text(serve: Any, connect: Any, caplog: pyt
     httpx.put(urls["partsUploadUrls"][0], content=b"x")
     assert caplog.text
     # The client's own log lines do show its URLs; the server's don't.
-    lines = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("firecrest_local"))
+    ours = [record for record in caplog.records if record.name.startswith(("firecrest_local", "uvicorn"))]
+    lines = "\n".join(record.getMessage() for record in ours)
     assert "/staging/" in lines
     for secret in ("most-secret-word", api.http.headers["Authorization"].split()[1], "X-Amz-Signature"):
         assert secret not in lines
