@@ -159,7 +159,7 @@ def run(path: Path, job_id: str, **environment: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.fixture(params=["plain", "white space; $(touch bad) `x` & *\\n"])
+@pytest.fixture(params=["plain", "white space; $(touch bad) `x` & *\\n", "Größe ✓ [a-z]*"])
 def workdir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / request.param
     path.mkdir()
@@ -254,10 +254,63 @@ def test_pbs_claims_by_the_number_alone(workdir: Path) -> None:
     assert run(path, "", PBS_JOBID="13.server") == (0, "", "")
 
 
-def test_a_script_that_no_shell_reads_is_wrapped(workdir: Path) -> None:
-    path = write(workdir, f"#!{sys.executable}\nprint('ran')\n")
-    assert run(path, "1") == (0, "ran\n", "")
-    assert run(path, "2") == (0, "", "")
+@pytest.mark.parametrize(
+    ("interpreter", "text"),
+    [
+        (sys.executable, "import sys\nprint('ran')\nsys.exit(3)\n"),
+        (f"{sys.executable} -uI", "print('ran')\nraise SystemExit(3)\n"),
+        ("perl", 'use strict;\nprint "ran\\n";\nexit 3;\n'),
+        ("tcsh", 'set word = ran\nif ($word == "ran") echo $word\nexit 3\n'),
+        ("tcsh -f", "alias say echo\nsay ran\nexit 3\n"),
+        ("fish", "set word ran\nif true\n    echo $word\nend\nexit 3\n"),
+        ("env bash", "set -euo pipefail\necho ran\nexit 3\n"),
+        ("env -S bash -u", "echo ran\nexit 3\n"),
+        ("env perl", 'print "ran\\n";\nexit 3;\n'),
+        ("bash -l", "echo ran\nexit 3\n"),
+        ("zsh", "setopt err_return\nwords=(ran)\necho $words[1]\nexit 3\n"),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"], ids=["unix", "dos"])
+def test_whatever_reads_the_script(interpreter: str, text: str, line_end: str, tmp_path: Path) -> None:
+    workdir = tmp_path / "of mine"
+    workdir.mkdir()
+    program, *options = interpreter.split(" ")
+    wanted = next(word for word in (program, *options) if word != "env" and not word.startswith("-"))
+    found = shutil.which(program)
+    if found is None or shutil.which(wanted) is None:
+        pytest.skip(f"{wanted} is not installed")
+    lines = f"#!{' '.join([found, *options])}\n#SBATCH -n 1\n{text}# a comment\n#SBATCH --array=0-3\n"
+    path = write(workdir, lines.replace("\n", line_end))
+    path.chmod(0o755)  # the kernel reads the first line, as it does for slurmd
+    environment = {"PATH": os.environ["PATH"], "HOME": str(workdir.parent)}
+    for job_id, out, code in (("1", "ran\n", 3), ("2", "", 0), ("1", "ran\n", 3)):
+        ended = subprocess.run(
+            [str(path)],
+            capture_output=True,
+            text=True,
+            env={**environment, "SLURM_JOB_ID": job_id},
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (code, out, "")
+
+
+def test_a_heterogeneous_job_claims_in_its_first_component(workdir: Path) -> None:
+    path = write(workdir, "#!/bin/sh\n#SBATCH -n 1\n#SBATCH hetjob\n#SBATCH -n 2\necho ran\n")
+    assert path.read_text().index("#SBATCH hetjob") < path.read_text().index("ln -sn")
+    components = {"SLURM_HET_SIZE": "2", "SLURM_JOB_ID_HET_GROUP_0": "20", "SLURM_JOB_ID_HET_GROUP_1": "21"}
+    assert run(path, "20", **components) == (0, "ran\n", "")
+    assert run(path, "30") == (0, "", "")
+
+
+@pytest.mark.parametrize("options", ["", " -eu"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_without_a_job_id_nothing_runs(shell: str, options: str, workdir: Path) -> None:
+    path = write(workdir, f"#!{shell}{options}\necho ran\n")
+    command = [shell, *options.split(), str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "no job id" in ended.stderr
 
 
 def test_a_job_that_leaves_keeps_a_shared_output(tmp_path: Path) -> None:
