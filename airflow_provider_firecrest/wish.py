@@ -1,25 +1,24 @@
-"""Whether a person wants a task to end: only then may its job be cancelled.
+"""Whether a task has ended in Airflow: only then may those who are told to stop cancel its job.
 
 Airflow tells tasks and triggers to stop for many reasons (a worker is stopped, a triggerer is restarted or loses
-its heartbeat) and does not say which. The task's state in Airflow's database does: a person's act changes it, the
-machinery's doings leave it as it was.
+its heartbeat) and does not say which. The task's state in Airflow's database tells: a person who marks the task or
+deletes its run ends it. In every other state a newer try may go on with the very job, so that a late worker or
+triggerer must leave it alone. Whether it was cleared is not for them to say either: the new try and
+:mod:`airflow_provider_firecrest.sweeper` end what the earlier run left.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# States that a task has without anybody's act, where it waits in a worker and where it waits in the triggerer.
-RUNNING = frozenset({"running"})
-DEFERRED = frozenset({"deferred", "up_for_retry"})
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 
-def person_ended(ti: Any, untouched: frozenset[str]) -> bool:
+def has_ended(ti: Any) -> bool:
     """Ask Airflow for the state of the task that is told to stop.
 
     :param ti: the task instance, of a worker or of a trigger
-    :param untouched: the states that mean that nobody did anything
-    :returns: ``True`` when the task was marked, cleared, or deleted with its run
+    :returns: ``True`` when it was marked, or deleted with its run
     :raises Exception: when Airflow does not answer; then nothing is known
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -32,4 +31,5 @@ def person_ended(ti: Any, untouched: frozenset[str]) -> bool:
         run_ids=[ti.run_id],
     )
     key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
-    return states.get(ti.run_id, {}).get(key) not in untouched
+    of_run = states.get(ti.run_id, {})
+    return key not in of_run or of_run[key] in ENDED

@@ -58,6 +58,11 @@ class Service:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
         return self._process.poll()

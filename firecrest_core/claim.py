@@ -80,6 +80,10 @@ class Key:
         """The key of one more run after the job has failed."""
         return replace(self, generation=self.generation + 1)
 
+    def next_epoch(self) -> Key:
+        """The key of a new run that a person wants."""
+        return replace(self, epoch=self.epoch + 1, generation=0)
+
     def directory(self, working_dir: str) -> str:
         """Where the claim is."""
         return posixpath.join(home(working_dir, self.identity), f"{self.epoch}.{self.generation}")

@@ -38,7 +38,7 @@ from firecrest_core.states import JobState
 from firecrest_core.waiting import Story
 from firecrest_core.watcher import status, wait
 
-__all__ = ["begin_epoch", "cancel", "owner", "resume", "settle", "start"]
+__all__ = ["begin_epoch", "cancel", "end_older", "owner", "resume", "settle", "start"]
 
 log = logging.getLogger(__name__)
 
@@ -190,8 +190,18 @@ async def begin_epoch(client: FirecRESTClient, system: str, spec: JobSpec, key: 
     :raises FirecRESTError: as :func:`start` does
     """
     await submission.check_working_dir(client, system, spec.working_dir)
-    await ClaimDirectory(client, system, spec.working_dir, key.identity).end_older(key)
+    await end_older(client, system, spec.working_dir, key)
     return await start(client, system, spec, key, fresh=fresh)
+
+
+async def end_older(client: FirecRESTClient, system: str, working_dir: str, key: Key) -> None:
+    """End what epochs before the key's left alive in a directory, and wait until it has ended.
+
+    For a task whose new epoch runs on another system or in another directory; :func:`begin_epoch` does it by itself.
+
+    :raises FirecRESTError: when the directory cannot be written or read
+    """
+    await ClaimDirectory(client, system, working_dir, key.identity).end_older(key)
 
 
 async def _start(client: FirecRESTClient, system: str, spec: JobSpec, key: Key, *, fresh: bool, again: bool) -> Job:

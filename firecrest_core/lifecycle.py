@@ -12,8 +12,9 @@ import time
 from functools import partial
 
 from firecrest_core import arrays, errors, progress, scripts, submission
+from firecrest_core.claim_directory import until_ended
 from firecrest_core.client import FirecRESTClient
-from firecrest_core.exactly_once import begin_epoch, owner, resume, settle, start
+from firecrest_core.exactly_once import begin_epoch, end_older, owner, resume, settle, start
 from firecrest_core.exactly_once import cancel as cancel_epoch
 from firecrest_core.excerpt import BYTES, excerpt
 from firecrest_core.job import Job
@@ -29,6 +30,7 @@ __all__ = [
     "cancel",
     "cancel_epoch",
     "check",
+    "end_older",
     "find",
     "output_tail",
     "owner",
@@ -37,6 +39,7 @@ __all__ = [
     "start",
     "status",
     "submit",
+    "until_ended",
     "wait",
 ]
 

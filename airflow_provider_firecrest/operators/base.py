@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,16 +12,20 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
 from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 
-from airflow_provider_firecrest.claim import end
+from airflow_provider_firecrest import ledger
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.wish import RUNNING, person_ended
+from airflow_provider_firecrest.ledger import Entry, told
+from airflow_provider_firecrest.wish import has_ended
 from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
+    from firecrest_core.client import FirecRESTClient
+
+    _End = Callable[[FirecRESTClient, dict[str, Any]], Coroutine[Any, Any, None]]
 
 
 class FirecRESTBaseOperator(BaseOperator):
@@ -65,7 +69,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self._waiting_for: list[dict[str, Any]] = []
-        self._ti: Any = None
+        self._context: Any = None
 
     def wait(self, context: Context, trigger: FirecRESTTrigger, **kept: Any) -> Any:
         """Wait for the trigger's event, then go on in :meth:`execute_complete`.
@@ -77,17 +81,31 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if self.execution_timeout is not None:
             trigger.deadline = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
         awaited = list(trigger.serialize())
+        self.watch(context, trigger.jobs)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
         trigger.hook = self.hook
-        self.watch(context, trigger.jobs)
         event = self.hook.run(trigger.event())
-        self.watch(context, [])
         return self.execute_complete(context, event, awaited, **kept)
 
     def watch(self, context: Context, jobs: list[dict[str, Any]]) -> None:
-        """Note which jobs are to end with the task, while this worker is busy with them."""
-        self._ti, self._waiting_for = context["ti"], jobs
+        """Note which jobs are to end with the task: here, and in Airflow for when this worker is no more."""
+        if jobs:
+            self._context, self._waiting_for = context, jobs
+            Entry(self.firecrest_conn_id, context["ti"].max_tries, jobs).write(context)
+
+    def end_earlier_run(self, context: Context) -> None:
+        """End what the task had going when a person cleared it, and wait until it has ended.
+
+        To be called before anything is submitted. Airflow starts the new try without waiting for the old one's end.
+        """
+        earlier = Entry.of(context)
+        if earlier is None or earlier.max_tries == context["ti"].max_tries:
+            return
+        self._context, self._waiting_for = context, earlier.jobs
+        hook = FirecRESTHook(earlier.firecrest_conn_id)
+        self.log.info("The task was cleared: ending %s of its earlier run.", told(earlier.jobs))
+        hook.run(self._end_jobs(hook, earlier.jobs, ledger.end_for_good))
 
     def execute_complete(
         self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None, **kept: Any
@@ -100,14 +118,17 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if trigger is not None and event["jobs"] != trigger.jobs:
             # A clear removes the old trigger's row, and SQLite gives its id to the new one: the end of the old job,
             # which this very try has cancelled, then arrives here.
-            self.log.info("That was about %s of an earlier run; still waiting.", _told(event["jobs"]))
+            self.log.info("That was about %s of an earlier run; still waiting.", told(event["jobs"]))
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
         if event["status"] == "timeout":
-            self._give_up(event["jobs"])
+            self._give_up(context, event["jobs"])
+        if event["status"] == "done" and event["jobs"]:
+            self._waiting_for = []
+            ledger.erase(context)
         if event["status"] == "error":
             error = from_event(event)
             if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day
-                self._cancel(event["jobs"])
+                self._cancel(event["jobs"], ledger.end)
             raise error from None
         return self.finish(context, event, **kept)
 
@@ -115,35 +136,41 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
         """Return the task's result, or raise, once the wait is over."""
 
-    def _give_up(self, jobs: list[dict[str, Any]]) -> NoReturn:
-        self._cancel(jobs)
-        raise AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) has passed; cancelled {_told(jobs)}.")
+    def _give_up(self, context: Context, jobs: list[dict[str, Any]]) -> NoReturn:
+        self._cancel_at_limit(context, jobs)
+        raise AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) has passed; cancelled {told(jobs)}.")
 
-    def _cancel(self, jobs: list[dict[str, Any]]) -> None:
-        self.hook.run(self._end_jobs(jobs))
-        self.log.info("Cancelled %s.", _told(jobs))
+    def _cancel_at_limit(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Cancel jobs whose try has taken too long. The limit is one try's: the next one, if any, may run them anew."""
+        self._cancel(jobs, ledger.end if _is_last(context) else ledger.stop)
 
-    async def _end_jobs(self, jobs: list[dict[str, Any]]) -> None:
-        from firecrest_core.job import Job
+    def _cancel(self, jobs: list[dict[str, Any]], end: _End) -> None:
+        self.hook.run(self._end_jobs(self.hook, jobs, end))
+        self.log.info("Cancelled %s.", told(jobs))
 
-        async with self.hook.client() as client:
+    async def _end_jobs(self, hook: FirecRESTHook, jobs: list[dict[str, Any]], end: _End) -> None:
+        async with hook.client() as client:
             for job in jobs:
-                await end(client, Job.from_dict(job))
+                await end(client, job)
 
     def on_kill(self) -> None:
         """Cancel the jobs that this worker waits for, if a person or ``execution_timeout`` ended the task.
 
-        Airflow calls this, too, when a worker is stopped; then the jobs go on.
+        Airflow calls this, too, when a worker is stopped; then the jobs go on, also where no try is left to adopt them.
         """
         jobs, self._waiting_for = self._waiting_for, []
         if not jobs:
             return
-        limit_passed = isinstance(sys.exception(), AirflowTaskTimeout)
-        if limit_passed or person_ended(self._ti, RUNNING):
-            self._cancel(jobs)
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            self._cancel_at_limit(self._context, jobs)
+        elif has_ended(self._context["ti"]):
+            self._cancel(jobs, ledger.end)
         else:
-            self.log.info("Nobody ended this task, so this goes on: %s", _told(jobs))
+            self.log.info("Nobody ended this task, so this goes on: %s", told(jobs))
+            if _is_last(self._context):
+                ledger.erase(self._context)
 
 
-def _told(jobs: list[dict[str, Any]]) -> str:
-    return ", ".join(f"job {job['job_id'] or 'without an id yet'} on {job['system']}" for job in jobs)
+def _is_last(context: Context) -> bool:
+    """Whether no automatic retry can follow."""
+    return context["ti"].try_number > context["ti"].max_tries

@@ -96,11 +96,12 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
             )
         except FirecRESTError as error:
             raise task_error(error) from None
-        submission = Submission.of(context) if self.exactly_once else None
+        self.end_earlier_run(context)
+        submission = Submission.of(context, system, spec) if self.exactly_once else None
         if submission is not None:  # its claim can be cancelled before the job has an id
-            self.watch(context, [submission.unborn(system, spec).to_dict()])
+            self._say_where(submission, system, spec)
+            self.watch(context, [submission.unborn().to_dict()])
         job = self.hook.run(self._submit(system, spec, submission))
-        self.watch(context, [])
         self.log.info("%s was submitted to %s, in %s.", job, job.system, job.working_directory)
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         trigger = FirecRESTJobTrigger(
@@ -118,7 +119,17 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         async with self.hook.client() as client:
             if submission is None:
                 return await lifecycle.submit(client, system, spec)
-            return await submission.submit(client, system, spec)
+            return await submission.submit(client)
+
+    def _say_where(self, submission: Submission, system: str, spec: JobSpec) -> None:
+        if (submission.system, submission.spec.working_dir) != (system, spec.working_dir):
+            self.log.warning(
+                "This run began on %s, in %s, and goes on there. Clear the task to run it on %s, in %s.",
+                submission.system,
+                submission.spec.working_dir,
+                system,
+                spec.working_dir,
+            )
 
     def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> dict[str, Any]:
         """Show the end of the job's output, and fail if the job did."""

@@ -56,6 +56,7 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         """Finish one transfer whose job has ended."""
 
     def execute(self, context: Context) -> Any:
+        self.end_earlier_run(context)
         begun = self.hook.run(self._begin(self.moves(context)))
         jobs = [one["job"] for one in begun if "job" in one]
         if not jobs:

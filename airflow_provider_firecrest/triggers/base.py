@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_firecrest.claim import end
+from airflow_provider_firecrest import ledger
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.wish import DEFERRED, person_ended
+from airflow_provider_firecrest.wish import has_ended
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class FirecRESTTrigger(BaseTrigger):
         """Cancel the task's jobs if a person ended it.
 
         Airflow 3.3 calls this, too, when a triggerer loses its heartbeat and its triggers move to another one;
-        then the task is still deferred, and the jobs go on.
+        then the task has not ended, and the jobs go on.
         """
         if not self.jobs:
             return
@@ -113,10 +113,8 @@ class FirecRESTTrigger(BaseTrigger):
                 continue
 
     async def _end_jobs(self) -> None:
-        from firecrest_core.job import Job
-
         try:
-            wanted = await sync_to_async(person_ended)(self.task_instance, DEFERRED)
+            wanted = await sync_to_async(has_ended)(self.task_instance)
         except Exception as error:
             self.log.error("Airflow does not say whether a person ended this task, so its jobs go on: %s", error)
             wanted = False
@@ -127,7 +125,7 @@ class FirecRESTTrigger(BaseTrigger):
                 continue
             try:
                 async with self.client_type(await self.hook.aconnection()) as client:
-                    await end(client, Job.from_dict(job))
+                    await ledger.end(client, job)
                 self.log.info("Job %s on %s was cancelled.", job_id, system)
             except FirecRESTError as error:
                 self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)

@@ -94,6 +94,9 @@ class StateStore(dict[str, str]):
     def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         self[key] = json.dumps(value)
 
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
+
 
 @dataclass
 class TaskInstance:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.ledger import Entry
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import JobFailed, JobWithdrawn
 from firecrest_core.states import JobState
@@ -28,9 +30,8 @@ exit $(cat go)
 @pytest.fixture
 def make(workdir: Path) -> Callable[..., FirecRESTSubmitOperator]:
     def make(**more: Any) -> FirecRESTSubmitOperator:
-        return FirecRESTSubmitOperator(
-            task_id="job", script=COUNTED, working_dir=str(workdir), poll_interval=0.2, **more
-        )
+        more = {"working_dir": str(workdir)} | more
+        return FirecRESTSubmitOperator(task_id="job", script=COUNTED, poll_interval=0.2, **more)
 
     return make
 
@@ -102,7 +103,7 @@ def test_a_clear_that_was_lost_half_way_is_made_good(connected, workdir, make, c
         raise RuntimeError("the worker is gone")
 
     with monkeypatch.context() as lost, pytest.raises(RuntimeError):
-        lost.setattr(lifecycle, "begin_epoch", die)
+        lost.setattr(lifecycle, "end_older", die)
         make().execute({"ti": ti, "task_state_store": ti.state_store})
     second = crash()
     assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
@@ -143,8 +144,7 @@ def test_a_task_that_was_ended_before_its_job_had_an_id(connected, workdir, make
 
 
 def test_a_cancelled_task_stays_cancelled_for_a_late_retry(connected, workdir, make, crash, ti) -> None:
-    from airflow_provider_firecrest.claim import end
-    from firecrest_core.job import Job
+    from airflow_provider_firecrest.ledger import end
 
     task = make()
     with pytest.raises(TaskDeferred) as deferred:
@@ -152,7 +152,7 @@ def test_a_cancelled_task_stays_cancelled_for_a_late_retry(connected, workdir, m
 
     async def cancel() -> None:
         async with task.hook.client() as client:
-            await end(client, Job.from_dict(json.loads(json.dumps(deferred.value.trigger.job))))
+            await end(client, json.loads(json.dumps(deferred.value.trigger.job)))
 
     task.hook.run(cancel())
     FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2, check=False)
@@ -183,8 +183,89 @@ def test_the_event_of_an_earlier_runs_trigger(connected, workdir, make, ti, firs
     stale = asyncio.run(first_event(old.trigger))
     assert stale["result"]["state"] == "CANCELLED"
     with pytest.raises(TaskDeferred) as again:
-        make().execute_complete({"ti": ti}, stale, **new.kwargs)
+        make().execute_complete({"ti": ti, "task_state_store": ti.state_store}, stale, **new.kwargs)
     assert again.value.trigger.job == new.trigger.job
     let_go(workdir)
     event = asyncio.run(first_event(again.value.trigger))
-    assert make().execute_complete({"ti": ti}, event, **again.value.kwargs)["state"] == "COMPLETED"
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    assert make().execute_complete(context, event, **again.value.kwargs)["state"] == "COMPLETED"
+
+
+def test_a_retry_goes_on_where_the_first_try_submitted(connected, workdir, make, crash, run_task, told) -> None:
+    """A working directory with the number of the try in it, or an edited DAG, must not double the job."""
+    first = crash()
+    other = workdir / "try-2"
+    other.mkdir()
+    let_go(workdir)
+    result = run_task(lambda: make(working_dir=str(other))).result
+    assert (result["job_id"], result["working_directory"]) == (first, str(workdir))
+    assert "Clear the task to run it on" in told()
+    assert runs(workdir) == [first]
+    assert runs(other) == []
+
+
+def test_a_cleared_task_ends_its_job_where_it_was_submitted(connected, workdir, make, crash, ti, run_task) -> None:
+    first = crash()
+    other = workdir / "elsewhere"
+    other.mkdir()
+    ti.max_tries += 1
+    let_go(other)
+    result = run_task(lambda: make(working_dir=str(other))).result
+    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    assert (result["state"], result["working_directory"]) == ("COMPLETED", str(other))
+    assert runs(other) == [result["job_id"]]
+
+
+def test_a_clear_after_retries_were_lowered_in_the_dag(connected, workdir, crash, ti) -> None:
+    """Airflow then counts max_tries anew from the tries made, which may be fewer than the old limit."""
+    ti.max_tries = 3
+    first = crash()
+    ti.max_tries = 1
+    second = crash()
+    assert second != first
+    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    let_go(workdir)
+    assert FirecRESTHook().wait(second, poll_interval=0.2).succeeded
+    assert runs(workdir)[-1] == second
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_retry_after_execution_timeout_runs_the_job_again(connected, workdir, make, ti, run_task, deferrable) -> None:
+    ti.max_tries = 1
+    with pytest.raises(AirflowTaskTimeout):
+        run_task(lambda: make(deferrable=deferrable, execution_timeout=timedelta(seconds=2)))
+    ti.try_number = 2
+    let_go(workdir)
+    result = run_task(make).result
+    assert result["state"] == "COMPLETED"
+    assert runs(workdir)[-1] == result["job_id"]
+
+
+def test_the_jobs_of_a_task_are_written_down_until_they_have_ended(connected, workdir, make, ti, run_task) -> None:
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    with pytest.raises(TaskDeferred):
+        make().execute(context)
+    entry = Entry.of(context)
+    assert [job["job_id"] for job in entry.jobs] == [ti.pushed["job_id"]]
+    let_go(workdir)
+    run_task(make)
+    assert Entry.of(context) is None
+
+
+@pytest.mark.parametrize(("try_number", "kept"), [(1, True), (2, False)])
+def test_a_job_outlives_a_worker_that_is_stopped_in_the_last_try(
+    connected, workdir, make, ti, monkeypatch, try_number, kept
+) -> None:
+    """With a try to come the job stays the task's; without, it must not be ended with the failed task."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": "running"}})
+    ti.try_number, ti.max_tries = try_number, 1
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    task = make()
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    task.on_kill()
+    assert (Entry.of(context) is not None) is kept
+    let_go(workdir)
+    assert FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2).succeeded

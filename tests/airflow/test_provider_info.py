@@ -6,14 +6,18 @@ import importlib
 import json
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import airflow
 import jsonschema
 import pytest
+from airflow._shared.plugins_manager import is_valid_plugin
 from airflow.providers_manager import ProviderInfo, ProvidersManager
 from airflow.sdk.module_loading import import_string
+from pytest_mock import MockerFixture
 
 from airflow_provider_firecrest.get_provider_info import get_provider_info
+from airflow_provider_firecrest.plugins import listener
 
 ROOT = Path(__file__).parents[2]
 INFO = get_provider_info()
@@ -90,3 +94,22 @@ def test_the_distribution_declares_the_entry_point() -> None:
     module, _, function = target.partition(":")
     assert getattr(importlib.import_module(module), function)() == INFO
     assert project["name"] == INFO["package-name"]
+
+
+def test_the_plugin_is_declared_as_airflow_loads_it() -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["airflow.plugins"]
+    module, _, name = points["firecrest"].partition(":")
+    plugin = getattr(importlib.import_module(module), name)
+    assert is_valid_plugin(plugin)
+
+
+@pytest.mark.parametrize(("job_type", "sweepers"), [("TriggererJob", 1), ("SchedulerJob", 0), (None, 0)])
+def test_the_plugin_starts_a_sweeper_in_the_triggerer_alone(mocker: MockerFixture, job_type, sweepers) -> None:
+    start = mocker.patch("airflow_provider_firecrest.sweeper.start")
+    at_fork = mocker.patch("os.register_at_fork")
+    component = SimpleNamespace()
+    listener.on_starting(component)
+    component.job_type = job_type  # Airflow sets it after it has told its listeners
+    for _ in range(2):
+        at_fork.call_args.kwargs["after_in_parent"]()
+    assert start.call_count == sweepers

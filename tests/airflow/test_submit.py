@@ -230,7 +230,7 @@ def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
     return trigger
 
 
-@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", "scheduled", "queued", "running", None])
+@pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", None])
 def test_a_person_who_ends_a_deferred_task_ends_its_job(waiting_trigger, task_state, state) -> None:
     task_state(state)
     asyncio.run(waiting_trigger.on_kill())
@@ -244,8 +244,8 @@ def test_the_element_of_a_mapped_task_is_looked_up(waiting_trigger, task_state, 
     assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
 
 
-@pytest.mark.parametrize("state", ["deferred", "up_for_retry"])
-def test_a_trigger_that_moves_leaves_its_job_alone(waiting_trigger, task_state, told, state) -> None:
+@pytest.mark.parametrize("state", ["deferred", "up_for_retry", "scheduled", "queued", "running", "restarting"])
+def test_a_trigger_whose_task_goes_on_leaves_its_job_alone(waiting_trigger, task_state, told, state) -> None:
     task_state(state)
     asyncio.run(waiting_trigger.on_kill())
     assert "goes on. To end it: scancel" in told()
@@ -298,7 +298,7 @@ def test_a_trigger_that_is_stopped_leaves_its_job_alone(waiting_trigger) -> None
     assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
 
 
-@pytest.mark.parametrize(("state", "ends"), [("failed", True), ("restarting", True), ("running", False)])
+@pytest.mark.parametrize(("state", "ends"), [("failed", True), ("running", False), ("deferred", False)])
 def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, state, ends) -> None:
     """SIGTERM comes for a person's wish and for a worker's shutdown; the task's state tells which."""
     task_state(state)
@@ -327,7 +327,7 @@ def test_a_limit_that_airflow_enforces_in_the_worker_cancels(connected, workdir,
     hook = FirecRESTHook()
     job = hook.submit(script=SLEEPING, working_dir=str(workdir))
     task = submit(SLEEPING, workdir, deferrable=False)()
-    task._ti, task._waiting_for = ti, [job.to_dict()]
+    task.watch({"ti": ti, "task_state_store": ti.state_store}, [job.to_dict()])
     try:
         raise AirflowTaskTimeout
     except AirflowTaskTimeout:

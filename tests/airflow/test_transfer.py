@@ -85,7 +85,7 @@ def test_several_files_defer_once_and_keep_their_order(connected, workdir, tmp_p
     assert len(run.deferrals[0].trigger.jobs) == 2
 
 
-def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_path, monkeypatch) -> None:
+def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_path, ti, monkeypatch) -> None:
     start_download, tickets = FirecRESTClient.start_download, []
 
     async def noted(self, *args, **kwargs):
@@ -95,7 +95,7 @@ def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_pa
     monkeypatch.setattr(FirecRESTClient, "start_download", noted)
     (workdir / "data.bin").write_bytes(content(LARGE))
     with pytest.raises(TaskDeferred) as deferred:
-        download([f"{workdir}/data.bin"], str(tmp_path))().execute({})
+        download([f"{workdir}/data.bin"], str(tmp_path))().execute({"ti": ti, "task_state_store": ti.state_store})
     kept = json.dumps([deferred.value.trigger.serialize(), deferred.value.kwargs])
     url = urlsplit(tickets[0].url.get_secret_value())
     assert url.query

@@ -1,0 +1,182 @@
+"""Ends the jobs of tasks that have ended in Airflow, whatever process of theirs was there to hear of it.
+
+Airflow calls nobody when a person ends a task between its deferral and the start of its trigger, while it waits in
+the queue to be resumed or retried, or while its worker or the triggerer is down; and a cleared task may wait for hours
+until its new try can end the old job. So a thread in each triggerer's main process compares, every few seconds, what
+the tasks have written down (:mod:`airflow_provider_firecrest.ledger`) with the tasks' states. That takes one query,
+and nothing else while nothing is to be ended. Where several triggerers run, each does so: cancelling is idempotent.
+
+Where workers keep task states in a backend of their own (``[workers] state_store_backend``), there is nothing to read.
+
+A run that is deleted takes its tasks' entries with it. Those that a triggerer has seen before are ended then; of a
+run that is deleted while no triggerer runs, nothing is left to be seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_provider_firecrest.ledger import KEY, Entry, end, told
+from airflow_provider_firecrest.wish import ENDED
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 3.0
+"""Seconds between two looks."""
+
+_PAUSE_AFTER_FAILURE = 60.0
+
+CLEARED = "was cleared"
+DELETED = "was deleted with its run"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An entry of a task, and what Airflow's database says of the task.
+
+    :param row: where the entry is, and what it held when it was seen: databases give the numbers of rows again
+    :param dag_run: number and name of the run
+    :param why: its jobs have to end, ``None`` while they may go on
+    """
+
+    row: tuple[int, str]
+    dag_run: tuple[int, str]
+    task: str
+    entry: Entry
+    why: str | None
+
+
+class Sweeper:
+    """Looks at the tasks' jobs, and ends those that no task wants any more."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], Seen] = {}
+        self._deleted: dict[tuple[int, str], Seen] = {}
+        self._endings: dict[tuple[int, str], asyncio.Task[None]] = {}
+        self._not_before: dict[tuple[int, str], float] = {}
+
+    async def run(self) -> None:
+        """Look again and again, as long as the process lives."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:  # the database may be away; the triggerer tells of that itself
+                log.warning("Cannot see which tasks have ended.", exc_info=True)
+            await asyncio.sleep(INTERVAL)
+
+    async def sweep(self) -> None:
+        """Look once, and begin to end what is to be ended."""
+        seen = {one.row: one for one in await asyncio.to_thread(look)}
+        lost = [one for row, one in self._seen.items() if row not in seen]
+        deleted = await asyncio.to_thread(_deleted, {one.dag_run for one in lost}) if lost else set()
+        self._seen = seen
+        for one in lost:
+            if one.dag_run in deleted:
+                self._deleted[one.row] = replace(one, why=DELETED)
+        for one in (*seen.values(), *self._deleted.values()):
+            if one.why and one.row not in self._endings and time.monotonic() >= self._not_before.get(one.row, 0.0):
+                self._endings[one.row] = asyncio.create_task(self._end(one))
+        self._not_before = {row: at for row, at in self._not_before.items() if row in seen or row in self._deleted}
+
+    async def settled(self) -> None:
+        """Wait until all has ended that was begun to be ended."""
+        await asyncio.gather(*self._endings.values())
+
+    async def _end(self, one: Seen) -> None:
+        from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+        from firecrest_core.client import FirecRESTClient
+
+        jobs = told(one.entry.jobs)
+        try:
+            connection = await asyncio.to_thread(FirecRESTHook(one.entry.firecrest_conn_id).connection)
+            async with FirecRESTClient(connection) as client:
+                for job in one.entry.jobs:
+                    await end(client, job)
+            log.info("%s %s: ended %s.", one.task, one.why, jobs)
+            self._not_before[one.row] = math.inf
+            # The new try of a cleared task must know what to wait for: a job that is cancelled may run on for a while.
+            if one.why != CLEARED:
+                await asyncio.to_thread(_erase, one)
+            self._deleted.pop(one.row, None)
+        except Exception as error:
+            self._not_before[one.row] = time.monotonic() + _PAUSE_AFTER_FAILURE
+            log.error("%s %s, but %s cannot be ended: %s", one.task, one.why, jobs, error)
+        finally:
+            del self._endings[one.row]
+
+
+def start() -> None:
+    """Sweep in a thread of this process."""
+    threading.Thread(target=lambda: asyncio.run(Sweeper().run()), name="firecrest-sweeper", daemon=True).start()
+
+
+def look() -> list[Seen]:
+    """Read all entries with their tasks' states."""
+    from airflow.models.task_state_store import TaskStateStoreModel as Stored
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+    from sqlalchemy import and_, select
+
+    of_task = and_(
+        TaskInstance.dag_id == Stored.dag_id,
+        TaskInstance.run_id == Stored.run_id,
+        TaskInstance.task_id == Stored.task_id,
+        TaskInstance.map_index == Stored.map_index,
+    )
+    query = (
+        select(Stored, TaskInstance.id, TaskInstance.state, TaskInstance.max_tries)
+        .outerjoin(TaskInstance, of_task)
+        .where(Stored.key == KEY)
+    )
+    with create_session() as session:
+        return [seen for row in session.execute(query) if (seen := _seen(*row)) is not None]
+
+
+def _seen(stored: Any, ti_id: object, state: str | None, max_tries: int | None) -> Seen | None:
+    try:
+        entry = Entry(**json.loads(stored.value))
+    except (TypeError, ValueError):  # a worker's own state store backend keeps the value elsewhere
+        log.debug("The jobs of %s.%s of %s cannot be read here.", stored.dag_id, stored.task_id, stored.run_id)
+        return None
+    if ti_id is None:
+        why = "was deleted"
+    elif state in ENDED:
+        why = f"has ended ({state})"
+    elif max_tries != entry.max_tries:
+        why = CLEARED
+    else:
+        why = None
+    element = f"[{stored.map_index}]" if stored.map_index >= 0 else ""
+    task = f"Task {stored.dag_id}.{stored.task_id}{element} of {stored.run_id}"
+    return Seen((stored.id, stored.value), (stored.dag_run_id, stored.run_id), task, entry, why)
+
+
+def _deleted(dag_runs: set[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Those of some runs that are no longer there."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        there = session.execute(
+            select(DagRun.id, DagRun.run_id).where(DagRun.id.in_([number for number, _ in dag_runs]))
+        )
+        return dag_runs - {(number, name) for number, name in there}
+
+
+def _erase(one: Seen) -> None:
+    """Remove an entry, unless it is another one by now."""
+    from airflow.models.task_state_store import TaskStateStoreModel as Stored
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    row, value = one.row
+    with create_session() as session:
+        session.execute(delete(Stored).where(Stored.id == row, Stored.value == value))
