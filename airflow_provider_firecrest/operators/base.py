@@ -71,10 +71,11 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         self._waiting_for: list[dict[str, Any]] = []
         self._context: Any = None
 
-    def wait(self, context: Context, trigger: FirecRESTTrigger, **kept: Any) -> Any:
+    def wait(self, context: Context, trigger: FirecRESTTrigger) -> Any:
         """Wait for the trigger's event, then go on in :meth:`execute_complete`.
 
-        :param kept: what :meth:`finish` needs besides the event, in JSON types
+        What :meth:`finish` needs goes with the trigger into its event: ``dag.test()`` drops all that a task keeps
+        besides.
         """
         # The deadline goes with the trigger: Airflow does not keep execution_timeout while a task is deferred, and
         # defer(timeout=…) would end the task without anybody having cancelled the job.
@@ -83,10 +84,10 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         awaited = list(trigger.serialize())
         self.watch(context, trigger.jobs)
         if self.deferrable:
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
         trigger.hook = self.hook
         event = self.hook.run(trigger.event())
-        return self.execute_complete(context, event, awaited, **kept)
+        return self.execute_complete(context, event, awaited)
 
     def watch(self, context: Context, jobs: list[dict[str, Any]]) -> None:
         """Note which jobs are to end with the task: here, and in Airflow for when this worker is no more."""
@@ -107,9 +108,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         self.log.info("The task was cleared: ending %s of its earlier run.", told(earlier.jobs))
         hook.run(self._end_jobs(hook, earlier.jobs, ledger.end_for_good))
 
-    def execute_complete(
-        self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None, **kept: Any
-    ) -> Any:
+    def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None) -> Any:
         """Go on after the wait.
 
         :param awaited: the trigger that this try waits for, serialized; ``dag.test()`` passes the event alone
@@ -119,7 +118,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             # A clear removes the old trigger's row, and SQLite gives its id to the new one: the end of the old job,
             # which this very try has cancelled, then arrives here.
             self.log.info("That was about %s of an earlier run; still waiting.", told(event["jobs"]))
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited, **kept})
+            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
         if event["status"] == "timeout":
             self._give_up(context, event["jobs"])
         if event["status"] == "done" and event["jobs"]:
@@ -130,10 +129,10 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day
                 self._cancel(event["jobs"], ledger.end)
             raise error from None
-        return self.finish(context, event, **kept)
+        return self.finish(context, event)
 
     @abstractmethod
-    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
+    def finish(self, context: Context, event: dict[str, Any]) -> Any:
         """Return the task's result, or raise, once the wait is over."""
 
     def _give_up(self, context: Context, jobs: list[dict[str, Any]]) -> NoReturn:

@@ -131,7 +131,7 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
                 spec.working_dir,
             )
 
-    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> dict[str, Any]:
+    def finish(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Show the end of the job's output, and fail if the job did."""
         from firecrest_core import lifecycle
         from firecrest_core.errors import JobFailed

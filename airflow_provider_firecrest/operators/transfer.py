@@ -58,20 +58,14 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
     def execute(self, context: Context) -> Any:
         self.end_earlier_run(context)
         begun = self.hook.run(self._begin(self.moves(context)))
-        jobs = [one["job"] for one in begun if "job" in one]
-        if not jobs:
-            return self.result(begun)
         trigger = FirecRESTTransferTrigger(
-            jobs=jobs, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
+            begun=begun, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
         )
-        return self.wait(context, trigger, begun=begun)
+        return self.wait(context, trigger) if trigger.jobs else self.result(begun)
 
-    def finish(self, context: Context, event: dict[str, Any], **kept: Any) -> Any:
-        """Make sure that everything arrived.
-
-        :param kept: ``begun``, for each move what was begun (``PendingTransfer``) or done (``Transferred``)
-        """
-        return self.result(self.hook.run(self._end(self.moves(context), kept["begun"])))
+    def finish(self, context: Context, event: dict[str, Any]) -> Any:
+        """Make sure that everything arrived."""
+        return self.result(self.hook.run(self._end(self.moves(context), event["begun"])))
 
     def result(self, done: list[dict[str, Any]]) -> Any:
         """Return what goes into the XCom."""

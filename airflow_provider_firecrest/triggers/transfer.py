@@ -13,21 +13,24 @@ if TYPE_CHECKING:
 class FirecRESTTransferTrigger(FirecRESTTrigger):
     """Waits until some transfer jobs have ended. Whether the files arrived whole is the operator's to see.
 
-    :param jobs: the jobs, as ``firecrest_core.job.Job.to_dict`` gives them
+    The event holds what was ``begun``, too.
+
+    :param begun: for each file what was begun (``firecrest_core.transfer.PendingTransfer.to_dict``) or is done
+        already, which has no ``job``
     """
 
-    def __init__(self, *, jobs: list[dict[str, Any]], **common: Any) -> None:
+    def __init__(self, *, begun: list[dict[str, Any]], **common: Any) -> None:
         super().__init__(**common)
-        self._jobs = jobs
+        self.begun = begun
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the constructor's arguments."""
         path, arguments = super().serialize()
-        return path, arguments | {"jobs": self._jobs}
+        return path, arguments | {"begun": self.begun}
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
-        return self._jobs
+        return [one["job"] for one in self.begun if "job" in one]
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for one after the other: all of them have to end anyway."""
@@ -35,10 +38,10 @@ class FirecRESTTransferTrigger(FirecRESTTrigger):
         from firecrest_core.job import Job
         from firecrest_core.watcher import JobWatcher
 
-        for job in map(Job.from_dict, self._jobs):
+        for job in map(Job.from_dict, self.jobs):
             try:
                 watcher = JobWatcher.shared(connection, job.system, self.client_type)
                 await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
             except JobNotFound:
                 self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
-        return {}
+        return {"begun": self.begun}

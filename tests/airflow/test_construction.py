@@ -43,7 +43,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 TRIGGERS = [
     FirecRESTJobTrigger(job=JOB, owned=False, firecrest_conn_id="c", poll_interval=3.0, deadline=1.5),
-    FirecRESTTransferTrigger(jobs=[JOB], firecrest_conn_id="c", poll_interval=3.0, deadline=None),
+    FirecRESTTransferTrigger(begun=[{"job": JOB}], firecrest_conn_id="c", poll_interval=3.0, deadline=None),
     FirecRESTFileTrigger(system=None, path="/p", firecrest_conn_id="c", poll_interval=3.0, deadline=1.5),
 ]
 

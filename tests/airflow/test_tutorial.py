@@ -82,11 +82,12 @@ with open("run.json", "w") as file:
 
 def test_the_tutorials_dag_runs(connected, workdir: Path, tmp_path: Path, monkeypatch) -> None:
     """The whole of Airflow but its processes: the DAG's file, its serialization, the database, tasks and triggers."""
+    potential = "potential\n" * 8000  # more than goes directly, so that a transfer job is waited for
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "tutorial.py").write_text(DAG)
     (tmp_path / "structs").mkdir()
     (tmp_path / "structs" / "si.scf.in").write_text("two atoms\n")
-    (tmp_path / "Si.UPF").write_text("potential\n")
+    (tmp_path / "Si.UPF").write_text(potential)
     for name, value in {
         "AIRFLOW_HOME": str(tmp_path / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
@@ -103,7 +104,7 @@ def test_the_tutorials_dag_runs(connected, workdir: Path, tmp_path: Path, monkey
     assert set(states.values()) == {"success"}, (states, ran.stdout[-10000:])
     assert len(states) == 9
     assert "-15.84445510 Ry" in (tmp_path / "list.txt").read_text()
-    assert (tmp_path / "silicon.xml").read_text() == "two atoms\npotential\n"
+    assert (tmp_path / "silicon.xml").read_text() == "two atoms\n" + potential
     assert (tmp_path / "si.scf.in").read_text() == "two atoms\n"
     assert not (tmp_path / "structs" / "si.scf.in").exists()
     assert connected.client_secret not in ran.stdout + ran.stderr
