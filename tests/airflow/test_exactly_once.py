@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -37,12 +38,16 @@ def make(workdir: Path) -> Callable[..., FirecRESTSubmitOperator]:
 
 
 @pytest.fixture
-def crash(ti: Any, make: Callable[..., FirecRESTSubmitOperator]) -> Callable[..., str]:
-    """Begin a try that is lost once it has submitted; return the id of its job."""
+def crash(ti: Any, workdir: Path, make: Callable[..., FirecRESTSubmitOperator]) -> Callable[..., str]:
+    """Begin a try that is lost once its job runs; return the job's id."""
 
     def crash(ti: Any = ti) -> str:
         with pytest.raises(TaskDeferred):
             make().execute({"ti": ti, "task_state_store": ti.state_store})
+        deadline = time.monotonic() + 60
+        while ti.pushed["job_id"] not in runs(workdir):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         return ti.pushed["job_id"]
 
     return crash
