@@ -90,13 +90,13 @@ class Sweeper:
         await asyncio.gather(*self._endings.values())
 
     async def _end(self, one: Seen) -> None:
+        from airflow_provider_firecrest.hooks.client import client_type
         from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-        from firecrest_core.client import FirecRESTClient
 
         jobs = told(one.entry.jobs)
         try:
             connection = await asyncio.to_thread(FirecRESTHook(one.entry.firecrest_conn_id).connection)
-            async with FirecRESTClient(connection) as client:
+            async with client_type(one.entry.firecrest_conn_id)(connection) as client:
                 for job in one.entry.jobs:
                     await end(client, job)
             log.info("%s %s: ended %s.", one.task, one.why, jobs)

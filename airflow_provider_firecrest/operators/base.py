@@ -162,7 +162,16 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             return
         if isinstance(sys.exception(), AirflowTaskTimeout):
             self._cancel_at_limit(self._context, jobs)
-        elif has_ended(self._context["ti"]):
+            return
+        try:
+            ended = has_ended(self._context["ti"])
+        except Exception as error:
+            # This runs in the midst of whatever the worker was doing. Was that a question to Airflow, another one is
+            # refused (DeadlockImminentError).
+            self.log.warning("Airflow does not say whether this task was ended: %s", error)
+            self.log.info("If it was, the triggerer ends this: %s", told(jobs))
+            return
+        if ended:
             self._cancel(jobs, ledger.end)
         else:
             self.log.info("Nobody ended this task, so this goes on: %s", told(jobs))

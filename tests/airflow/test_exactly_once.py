@@ -257,6 +257,25 @@ def test_the_jobs_of_a_task_are_written_down_until_they_have_ended(connected, wo
     assert Entry.of(context) is None
 
 
+def test_a_worker_that_may_not_ask_leaves_the_job_to_the_sweeper(connected, workdir, make, ti, monkeypatch) -> None:
+    """Airflow refuses a question in a signal handler while another one is under way."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("DeadlockImminentError")
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", refuse)
+    ti.try_number = ti.max_tries + 1
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    task = make()
+    with pytest.raises(TaskDeferred):
+        task.execute(context)
+    task.on_kill()
+    assert Entry.of(context) is not None
+    let_go(workdir)
+    assert FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2).succeeded
+
+
 @pytest.mark.parametrize(("try_number", "kept"), [(1, True), (2, False)])
 def test_a_job_outlives_a_worker_that_is_stopped_in_the_last_try(
     connected, workdir, make, ti, monkeypatch, try_number, kept
