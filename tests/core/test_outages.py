@@ -14,13 +14,14 @@ from typing import Any
 import httpx
 import pytest
 
-from firecrest_core import lifecycle
+from firecrest_core import errors, lifecycle
 from firecrest_core.auth import TokenProvider
 from firecrest_core.claim import Key
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.job import Job
 from firecrest_core.jobspec import JobSpec
+from firecrest_core.outage import Outage
 from firecrest_core.watcher import JobWatcher
 
 CONNECTION = Connection(
@@ -121,6 +122,25 @@ class Site:
     @property
     def during(self) -> list[float]:
         return [at for at, _ in self.requests if BEGINS <= at < ENDS]
+
+
+def test_pauses_grow_with_jitter_up_to_half_a_minute() -> None:
+    outages, error = [Outage(), Outage()], errors.ServerUnreachable("no connection")
+    pauses = [[outage.pause(error) for _ in range(9)] for outage in outages]
+    assert pauses[0] != pauses[1]
+    for pause, shortest in zip(pauses[0], [1, 2, 4, 8, 16, 30, 30, 30, 30], strict=True):
+        assert shortest <= pause <= 1.25 * shortest
+
+
+@pytest.mark.parametrize(("asked", "least"), [(0.0, 1), (50.0, 50), (86400.0, 600)])
+def test_a_pause_is_as_long_as_the_server_asks_for_within_reason(asked: float, least: float) -> None:
+    pause = Outage().pause(errors.RateLimited("429", retry_after=asked))
+    assert least <= pause <= 1.25 * least
+
+
+def test_an_outage_is_told_once_and_then_ever_more_seldom() -> None:
+    outage = Outage(began=1000.0)
+    assert [at for at in range(4000) if outage.worth_telling(1000.0 + at)] == [0, 60, 120, 240, 480, 960, 1920, 3840]
 
 
 def told(records: list[logging.LogRecord]) -> list[str]:
