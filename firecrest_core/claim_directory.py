@@ -78,7 +78,9 @@ class ClaimDirectory:
         """Cancel what is left of older epochs, and wait until it has ended."""
         # First the directory, then the question for claims: the prologue does it the other way round, so either the
         # job sees that its epoch is over, or its claim is seen here.
-        await persist(partial(self.client.make_directory, self.system, key.directory(self.working_dir)))
+        # A working directory that is gone holds no claims, and no job can make one there.
+        if await persist(partial(self.client.has_directory, self.system, self.working_dir)):
+            await persist(partial(self.client.make_directory, self.system, key.directory(self.working_dir)))
         seen = await persist(self.read)
         begun = seen.jobs(epoch for epoch in seen.epochs if epoch < key.epoch)
         live = await persist(self.live)

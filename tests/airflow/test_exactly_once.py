@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -219,6 +220,19 @@ def test_a_cleared_task_ends_its_job_where_it_was_submitted(connected, workdir, 
     assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
     assert (result["state"], result["working_directory"]) == ("COMPLETED", str(other))
     assert runs(other) == [result["job_id"]]
+
+
+def test_a_cleared_task_whose_old_directory_is_gone(connected, workdir, make, crash, ti, run_task) -> None:
+    first = crash()
+    let_go(workdir)
+    FirecRESTHook().wait(first, poll_interval=0.2)
+    other = workdir.with_name(workdir.name + "-new")
+    other.mkdir()
+    shutil.rmtree(workdir)
+    ti.max_tries += 1
+    let_go(other)
+    assert run_task(lambda: make(working_dir=str(other))).result["state"] == "COMPLETED"
+    assert not workdir.exists()
 
 
 def test_a_clear_after_retries_were_lowered_in_the_dag(connected, workdir, crash, ti) -> None:
