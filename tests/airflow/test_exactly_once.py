@@ -222,6 +222,29 @@ def test_a_cleared_task_ends_its_job_where_it_was_submitted(connected, workdir, 
     assert runs(other) == [result["job_id"]]
 
 
+@pytest.mark.parametrize("cleared", [True, False])
+def test_a_trigger_that_hears_late_of_its_end(connected, workdir, make, ti, monkeypatch, cleared) -> None:
+    """By then another try may wait: of the same run, for the very job, or of a newer one, for a job of its own."""
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    deferrals = []
+    for _ in range(2):
+        with pytest.raises(TaskDeferred) as deferred:
+            make().execute({"ti": ti, "task_state_store": ti.state_store})
+        deferrals.append(deferred.value.trigger)
+        ti.max_tries += cleared
+    late, newest = deferrals
+    late.task_instance = ti
+    # Of a newer run even an end is none of the late trigger's business.
+    state = "failed" if cleared else "deferred"
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": state}})
+    asyncio.run(late.on_kill())
+    assert (late.job["job_id"] == newest.job["job_id"]) is not cleared
+    let_go(workdir)
+    assert FirecRESTHook().wait(newest.job["job_id"], poll_interval=0.2).succeeded
+    assert runs(workdir)[-1] == newest.job["job_id"]
+
+
 def test_a_cleared_task_whose_old_directory_is_gone(connected, workdir, make, crash, ti, run_task) -> None:
     first = crash()
     let_go(workdir)

@@ -17,6 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, Tas
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.ledger import Entry
 from airflow_provider_firecrest.operators import (
     FirecRESTDeleteOperator,
     FirecRESTDownloadFromJobOperator,
@@ -200,6 +202,19 @@ def test_execution_timeout_cancels_the_transfer_job(connected, workdir, tmp_path
     with pytest.raises(AirflowTaskTimeout, match="cancelled job"):
         task.execute_complete({"ti": ti, "task_state_store": ti.state_store}, event, **deferred.value.kwargs)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clear_ends_the_transfer_job_of_the_run_before(connected, workdir, tmp_path, ti) -> None:
+    (workdir / "data.bin").write_bytes(content(LARGE))
+    earlier = FirecRESTHook().submit(script="#!/bin/bash\nsleep 60\n", working_dir=str(workdir))
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    Entry("firecrest_default", ti.max_tries, [earlier.to_dict()]).write(context)
+    ti.max_tries += 1
+    with pytest.raises(TaskDeferred) as deferred:
+        download([f"{workdir}/data.bin"], str(tmp_path))().execute(context)
+    assert FirecRESTHook().job(earlier.job_id).state.ended
+    entry = Entry.of(context)
+    assert [job["job_id"] for job in entry.jobs] == [job["job_id"] for job in deferred.value.trigger.jobs]
 
 
 def test_directories_are_made_and_removed(connected, workdir, run_task) -> None:
