@@ -3,7 +3,8 @@
 A task is DAG, run, task and map index, and a random text that is kept in Airflow's task state store: the ids of
 scheduled runs are equal in two deployments that share a user and a directory. Its *epoch* is counted there, too: a
 new one begins when ``ti.max_tries`` has changed, which stays over automatic retries and changes whenever a person
-clears the task (it can fall, too: when ``retries`` have been lowered in the DAG).
+clears the task (it can fall, too: when ``retries`` have been lowered in the DAG), or when the record has been told that
+the task was cleared (:mod:`airflow_provider_firecrest.sweeper`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from firecrest_core.job import Job
     from firecrest_core.jobspec import JobSpec
 
-_RECORD = "firecrest"
+RECORD = "firecrest"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Submission:
         from firecrest_core import claim
 
         ti, store = context["ti"], context["task_state_store"]
-        stored: Any = store.get(_RECORD)
+        stored: Any = store.get(RECORD)
         fresh = not stored or stored["max_tries"] != ti.max_tries
         record = stored
         if fresh:
@@ -59,7 +60,7 @@ class Submission:
                 "system": system,
                 "working_dir": spec.working_dir,
             }
-            store.set(_RECORD, record, retention=NEVER_EXPIRE)
+            store.set(RECORD, record, retention=NEVER_EXPIRE)
         identity = claim.identity(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, nonce=record["nonce"])
         key = claim.Key(identity, record["epoch"])
         return cls(key, record["system"], replace(spec, working_dir=record["working_dir"]), fresh)

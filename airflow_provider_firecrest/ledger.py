@@ -25,12 +25,13 @@ class Entry:
     """The jobs of one run of a task.
 
     :param firecrest_conn_id: where they were submitted
-    :param max_tries: the task's, which stays over automatic retries and changes when a person clears the task
+    :param max_tries: the task's, which stays over automatic retries and changes when a person clears the task;
+        ``None`` once it is known that it was cleared
     :param jobs: as ``firecrest_core.job.Job.to_dict`` gives them, and no more of it than ending them takes
     """
 
     firecrest_conn_id: str
-    max_tries: int
+    max_tries: int | None
     jobs: list[dict[str, Any]]
 
     @classmethod

@@ -6,6 +6,10 @@ until its new try can end the old job. So a thread in each triggerer's main proc
 the tasks have written down (:mod:`airflow_provider_firecrest.ledger`) with the tasks' states. That takes one query,
 and nothing else while nothing is to be ended. Where several triggerers run, each does so: cancelling is idempotent.
 
+A task that is cleared while it runs is ``restarting`` until the scheduler hears of its worker's end; only then does
+Airflow raise its ``max_tries``. Where scheduler or worker are lost meanwhile, Airflow forgets the clear, and the new
+try would go on with the old job. So while that state lasts, the task's own notes are told of the clear.
+
 Where workers keep task states in a backend of their own (``[workers] state_store_backend``), there is nothing to read.
 
 A run that is deleted takes its tasks' entries with it. Those that a triggerer has seen before are ended then; of a
@@ -20,11 +24,13 @@ import logging
 import math
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from airflow_provider_firecrest import wish
+from airflow_provider_firecrest.claim import RECORD
 from airflow_provider_firecrest.ledger import KEY, Entry, end, told
-from airflow_provider_firecrest.wish import ENDED
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +142,31 @@ def look() -> list[Seen]:
         .where(Stored.key == KEY)
     )
     with create_session() as session:
-        return [seen for row in session.execute(query) if (seen := _seen(*row)) is not None]
+        rows = session.execute(query).all()
+        for stored, ti_id, state, _ in rows:
+            if state == wish.CLEARED:
+                _note_clear(session, stored, ti_id)
+        return [seen for row in rows if (seen := _seen(*row)) is not None]
+
+
+def _note_clear(session: Any, stored: Any, ti_id: object) -> None:
+    """Tell a task's own notes that it was cleared, unless its new try has begun, which makes notes of its own."""
+    from airflow.models.task_state_store import TaskStateStoreModel as Stored
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    state = select(TaskInstance.state).where(TaskInstance.id == ti_id).with_for_update()
+    if session.scalar(state) != wish.CLEARED:
+        return
+    notes = select(Stored).where(
+        Stored.dag_run_id == stored.dag_run_id,
+        Stored.task_id == stored.task_id,
+        Stored.map_index == stored.map_index,
+        Stored.key.in_([KEY, RECORD]),
+    )
+    for note in session.scalars(notes.with_for_update().execution_options(populate_existing=True)):
+        with suppress(TypeError, ValueError):
+            note.value = json.dumps(json.loads(note.value) | {"max_tries": None})
 
 
 def _seen(stored: Any, ti_id: object, state: str | None, max_tries: int | None) -> Seen | None:
@@ -147,7 +177,7 @@ def _seen(stored: Any, ti_id: object, state: str | None, max_tries: int | None) 
         return None
     if ti_id is None:
         why = "was deleted"
-    elif state in ENDED:
+    elif state in wish.ENDED:
         why = f"has ended ({state})"
     elif max_tries != entry.max_tries:
         why = CLEARED

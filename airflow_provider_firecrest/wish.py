@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from typing import Any
 
-ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+ENDED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed", "deleted"})
+"""Also ``deleted``, which is ours: of a task that is no longer there."""
+
+CLEARED = "restarting"
+"""Airflow's state of a task that was cleared while it ran, until its scheduler hears of the worker's end."""
 
 
-def has_ended(ti: Any) -> bool:
+def state_of(ti: Any) -> str | None:
     """Ask Airflow for the state of the task that is told to stop.
 
     :param ti: the task instance, of a worker or of a trigger
-    :returns: ``True`` when it was marked, or deleted with its run
+    :returns: the state; ``deleted`` when the task was deleted with its run
     :raises Exception: when Airflow does not answer; then nothing is known
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -31,5 +35,5 @@ def has_ended(ti: Any) -> bool:
         run_ids=[ti.run_id],
     )
     key = f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id
-    of_run = states.get(ti.run_id, {})
-    return key not in of_run or of_run[key] in ENDED
+    state: str | None = states.get(ti.run_id, {}).get(key, "deleted")
+    return state

@@ -16,7 +16,7 @@ from airflow_provider_firecrest import ledger
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.ledger import Entry, told
-from airflow_provider_firecrest.wish import has_ended
+from airflow_provider_firecrest.wish import CLEARED, ENDED, state_of
 from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
@@ -164,15 +164,17 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             self._cancel_at_limit(self._context, jobs)
             return
         try:
-            ended = has_ended(self._context["ti"])
+            state = state_of(self._context["ti"])
         except Exception as error:
             # This runs in the midst of whatever the worker was doing. Was that a question to Airflow, another one is
             # refused (DeadlockImminentError).
             self.log.warning("Airflow does not say whether this task was ended: %s", error)
             self.log.info("If it was, the triggerer ends this: %s", told(jobs))
             return
-        if ended:
+        if state in ENDED:
             self._cancel(jobs, ledger.end)
+        elif state == CLEARED:
+            self.log.info("The task was cleared: its new try, or the triggerer, ends this: %s", told(jobs))
         else:
             self.log.info("Nobody ended this task, so this goes on: %s", told(jobs))
             if _is_last(self._context):

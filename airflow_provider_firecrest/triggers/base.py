@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_firecrest import ledger
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.wish import has_ended
+from airflow_provider_firecrest.wish import ENDED, state_of
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class FirecRESTTrigger(BaseTrigger):
 
     async def _end_jobs(self) -> None:
         try:
-            wanted = await sync_to_async(has_ended)(self.task_instance)
+            wanted = await sync_to_async(state_of)(self.task_instance) in ENDED
         except Exception as error:
             self.log.error("Airflow does not say whether a person ended this task, so its jobs go on: %s", error)
             wanted = False

@@ -99,6 +99,18 @@ def test_a_clear_ends_the_job_of_the_run_before(connected, workdir, make, crash,
     assert run_task(make).result["job_id"] == second
 
 
+def test_a_clear_that_only_the_notes_know_of(connected, workdir, make, crash, ti, run_task) -> None:
+    """As the sweeper leaves them when a task was cleared and its scheduler was lost."""
+    first = crash()
+    for key, note in {key: json.loads(value) for key, value in ti.state_store.items()}.items():
+        ti.state_store[key] = json.dumps(note | {"max_tries": None})
+    second = crash()
+    assert second != first
+    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    let_go(workdir)
+    assert run_task(make).result["job_id"] == second
+
+
 def test_a_clear_that_was_lost_half_way_is_made_good(connected, workdir, make, crash, ti, monkeypatch) -> None:
     from firecrest_core import lifecycle
 
@@ -313,14 +325,16 @@ def test_a_worker_that_may_not_ask_leaves_the_job_to_the_sweeper(connected, work
     assert FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2).succeeded
 
 
-@pytest.mark.parametrize(("try_number", "kept"), [(1, True), (2, False)])
+@pytest.mark.parametrize(
+    ("state", "try_number", "kept"), [("running", 1, True), ("running", 2, False), ("restarting", 2, True)]
+)
 def test_a_job_outlives_a_worker_that_is_stopped_in_the_last_try(
-    connected, workdir, make, ti, monkeypatch, try_number, kept
+    connected, workdir, make, ti, monkeypatch, state, try_number, kept
 ) -> None:
-    """With a try to come the job stays the task's; without, it must not be ended with the failed task."""
+    """With a try to come, or a run after a clear, the job stays the task's; else the failed task must not end it."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": "running"}})
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": state}})
     ti.try_number, ti.max_tries = try_number, 1
     context = {"ti": ti, "task_state_store": ti.state_store}
     task = make()

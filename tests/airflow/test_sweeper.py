@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,3 +128,51 @@ def test_what_cannot_be_ended_is_told_and_tried_again(job, database, store, stor
     )
     assert is_cancelled(job_id)
     assert database.erased == database.seen
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Airflow's tables of tasks and of what they write down, with nothing in them; gives sessions."""
+    from airflow import models
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils import session as airflow_session
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    engine = create_engine(f"sqlite:///{tmp_path}/airflow.db")
+    models.import_all_models()
+    for model in (models.TaskInstance, TaskStateStoreModel):
+        model.__table__.create(engine)
+
+    @contextmanager
+    def create_session() -> Iterator[Session]:
+        with Session(engine) as session, session.begin():
+            yield session
+
+    monkeypatch.setattr(airflow_session, "create_session", create_session)
+    return create_session
+
+
+@pytest.mark.parametrize(("state", "why"), [("running", None), ("restarting", sweeper.CLEARED)])
+def test_a_clear_that_airflow_may_forget_is_noted(tables, state, why) -> None:
+    """Of a task that is cleared while it runs, Airflow raises max_tries only once it hears of the worker's end."""
+    from airflow.models.task_state_store import TaskStateStoreModel as Stored
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import insert, select, update
+
+    task = {"dag_id": "dag", "task_id": "job", "run_id": "run", "map_index": -1}
+    notes = {
+        "firecrest": {"nonce": "n", "epoch": 0, "max_tries": 2, "system": "s", "working_dir": "/w"},
+        "firecrest_jobs": {"firecrest_conn_id": "firecrest_default", "max_tries": 2, "jobs": []},
+    }
+    with tables() as session:
+        row = {"id": uuid.uuid4(), "state": state, "max_tries": 2, "pool_slots": 1, "pool": "default_pool"}
+        session.execute(insert(TaskInstance).values(**task, **row))
+        for key, value in notes.items():
+            session.add(Stored(**task, dag_run_id=1, key=key, value=json.dumps(value)))
+    assert [seen.why for seen in sweeper.look()] == [why]
+    with tables() as session:
+        kept = {key: json.loads(value) for key, value in session.execute(select(Stored.key, Stored.value))}
+        assert kept == {key: note | {"max_tries": None if why else 2} for key, note in notes.items()}
+        session.execute(update(TaskInstance).values(state="running"))  # the scheduler was lost, the new try has begun
+    assert [seen.why for seen in sweeper.look()] == [why]

@@ -30,6 +30,7 @@ until [ -e {{ run_id }}.go ]; do sleep 0.2; done
 KINDS = {
     "deferred": {},
     "worker": {"deferrable": False, "retries": 1, "retry_delay": timedelta(hours=1)},
+    "last_try": {"deferrable": False},
     "retried": {"deferrable": False, "retries": 1, "retry_delay": timedelta(0)},
     "limited": {"execution_timeout": timedelta(seconds=8)},
     "limited_run": {},
@@ -107,7 +108,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (home / "dags").mkdir()
     (home / "dags" / "ending.py").write_text(DAGS)
     with Stack(home / "stack", home / "dags") as stack:
-        stack.wait_for_dags("deferred", "worker", "retried", "limited", "limited_run")
+        stack.wait_for_dags("deferred", "worker", "last_try", "retried", "limited", "limited_run")
         yield stack
 
 
@@ -196,8 +197,9 @@ def test_marked_while_it_waits_in_a_worker(run) -> None:
     until(lambda: task.ended() == task.began())
 
 
-def test_cleared_while_it_waits_in_a_worker(run) -> None:
-    task = run("worker")
+@pytest.mark.parametrize("dag_id", ["worker", "last_try"])
+def test_cleared_while_it_waits_in_a_worker(run, dag_id) -> None:
+    task = run(dag_id)
     until(task.began)
     task.clear()
     until(lambda: len(task.began()) == 2)
