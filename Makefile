@@ -17,7 +17,7 @@ BOTH := .envs/both/bin
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
-GROUPS_airflow := --group test --group lint
+GROUPS_airflow := --group test --group postgresql --group lint
 EXTRAS_prefect := prefect,local
 GROUPS_prefect := --group test
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.

@@ -15,10 +15,14 @@ class Cluster:
 
     `variables` is what it says about itself: FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID,
     FIRECREST_CLIENT_SECRET, FIRECREST_SYSTEM and FIRECREST_WORKDIR, which is said last.
+
+    :param home: a directory that does not exist yet
+    :param options: more options of the command
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *options: str) -> None:
         self.home = home
+        self._options = options
         self.variables: Mapping[str, str] = {}
 
     def __enter__(self) -> Cluster:
@@ -26,7 +30,7 @@ class Cluster:
         self._says = self.home / "variables.sh"
         self.service = Service(
             "firecrest-local",
-            [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), "--port", "0"],
+            [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), *self._options],
             environment=surroundings(),
             log=self.home / "firecrest-local.log",
             output=self._says,

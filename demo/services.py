@@ -39,10 +39,17 @@ class Service:
     ) -> None:
         self.name = name
         self.log = log
-        with log.open("ab") as errors, (output or log).open("ab") as says:
+        self._command = command
+        self._environment = environment
+        self._output = output or log
+        self.start()
+
+    def start(self) -> None:
+        """Start the program; once more, when it has ended."""
+        with self.log.open("ab") as errors, self._output.open("ab") as says:
             self._process = subprocess.Popen(
-                command,
-                env=environment,
+                self._command,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=says,
                 stderr=errors,
@@ -59,7 +66,7 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The id of its process and of its session."""
         return self._process.pid
 
     @property
