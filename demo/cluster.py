@@ -1,4 +1,4 @@
-"""The cluster of the demo: an embedded FirecREST on a free port."""
+"""A cluster: an embedded FirecREST on a free port, with jobs of its own or before a Slurm."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from demo.services import Service, surroundings, wait_until
+from demo.slurm import Slurm
 
 
 class Cluster:
@@ -18,20 +19,24 @@ class Cluster:
 
     :param home: a directory that does not exist yet
     :param options: more options of the command
+    :param slurm: what runs the jobs; without it they are processes of this machine
     """
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, slurm: Slurm | None = None) -> None:
         self.home = home
         self._options = options
+        self._slurm = slurm
         self.variables: Mapping[str, str] = {}
 
     def __enter__(self) -> Cluster:
         self.home.mkdir(parents=True)
         self._says = self.home / "variables.sh"
+        scheduler, known = ("process", {}) if self._slurm is None else ("slurm", self._slurm.environment)
+        options = ["--scheduler", scheduler, *self._options]
         self.service = Service(
             "firecrest-local",
-            [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), *self._options],
-            environment=surroundings(),
+            [sys.executable, "-m", "firecrest_local", "--root", str(self.home / "root"), *options],
+            environment={**surroundings(), **known},
             log=self.home / "firecrest-local.log",
             output=self._says,
         )

@@ -26,6 +26,7 @@ class Service:
     :param environment: its whole environment
     :param log: file for what it says on standard error, and on standard output without `output`
     :param output: file for what it says on standard output
+    :param directory: where it runs; here, unless given
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Service:
         environment: Mapping[str, str],
         log: Path,
         output: Path | None = None,
+        directory: Path | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._command = command
         self._environment = environment
         self._output = output or log
+        self._directory = directory
         self.start()
 
     def start(self) -> None:
@@ -49,6 +52,7 @@ class Service:
         with self.log.open("ab") as errors, self._output.open("ab") as says:
             self._process = subprocess.Popen(
                 self._command,
+                cwd=self._directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=says,

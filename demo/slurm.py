@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from demo.services import Service, family, kill, surroundings, wait_until
+from demo.services import Service, ServiceFailed, family, kill, surroundings, wait_until
 
 #: Debian's package for each program that is needed.
 PACKAGES = {
@@ -28,6 +28,7 @@ PACKAGES = {
 #: Daemons live where an ordinary user's PATH doesn't look.
 SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 ACCOUNT = "test"
+REQUEUE_SECONDS = 15
 
 
 class SlurmMissing(Exception):
@@ -47,7 +48,8 @@ class Slurm:
 
     `environment` is what a program needs to find it: SLURM_CONF. `services` are its daemons, in the order of their
     start. The partitions are `normal` (the default), `debug` (30 minutes at most), and, for preemption, `high` above
-    `low` (cancelled) and `lowrequeue` (requeued). The account is `test`.
+    `low` (cancelled) and `lowrequeue` (requeued). The account is `test`. A requeued job waits for 15 s. Memory
+    limits are not enforced: that takes cgroups, which a container rarely has.
 
     :param home: a directory that does not exist yet; at most 80 characters long, since it holds sockets
     :param cpus: how many the node claims to have; jobs that sleep may be more than the machine's
@@ -77,9 +79,12 @@ class Slurm:
     def command(self, *words: str) -> str:
         """Run one of Slurm's commands and give what it says.
 
-        :raises subprocess.CalledProcessError: it failed
+        :raises ServiceFailed: with its error
         """
-        return subprocess.run(words, env=self._surroundings, check=True, text=True, capture_output=True).stdout
+        done = subprocess.run(words, env=self._surroundings, check=False, text=True, capture_output=True)
+        if done.returncode:
+            raise ServiceFailed(f"{' '.join(words)} ended with exit code {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
 
     # --- starting
 
@@ -171,7 +176,7 @@ class Slurm:
 
     def _run(self, *command: str) -> None:
         log = self.home / "log" / f"{command[0]}.log"
-        service = Service(command[0], command, environment=self._surroundings, log=log)
+        service = Service(command[0], command, environment=self._surroundings, log=log, directory=self.home)
         self.services.append(service)
         # Nothing that they could save is needed again.
         self._stack.callback(service.stop, grace=0)
@@ -209,7 +214,8 @@ class Slurm:
 
     def _configure(self, controller: int, daemon: int, database: int) -> None:
         user = pwd.getpwuid(os.getuid()).pw_name
-        auth = f"AuthType=auth/munge\nAuthInfo=socket={self.home}/munge.socket\n"
+        # A requeued job waits until its old credential has expired; for two minutes, were it Slurm's default.
+        auth = f"AuthType=auth/munge\nAuthInfo=socket={self.home}/munge.socket,cred_expire={REQUEUE_SECONDS}\n"
         (self.home / "slurm.conf").write_text(f"""\
 ClusterName=local
 SlurmctldHost=localhost(127.0.0.1)
@@ -239,9 +245,7 @@ KillWait=3
 MinJobAge=300
 MaxArraySize=10000
 MaxJobCount=50000
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
+JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={database}

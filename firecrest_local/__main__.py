@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from firecrest_local.faults import Plan
 from firecrest_local.server import LocalFirecREST
-from firecrest_local.settings import Settings
+from firecrest_local.settings import SCHEDULERS, Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine. "
         "It is for development and tests only: everybody who has its secret can run commands as you. "
         "When it is ready it prints the variables that a client needs, as shell lines; Ctrl-C stops it "
-        "and the jobs that run.",
+        "and the jobs that run; those that Slurm runs go on.",
     )
     arguments.add_argument(
         "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
@@ -48,7 +48,13 @@ def parser() -> argparse.ArgumentParser:
         help="cores for jobs (default: the machine's %(default)s)",
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
-    arguments.add_argument("--scheduler", choices=["process"], default=defaults.scheduler, help="what runs the jobs")
+    arguments.add_argument(
+        "--scheduler",
+        choices=SCHEDULERS,
+        default=defaults.scheduler,
+        help="what runs the jobs: processes of this machine, its Slurm, or Slurm where sinfo answers "
+        "(default: %(default)s)",
+    )
     arguments.add_argument(
         "--faults",
         type=Path,

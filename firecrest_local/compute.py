@@ -102,10 +102,11 @@ def router(site: Site) -> APIRouter:
 
     @routes.post("", status_code=201)
     async def submit(submission: Submission) -> dict[str, Any]:
+        hangs_until = time.monotonic() + site.settings.command_timeout
         try:
             return {"jobId": await run_in_threadpool(scheduler.submit, describe(submission.job))}
         except CommandTimeout:
-            await sleep(site.settings.command_timeout)
+            await sleep(max(0.0, hangs_until - time.monotonic()))
             raise
 
     @routes.get("")
@@ -115,11 +116,11 @@ def router(site: Site) -> APIRouter:
         name: Annotated[str | None, Query(max_length=235)] = None,
         time_window: TimeWindow = TimeWindow.DAY,
     ) -> dict[str, Any]:
-        # There is but one user, so that `allusers` changes nothing.
         query = JobQuery(
             names=tuple(name.split(",")) if name else (),
             account=account or None,
             since=time.time() - time_window.seconds,
+            all_users=allusers,
         )
         return {"jobs": merge(scheduler.accounted(query), scheduler.queued(query))}
 

@@ -33,8 +33,8 @@ class QuietProtocol(Quiet, AutoHTTPProtocol):  # type: ignore[misc,valid-type]
 class LocalFirecREST:
     """An embedded FirecREST v2 server, for development and tests.
 
-    It listens on 127.0.0.1 in a thread of this process; its jobs are processes of this machine. As a context
-    manager it starts on entry, and on exit stops itself and every job that runs.
+    It listens on 127.0.0.1 in a thread of this process; its jobs are processes of this machine, or Slurm's. As a
+    context manager it starts on entry, and on exit stops itself and every job that runs; Slurm's go on.
 
     Parameters:
         settings: what to serve; the defaults unless given.
@@ -53,7 +53,7 @@ class LocalFirecREST:
         """Begin to serve; returns when requests are answered.
 
         Raises:
-            OSError: the port is taken, or another server serves this root.
+            OSError: the port is taken, another server serves this root, or no Slurm answers that should run the jobs.
             RuntimeError: the server could not start.
         """
         with ExitStack() as undo:
@@ -92,7 +92,7 @@ class LocalFirecREST:
         return server, thread
 
     def stop(self) -> None:
-        """Stop serving and every job that runs; waiting jobs stay queued for the next start."""
+        """Stop serving and every job that runs, unless Slurm runs it; waiting jobs stay queued for the next start."""
         if self._site is None or self._server is None or self._thread is None or self._lock is None:
             return
         self._server.should_exit = True

@@ -10,6 +10,7 @@ from firecrest_local.faults import Plan
 
 MINUTE = 60
 HOUR = 60 * MINUTE
+SCHEDULERS = ("process", "slurm", "auto")
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,16 @@ class Settings:
             is made once and kept in the state directory, so that it outlives a restart.
         system: name of the one system.
         user: name of the user; None takes the name of the user who runs the server.
-        scheduler: what runs the jobs; `process` is the only one.
+        scheduler: what runs the jobs: `process` runs them on this machine, `slurm` hands them to the Slurm that this
+            machine's commands reach, `auto` takes Slurm where `sinfo` answers. Slurm has its own say about cores,
+            partitions, features, accounts, limits and waits, which are settings of `process`.
         cores, gpus: what the one node offers to jobs; cores None takes the machine's.
         partitions: the first one is the default.
         features: node features that `--constraint` may ask for.
         account: the user's default account.
         max_array_size: array indices must be smaller.
         token_lifetime: seconds that a token is valid for.
-        accounting_lag: seconds by which the accounting view trails the jobs.
+        accounting_lag: seconds by which the accounting view trails the jobs; Slurm's trails by its own.
         min_job_age: seconds after a job's end for which its metadata is known.
         command_timeout: seconds after which a backend command that hangs is given up (408).
         kill_wait: seconds between SIGTERM and SIGKILL when a job is cancelled or out of time.
@@ -96,8 +99,8 @@ class Settings:
         object.__setattr__(self, "root", Path(self.root))
         if self.cores is None:
             object.__setattr__(self, "cores", os.cpu_count() or 1)
-        if self.scheduler != "process":
-            raise ValueError(f"unknown scheduler {self.scheduler!r}: only 'process' is known")
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(f"unknown scheduler {self.scheduler!r}: one of {', '.join(SCHEDULERS)} is wanted")
         if not self.partitions:
             raise ValueError("at least one partition is needed")
 

@@ -1,6 +1,7 @@
 """One embedded cluster: all parts that the endpoints share."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import Path as PathParameter
@@ -14,10 +15,18 @@ from firecrest_local.identity import current_identity
 from firecrest_local.keys import load_secrets
 from firecrest_local.scheduler import Scheduler
 from firecrest_local.scheduler.process import ProcessScheduler
+from firecrest_local.scheduler.slurm import SlurmScheduler, slurm_answers
 from firecrest_local.settings import Settings
 from firecrest_local.staging import StagingStore
 from firecrest_local.tokens import TokenIssuer
 from firecrest_local.visibility import Visibility
+
+
+def choose_scheduler(settings: Settings) -> Settings:
+    """The settings with a scheduler where they leave the choice."""
+    if settings.scheduler != "auto":
+        return settings
+    return replace(settings, scheduler="slurm" if slurm_answers() else "process")
 
 
 class Site:
@@ -29,7 +38,7 @@ class Site:
     """
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self.settings = settings
+        self.settings = settings = choose_scheduler(settings)
         self.url = url
         self.identity = current_identity(settings.user)
         root = Path(os.path.realpath(settings.root))
@@ -58,9 +67,11 @@ class Site:
             min(settings.max_part_size, StagingStore.SMALLEST_PART),
         )
         self.operations = FileOperations(self.confinement, settings.max_ops_file_size)
-        self.visibility = Visibility(settings.accounting_lag)
-        self.scheduler: Scheduler = ProcessScheduler(
-            settings, self.state, self.confinement, self.identity, self.home, self.visibility
+        self.visibility = Visibility(settings.accounting_lag if settings.scheduler == "process" else 0.0)
+        self.scheduler: Scheduler = (
+            ProcessScheduler(settings, self.state, self.confinement, self.identity, self.home, self.visibility)
+            if settings.scheduler == "process"
+            else SlurmScheduler(settings, self.home, self.visibility)
         )
 
     # --- checks that endpoints depend on

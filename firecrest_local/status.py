@@ -76,8 +76,10 @@ def system_description(site: Site) -> dict[str, Any]:
 
 def transfer_directives(site: Site) -> list[str]:
     """The directives of every transfer job."""
-    partition = site.settings.transfer_partition
-    return ["#SBATCH --nodes=1", "#SBATCH --time=0-00:15:00", f"#SBATCH --partition={partition}"]
+    directives = ["#SBATCH --nodes=1", "#SBATCH --time=0-00:15:00"]
+    if site.settings.scheduler == "process":
+        directives.append(f"#SBATCH --partition={site.settings.transfer_partition}")
+    return directives
 
 
 def router(site: Site) -> APIRouter:
@@ -118,7 +120,7 @@ def router(site: Site) -> APIRouter:
             "user": {"id": str(identity.uid), "name": identity.user},
             "group": {"id": str(identity.gid), "name": identity.group},
             "groups": [{"id": str(number), "name": name} for number, name in identity.groups],
-            "accounts": [{"name": site.settings.account, "default": True}],
+            "accounts": site.scheduler.accounts(),
         }
 
     return routes

@@ -49,22 +49,29 @@ class JobQuery:
         job_id: one job, or all elements of one array; None for the user's jobs.
         names, account: only jobs of such a name, of this account.
         since: only jobs that have not ended before (seconds since the epoch).
+        all_users: the list shows other users' jobs, too.
     """
 
     job_id: str | None = None
     names: tuple[str, ...] = ()
     account: str | None = None
     since: float = 0.0
+    all_users: bool = False
 
 
 class Scheduler(Protocol):
     """Runs jobs. All methods block briefly, may be called from any thread, and raise `SchedulerError`."""
 
     def start(self) -> None:
-        """Take up the jobs of an earlier life and begin to schedule."""
+        """Take up the jobs of an earlier life and begin to schedule.
+
+        Raises:
+            OSError: what should run the jobs isn't there.
+        """
 
     def stop(self) -> None:
-        """Stop scheduling and the jobs that run; returns when none of their processes is left."""
+        """End what was started here: a scheduler of our own ends its jobs and returns when none of their processes is
+        left; jobs that were handed to a scheduler beside us are its own, and go on."""
 
     def submit(self, description: JobDescription) -> str:
         """Queue a job and give its id."""
@@ -92,3 +99,6 @@ class Scheduler(Protocol):
 
     def reservations(self) -> list[Row]:
         """The reservations."""
+
+    def accounts(self) -> list[Row]:
+        """The user's accounts."""

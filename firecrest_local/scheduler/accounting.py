@@ -30,6 +30,9 @@ LASTING_REASONS = frozenset(
 #: Who is cancelled while waiting for these never became eligible, and the accounting's list leaves it out.
 NEVER_ELIGIBLE = frozenset({"BeginTime", "Dependency", "DependencyNeverSatisfied", "JobHeldUser"})
 
+#: How the accounting shows a job of which it knows but the allocation.
+ALLOCATION: Row = {"name": "allocation", "group": "root", "partition": "", "workingDirectory": "", "priority": 0}
+
 
 def _status(state: str, reason: str | None, exit_code: int | None, signal: int | None) -> Row:
     return {"state": state, "stateReason": reason, "exitCode": exit_code, "interruptSignal": signal}
@@ -172,13 +175,7 @@ class AccountingView:
             node_count=job.nodes if job.ended and job.start is not None else 0,
             tasks=self._tasks(job, str(job.id), steps, now),
         )
-        return row | {
-            "name": "allocation",
-            "group": "root",
-            "partition": "",
-            "workingDirectory": "",
-            "priority": 0,
-        }
+        return row | ALLOCATION
 
     def _waiting_elements_row(self, waiting: Sequence[Job]) -> Row:
         first = waiting[0]

@@ -16,23 +16,9 @@ from typing import Any
 from firecrest_local import srun_shim, supervisor
 from firecrest_local.confinement import Confinement
 from firecrest_local.scheduler.job import Job, Step
+from firecrest_local.scheduler.login import login_environment
 from firecrest_local.scheduler.submission import NODE
 from firecrest_local.settings import Settings
-
-#: Variables of the server that jobs get; a server's environment may hold secrets, so all others stay behind.
-INHERITED = (
-    "PATH",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "SHELL",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "MODULEPATH",
-    "MODULESHOME",
-    "SSL_CERT_FILE",
-)
 
 
 @dataclass(frozen=True)
@@ -111,10 +97,7 @@ class Launcher:
     def environment(self, job: Job) -> dict[str, str]:
         """The variables that a job sees."""
         settings = self._settings
-        variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        variables |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
-        variables |= {"HOME": str(self._home), "USER": self._user, "LOGNAME": self._user}
-        variables |= job.environment
+        variables = login_environment(self._home, self._user) | job.environment
         variables["PATH"] = f"{self._bin}:{variables.get('PATH', os.defpath)}"
         variables |= {
             "ENVIRONMENT": "BATCH",

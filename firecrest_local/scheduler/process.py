@@ -266,6 +266,10 @@ class ProcessScheduler:
         """There are none."""
         return []
 
+    def accounts(self) -> list[Row]:
+        """The user's one account."""
+        return [{"name": self._settings.account, "default": True}]
+
     # --- with the lock held
 
     def _news(self) -> None:

@@ -1,4 +1,4 @@
-"""A FirecREST to talk to: the one that the environment names, else an embedded one of our own.
+"""A FirecREST to talk to: the one that the environment names, else embedded ones of our own, with either scheduler.
 
 The tests beside this file use the public API alone, so they run against any deployment::
 
@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from demo.cluster import Cluster
 from firecrest_core import Connection, FirecRESTClient
 from firecrest_core.errors import FirecRESTError
 
@@ -34,34 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+@pytest.fixture(
+    scope="session",
+    params=["named"]
+    if os.environ.get("FIRECREST_URL")
+    else ["process", pytest.param("slurm", marks=pytest.mark.slurm)],
+)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """The variables that name a FirecREST."""
-    if os.environ.get("FIRECREST_URL"):
+    if request.param == "named":
         yield os.environ
         return
-    root = tmp_path_factory.mktemp("firecrest-local")
-    with (root / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "firecrest_local", "--root", str(root / "cluster")],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        variables: dict[str, str] = {}
-        assert server.stdout is not None
-        for line in server.stdout:  # it closes when the server ends, so this cannot hang on a dead one
-            name, _, value = line.removeprefix("export ").strip().partition("=")
-            variables[name] = shlex.split(value)[0]
-            if name == "FIRECREST_WORKDIR":
-                break
-        assert "FIRECREST_WORKDIR" in variables, (root / "server.log").read_text()
-        yield variables
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+    slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
+    with Cluster(tmp_path_factory.mktemp("live") / "cluster", slurm=slurm) as cluster:
+        cluster.wait()
+        yield cluster.variables
 
 
 @pytest.fixture(scope="session")

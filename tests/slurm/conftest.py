@@ -1,14 +1,15 @@
-"""A real Slurm for all tests here."""
+"""An embedded FirecREST before a real Slurm."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from demo.slurm import Slurm, missing_packages
+from demo.cluster import Cluster
+from demo.slurm import Slurm
+from firecrest_core import Connection, FirecRESTClient
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,12 +20,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """A Slurm with one node; where its packages are missing the test is skipped, in CI it fails."""
-    if packages := missing_packages():
-        reason = f"a real Slurm needs the packages {' '.join(packages)}"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}; in CI they have to be there")
-        pytest.skip(reason)
-    with Slurm(tmp_path_factory.mktemp("slurm") / "slurm") as slurm:
-        yield slurm
+def cluster(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster", slurm=slurm) as cluster:
+        cluster.wait()
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def connection(cluster: Cluster) -> Connection:
+    return Connection.from_environment(cluster.variables)
+
+
+@pytest.fixture
+async def client(connection: Connection) -> AsyncIterator[FirecRESTClient]:
+    async with FirecRESTClient(connection) as client:
+        yield client
+
+
+@pytest.fixture
+def workdir(cluster: Cluster, tmp_path: Path) -> Path:
+    """A directory on the cluster for this test alone."""
+    path = Path(cluster.variables["FIRECREST_WORKDIR"]) / tmp_path.name
+    path.mkdir()
+    return path

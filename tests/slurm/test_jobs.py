@@ -1,0 +1,134 @@
+"""What only a real Slurm does, and what the server before it adds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.cluster import Cluster
+from demo.slurm import Slurm
+from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
+from firecrest_local import LocalFirecREST, Settings
+from firecrest_local.faults import Plan
+
+
+async def submit(client: FirecRESTClient, workdir: Path, command: str, **fields: Any) -> Job:
+    return await lifecycle.submit(client, "local", JobSpec(command=command, working_dir=str(workdir), **fields))
+
+
+async def wait(client: FirecRESTClient, job: Job, **options: Any) -> Any:
+    return await lifecycle.wait(client, job, poll_interval=1, timeout=120, **options)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():
+        await asyncio.sleep(0.1)
+
+
+async def test_a_dependency_that_can_never_be_met(client: FirecRESTClient, workdir: Path) -> None:
+    failed = await submit(client, workdir, "false")
+    job = await submit(client, workdir, "true", dependency={"afterok": [failed.job_id]})
+    with pytest.raises(errors.JobStuck, match="DependencyNeverSatisfied"):
+        await wait(client, job, fail_if_stuck=True)
+    await lifecycle.cancel(client, "local", job.job_id)
+    assert (await wait(client, job)).state is JobState.CANCELLED
+
+
+async def test_a_job_that_is_requeued_runs_again(client: FirecRESTClient, workdir: Path, slurm: Slurm) -> None:
+    command = "echo began >> runs; until [ -e go ]; do sleep 0.1; done"
+    job = await submit(client, workdir, command, requeue=True)
+    waiting = asyncio.create_task(wait(client, job))
+    await until((workdir / "runs").exists)
+    slurm.command("scontrol", "requeue", job.job_id)
+    (workdir / "go").touch()
+    assert (await waiting).state is JobState.COMPLETED
+    assert (workdir / "runs").read_text() == "began\nbegan\n"
+
+
+async def test_a_wait_sees_all_of_a_throttled_array(client: FirecRESTClient, workdir: Path) -> None:
+    result = await wait(client, await submit(client, workdir, "exit 0", array="0-11%6"))
+    assert result.state is JobState.COMPLETED
+    assert [one.index for one in result.elements] == list(range(12))
+
+
+async def test_attaching(client: FirecRESTClient, connection: Connection, workdir: Path, slurm: Slurm) -> None:
+    job = await submit(client, workdir, "echo > runs; sleep 100")
+    await until((workdir / "runs").exists)
+    await client.attach_to_job("local", job.job_id, f"sh -c 'echo $SLURM_JOB_ID > {workdir}/attached'")
+    assert (workdir / "attached").read_text() == f"{job.job_id}\n"
+    await lifecycle.cancel(client, "local", job.job_id)
+
+
+async def test_jobs_outlive_the_server(slurm: Slurm, tmp_path: Path) -> None:
+    ids = []
+    for grace in (5, 0):  # asked to stop, and killed
+        with Cluster(tmp_path / str(grace), slurm=slurm) as cluster:
+            cluster.wait()
+            async with FirecRESTClient(Connection.from_environment(cluster.variables)) as client:
+                job = await submit(client, Path(cluster.variables["FIRECREST_WORKDIR"]), "sleep 100")
+                await until(lambda id_=job.job_id: "RUNNING" in slurm.command("squeue", "-h", "-o", "%T", "-j", id_))
+                ids.append(job.job_id)
+            cluster.service.stop(grace)
+    assert sorted(slurm.command("squeue", "-h", "-o", "%i", "-j", ",".join(ids)).split()) == sorted(ids)
+    slurm.command("scancel", *ids)
+
+
+# --- the server in this process
+
+
+@pytest.fixture
+def server(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalFirecREST]:
+    """An embedded server that chose Slurm by itself, with a plan that changes what is seen of jobs."""
+    monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    with LocalFirecREST(Settings(root=tmp_path / "auto", scheduler="auto", faults=Plan(), command_timeout=2)) as server:
+        yield server
+
+
+async def test_jobs_are_seen_as_late_as_the_plan_says(server: LocalFirecREST) -> None:
+    async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
+        server.faults.set(Plan(invisible=600))
+        job_id = await client.submit_job("local", JobSpec(command="true", working_dir=str(server.home)).request())
+        with pytest.raises(errors.JobNotFound):
+            await client.get_job("local", job_id)
+        assert job_id not in {row.job_id for row in await client.get_jobs("local")}
+        server.faults.set(Plan())
+        job = Job(system="local", job_id=job_id)
+        assert (await wait(client, job)).state is JobState.COMPLETED
+        server.faults.set(Plan(accounting_lag=600))
+        assert job_id not in {row.job_id for row in await client.get_jobs("local")}
+        (row,) = await client.get_job("local", job_id)
+        assert (row.name, row.state) == ("allocation", JobState.COMPLETED)
+
+
+async def test_a_slow_slurm_is_given_up(
+    server: LocalFirecREST, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.stop()
+    for command in ("sbatch", "sacct"):
+        slow = tmp_path / "bin" / command
+        slow.parent.mkdir(exist_ok=True)
+        slow.write_text("#!/bin/sh\nsleep 1000 & wait\n")
+        slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    server.start()
+    async with FirecRESTClient(Connection.from_environment(server.environ), attempts=1) as client:
+        with pytest.raises(errors.SubmissionUnknown, match="timeout limit exceeded"):
+            await client.submit_job("local", JobSpec(command="true", working_dir=str(server.home)).request())
+        with pytest.raises(errors.FirecRESTError, match="Error executing Slurm command"):
+            await client.get_jobs("local")
+
+
+async def test_the_cluster_is_shown(client: FirecRESTClient) -> None:
+    assert (await client.get_userinfo("local")).accounts[0] == "test"
+
+
+def test_no_slurm_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm.conf").write_text("ClusterName=none\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\n")
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    with pytest.raises(ConnectionError, match="no Slurm answers here"):
+        LocalFirecREST(Settings(root=tmp_path / "cluster", scheduler="slurm")).start()
