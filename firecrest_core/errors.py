@@ -8,7 +8,7 @@ Messages say what happened, where, and what to do. No token, secret or presigned
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from firecrest_core.states import JobState
 
@@ -25,6 +25,16 @@ class FirecRESTError(Exception):
     retryable: ClassVar[bool] = False
     users: ClassVar[bool] = False
     retry_after: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the message alone, which most of them are not made of.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[FirecRESTError], args: tuple[Any, ...], state: dict[str, Any]) -> FirecRESTError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 # --- can be tried again as it is ------------------------------------------------------------------

@@ -1,9 +1,59 @@
-"""FirecREST for Prefect.
+"""FirecREST for Prefect: blocks, tasks and flows that run HPC jobs and move their files.
 
-Prefect imports this module in every process that loads its collections, so that it knows the blocks here; what
-speaks HTTP is imported when a block is used.
+Prefect imports this module in every process that loads its collections, so that it knows the blocks here. Tasks and
+flows are imported when they are used, and so is what speaks HTTP.
 """
 
-from prefect_firecrest.credentials import FirecRESTCredentials
+from __future__ import annotations
 
-__all__ = ["FirecRESTCredentials"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.job_runs import FirecRESTJobRun
+from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.retries import can_get_better
+
+if TYPE_CHECKING:
+    from prefect_firecrest.flows import arun_job, run_job
+    from prefect_firecrest.tasks import (
+        acancel_job,
+        adownload_files,
+        alist_files,
+        asubmit_job,
+        aupload_files,
+        await_for_job,
+        cancel_job,
+        download_files,
+        list_files,
+        submit_job,
+        upload_files,
+        wait_for_job,
+    )
+
+__all__ = [
+    "FirecRESTCredentials",
+    "FirecRESTJob",
+    "FirecRESTJobRun",
+    "acancel_job",
+    "adownload_files",
+    "alist_files",
+    "arun_job",
+    "asubmit_job",
+    "aupload_files",
+    "await_for_job",
+    "can_get_better",
+    "cancel_job",
+    "download_files",
+    "list_files",
+    "run_job",
+    "submit_job",
+    "upload_files",
+    "wait_for_job",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{'flows' if name in ('run_job', 'arun_job') else 'tasks'}"), name)

@@ -52,7 +52,13 @@ class FirecRESTCredentials(CredentialsBlock):
     )
     timeout: float = Field(default=30.0, gt=0, description="Seconds that one request may take.")
     verify: bool | str = Field(
-        default=True, description="Whether to check TLS certificates, or the path of a CA bundle."
+        default=True, title="Verify TLS", description="Whether to check TLS certificates, or the path of a CA bundle."
+    )
+    max_in_flight: int = Field(
+        default=4,
+        ge=1,
+        title="Requests in flight",
+        description="Requests at once. A site's sshd allows ten sessions, and more than four requests can exceed that.",
     )
 
     def connection(self) -> Connection:
@@ -69,6 +75,7 @@ class FirecRESTCredentials(CredentialsBlock):
             system=self.system,
             timeout=self.timeout,
             verify=self.verify,
+            max_in_flight=self.max_in_flight,
         )
 
     def get_client(self) -> FirecRESTClient:

@@ -1,0 +1,202 @@
+"""The block that describes a job: where, and what to ask the scheduler for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+
+from prefect.blocks.abstract import JobBlock
+from pydantic import Field, HttpUrl, field_validator, model_validator
+
+from firecrest_core.errors import JobWithdrawn
+from prefect_firecrest.background import arun, run, shared_client
+from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.job_runs import FirecRESTJobRun
+
+if TYPE_CHECKING:
+    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.job import Job
+    from firecrest_core.jobspec import JobSpec
+
+# What is not asked of the scheduler.
+_OURS = frozenset({"credentials", "system", "poll_interval", "exactly_once"})
+
+
+class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
+    """
+    A batch job on a system behind a FirecREST v2. Exactly one of script, script path and command says what to run.
+
+    Within a flow run, however often a call is tried or the run is restarted, one payload of it runs: a job that is
+    alive or ended well is adopted, and only one that failed is submitted again.
+
+    Example:
+        ```python
+        from prefect_firecrest import FirecRESTJob
+
+        job = FirecRESTJob.load("BLOCK_NAME")
+
+        run = job.trigger()
+        run.wait_for_completion()
+        result = run.fetch_result()
+        ```
+    """
+
+    _block_type_name = "FirecREST Job"
+    _block_type_slug = "firecrest-job"
+    _logo_url = HttpUrl("https://github.com/eth-cscs.png?size=200")
+    _documentation_url = HttpUrl("https://eth-cscs.github.io/firecrest-v2/")
+
+    credentials: FirecRESTCredentials = Field(description="Where the FirecREST is, and as whom to speak to it.")
+    system: str | None = Field(
+        default=None, description="System to run on; that of the credentials if empty.", examples=["daint"]
+    )
+    working_dir: str = Field(
+        title="Working directory",
+        description="Absolute path on the system where the job runs.",
+        examples=["/scratch/me/relax"],
+    )
+    script: str | None = Field(default=None, description="Text of a batch script; its first line begins with #!.")
+    script_path: str | None = Field(default=None, description="Absolute path of a batch script on the system.")
+    command: str | list[str] | None = Field(
+        default=None, description="A line of shell, or the words of one command; run by bash."
+    )
+    name: str | None = Field(default=None, title="Job name", description="The job's name, at most 230 characters.")
+    account: str | None = Field(default=None, description="Account or project to charge.")
+    partition: str | None = Field(default=None, description="Slurm's partition, or PBS's queue.")
+    nodes: int | str | None = Field(default=None, description="Number of nodes, or a range such as 2-4.")
+    ntasks: int | None = Field(default=None, title="Tasks", description="Number of tasks (MPI ranks) in all.")
+    ntasks_per_node: int | None = Field(
+        default=None, title="Tasks per node", description="Number of tasks on each node."
+    )
+    cpus_per_task: int | None = Field(default=None, title="CPUs per task", description="Cores for each task.")
+    gpus: int | str | None = Field(
+        default=None, title="GPUs", description="GPUs of the whole job: a number, or with a type such as a100:4."
+    )
+    gpus_per_node: int | str | None = Field(
+        default=None, title="GPUs per node", description="GPUs on each node, in the same forms."
+    )
+    memory: int | str | None = Field(
+        default=None, description="Memory on each node, such as 4G; a number is in mebibytes."
+    )
+    time_limit: int | str | None = Field(
+        default=None, description="Minutes, or a time such as 1:30:00 or 2-00:00:00.", examples=["1:30:00"]
+    )
+    array: str | None = Field(default=None, description="Indices of a job array, such as 0-3, 0-15:4 or 0-99%10.")
+    dependency: str | dict[str, Any] | None = Field(
+        default=None, description="What must have happened before it starts, such as afterok:12."
+    )
+    qos: str | None = Field(default=None, title="QOS", description="Quality of service.")
+    constraint: str | None = Field(default=None, description="Features that the nodes must have, such as gpu.")
+    reservation: str | None = Field(default=None, description="Name of a reservation.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the job.")
+    uenv: str | None = Field(default=None, title="uenv", description="CSCS's user environment, name/version:tag.")
+    container: str | None = Field(default=None, description="CSCS's container engine: name or path of an EDF file.")
+    signal: str | None = Field(default=None, description="Signal before the time limit, such as USR1@60.")
+    directives: list[str] = Field(
+        default_factory=list, description="Further options of sbatch or qsub, such as --exclusive."
+    )
+    stdout: str | None = Field(
+        default=None, title="Standard output", description="File for the standard output, such as relax-%j.out."
+    )
+    stderr: str | None = Field(
+        default=None, title="Standard error", description="File for the standard error; that of the output if empty."
+    )
+    requeue: bool | None = Field(
+        default=None, description="Whether the scheduler itself may run the job again after a node failure."
+    )
+    poll_interval: float = Field(
+        default=10.0, gt=0, description="Seconds between two questions for the job's state at the most."
+    )
+    exactly_once: bool = Field(
+        default=True,
+        description=(
+            "Whether the jobs of one call settle by a link below the working directory which of them runs. It takes a "
+            "file system that the compute nodes share with the login nodes; without it, each try submits a job."
+        ),
+    )
+
+    @field_validator("time_limit", "dependency", "environment", mode="before")
+    @classmethod
+    def _in_one_form(cls, value: Any, info: Any) -> Any:
+        # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
+        from firecrest_core import fields
+
+        return fields.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
+
+    @model_validator(mode="after")
+    def _can_be_submitted(self) -> Self:
+        self.spec()
+        return self
+
+    def spec(self) -> JobSpec:
+        """Return what is asked of the scheduler.
+
+        :raises InvalidJobSpec: naming the field that cannot be right
+        """
+        from firecrest_core.jobspec import JobSpec
+
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _OURS}
+        # Prefect's blocks take any field; a misspelt one must not be lost without a word.
+        unknown = {name: value for name, value in (self.model_extra or {}).items() if not _is_prefects(name)}
+        return JobSpec.from_mapping(given | unknown)
+
+    @property
+    def job_name(self) -> str:
+        """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
+        from firecrest_core import claim
+
+        return claim.own_name(self.spec())
+
+    def trigger(self) -> FirecRESTJobRun:  # type: ignore[override]
+        """Submit the job and return as soon as the scheduler has taken it.
+
+        In a flow run it is submitted once for each call: a task that is retried and a flow run that is run again get
+        the job that is alive or ended well, and a new one only where that has failed. Outside of a flow run, each
+        call submits.
+
+        :raises InvalidJobSpec: naming the field that cannot be right
+        :raises RemotePathNotFound: the working directory does not exist
+        :raises SubmissionRejected: the scheduler refused it, in its own words
+        :raises JobWithdrawn: the flow run was cancelled
+        """
+        return run(self._submit())
+
+    async def atrigger(self) -> FirecRESTJobRun:
+        """Do what :meth:`trigger` does, in a coroutine."""
+        return await arun(self._submit())
+
+    async def _submit(self) -> FirecRESTJobRun:
+        from firecrest_core import lifecycle
+
+        connection, spec = self.credentials.connection(), self.spec()
+        system = connection.system_or_default(self.system)
+        async with shared_client(connection) as client:
+            if self.exactly_once:
+                job = await self._submit_once(client, system, spec)
+            else:
+                job = await lifecycle.submit(client, system, spec)
+        self.logger.info("%s was submitted to %s, in %s.", job, system, job.working_directory)
+        return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
+
+    async def _submit_once(self, client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
+        from firecrest_core import claim, lifecycle
+        from prefect_firecrest.calls import Call
+
+        call = await Call.current(client.connection, system, spec)
+        key = claim.Key(call.identity)
+        if call.fresh:
+            return await lifecycle.start(client, system, spec, key, fresh=True)
+        while True:
+            try:
+                return await lifecycle.resume(client, system, spec, key)
+            except JobWithdrawn:
+                # The job of this call was cancelled, and then somebody ran the flow run again: that is a new wish.
+                if not await call.is_wanted():
+                    raise
+                key = dataclasses.replace(key, epoch=key.epoch + 1)
+
+
+def _is_prefects(name: str) -> bool:
+    return name.startswith("_") or name == "block_type_slug"

@@ -1,0 +1,185 @@
+"""Tasks: the steps of a job's life and the ways of its files, each with an asynchronous twin.
+
+They carry the tag ``firecrest``, are never answered from Prefect's cache (the claim on the system knows what has run
+already), and are retried by themselves where that can help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import prefect.runtime.task_run
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from firecrest_core.models import FileInfo
+from firecrest_core.result import JobResult
+from firecrest_core.transfer import LocalPath, Transferred
+from firecrest_core.transfer.localside import StoredPath
+from prefect_firecrest import files
+from prefect_firecrest.background import arun, run
+from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.job_runs import FirecRESTJobRun
+from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.retries import can_get_better
+
+_SHARED: dict[str, Any] = {
+    "tags": ["firecrest"],
+    "cache_policy": NO_CACHE,
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(10),
+    "retry_condition_fn": can_get_better,
+}
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+
+@task(task_run_name="submit {job.job_name}", **_SHARED)
+def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
+    """Submit a job and return as soon as the scheduler has taken it.
+
+    A retry of the task, and a flow run that is run again, get the job that is alive or ended well; one that failed is
+    submitted once more. Calls of one flow run that ask for exactly the same are told apart by their number.
+
+    :raises SubmissionRejected: the scheduler refused it, in its own words
+    :raises RemotePathNotFound: the working directory does not exist
+    :raises JobWithdrawn: the flow run was cancelled
+    """
+    return job.trigger()
+
+
+@task(task_run_name="submit {job.job_name}", **_SHARED)
+async def asubmit_job(job: FirecRESTJob) -> FirecRESTJobRun:
+    """Do what ``submit_job`` does, in a coroutine."""
+    return await job.atrigger()
+
+
+@task(task_run_name="wait for {run}", **_SHARED)
+def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -> JobResult:
+    """Wait for a job's end, with its story in the run's log.
+
+    All tasks of a process that wait share one request an interval. When the job lost its node or was preempted, the
+    retry submits it once more and waits for that one.
+
+    :param timeout: seconds to wait; the job is left alone after that
+    :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
+    :raises WaitTimedOut: after ``timeout``
+    """
+    if prefect.runtime.task_run.run_count > 1:
+        run = run.resume()
+    run.wait_for_completion(timeout)
+    return run.fetch_result()
+
+
+@task(task_run_name="wait for {run}", **_SHARED)
+async def await_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -> JobResult:
+    """Do what ``wait_for_job`` does, in a coroutine."""
+    if prefect.runtime.task_run.run_count > 1:
+        run = await run.aresume()
+    await run.await_for_completion(timeout)
+    return await run.afetch_result()
+
+
+@task(task_run_name="cancel {run}", **_SHARED)
+def cancel_job(run: FirecRESTJobRun) -> None:
+    """Cancel a job, and whatever else was or will be submitted for the same call. One that has ended is no error."""
+    run.cancel()
+
+
+@task(task_run_name="cancel {run}", **_SHARED)
+async def acancel_job(run: FirecRESTJobRun) -> None:
+    """Do what ``cancel_job`` does, in a coroutine."""
+    await run.acancel()
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+@task(task_run_name="upload to {remote_directory}", **_SHARED)
+def upload_files(
+    credentials: FirecRESTCredentials,
+    local_files: LocalPath | Sequence[LocalPath],
+    remote_directory: str,
+    *,
+    system: str | None = None,
+    account: str | None = None,
+) -> list[Transferred]:
+    """Copy files and directories to a system, whatever their size, and compare size and SHA-256.
+
+    :param local_files: local paths, or path objects of an object store
+    :param remote_directory: absolute path of the directory that takes them under their own names; made if missing
+    :param system: the system; that of the credentials if left out
+    :param account: the account to charge for transfer jobs, where the site asks for one
+    :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
+    """
+    return run(files.upload(credentials, local_files, remote_directory, system, account))
+
+
+@task(task_run_name="upload to {remote_directory}", **_SHARED)
+async def aupload_files(
+    credentials: FirecRESTCredentials,
+    local_files: LocalPath | Sequence[LocalPath],
+    remote_directory: str,
+    *,
+    system: str | None = None,
+    account: str | None = None,
+) -> list[Transferred]:
+    """Do what ``upload_files`` does, in a coroutine."""
+    return await arun(files.upload(credentials, local_files, remote_directory, system, account))
+
+
+@task(task_run_name="download to {local_directory}", **_SHARED)
+def download_files(
+    credentials: FirecRESTCredentials,
+    remote_files: str | Sequence[str],
+    local_directory: str | Path | StoredPath,
+    *,
+    system: str | None = None,
+    account: str | None = None,
+) -> list[Transferred]:
+    """Copy files and directories from a system. A file appears under its name only when it is whole.
+
+    :param remote_files: absolute paths on the system
+    :param local_directory: the directory that takes them under their own names: a local path, or a path object of an
+        object store; made if missing
+    :param system: the system; that of the credentials if left out
+    :param account: the account to charge for transfer jobs, where the site asks for one
+    :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
+    """
+    return run(files.download(credentials, remote_files, local_directory, system, account))
+
+
+@task(task_run_name="download to {local_directory}", **_SHARED)
+async def adownload_files(
+    credentials: FirecRESTCredentials,
+    remote_files: str | Sequence[str],
+    local_directory: str | Path | StoredPath,
+    *,
+    system: str | None = None,
+    account: str | None = None,
+) -> list[Transferred]:
+    """Do what ``download_files`` does, in a coroutine."""
+    return await arun(files.download(credentials, remote_files, local_directory, system, account))
+
+
+@task(task_run_name="list {path}", **_SHARED)
+def list_files(
+    credentials: FirecRESTCredentials, path: str, *, system: str | None = None, hidden: bool = False
+) -> list[FileInfo]:
+    """List a directory on a system, or a file alone.
+
+    :param hidden: names that begin with a dot, too
+    :raises RemotePathNotFound: when it does not exist
+    """
+    return run(files.listing(credentials, path, system, hidden))
+
+
+@task(task_run_name="list {path}", **_SHARED)
+async def alist_files(
+    credentials: FirecRESTCredentials, path: str, *, system: str | None = None, hidden: bool = False
+) -> list[FileInfo]:
+    """Do what ``list_files`` does, in a coroutine."""
+    return await arun(files.listing(credentials, path, system, hidden))

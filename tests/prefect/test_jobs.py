@@ -1,0 +1,198 @@
+"""The job block and its runs, in functions and in coroutines, outside of any flow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from pydantic import ValidationError
+
+from firecrest_core import JobSpec, JobState
+from firecrest_core.errors import ConfigurationError, JobFailed, RemotePathNotFound, SubmissionRejected, WaitTimedOut
+from prefect_firecrest import FirecRESTJob
+
+
+class TestStandard(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[FirecRESTJob]:
+        return FirecRESTJob
+
+    def test_has_a_valid_image(self, block: type[FirecRESTJob]) -> None:
+        # Prefect's own test fetches the picture: that is for a machine with a network.
+        assert block._logo_url is not None
+        assert block._logo_url.scheme == "https"
+
+
+def test_the_block_has_every_field_of_a_job() -> None:
+    ours = {"credentials", "system", "poll_interval", "exactly_once"}
+    assert set(FirecRESTJob.model_fields) - ours == {field.name for field in dataclasses.fields(JobSpec)}
+
+
+def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
+    assert FirecRESTJob.get_block_type_slug() == "firecrest-job"
+    assert FirecRESTJob._block_type_name == "FirecREST Job"
+
+
+def test_every_field_gets_to_the_scheduler(credentials) -> None:
+    fields = {
+        "working_dir": "/scratch/me",
+        "command": ["relax", "in put"],
+        "name": "relax",
+        "nodes": "2-4",
+        "time_limit": "1:30:00",
+        "environment": {"A": "1,2"},
+        "array": "0-3",
+        "directives": ["--exclusive"],
+        "requeue": False,
+    }
+    assert FirecRESTJob(credentials=credentials, **fields).spec() == JobSpec(**fields)
+
+
+def test_a_block_comes_back_whole(credentials) -> None:
+    job = FirecRESTJob(
+        credentials=credentials,
+        working_dir="/scratch/me",
+        command=["relax", "in put"],
+        time_limit=timedelta(hours=30),
+        dependency={"afterok": [12, 13]},
+        gpus="a100:4",
+    )
+    job.save("relax", overwrite=True)
+    loaded = FirecRESTJob.load("relax")
+    assert loaded.spec() == job.spec()
+    assert loaded.spec().time_limit == "1-06:00:00"
+    assert loaded.credentials.connection() == credentials.connection()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"command": None}, "script: nothing says what to run"),
+        ({"script": "#!/bin/sh\n"}, "given together"),
+        ({"nodes": 0}, "nodes"),
+        ({"time_limt": 5}, "did you mean 'time_limit'"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(make, wrong, said) -> None:
+    with pytest.raises(ValidationError, match=said):
+        make(**{"command": "true"} | wrong)
+
+
+def test_the_secret_is_not_shown(make, credentials) -> None:
+    secret = credentials.client_secret.get_secret_value()
+    job = make("true")
+    assert secret not in repr(job) + str(job) + json.dumps(job.model_dump(mode="json"))
+
+
+def test_a_job_runs_to_its_end(make, workdir) -> None:
+    run = make("echo first; pwd; echo last", name="hello").trigger()
+    run.wait_for_completion()
+    result = run.fetch_result()
+    assert (result.state, result.exit_code, result.name) == (JobState.COMPLETED, 0, "hello")
+    assert result.job_id == run.job_id
+    assert run.log_tail(1).strip() == "last"
+    assert run.status().state is JobState.COMPLETED
+
+
+async def test_a_job_runs_to_its_end_in_coroutines(make) -> None:
+    run = await make("echo last").atrigger()
+    await run.await_for_completion()
+    assert (await run.afetch_result()).succeeded
+    assert (await run.alog_tail(1)).strip() == "last"
+    assert (await run.astatus()).settled
+    assert await run.aresume() is not None
+    await run.acancel()
+
+
+async def test_functions_work_in_a_running_event_loop(make) -> None:
+    run = make("true").trigger()
+    run.wait_for_completion()
+    assert run.fetch_result().succeeded
+
+
+def test_a_job_that_fails_says_so(make) -> None:
+    run = make("echo it broke >&2; exit 3").trigger()
+    with pytest.raises(JobFailed, match=r"(?s)exit code 3.*it broke") as failure:
+        run.wait_for_completion()
+    assert run.fetch_result() == failure.value.result
+
+
+def test_a_failure_survives_pickling(make) -> None:
+    """Prefect keeps results by pickling them, and task runners pass them between processes."""
+    with pytest.raises(JobFailed) as failure:
+        make("exit 3").trigger().wait_for_completion()
+    again = pickle.loads(pickle.dumps(failure.value))
+    assert (type(again), str(again), again.result) == (JobFailed, str(failure.value), failure.value.result)
+
+
+def test_a_job_is_cancelled(make) -> None:
+    run = make("sleep 60").trigger()
+    with pytest.raises(WaitTimedOut):
+        run.fetch_result()
+    with pytest.raises(WaitTimedOut):
+        run.wait_for_completion(timeout=0.5)
+    run.cancel()
+    run.cancel()
+    with pytest.raises(JobFailed, match="CANCELLED"):
+        run.wait_for_completion()
+    assert run.fetch_result().state is JobState.CANCELLED
+
+
+def test_an_array(make) -> None:
+    run = make("exit $((SLURM_ARRAY_TASK_ID / 2))", array="0-2").trigger()
+    with pytest.raises(JobFailed, match="2 of 3 array elements COMPLETED, not 2"):
+        run.wait_for_completion()
+    assert [element.index for element in run.fetch_result().failed_elements] == [2]
+
+
+def test_a_refusal_is_in_the_schedulers_words(make) -> None:
+    with pytest.raises(SubmissionRejected, match="partition"):
+        make("true", partition="nowhere").trigger()
+
+
+def test_a_working_directory_that_is_missing(make, workdir) -> None:
+    with pytest.raises(RemotePathNotFound, match="working_dir"):
+        make("true", working_dir=f"{workdir}/missing").trigger()
+
+
+def test_outside_of_a_flow_each_call_submits(make, workdir) -> None:
+    runs = [make("echo run >> runs").trigger() for _ in range(2)]
+    for run in runs:
+        run.wait_for_completion()
+    assert (workdir / "runs").read_text().split() == ["run", "run"]
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_a_job_that_failed_is_run_again(make, workdir, exactly_once) -> None:
+    run = make("echo run >> runs; [ -e go ]", exactly_once=exactly_once).trigger()
+    with pytest.raises(JobFailed):
+        run.wait_for_completion()
+    Path(workdir, "go").touch()
+    again = run.resume()
+    assert again.job_id != run.job_id
+    again.wait_for_completion()
+    assert again.resume().job_id == again.job_id
+    assert (workdir / "runs").read_text().split() == ["run", "run"]
+
+
+def test_a_run_is_kept_without_the_secret(make, credentials) -> None:
+    run = make("true").trigger()
+    kept = pickle.dumps(run)
+    assert credentials.client_secret.get_secret_value().encode() not in kept
+    with pytest.raises(ConfigurationError, match="Save the credentials"):
+        pickle.loads(kept).wait_for_completion()
+    run.wait_for_completion()
+
+
+def test_a_run_of_saved_credentials_goes_on_elsewhere(make, credentials) -> None:
+    credentials.save("elsewhere", overwrite=True)
+    kept = pickle.dumps(make("true").trigger())
+    assert credentials.client_secret.get_secret_value().encode() not in kept
+    run = pickle.loads(kept)
+    run.wait_for_completion()
+    assert run.fetch_result().succeeded

@@ -1,0 +1,251 @@
+"""Tasks and flows in real flow runs: called, submitted and mapped, in functions and in coroutines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, get_client, task
+from prefect.context import FlowRunContext
+from prefect.states import Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from firecrest_core import JobState
+from firecrest_core.client import FirecRESTClient
+from firecrest_core.errors import FirecRESTError, JobFailed, JobNodeFailure, ServerFault, SubmissionRejected
+from firecrest_core.result import JobResult
+from prefect_firecrest import (
+    FirecRESTJobRun,
+    acancel_job,
+    adownload_files,
+    alist_files,
+    arun_job,
+    asubmit_job,
+    aupload_files,
+    await_for_job,
+    can_get_better,
+    cancel_job,
+    download_files,
+    list_files,
+    run_job,
+    submit_job,
+    upload_files,
+    wait_for_job,
+)
+
+TASKS = [submit_job, wait_for_job, cancel_job, upload_files, download_files, list_files]
+TWINS = [asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, alist_files]
+
+
+def test_a_flow_stages_in_submits_waits_and_fetches(make, workdir, tmp_path) -> None:
+    (tmp_path / "in.txt").write_text("42")
+    job = make("cp in.txt out.txt", working_dir=f"{workdir}/made", name="copy")
+    result = run_job(
+        job, local_files=[str(tmp_path / "in.txt")], remote_files=["out.txt"], local_directory=str(tmp_path / "results")
+    )
+    assert result.succeeded
+    assert (tmp_path / "results" / "out.txt").read_text() == "42"
+
+
+async def test_a_flow_of_coroutines_does_the_same(make, workdir, tmp_path) -> None:
+    (tmp_path / "in.txt").write_text("42")
+    result = await arun_job(
+        make("cp in.txt out.txt"),
+        local_files=[str(tmp_path / "in.txt")],
+        remote_files=["out.txt", f"{workdir}/in.txt"],
+        local_directory=str(tmp_path),
+    )
+    assert result.succeeded
+    assert (tmp_path / "out.txt").read_text() == "42"
+
+
+def test_tasks_are_mapped(make, workdir) -> None:
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=8))
+    def sweep() -> list[JobResult]:
+        runs = submit_job.map([make(f"echo {point} >> points") for point in range(5)])
+        return wait_for_job.map(runs).result()
+
+    assert all(result.succeeded for result in sweep())
+    assert sorted((workdir / "points").read_text().split()) == ["0", "1", "2", "3", "4"]
+
+
+def test_equal_calls_are_different_calls(make, workdir) -> None:
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=8))
+    def replicas() -> list[JobResult]:
+        job = make("echo run >> runs")
+        runs = [*submit_job.map([job] * 3), submit_job.submit(job), submit_job(job), job.trigger(), job.trigger()]
+        return [wait_for_job(run) for run in runs]
+
+    assert len({result.job_id for result in replicas()}) == 7
+    assert (workdir / "runs").read_text().count("run") == 7
+
+
+async def test_coroutines_are_submitted_and_gathered(make, credentials, workdir, tmp_path) -> None:
+    @flow
+    async def coroutines() -> tuple[Any, ...]:
+        run = asubmit_job.submit(make("true"))
+        first = await_for_job.submit(run).result()
+        second = await await_for_job(await asubmit_job(make("echo 1 > out")))
+        endless = await asubmit_job(make("sleep 60"))
+        await acancel_job(endless)
+        cancelled = await await_for_job(endless, return_state=True)
+        (tmp_path / "in").write_text("x")
+        await aupload_files(credentials, [tmp_path / "in"], str(workdir))
+        await adownload_files(credentials, f"{workdir}/out", tmp_path)
+        return first, second, cancelled, await alist_files(credentials, str(workdir))
+
+    first, second, cancelled, listing = await coroutines()
+    assert first.succeeded
+    assert second.succeeded
+    assert cancelled.is_failed()
+    assert {"in", "out"} <= {entry.name for entry in listing}
+    assert (tmp_path / "out").read_text() == "1\n"
+
+
+def test_functions_in_a_flow_of_functions(make, credentials, workdir, tmp_path) -> None:
+    @flow
+    def functions() -> Any:
+        run = submit_job(make("sleep 60"))
+        cancel_job(run)
+        with pytest.raises(JobFailed, match="CANCELLED"):
+            wait_for_job(run)
+        (tmp_path / "in").write_text("x")
+        upload_files(credentials, tmp_path / "in", f"{workdir}/new")
+        download_files(credentials, [f"{workdir}/new/in"], str(tmp_path / "back"))
+        return list_files(credentials, f"{workdir}/new")
+
+    assert [entry.name for entry in functions()] == ["in"]
+    assert (tmp_path / "back" / "in").read_text() == "x"
+
+
+async def test_what_the_ui_shows(make) -> None:
+    @flow
+    def named() -> Any:
+        run = submit_job(make("true", name="relax"))
+        wait_for_job(run)
+        unnamed = submit_job(make("true"))
+        return FlowRunContext.get().flow_run.id, run, unnamed
+
+    flow_run_id, run, unnamed = named()
+    expected = {"submit relax", f"wait for Job {run.job_id} (relax)", "submit job"}
+    from prefect.client.schemas.filters import FlowRunFilter
+
+    seen: dict[str, list[str]] = {}
+    async with get_client() as client:
+        while not expected <= set(seen):  # Prefect stores task runs some time after they ran
+            task_runs = await client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [flow_run_id]}))
+            seen = {one.name: one.tags for one in task_runs}
+    assert all("firecrest" in tags for tags in seen.values())
+
+
+@pytest.mark.parametrize("one", [*TASKS, *TWINS])
+def test_every_task_is_retried_where_that_can_help_and_never_cached(one) -> None:
+    assert one.retries == 3
+    assert one.retry_condition_fn is can_get_better
+    assert one.cache_policy.compute_key(None, {}, {}) is None
+    assert one.description
+
+
+@pytest.mark.parametrize(("one", "twin"), [*zip(TASKS, TWINS, strict=True), (run_job, arun_job)])
+def test_twins_take_the_same(one, twin) -> None:
+    assert twin.name.replace("-", "_") == "a" + one.name.replace("-", "_")
+    assert twin.isasync
+    assert not one.isasync
+    assert one.parameters == twin.parameters if hasattr(one, "parameters") else True
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ServerFault("502"), True),
+        (JobNodeFailure(JobResult(job_id="1", system="x", state=JobState.NODE_FAIL)), True),
+        (JobFailed(JobResult(job_id="1", system="x", state=JobState.FAILED)), False),
+        (SubmissionRejected("no such partition"), False),
+        (FirecRESTError("what nobody knows"), False),
+        (OSError("another's"), True),
+    ],
+)
+def test_what_can_get_better(error, verdict) -> None:
+    assert can_get_better(None, None, Failed(data=error)) is verdict
+
+
+def test_a_bad_script_is_not_tried_again(make, workdir) -> None:
+    @flow
+    def bad() -> JobResult:
+        return wait_for_job(submit_job(make("echo run >> runs; exit 1")))
+
+    with pytest.raises(JobFailed):
+        bad()
+    assert (workdir / "runs").read_text().split() == ["run"]
+
+
+def test_a_job_that_lost_its_node_is_run_again(make, workdir, monkeypatch) -> None:
+    end, ends = FirecRESTJobRun._end, []
+
+    async def lose_the_node(run: FirecRESTJobRun, timeout: float | None) -> JobResult:
+        result = await end(run, timeout)
+        ends.append(result.job_id)
+        if len(ends) == 1:
+            raise JobNodeFailure(result)
+        return result
+
+    monkeypatch.setattr(FirecRESTJobRun, "_end", lose_the_node)
+
+    @flow
+    def lost() -> JobResult:
+        job = make("echo run >> runs; [ -e second ] || { touch second; exit 1; }")
+        return wait_for_job.with_options(retry_delay_seconds=0)(submit_job(job))
+
+    assert lost().job_id == ends[-1] != ends[0]
+    assert (workdir / "runs").read_text().split() == ["run", "run"]
+
+
+def test_a_server_that_is_away_is_waited_for(make, workdir, faults, monkeypatch) -> None:
+    @flow
+    def outage() -> JobResult:
+        run = submit_job(make("until [ -e go ]; do sleep 0.1; done"))
+        faults.set({"rules": [{"fault": "status", "status": 503, "route": "/compute/**", "duration": 3}]})
+        Path(workdir, "go").touch()
+        return wait_for_job(run)
+
+    assert outage().succeeded
+
+
+def test_many_tasks_share_a_client(make, monkeypatch) -> None:
+    made = []
+
+    class Counted(FirecRESTClient):
+        def __init__(self, *arguments: Any, **how: Any) -> None:
+            made.append(self)
+            super().__init__(*arguments, **how)
+
+    monkeypatch.setattr("firecrest_core.client.FirecRESTClient", Counted)
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
+    def many() -> None:
+        submit_job.map([make(f"true {number}") for number in range(10)]).wait()
+
+    many()
+    assert len(made) < 10
+
+
+def test_a_task_of_ones_own(make, workdir) -> None:
+    """A retried task goes on with the job of its first try."""
+    tries = []
+
+    @task(retries=1)
+    def relax() -> str:
+        run = make("echo run >> runs").trigger()
+        run.wait_for_completion()
+        tries.append(run.job_id)
+        if len(tries) == 1:
+            raise ValueError("of our own making")
+        return run.job_id
+
+    @flow
+    def own() -> str:
+        return relax()
+
+    assert own() == tries[0]
+    assert (workdir / "runs").read_text().split() == ["run"]
