@@ -124,10 +124,10 @@ async def test_what_the_ui_shows(make) -> None:
     def named() -> Any:
         run = submit_job(make("true", name="relax"))
         wait_for_job(run)
-        unnamed = submit_job(make("true"))
-        return FlowRunContext.get().flow_run.id, run, unnamed
+        submit_job(make("true"))
+        return FlowRunContext.get().flow_run.id, run
 
-    flow_run_id, run, unnamed = named()
+    flow_run_id, run = named()
     expected = {"submit relax", f"wait for Job {run.job_id} (relax)", "submit job"}
     from prefect.client.schemas.filters import FlowRunFilter
 
