@@ -15,6 +15,9 @@ AIRFLOW := .envs/airflow/bin
 PREFECT := .envs/prefect/bin
 BOTH := .envs/both/bin
 
+# The part of tests/conformance that runs where Prefect is; the rest runs with the other tests.
+PREFECT_CONFORMANCE := tests/conformance/test_prefect.py
+
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
 GROUPS_airflow := --group test --group postgresql --group lint
@@ -39,21 +42,24 @@ test: lint test-prefect test-both test-airflow ## run all tests, in environments
 .PHONY: test-airflow
 test-airflow: .envs/airflow/stamp ## run the tests of the core, the embedded server and the Airflow face
 	$(AIRFLOW)/python benchmarks/import_cost.py --check
-	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/both $(PYTEST_ARGS)
+	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/both --ignore $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 .PHONY: test-prefect
 test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
-	$(PREFECT)/python -m pytest tests/prefect $(PYTEST_ARGS)
+	$(PREFECT)/python benchmarks/import_cost.py prefect --check
+	$(PREFECT)/python -m pytest tests/prefect $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 .PHONY: test-both
-test-both: .envs/both/stamp ## show that both faces can be imported beside each other
-	$(BOTH)/python -m pytest tests/both $(PYTEST_ARGS)
+test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest Prefect that will do
+	$(BOTH)/python -m pytest tests/both tests/prefect $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
+# mypy reads the types of Prefect, which is not in the environment that it runs in, from the other one.
 .PHONY: lint
-lint: .envs/airflow/stamp ## run ruff, mypy and import-linter
+lint: .envs/airflow/stamp .envs/prefect/stamp ## run ruff, mypy and import-linter
 	$(AIRFLOW)/ruff check .
 	$(AIRFLOW)/ruff format --check .
 	$(AIRFLOW)/mypy
+	$(AIRFLOW)/mypy --python-executable $(PREFECT)/python prefect_firecrest
 	$(AIRFLOW)/lint-imports
 
 .PHONY: format

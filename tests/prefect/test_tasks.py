@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect import flow, get_client, task
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.context import FlowRunContext
+from prefect.flow_engine import run_flow
 from prefect.states import Failed
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from firecrest_core import JobState
 from firecrest_core.client import FirecRESTClient
 from firecrest_core.errors import FirecRESTError, JobFailed, JobNodeFailure, ServerFault, SubmissionRejected
 from firecrest_core.result import JobResult
 from prefect_firecrest import (
+    FirecRESTCredentials,
+    FirecRESTJob,
     FirecRESTJobRun,
     acancel_job,
     adownload_files,
@@ -129,8 +134,6 @@ async def test_what_the_ui_shows(make) -> None:
 
     flow_run_id, run = named()
     expected = {"submit relax", f"wait for Job {run.job_id} (relax)", "submit job"}
-    from prefect.client.schemas.filters import FlowRunFilter
-
     seen: dict[str, list[str]] = {}
     async with get_client() as client:
         while not expected <= set(seen):  # Prefect stores task runs some time after they ran
@@ -249,3 +252,42 @@ def test_a_task_of_ones_own(make, workdir) -> None:
 
     assert own() == tries[0]
     assert (workdir / "runs").read_text().split() == ["run"]
+
+
+def test_a_deployment_runs_a_job_that_is_stored(make, credentials) -> None:
+    """Its parameters name blocks; what Prefect keeps of a call from Python shows no secret."""
+    credentials.save("stored", overwrite=True)
+    job = make("true", name="stored", credentials=FirecRESTCredentials.load("stored"))
+    document = job.save("stored", overwrite=True)
+    with get_client(sync_client=True) as client:
+        reference = {"job": {"$ref": {"block_document_id": str(document)}}}
+        flow_run = client.create_flow_run(run_job, parameters=reference)
+        assert run_flow(run_job, flow_run=client.read_flow_run(flow_run.id)).succeeded
+        assert client.read_flow_run(flow_run.id).name == "run stored"
+
+
+def test_the_parameters_of_a_flow_run_show_no_secret(make, credentials) -> None:
+    @flow
+    def parameters(job: FirecRESTJob) -> UUID:
+        submit_job(job)
+        return FlowRunContext.get().flow_run.id
+
+    flow_run_id = parameters(make("true"))
+    with get_client(sync_client=True) as client:
+        kept = client.read_flow_run(flow_run_id)
+    assert "job" in kept.parameters
+    assert credentials.client_secret.get_secret_value() not in kept.model_dump_json()
+
+
+def test_tasks_in_other_processes(make, credentials, workdir) -> None:
+    """They cannot count together, so the task run stands for the number: equal calls stay different calls."""
+    credentials.save("stored", overwrite=True)
+    stored = FirecRESTCredentials.load("stored")
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    def replicas() -> list[JobResult]:
+        runs = submit_job.map([make("echo run >> runs", credentials=stored)] * 2)
+        return wait_for_job.map(runs).result()
+
+    assert all(result.succeeded for result in replicas())
+    assert (workdir / "runs").read_text().split() == ["run", "run"]
