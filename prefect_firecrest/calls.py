@@ -61,11 +61,12 @@ class Call:
         flow, task = FlowRunContext.get(), TaskRunContext.get()
         flow_run = flow.flow_run if flow else None
         task_run = task.task_run if task else None
-        attempts: _Attempts = {}
+        lineage: list[FlowRun] = []
         if flow_run is not None:
-            attempts = await _lineage(flow_run)
+            lineage = await _lineage(flow_run)
             if task_run is not None and task_run.flow_run_id != flow_run.id:
                 task_run = None  # a task that encloses this flow
+        attempts = {one.id: one.run_count for one in lineage}
         scope: list[Any] = [*attempts][-1:]
         if task_run is not None and (flow is None or flow_run is None or flow.detached):
             scope.append(task_run.id)
@@ -80,7 +81,7 @@ class Call:
             attempts,
             _enclosing(own=task_run is not None),
         )
-        fresh = is_new and tries == 1 and all(count == 1 for count in attempts.values())
+        fresh = is_new and tries == 1 and not any(_has_run_before(one) for one in lineage)
         return cls(claim.identity(scope[0], name, number, digest, *scope[1:]), fresh, attempts)
 
     async def is_wanted(self) -> bool:
@@ -146,7 +147,7 @@ class _Numbers:
 
 # Used in the background's event loop alone.
 _scopes: OrderedDict[tuple[Any, ...], _Numbers] = OrderedDict()
-_lineages: OrderedDict[tuple[UUID, int], _Attempts] = OrderedDict()
+_lineages: OrderedDict[tuple[UUID, int], list[FlowRun]] = OrderedDict()
 
 
 def _numbers(scope: list[Any]) -> _Numbers:
@@ -157,14 +158,13 @@ def _numbers(scope: list[Any]) -> _Numbers:
     return numbers
 
 
-async def _lineage(flow_run: FlowRun) -> _Attempts:
+async def _lineage(flow_run: FlowRun) -> list[FlowRun]:
     """Return a flow run and those that it runs in, in this process, the innermost first.
 
     One that Prefect runs from a deployment has a process of its own, and ends the line.
     """
-    own = {flow_run.id: flow_run.run_count}
     if flow_run.parent_task_run_id is None or flow_run.deployment_id is not None:
-        return own
+        return [flow_run]
     known = _lineages.get((flow_run.id, flow_run.run_count))
     if known is None:
         from prefect.client.orchestration import get_client
@@ -172,12 +172,17 @@ async def _lineage(flow_run: FlowRun) -> _Attempts:
         async with get_client() as client:
             task_run = await client.read_task_run(flow_run.parent_task_run_id)
             parent = await client.read_flow_run(task_run.flow_run_id) if task_run.flow_run_id else None
-        known = own | (await _lineage(parent) if parent else {})
+        known = [flow_run, *(await _lineage(parent) if parent else [])]
         # A run of a flow happens in one run of its parent, so this stays true.
         _lineages[flow_run.id, flow_run.run_count] = known
         while len(_lineages) > _MOST_SCOPES:
             _lineages.popitem(last=False)
     return known
+
+
+def _has_run_before(flow_run: FlowRun) -> bool:
+    """Whether an earlier process may have made this run's calls. One that was suspended keeps its count."""
+    return flow_run.run_count > 1 or bool(flow_run.empirical_policy.pause_keys)
 
 
 def _enclosing(own: bool) -> list[BaseTransaction]:

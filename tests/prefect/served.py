@@ -1,4 +1,4 @@
-"""A flow that test_restart.py serves, kills, suspends and runs again: ``python served.py``."""
+"""A flow that test_server.py serves, kills, suspends and runs again: ``python served.py``."""
 
 from __future__ import annotations
 

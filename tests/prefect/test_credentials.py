@@ -81,12 +81,6 @@ def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
     assert FirecRESTCredentials._block_type_name == "FirecREST Credentials"
 
 
-def test_prefect_registers_the_collection() -> None:
-    command = [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_firecrest"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "FirecREST Credentials" in result.stdout
-
-
 def test_importing_the_collection_imports_no_http_client_of_ours() -> None:
     code = "import sys, prefect_firecrest; print('firecrest' in sys.modules, 'firecrest_core.client' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

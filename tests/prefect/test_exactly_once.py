@@ -1,4 +1,4 @@
-"""One payload for a call, however often and where it is tried; test_restart.py kills real processes."""
+"""One payload for a call, however often and where it is tried; test_server.py kills real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Prefect server, a flow that it serves, and real deaths of the flow's process."""
+"""A real Prefect server: its command line, a flow that it serves, and real deaths of the flow's process."""
 
 from __future__ import annotations
 
@@ -109,12 +109,6 @@ def serve(
     api: Api, environment: dict[str, str], f7t: LocalFirecREST, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., str]]:
     """Start runs of the flow that a process serves."""
-    registered = subprocess.run(
-        [*PREFECT, "block", "register", "-m", "prefect_firecrest"], env=environment, capture_output=True, text=True
-    )
-    assert registered.returncode == 0, registered.stderr
-    assert "FirecREST Credentials" in registered.stdout
-    assert "FirecREST Job" in registered.stdout
     save = (
         "import sys; from prefect_firecrest import FirecRESTCredentials;"
         "FirecRESTCredentials.model_validate_json(sys.stdin.read()).save('cluster')"
@@ -165,6 +159,16 @@ def jobs_in(credentials: FirecRESTCredentials) -> Callable[[Path], int]:
             return sum(row.working_directory == str(path) for row in rows)
 
     return lambda path: asyncio.run(count(path))
+
+
+def test_prefect_registers_the_collection(api, environment) -> None:
+    command = [*PREFECT, "block", "register", "-m", "prefect_firecrest"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "FirecREST Credentials" in told.stdout
+    assert "FirecREST Job" in told.stdout
+    slugs = {block_type["slug"] for block_type in api.post("/block_types/filter")}
+    assert {"firecrest-credentials", "firecrest-job"} <= slugs
 
 
 def test_a_flow_run_whose_process_is_killed_adopts_its_jobs(api, serve, state, workdir, lines, jobs_in) -> None:
