@@ -10,14 +10,16 @@ the same process, in a task or transaction whose enclosing task is retried. A fl
 its caller, since it may get another id when that one is run again.
 
 Task runners that run tasks in other processes cannot count together. There the task run takes the number's place, so
-the retries of a task meet its job, and a flow run that is run again does not. Outside of a flow run, the task run is
-all there is; a call outside of both is always a new one.
+the retries of a task meet its job, and a flow run that is run again does not; in a flow that such a task calls, that
+flow's run does, so only its own retries meet the job. Outside of a flow run, the task run is all there is; a call
+outside of both is always a new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -61,14 +63,15 @@ class Call:
         flow, task = FlowRunContext.get(), TaskRunContext.get()
         flow_run = flow.flow_run if flow else None
         task_run = task.task_run if task else None
-        lineage: list[FlowRun] = []
-        if flow_run is not None:
-            lineage = await _lineage(flow_run)
-            if task_run is not None and task_run.flow_run_id != flow_run.id:
-                task_run = None  # a task that encloses this flow
+        lineage = await _lineage(flow_run) if flow_run else []
         attempts = {one.id: one.run_count for one in lineage}
         scope: list[Any] = [*attempts][-1:]
-        if task_run is not None and (flow is None or flow_run is None or flow.detached):
+        if flow_run is not None and task_run is not None and task_run.flow_run_id != flow_run.id:
+            task_run = None  # a task that encloses this flow
+        if len(lineage) > 1 and multiprocessing.parent_process() is not None:
+            # Prefect tells a task that it is away from its flow's process, but not a flow that such a task calls.
+            scope.append(lineage[-2].id)
+        elif task_run is not None and (flow is None or flow_run is None or flow.detached):
             scope.append(task_run.id)
         digest = _digest(connection.url, system, spec.to_mapping())
         name, tries = claim.own_name(spec), task_run.run_count if task_run else 1

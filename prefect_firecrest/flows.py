@@ -1,6 +1,7 @@
 """Flows: a job with its files, from one side to the other and back."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Prefect validates a flow's parameters by its annotations, and where a task
+# runner has brought the flow into another process, it has the classes but not this module to look their names up in.
 
 import posixpath
 

@@ -291,3 +291,19 @@ def test_tasks_in_other_processes(make, credentials, workdir) -> None:
 
     assert all(result.succeeded for result in replicas())
     assert (workdir / "runs").read_text().split() == ["run", "run"]
+
+
+def test_flows_in_tasks_in_other_processes(make, credentials, workdir) -> None:
+    credentials.save("stored", overwrite=True)
+    job = make("echo run >> runs", credentials=FirecRESTCredentials.load("stored"))
+
+    @task
+    def relax(job: FirecRESTJob) -> str:
+        return run_job(job).job_id
+
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    def replicas() -> list[str]:
+        return relax.map([job] * 2).result()
+
+    assert len(set(replicas())) == 2
+    assert (workdir / "runs").read_text().split() == ["run", "run"]
