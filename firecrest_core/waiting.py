@@ -20,6 +20,7 @@ from firecrest_core.states import JobState, Phase, Reason
 log = logging.getLogger(__name__)
 
 Story = Callable[[str], None]
+OnProgress = Callable[[Progress], None]
 
 # A new job may be invisible for seconds, an end may be provisional, accounting may lag behind an array's end.
 NOT_FOUND_GRACE = 60.0
@@ -34,6 +35,7 @@ class Vigil:
 
     :param story: gets a line for the job's first state, each change with its reason, node and elapsed time, what
         keeps it from starting, and each outage
+    :param on_progress: gets each answer until the job has ended
     :param fail_if_stuck: raise :class:`JobStuck` when the job can never start
     :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
     :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and the
@@ -46,12 +48,14 @@ class Vigil:
         now: float,
         *,
         story: Story | None = None,
+        on_progress: OnProgress | None = None,
         fail_if_stuck: bool = False,
         not_found_grace: float | None = None,
         provisional_grace: float | None = None,
     ) -> None:
         self.job = job
         self._story = story or log.info
+        self._on_progress = on_progress
         self._fail_if_stuck = fail_if_stuck
         self._not_found_grace = NOT_FOUND_GRACE if not_found_grace is None else not_found_grace
         self._provisional_grace = PROVISIONAL_GRACE if provisional_grace is None else provisional_grace
@@ -77,6 +81,8 @@ class Vigil:
             self._due_at = now + found.time_limit - found.elapsed
         if not found.settled:
             self._settled_since = None
+            if self._on_progress:
+                self._on_progress(found)
             return None
         if self._settled_since is None:
             self._settled_since = self._moved_at = now

@@ -34,7 +34,7 @@ from firecrest_core.models import JobInfo
 from firecrest_core.outage import OUTAGES, Outage
 from firecrest_core.progress import Progress
 from firecrest_core.result import JobResult
-from firecrest_core.waiting import Story, Vigil
+from firecrest_core.waiting import OnProgress, Story, Vigil
 from firecrest_core.watched import Questions, Waiter, Watched, now
 
 _ASKED_ONE_BY_ONE = 2
@@ -91,6 +91,7 @@ class JobWatcher:
         poll_interval: float = 10.0,
         timeout: float | None = None,
         story: Story | None = None,
+        on_progress: OnProgress | None = None,
         fail_if_stuck: bool = False,
         not_found_grace: float | None = None,
         provisional_grace: float | None = None,
@@ -102,6 +103,7 @@ class JobWatcher:
             alone
         :param story: gets a line for the job's first state, each change with its reason, node and elapsed time,
             what keeps it from starting, and each outage; called in the waiter's context
+        :param on_progress: gets each answer until the job has ended; called in the waiter's context
         :param fail_if_stuck: give up when the job can never start, instead of only saying so
         :param not_found_grace: seconds for which the scheduler may not know the job; a minute unless given
         :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back; a
@@ -114,6 +116,7 @@ class JobWatcher:
             job,
             now(),
             story=story,
+            on_progress=on_progress,
             fail_if_stuck=fail_if_stuck,
             not_found_grace=not_found_grace,
             provisional_grace=provisional_grace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, HttpUrl, SecretStr
@@ -60,6 +60,23 @@ class FirecRESTCredentials(CredentialsBlock):
         title="Requests in flight",
         description="Requests at once. A site's sshd allows ten sessions, and more than four requests can exceed that.",
     )
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The credentials that the environment holds, under the names that CSCS's documentation uses.
+
+        FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted, FIRECREST_SYSTEM.
+
+        :raises ConfigurationError: naming every variable that is missing
+        """
+        found = Connection.from_environment()
+        return cls(
+            url=found.url,
+            token_url=found.token_url,
+            client_id=found.client_id,
+            client_secret=SecretStr(found.client_secret),
+            system=found.system,
+        )
 
     def connection(self) -> Connection:
         """These credentials as the core takes them.

@@ -41,17 +41,20 @@ async def download(
     account: str | None,
 ) -> list[Transferred]:
     from firecrest_core import transfer
+    from prefect_firecrest import assets
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
     async with shared_client(credentials.connection()) as client:
         chosen = client.connection.system_or_default(system)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory
-        return [
+        files = [
             await transfer.download(
                 client, chosen, source, target / posixpath.basename(source.rstrip("/")), account=account
             )
             for source in sources
         ]
+    assets.fetched(chosen, files)
+    return files
 
 
 async def listing(credentials: FirecRESTCredentials, path: str, system: str | None, hidden: bool) -> list[FileInfo]:

@@ -106,20 +106,29 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _end(self, timeout: float | None) -> JobResult:
         from firecrest_core import lifecycle
         from firecrest_core.watcher import JobWatcher
+        from prefect_firecrest.display import Display
 
         log, until = self.logger, None if timeout is None else time.monotonic() + timeout
         watcher = JobWatcher.shared(await self._connection(), self.system)
-        result = await watcher.wait(self.job, poll_interval=self.poll_interval, timeout=timeout, story=log.info)
-        if self.job.key is not None:  # with a claim, the payload may have run in another job
-            async with self._client() as client:
-                result = await lifecycle.settle(
-                    client,
-                    self.job,
-                    result,
-                    poll_interval=self.poll_interval,
-                    timeout=None if until is None else max(0.0, until - time.monotonic()),
-                    story=log.info,
-                )
+        async with Display(self.job, self._client, log.info, self.poll_interval) as display:
+            result = await watcher.wait(
+                self.job,
+                poll_interval=self.poll_interval,
+                timeout=timeout,
+                story=log.info,
+                on_progress=display.seen,
+            )
+            if self.job.key is not None:  # with a claim, the payload may have run in another job
+                async with self._client() as client:
+                    result = await lifecycle.settle(
+                        client,
+                        self.job,
+                        result,
+                        poll_interval=self.poll_interval,
+                        timeout=None if until is None else max(0.0, until - time.monotonic()),
+                        story=log.info,
+                    )
+            await display.ended(result)
         self._result = result
         return result
 
@@ -201,6 +210,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _resume(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
         from firecrest_core.states import JobState
+        from prefect_firecrest import display
 
         key = self.job.key
         async with self._client() as client:
@@ -212,6 +222,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     return self
                 job = await lifecycle.submit(client, self.system, self.spec)
         if job.job_id != self.job_id:
+            display.submitted(job)
             self.logger.info("%s was submitted in the place of job %s.", job, self.job_id)
         again = copy(self)
         again.job, again._result = job, None

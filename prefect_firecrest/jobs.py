@@ -169,6 +169,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     async def _submit(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
+        from prefect_firecrest import display
 
         connection, spec = self.credentials.connection(), self.spec()
         system = connection.system_or_default(self.system)
@@ -177,6 +178,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 job = await self._submit_once(client, system, spec)
             else:
                 job = await lifecycle.submit(client, system, spec)
+        display.submitted(job)
         self.logger.info("%s was submitted to %s, in %s.", job, system, job.working_directory)
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
 

@@ -98,7 +98,22 @@ async def acancel_job(run: FirecRESTJobRun) -> None:
 # --- files ------------------------------------------------------------------------------------------------
 
 
-@task(task_run_name="upload to {remote_directory}", **_SHARED)
+def _upload_name() -> str:
+    return f"upload {_named(prefect.runtime.task_run.parameters['local_files'])}"
+
+
+def _download_name() -> str:
+    return f"download {_named(prefect.runtime.task_run.parameters['remote_files'])}"
+
+
+def _named(files: Any) -> str:
+    # Whole paths are too long for the graph of a flow run.
+    files = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
+    first = str(files[0]).rstrip("/").rpartition("/")[2] if files else "nothing"
+    return f"{first} and {len(files) - 1} more" if len(files) > 1 else first
+
+
+@task(task_run_name=_upload_name, **_SHARED)
 def upload_files(
     credentials: FirecRESTCredentials,
     local_files: LocalPath | Sequence[LocalPath],
@@ -118,7 +133,7 @@ def upload_files(
     return run(files.upload(credentials, local_files, remote_directory, system, account))
 
 
-@task(task_run_name="upload to {remote_directory}", **_SHARED)
+@task(task_run_name=_upload_name, **_SHARED)
 async def aupload_files(
     credentials: FirecRESTCredentials,
     local_files: LocalPath | Sequence[LocalPath],
@@ -131,7 +146,7 @@ async def aupload_files(
     return await arun(files.upload(credentials, local_files, remote_directory, system, account))
 
 
-@task(task_run_name="download to {local_directory}", **_SHARED)
+@task(task_run_name=_download_name, **_SHARED)
 def download_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],
@@ -152,7 +167,7 @@ def download_files(
     return run(files.download(credentials, remote_files, local_directory, system, account))
 
 
-@task(task_run_name="download to {local_directory}", **_SHARED)
+@task(task_run_name=_download_name, **_SHARED)
 async def adownload_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],

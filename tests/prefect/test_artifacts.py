@@ -1,0 +1,105 @@
+"""The table of jobs: what it shows, of which, and how often it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from firecrest_core.job import Job
+from firecrest_core.progress import Progress
+from firecrest_core.states import JobState
+from prefect_firecrest import artifacts
+from prefect_firecrest.artifacts import Artifact, JobTable, Row
+
+
+def row(job_id: int, state: JobState = JobState.COMPLETED, **fields: Any) -> Row:
+    return Row(str(job_id), "relax", "daint", state, **fields)
+
+
+def test_a_row() -> None:
+    done = row(7, nodes="nid[001-002]", node_count=2, elapsed=5400, link="http://prefect/runs/task-run/1")
+    assert done.cells() == {
+        "Job": "7",
+        "Name": "relax",
+        "System": "daint",
+        "State": "COMPLETED",
+        "Nodes": "nid[001-002]",
+        "Elapsed": "1:30:00",
+        "Node hours": "3.0000",
+        "Log": "[log](http://prefect/runs/task-run/1)",
+    }
+
+
+def test_the_reason_of_a_job_that_waits() -> None:
+    cells = row(7, JobState.PENDING, reason="Priority", nodes="None assigned").cells()
+    assert (cells["State"], cells["Nodes"], cells["Elapsed"], cells["Node hours"]) == ("PENDING (Priority)", "", "", "")
+
+
+def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
+    rows = [row(number, node_count=1, elapsed=36) for number in range(600)]
+    data, said = artifacts.table([*rows, row(1000, JobState.FAILED)])
+    shown = json.loads(data)
+    assert len(shown) == 500
+    assert shown[0]["State"] == "FAILED"
+    assert said == "601 jobs: 600 COMPLETED, 1 FAILED; 6.0000 node hours; 101 are not listed"
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "limit", "share"), [(30, 600, 5.0), (700, 600, 100.0), (None, 600, None), (30, None, None)]
+)
+def test_time_used(elapsed: int | None, limit: int | None, share: float | None) -> None:
+    used = artifacts.time_used(Progress(state=JobState.RUNNING, elapsed=elapsed, time_limit=limit))
+    assert (used and used[0]) == share
+
+
+def test_keys_are_what_prefect_allows() -> None:
+    assert artifacts.key(Job(system="x", job_id="1", name="Si_8 (relaxed).v2")) == "firecrest-si-8-relaxed-v2"
+    assert artifacts.key(Job(system="x", job_id="1", name="_")) == "firecrest"
+    assert artifacts.key(Job(system="x", job_id="1")) == "firecrest-job"
+
+
+@pytest.fixture
+def sent(mocker) -> list[list[dict[str, str]]]:
+    """What is written, instead of writing it."""
+    tables: list[list[dict[str, str]]] = []
+
+    async def send(artifact: Artifact, data: str, description: str) -> None:
+        await asyncio.sleep(0)
+        tables.append(json.loads(data))
+
+    mocker.patch.object(Artifact, "_send", send)
+    return tables
+
+
+async def test_many_ends_at_once_are_few_writes(sent: list[Any]) -> None:
+    table = JobTable(uuid4())
+
+    async def end(number: int) -> None:
+        table.show(row(number))
+        await table.write()
+
+    await asyncio.gather(*(end(number) for number in range(500)))
+    assert len(sent) <= 2
+    assert len(sent[-1]) == 500
+
+
+async def test_changes_are_written_once_in_some_seconds(sent: list[Any]) -> None:
+    table = JobTable(uuid4())
+    for elapsed in range(20):
+        table.show(row(1, JobState.RUNNING, elapsed=elapsed))
+        await asyncio.sleep(0.01)
+    assert len(sent) == 1
+    await table.write()
+    assert [shown["Elapsed"] for [shown] in sent] == ["0:00:00", "0:00:19"]
+
+
+async def test_a_job_that_ran_nothing_leaves_its_row_to_the_one_that_ran(sent: list[Any]) -> None:
+    table = JobTable(uuid4())
+    table.show(row(1, JobState.PENDING))
+    table.show(row(2), instead_of=Job(system="daint", job_id="1"))
+    await table.write()
+    assert [shown["Job"] for shown in sent[-1]] == ["2"]

@@ -1,0 +1,200 @@
+"""What Prefect shows of jobs: artifacts, events, the output in the log, assets; and that it costs little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import flow, get_client, task
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.objects import Artifact
+from prefect.context import FlowRunContext
+from prefect.task_runners import ThreadPoolTaskRunner
+from pytest_mock import MockerFixture
+
+from firecrest_core.client import FirecRESTClient
+from firecrest_core.errors import FirecRESTError, JobFailed
+from prefect_firecrest import FirecRESTJob, display, download_files, submit_job, wait_for_job
+
+Make = Callable[..., FirecRESTJob]
+
+
+@flow
+def run(job: FirecRESTJob) -> UUID:
+    wait_for_job(submit_job(job))
+    return FlowRunContext.get().flow_run.id
+
+
+def artifacts(flow_run_id: UUID) -> dict[str, list[Artifact]]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        )
+    by_key: dict[str, list[Artifact]] = {}
+    for one in found:
+        by_key.setdefault(one.key, []).append(one)
+    return by_key
+
+
+def log(flow_run_id: UUID, *words: str) -> str:
+    """The flow run's log, when it holds these words: Prefect sends it in batches."""
+    with get_client(sync_client=True) as client:
+        while True:
+            lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
+            text = "\n".join(line.message for line in lines)
+            if all(word in text for word in words):
+                return text
+
+
+def events(flow_run_id: UUID, until: str) -> list[dict[str, Any]]:
+    """The events that name the flow run, when one of this name is among them: Prefect sends them in the background."""
+    query = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{flow_run_id}"]}, "order": "ASC"}, "limit": 50}
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client._client.post("/events/filter", json=query).raise_for_status().json()["events"]
+            if any(one["event"] == until for one in found):
+                return found
+
+
+def test_a_table_and_a_progress_artifact(make: Make) -> None:
+    flow_run_id = run(make("sleep 2", name="Relax Si_8", time_limit=10))
+    found = artifacts(flow_run_id)
+    [table] = found["firecrest-jobs"]
+    [row] = json.loads(table.data)
+    assert (row["Name"], row["State"]) == ("Relax Si_8", "COMPLETED")
+    assert row["Elapsed"] >= "0:00:02"
+    assert row["Nodes"]
+    assert float(row["Node hours"]) >= 2 / 3600 - 1e-4
+    assert "/runs/task-run/" in row["Log"]
+    assert table.description.startswith("1 job: 1 COMPLETED; 0.00")
+    [progress] = found["firecrest-relax-si-8"]
+    assert (progress.type, progress.data) == ("progress", 100.0)
+    assert "ended COMPLETED" in progress.description
+    assert progress.task_run_id
+
+
+def test_the_progress_of_a_job_that_fails_stays_where_it_is(make: Make) -> None:
+    @flow
+    def fails() -> UUID:
+        with pytest.raises(JobFailed):
+            wait_for_job(submit_job(make("sleep 2; exit 3", name="bad", time_limit=1)))
+        return FlowRunContext.get().flow_run.id
+
+    found = artifacts(fails())
+    assert 0 < found["firecrest-bad"][0].data < 50
+    assert "FAILED, exit code 3" in found["firecrest-bad"][0].description
+    assert json.loads(found["firecrest-jobs"][0].data)[0]["State"] == "FAILED"
+
+
+def test_the_output_is_in_the_log_while_the_job_runs(make: Make, workdir: Path) -> None:
+    @flow
+    def watched() -> UUID:
+        flow_run_id = FlowRunContext.get().flow_run.id
+        job = make("echo begun; until [ -e go ]; do sleep 0.1; done; printf 'no newline'", name="speaks")
+        waiting = wait_for_job.submit(submit_job(job))
+        log(flow_run_id, "(speaks) writes:\nbegun")
+        (workdir / "go").touch()
+        waiting.result()
+        return flow_run_id
+
+    said = log(watched(), "no newline", "ended COMPLETED")
+    assert said.count("begun") == 1
+    assert said.count("no newline") == 1
+
+
+def test_of_much_output_the_end_is_told(make: Make) -> None:
+    said = log(run(make("seq 1 100000")), "ended COMPLETED", "100000")
+    told = said[said.index("writes:") :].splitlines()
+    assert told[1] == "…"
+    assert "99999" in told
+    assert "90000" not in told
+    assert len(told) < 150
+
+
+def test_a_secret_in_the_output_is_masked(make: Make) -> None:
+    assert "token=***" in log(run(make("echo token=abcdefgh12345678")), "writes:")
+
+
+def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path, mocker: MockerFixture) -> None:
+    looks = mocker.spy(FirecRESTClient, "file_size")
+    jobs = [make(f"echo {n}; until [ -e go ]; do sleep 0.2; done", name="point", time_limit=1) for n in range(20)]
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=20))
+    def sweep() -> tuple[UUID, int]:
+        flow_run_id = FlowRunContext.get().flow_run.id
+        waiting = wait_for_job.map(submit_job.map(jobs))
+        while log(flow_run_id).count(": RUNNING") < 20:
+            pass
+        # A job that was seen to run while few others had come was looked at; from now on, none is.
+        before = looks.call_count
+        while len(json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)) < 20:
+            pass
+        after = looks.call_count
+        (workdir / "go").touch()
+        waiting.result()
+        return flow_run_id, after - before
+
+    flow_run_id, more = sweep()
+    [table] = artifacts(flow_run_id)["firecrest-jobs"]
+    assert [row["State"] for row in json.loads(table.data)] == ["COMPLETED"] * 20
+    assert more == 0
+    assert not display._waited
+
+
+def test_events_tell_of_a_job_and_its_run(make: Make) -> None:
+    run_id = run(make("sleep 2", name="eventful"))
+    found = [one for one in events(run_id, "firecrest.job.ended") if one["event"].startswith("firecrest.")]
+    assert [one["event"] for one in found] == [f"firecrest.job.{kind}" for kind in ("submitted", "running", "ended")]
+    assert [one["resource"]["firecrest.job.state"] for one in found] == ["PENDING", "RUNNING", "COMPLETED"]
+    assert {one["resource"]["prefect.resource.id"] for one in found} == {
+        f"firecrest.job.{found[0]['resource']['firecrest.system']}.{found[0]['payload']['job_id']}"
+    }
+    for one in found:
+        assert {"flow-run", "task-run", "system"} <= {about["prefect.resource.role"] for about in one["related"]}
+
+
+def test_fetched_files_are_assets_with_a_checksum(make: Make, credentials, workdir: Path, tmp_path: Path) -> None:
+    (workdir / "energy.out").write_text("-37.03 eV")
+
+    @flow
+    def fetch() -> Any:
+        [file] = download_files(credentials, str(workdir / "energy.out"), tmp_path)
+        return FlowRunContext.get().flow_run.id, file
+
+    flow_run_id, file = fetch()
+    happened = events(flow_run_id, "prefect.asset.materialization.succeeded")
+    [made] = [one for one in happened if one["event"] == "prefect.asset.materialization.succeeded"]
+    assert made["resource"]["prefect.resource.id"] == f"file://{tmp_path}/energy.out"
+    assert made["payload"] == {"size": 9, "sha256": file.sha256, "from": f"{workdir}/energy.out"}
+    assert f"firecrest://{credentials.system}{workdir}/energy.out" in {
+        one["prefect.resource.id"] for one in made["related"]
+    }
+
+
+def test_nothing_is_shown_outside_of_a_flow_run(make: Make, mocker) -> None:
+    emit = mocker.patch("prefect.events.emit_event")
+    make("true").trigger().wait_for_completion()
+
+    @task
+    def alone() -> None:
+        make("true").trigger().wait_for_completion()
+
+    alone()
+    emit.assert_not_called()
+
+
+def test_a_prefect_that_takes_nothing_does_not_matter(make: Make, mocker) -> None:
+    mocker.patch("prefect_firecrest.artifacts.Artifact._send", side_effect=OSError("the API is away"))
+    mocker.patch("prefect_firecrest.output.Output._tell_until", side_effect=FirecRESTError("no answer"))
+    run(make("sleep 1"))
+
+
+def test_no_secret_is_in_what_prefect_keeps(make: Make, credentials) -> None:
+    flow_run_id = run(make("sleep 1", name="discreet"))
+    kept = json.dumps(events(flow_run_id, "firecrest.job.ended")) + log(flow_run_id, "ended COMPLETED")
+    kept += str(artifacts(flow_run_id))
+    assert credentials.client_secret.get_secret_value() not in kept
