@@ -2,7 +2,7 @@
 #
 # Environments live under .envs/NAME, one for each set of pinned versions in constraints/NAME.txt:
 #   airflow   the Airflow face with its newest release; the demo, the linters and most tests run here
-#   prefect   the Prefect face with its newest release
+#   prefect   the Prefect face with its newest release; its demo and its tests run here
 #   both      both faces beside each other, with the newest Prefect that Airflow's fastapi allows
 
 SHELL := /bin/sh
@@ -21,8 +21,8 @@ PREFECT_CONFORMANCE := tests/conformance/test_prefect.py
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
 GROUPS_airflow := --group test --group postgresql --group lint
-EXTRAS_prefect := prefect,local
-GROUPS_prefect := --group test
+EXTRAS_prefect := prefect,local,examples
+GROUPS_prefect := --group test --group browser
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.
 PINS_prefect := 'fastapi<0.151'
 EXTRAS_both := airflow,prefect
@@ -36,18 +36,22 @@ help: ## say what can be made
 demo: .envs/airflow/stamp ## run the example DAGs in a real Airflow on an embedded FirecREST
 	@exec $(AIRFLOW)/python -m demo
 
+.PHONY: demo-prefect
+demo-prefect: .envs/prefect/stamp ## run the example flows with a real Prefect server on an embedded FirecREST
+	@exec $(PREFECT)/python -m demo.prefect
+
 .PHONY: test
 test: lint test-prefect test-both test-airflow ## run all tests, in environments built here
 
 .PHONY: test-airflow
 test-airflow: .envs/airflow/stamp ## run the tests of the core, the embedded server and the Airflow face
 	$(AIRFLOW)/python benchmarks/import_cost.py --check
-	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/both --ignore $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
+	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/prefect_e2e --ignore tests/both --ignore $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 .PHONY: test-prefect
 test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
 	$(PREFECT)/python benchmarks/import_cost.py prefect --check
-	$(PREFECT)/python -m pytest tests/prefect $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
+	$(PREFECT)/python -m pytest tests/prefect tests/prefect_e2e $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 .PHONY: test-both
 test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest Prefect that will do
@@ -68,9 +72,10 @@ format: .envs/airflow/stamp ## format the code and mend what ruff can mend
 	$(AIRFLOW)/ruff format .
 
 .PHONY: screenshots
-screenshots: .envs/airflow/stamp ## take the pictures in docs/images (needs Chromium)
-	$(AIRFLOW)/pip install --quiet --group screenshots --constraint constraints/airflow.txt
+screenshots: .envs/airflow/stamp .envs/prefect/stamp ## take the pictures in docs/images (needs Chromium)
+	$(AIRFLOW)/pip install --quiet --group browser --constraint constraints/airflow.txt
 	$(AIRFLOW)/python docs/screenshots.py
+	$(PREFECT)/python docs/screenshots_prefect.py
 
 .PHONY: constraints
 constraints: $(ENVIRONMENTS:%=constrain-%) ## pin the newest versions anew in constraints/
@@ -81,7 +86,7 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 	$(PYTHON) -m venv .envs/fresh-$*
 	.envs/fresh-$*/bin/pip install --quiet --upgrade 'pip>=25.1'
 	.envs/fresh-$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' \
-	  $(GROUPS_$*) $(if $(filter airflow,$*),--group screenshots) $(PINS_$*)
+	  $(GROUPS_$*) $(if $(filter airflow,$*),--group browser) $(PINS_$*)
 	mkdir -p constraints
 	{ echo '# Made by `make constraints`: the versions that development and CI use.'; \
 	  .envs/fresh-$*/bin/pip freeze --exclude-editable; } > constraints/$*.txt
@@ -98,4 +103,4 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 
 .PHONY: clean
 clean: ## remove the environments and what the demo left
-	rm -rf .envs .demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .envs .demo .demo-prefect build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

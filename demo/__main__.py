@@ -6,85 +6,38 @@ everything is stopped.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import fcntl
-import json
-import os
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from demo.deployment import USER
-from demo.runs import Run, RunFailed, follow
-from demo.services import ServiceFailed, end_children
+from demo.runs import Run, follow
+from demo.session import Outcome, perform
 from demo.stack import ROOT, Stack, copy_structure
 
 ENERGY = Run("structure_energy", "demo")
 TRAINING = Run("train_model", "demo")
-ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Run the demo; the exit code is 0 when both runs were successful."""
-    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--home", type=Path, default=ROOT / ".demo", help="where everything is kept (made anew)")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON on standard output")
-    arguments = parser.parse_args()
-    home: Path = arguments.home.absolute()
-    keep = os.environ.get("KEEP", "0" if arguments.json or not sys.stdout.isatty() else "1") != "0"
-    console = Console(stderr=arguments.json)
-
-    for number in ENDS:
-        signal.signal(number, stop)
-    up = False
-    try:
-        with alone(home), Stack(home / "latest") as stack:
-            report = run(stack, console)
-            if arguments.json:
-                print(json.dumps(report), flush=True)
-            if keep:
-                up = True
-                console.print(
-                    f"Airflow's UI           {stack.airflow.url}   user {USER}, password {stack.airflow.password}\n"
-                    f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
-                    "Airflow and the embedded FirecREST stay up until you press Ctrl-C.",
-                    soft_wrap=True,
-                    highlight=False,
-                    markup=False,
-                )
-                signal.pause()
-    except Stopped as wish:
-        console.print("Everything has stopped.")
-        return 0 if up else 128 + wish.signal
-    except (RunFailed, ServiceFailed, AlreadyRunning) as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        return 1
-    finally:
-        end_children()  # one that was just being started when a signal came
-    return 0
+    return perform(play, "python -m demo", __doc__, ROOT / ".demo")
 
 
-class Stopped(BaseException):
-    """Somebody asks us to end."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(signal)
-        self.signal = signal
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """End everything; a second Ctrl-C does not interrupt that."""
-    for each in ENDS:
-        signal.signal(each, signal.SIG_IGN)
-    print("Stopping ...", file=sys.stderr, flush=True)
-    raise Stopped(number)
+@contextlib.contextmanager
+def play(home: Path, console: Console) -> Iterator[Outcome]:
+    """Start everything and run both DAGs."""
+    with Stack(home) as stack:
+        yield Outcome(
+            report=run(stack, console),
+            farewell=f"Airflow's UI           {stack.airflow.url}   user {USER}, password {stack.airflow.password}\n"
+            f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
+            "Airflow and the embedded FirecREST stay up until you press Ctrl-C.",
+        )
 
 
 def run(stack: Stack, console: Console) -> dict[str, object]:
@@ -120,23 +73,6 @@ Accuracy on digits     {accuracy:.4f}        {model / "model.joblib"}
         "results": str(stack.results),
         "seconds": {name: round(value, 1) for name, value in (stack.seconds | {"runs": runs}).items()},
     }
-
-
-class AlreadyRunning(Exception):
-    """Another demo uses the same directory."""
-
-
-@contextlib.contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """Make the directory anew, unless another demo runs in it."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another demo runs in {home}: stop it first, or choose another --home") from None
-        shutil.rmtree(home / "latest", ignore_errors=True)
-        yield
 
 
 if __name__ == "__main__":

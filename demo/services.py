@@ -146,10 +146,9 @@ def end_children() -> None:
 
 
 def surroundings() -> dict[str, str]:
-    """The environment without what belongs to another Airflow or FirecREST, and with no proxy before ourselves."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "FIRECREST", "AUTH_TOKEN"))
-    }
+    """The environment without what belongs to others of our kind, and with no proxy before ourselves."""
+    others = ("AIRFLOW", "PREFECT", "FIRECREST", "AUTH_TOKEN")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     for name in ("no_proxy", "NO_PROXY"):
         environment[name] = ",".join(filter(None, [environment.get(name), "127.0.0.1", "localhost"]))
     return environment | {"PYTHONUNBUFFERED": "1"}

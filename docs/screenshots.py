@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from demo.browser import browser  # noqa: E402
 from demo.deployment import USER  # noqa: E402
 from demo.runs import Run, follow  # noqa: E402
 from demo.stack import Stack, copy_structure  # noqa: E402
@@ -27,22 +26,17 @@ RUN = Run("structure_energy", "silicon")
 
 def main() -> None:
     """Run the DAG, log in, and take the pictures."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        sys.exit("no Chromium: install one, or name it in CHROMIUM")
     with tempfile.TemporaryDirectory() as folder, Stack(Path(folder) / "stack") as stack:
         copy_structure(stack.results / "structures")
         stack.wait_for_dags(RUN.dag_id)
         stack.api.trigger(RUN.dag_id, RUN.run_id)
         follow(stack.api, [RUN], Console())
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(
+        with browser() as chromium:
+            page = chromium.new_page(
                 viewport={"width": 1280, "height": 600}, device_scale_factor=2, color_scheme="light"
             )
             log_in(page, stack)
             graph(page, stack)
-            browser.close()
 
 
 def log_in(page: Page, stack: Stack) -> None:

@@ -1,0 +1,88 @@
+"""Run the example flows with a real Prefect server on an embedded FirecREST, and show what they found.
+
+In a terminal everything stays up afterwards, until Ctrl-C; without one, or with KEEP=0 in the environment,
+everything is stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from demo.prefect.runs import follow
+from demo.prefect.stack import FLOWS, PrefectStack
+from demo.session import Outcome, perform
+from demo.stack import ROOT
+
+
+def main() -> int:
+    """Run the demo; the exit code is 0 when all runs were successful."""
+    return perform(play, "python -m demo.prefect", __doc__, ROOT / ".demo-prefect")
+
+
+@contextlib.contextmanager
+def play(home: Path, console: Console) -> Iterator[Outcome]:
+    """Start everything and run the flows."""
+    with PrefectStack(home) as stack:
+        yield Outcome(
+            report=run(stack, console),
+            farewell=f"Prefect's UI           {stack.server.url}\n"
+            f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
+            "Prefect and the embedded FirecREST stay up until you press Ctrl-C.",
+        )
+
+
+def run(stack: PrefectStack, console: Console) -> dict[str, object]:
+    """Run the flows, show their results, and return them with the times measured."""
+    console.print(f"Prefect serves the flows after {stack.seconds['flows_served']:.0f} s: {stack.server.url}")
+    served = time.monotonic()
+    started = {stack.start(flow): flow for flow in FLOWS}
+    follow(stack.api, started, console)
+    runs = time.monotonic() - served
+
+    run_ids = {flow: run_id for run_id, flow in started.items()}
+    table = stack.results / "structures" / "energies.csv"
+    energy = float(rows(table)[-1]["energy_eV"])
+    model = stack.results / "models" / run_ids["train_model"]
+    accuracy = json.loads((model / "metrics.json").read_text())["accuracy"]
+    sweep = stack.results / "sweeps" / run_ids["parameter_sweep"]
+    best = max(float(row["accuracy"]) for row in rows(sweep / "sweep.csv"))
+    console.print(
+        f"""
+All runs were successful, {runs:.0f} s after they were asked for.
+
+Energy of silicon.cif  {energy:.4f} eV   {table}
+Accuracy on digits     {accuracy:.4f}        {model / "model.joblib"}
+                                     {model / "learning_curve.png"}
+Best of the sweep      {best:.4f}        {sweep / "sweep.png"}
+
+""",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    return {
+        "energy_eV": energy,
+        "accuracy": accuracy,
+        "best_of_sweep": best,
+        "flow_runs": run_ids,
+        "results": str(stack.results),
+        "seconds": {name: round(value, 1) for name, value in (stack.seconds | {"runs": runs}).items()},
+    }
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""Serve the example flows: deployments that can be run, with parameters, from Prefect's UI.
+
+    python example_flows/serve.py
+
+The process that serves them runs them, too, until it is stopped.
+"""
+
+from __future__ import annotations
+
+from parameter_sweep import parameter_sweep
+from prefect import serve
+from structure_energy import structure_energy
+from train_model import train_model
+
+if __name__ == "__main__":
+    serve(*[each.to_deployment("example") for each in (structure_energy, train_model, parameter_sweep)])

@@ -1,0 +1,87 @@
+"""What a person sees in Prefect's UI after the examples ran, in both of its versions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from demo.prefect.stack import PrefectStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+# Prefect's UI asks its API again and again, so that the network is never idle; on a busy machine it takes its time.
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="module")
+def page(need: Callable[[bool, str], None]) -> Iterator[Page]:
+    playwright = True
+    try:
+        from demo import browser
+    except ImportError:
+        playwright = False
+    need(playwright, "playwright is not installed")
+    need(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
+    with browser.browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1400, "height": 1200})
+        page.set_default_timeout(PATIENCE)
+        yield page
+
+
+@pytest.fixture(params=["", "/v2"], ids=["v1", "v2"])
+def ui(stack: PrefectStack, request: pytest.FixtureRequest) -> str:
+    return f"{stack.server.url}{request.param}"
+
+
+def artifact(stack: PrefectStack, run_id: str, key: str) -> str:
+    return next(one["id"] for one in stack.api.artifacts(run_id) if one["key"] == key)
+
+
+def test_the_flow_run(page: Page, ui: str, finished: dict[str, str]) -> None:
+    page.goto(f"{ui}/runs/flow-run/{finished['train_model']}")
+    page.get_by_text("Completed", exact=True).first.wait_for()
+    page.get_by_text("train-model", exact=True).first.wait_for()
+    # The story of the job, and what it wrote.
+    page.get_by_text(re.compile(r"Job \d+ \(train-digits\) was submitted to local")).first.wait_for()
+    page.get_by_text(re.compile(r"Job \d+ \(train-digits\) writes:\s+epoch")).first.wait_for()
+    page.get_by_text(re.compile(r"Job \d+ \(train-digits\) on local ended COMPLETED, exit code 0")).first.wait_for()
+
+    page.get_by_text("Task Runs", exact=True).first.click()
+    for name in ("submit train-digits", "upload digits.csv and 1 more", "download model.joblib and 2 more"):
+        page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text(re.compile(r"^wait for Job \d+ \(train-digits\)$")).first.wait_for()
+
+    page.get_by_text("Artifacts", exact=True).last.click()
+    page.get_by_text("firecrest-jobs").first.wait_for()
+    page.get_by_text("firecrest-train-digits").first.wait_for()
+
+
+def test_the_page_of_artifacts(page: Page, ui: str, finished: dict[str, str]) -> None:
+    page.goto(f"{ui}/artifacts")
+    for key in ("firecrest-jobs", "firecrest-energy", "firecrest-train-digits"):
+        page.get_by_text(key, exact=True).first.wait_for()
+
+
+def test_the_table_of_jobs(page: Page, ui: str, stack: PrefectStack, finished: dict[str, str]) -> None:
+    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished['parameter_sweep'], 'firecrest-jobs')}")
+    page.get_by_text(re.compile(r"6 jobs: 6 COMPLETED; 0\.\d+ node hours")).first.wait_for()
+    for column in ("Job", "State", "Nodes", "Node hours"):
+        page.get_by_text(column, exact=True).first.wait_for()
+    for index in range(6):
+        page.get_by_text(f"sweep-{index}", exact=True).first.wait_for()
+    assert page.get_by_text("COMPLETED", exact=True).count() == 6
+
+
+def test_the_progress_of_a_job(page: Page, ui: str, stack: PrefectStack, finished: dict[str, str]) -> None:
+    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished['train_model'], 'firecrest-train-digits')}")
+    page.get_by_text(re.compile(r"\(train-digits\) on local ended COMPLETED")).first.wait_for()
+    page.get_by_text("100%").first.wait_for()
+
+
+def test_the_events_of_a_job(page: Page, stack: PrefectStack, finished: dict[str, str]) -> None:
+    page.goto(f"{stack.server.url}/v2/events?event=firecrest.job.ended")
+    page.get_by_text("firecrest.job.ended").first.wait_for()

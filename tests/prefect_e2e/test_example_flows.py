@@ -1,0 +1,136 @@
+"""The example flows with a real Prefect server, as they are served and as scripts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from demo.prefect.runs import follow
+from demo.prefect.stack import PrefectStack
+from demo.runs import RunFailed
+from demo.services import surroundings
+from demo.stack import EXAMPLES, ROOT
+
+PNG = b"\x89PNG\r\n\x1a\n"
+ATOMS = 8  # the literature's cohesive energy of silicon with this potential is 4.63 eV an atom
+
+
+def run(stack: PrefectStack, flow: str, **parameters: Any) -> str:
+    run_id = stack.start(flow, **parameters)
+    follow(stack.api, {run_id: flow}, Console())
+    return run_id
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_energy_becomes_a_row(stack: PrefectStack, finished: dict[str, str]) -> None:
+    [row] = [
+        row
+        for row in rows(stack.results / "structures" / "energies.csv")
+        if row["run_id"] == finished["structure_energy"]
+    ]
+    assert row["structure"] == "silicon.cif"
+    assert float(row["energy_eV"]) / ATOMS == pytest.approx(-4.63, abs=0.005)
+    assert f"silicon.cif: {float(row['energy_eV']):.6f} eV" in stack.api.log(finished["structure_energy"])
+
+
+def test_the_table_is_an_asset_made_from_the_fetched_output(stack: PrefectStack, finished: dict[str, str]) -> None:
+    flow_run = f"prefect.flow-run.{finished['structure_energy']}"
+    query = {"filter": {"any_resource": {"id": [flow_run]}, "event": {"prefix": ["prefect.asset.materialization"]}}}
+    made = {
+        event["resource"]["prefect.resource.id"]: event
+        for event in stack.api.request("POST", "/events/filter", query)["events"]
+    }
+    folder = stack.results / "structures"
+    output = f"file://{folder}/outputs/{finished['structure_energy']}/energy.out"
+    table = made[f"file://{folder}/energies.csv"]
+    assert len(made[output]["payload"]["sha256"]) == 64
+    assert len(table["payload"]["sha256"]) == 64
+    assert output in {related["prefect.resource.id"] for related in table["related"]}
+
+
+def test_model_metrics_and_plot_are_fetched(stack: PrefectStack, finished: dict[str, str]) -> None:
+    results = stack.results / "models" / finished["train_model"]
+    metrics = json.loads((results / "metrics.json").read_text())
+    assert metrics["accuracy"] > 0.95
+    assert (results / "learning_curve.png").read_bytes().startswith(PNG)
+    assert (results / "model.joblib").exists()
+    assert "epoch  40  loss" in stack.api.log(finished["train_model"])
+
+
+def test_a_model_that_is_not_good_enough_fails_the_run(stack: PrefectStack) -> None:
+    with pytest.raises(RunFailed, match="under the 99.0% that `min_accuracy` asks for"):
+        run(stack, "train_model", epochs=1, min_accuracy=0.99)
+
+
+def test_each_point_becomes_a_job_and_a_row(stack: PrefectStack, finished: dict[str, str]) -> None:
+    results = stack.results / "sweeps" / finished["parameter_sweep"]
+    points = {(float(row["c"]), float(row["gamma"])) for row in rows(results / "sweep.csv")}
+    assert points == {(c, gamma) for c in (1, 10) for gamma in (0.0003, 0.001, 0.003)}
+    assert (results / "sweep.png").read_bytes().startswith(PNG)
+    [table] = [one for one in stack.api.artifacts(finished["parameter_sweep"]) if one["key"] == "firecrest-jobs"]
+    assert [row["State"] for row in json.loads(table["data"])] == ["COMPLETED"] * 6
+
+
+def test_an_unknown_partition_ends_the_run_with_the_schedulers_words(stack: PrefectStack) -> None:
+    with pytest.raises(RunFailed, match="invalid partition specified: moon"):
+        run(stack, "structure_energy", partition="moon")
+
+
+@pytest.fixture
+def script(stack: PrefectStack, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program with the variables that `firecrest-local` prints, and with those of the Prefect server."""
+
+    def script(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *command],
+            env=surroundings()
+            | dict(stack.server.variables)
+            | dict(stack.cluster.variables)
+            | {"EXAMPLES_FOLDER": str(tmp_path), "EXAMPLES_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+
+    return script
+
+
+def test_it_is_a_script(script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    done = script(str(ROOT / "example_flows" / "structure_energy.py"))
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "structures" / "energies.csv")) == 1
+
+
+def test_a_saved_block_takes_the_place_of_the_environment(
+    script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = script(
+        "-c",
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT / 'example_flows')!r})\n"
+        "from prefect_firecrest import FirecRESTCredentials\n"
+        "from structure_energy import structure_energy\n"
+        "FirecRESTCredentials.from_environment().save('mine')\n"
+        "del os.environ['FIRECREST_URL']\n"
+        "structure_energy(credentials='mine')\n",
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "structures" / "energies.csv")) == 1
+
+
+def test_the_examples_of_both_engines_share_their_data() -> None:
+    assert {file.name for file in (ROOT / "example_flows").glob("*.py")} - {"serve.py"} == {
+        file.name for file in EXAMPLES.glob("*.py")
+    }
