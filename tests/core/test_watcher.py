@@ -102,6 +102,13 @@ def test_without_patience_there_is_one_look(site: Any, virtually: Any) -> None:
     assert virtually(all_of(site, [job()], timeout=0))[0].succeeded
 
 
+def test_each_answer_is_handed_on_until_the_end(site: Any, virtually: Any) -> None:
+    script(site, UNKNOWN, [row("PENDING")], [row("RUNNING")], [row("RUNNING")], [row("COMPLETED")])
+    seen: list[JobState] = []
+    virtually(all_of(site, [job()], on_progress=lambda found: seen.append(found.state)))
+    assert seen == [JobState.PENDING, JobState.RUNNING, JobState.RUNNING]
+
+
 @pytest.mark.parametrize("state", ["PREEMPTED", "NODE_FAIL", "BOOT_FAIL"])
 def test_a_provisional_end(site: Any, virtually: Any, state: str) -> None:
     script(site, [row(state)], [row("PENDING")], [row("RUNNING")], [row("COMPLETED")])
