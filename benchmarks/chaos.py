@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=200, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="decides all of them (default: %(default)s)")
+    parser.add_argument(
+        "--scheduler", choices=("process", "slurm"), default="process", help="what runs the jobs (default: %(default)s)"
+    )
     parser.add_argument("--only", type=int, nargs="+", help="only these cases of the plan")
     parser.add_argument("--at-once", type=int, default=8, help="cases in one Airflow (default: %(default)s)")
     parser.add_argument("--home", type=Path, help="keep everything there (default: a directory that is removed)")
@@ -76,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     home = given.home or Path(tempfile.mkdtemp(prefix="kill-matrix-"))
     started = time.monotonic()
     try:
-        with Site(home / "site", sabotage=given.sabotage) as site, Observer(site) as observer:
+        with (
+            Site(home / "site", scheduler=given.scheduler, sabotage=given.sabotage) as site,
+            Observer(site) as observer,
+        ):
             judged = run(site, observer, cases, given.at_once, given.seed)
             report = summary(site, observer, judged)
     finally:
@@ -86,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "cases": len(judged),
         "not_judged": len(cases) - len(judged),
         "seed": given.seed,
+        "scheduler": given.scheduler,
         "seconds": round(time.monotonic() - started),
         **report,
         "database_errors": log.count("Error with id"),

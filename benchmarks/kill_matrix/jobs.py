@@ -38,9 +38,13 @@ class Jobs:
         self._http.close()
 
     def submit(self, script: str, folder: str, name: str) -> str:
-        """Submit a job and give its id."""
+        """Submit a job and give its id; wait where the server is away. Sent twice it may run twice."""
         job = {"script": script, "workingDirectory": folder, "name": name}
-        return str(self._request("POST", "/jobs", json={"job": job})["jobId"])
+        while True:
+            try:
+                return str(self._request("POST", "/jobs", json={"job": job})["jobId"])
+            except httpx.TransportError:
+                time.sleep(0.5)
 
     def list(self) -> list[Row]:
         """All jobs of the last hours.

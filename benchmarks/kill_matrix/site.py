@@ -20,6 +20,7 @@ from demo.cluster import Cluster
 from demo.deployment import Deployment, free_port
 from demo.rest import AirflowAPI
 from demo.services import Service, wait_until
+from demo.slurm import Slurm
 from kill_matrix.database import Database
 from kill_matrix.gateway import Gateway
 from kill_matrix.jobs import Jobs
@@ -98,8 +99,10 @@ class Component:
     def pause(self) -> None:
         """Let it stand still until as many wishes to go on have come as wishes to pause."""
         with self._busy:
+            if not self._pauses and not self.up:  # it is dead
+                return
             self._pauses += 1
-            if self._pauses == 1 and self.up:
+            if self._pauses == 1:
                 self._left = time.time()
                 self.note("was paused")
                 _signal(session({self.service.pid}), signal.SIGSTOP)
@@ -169,12 +172,14 @@ class Site:
     """An Airflow, a gateway and an embedded FirecREST; a context manager.
 
     Parameters:
-        home: a directory that does not exist yet.
+        home: a directory that does not exist yet; for Slurm at most 60 characters long, since it holds sockets.
+        scheduler: what runs the jobs, `process` or `slurm`.
         sabotage: submit without a claim, to see whether anybody notices.
     """
 
-    def __init__(self, home: Path, *, sabotage: bool = False) -> None:
+    def __init__(self, home: Path, *, scheduler: str = "process", sabotage: bool = False) -> None:
         self.home = home
+        self._scheduler = scheduler
         self.results = home / "results"
         self.diary: Diary = []
         self._sabotage = sabotage
@@ -198,8 +203,11 @@ class Site:
         shutil.copyfile(Path(__file__).with_name("dags.py"), dags / "kill_matrix.py")
         database = self._stack.enter_context(Database(self.home / "postgresql.log"))
         port = free_port()
-        options = ["--port", str(port), "--cores", str(CORES)]
-        cluster = self._stack.enter_context(Cluster(self.home / "cluster", *options))
+        slurm = self._stack.enter_context(Slurm(self.home / "slurm", CORES)) if self._scheduler == "slurm" else None
+        options = ["--port", str(port)]
+        if slurm is None:
+            options += ["--cores", str(CORES)]
+        cluster = self._stack.enter_context(Cluster(self.home / "cluster", *options, slurm=slurm))
         self.gateway = self._stack.enter_context(Gateway(port))
         variables = IMPATIENCE | {"EXAMPLES_FOLDER": str(self.results), "KILL_MATRIX_POLL_INTERVAL": str(POLL_INTERVAL)}
         variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = database.url
