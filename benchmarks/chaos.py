@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shutil
 import signal
 import statistics
@@ -128,8 +129,11 @@ def run(
             tell(site, story, violations, seed, began)
         return story, violations
 
-    with ThreadPoolExecutor(at_once) as pool:
+    pool = ThreadPoolExecutor(at_once)
+    try:
         judged = list(pool.map(one, cases))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     return [each for each in judged if each is not None]
 
 
@@ -186,4 +190,10 @@ def _spread(seconds: Iterable[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        status = main()
+    except (KeyboardInterrupt, SystemExit) as wish:
+        status = wish.code if isinstance(wish, SystemExit) and isinstance(wish.code, int) else 130
+    # Cases that were broken off would go on waiting, and Python for them.
+    sys.stdout.flush()
+    os._exit(status)
