@@ -16,6 +16,7 @@ from prefect_firecrest.retries import can_get_better
 
 if TYPE_CHECKING:
     from prefect_firecrest.flows import arun_job, run_job
+    from prefect_firecrest.hooks import cancel_jobs
     from prefect_firecrest.tasks import (
         acancel_job,
         adownload_files,
@@ -44,6 +45,7 @@ __all__ = [
     "await_for_job",
     "can_get_better",
     "cancel_job",
+    "cancel_jobs",
     "download_files",
     "list_files",
     "run_job",
@@ -56,4 +58,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{'flows' if name in ('run_job', 'arun_job') else 'tasks'}"), name)
+    room = {"run_job": "flows", "arun_job": "flows", "cancel_jobs": "hooks"}.get(name, "tasks")
+    return getattr(import_module(f"{__name__}.{room}"), name)

@@ -51,11 +51,15 @@ class Call:
     :param identity: names it, the flow run's id first
     :param fresh: nobody can have asked for it before
     :param attempts: its flow run and those that this one runs in, the innermost first, with the number of their runs
+    :param digest: stands for what is asked for
+    :param pauses: the keys of the pauses that the last of its flow runs has had since it was begun or retried
     """
 
     identity: str
     fresh: bool
     attempts: _Attempts
+    digest: str
+    pauses: frozenset[str]
 
     @classmethod
     async def current(cls, connection: Connection, system: str, spec: JobSpec) -> Call:
@@ -63,7 +67,7 @@ class Call:
         flow, task = FlowRunContext.get(), TaskRunContext.get()
         flow_run = flow.flow_run if flow else None
         task_run = task.task_run if task else None
-        lineage = await _lineage(flow_run) if flow_run else []
+        lineage = await lineage_of(flow_run) if flow_run else []
         attempts = {one.id: one.run_count for one in lineage}
         scope: list[Any] = [*attempts][-1:]
         if flow_run is not None and task_run is not None and task_run.flow_run_id != flow_run.id:
@@ -73,10 +77,11 @@ class Call:
             scope.append(lineage[-2].id)
         elif task_run is not None and (flow is None or flow_run is None or flow.detached):
             scope.append(task_run.id)
-        digest = _digest(connection.url, system, spec.to_mapping())
+        digest = digest_of(connection, system, spec)
+        pauses = frozenset(lineage[-1].empirical_policy.pause_keys or ()) if lineage else frozenset()
         name, tries = claim.own_name(spec), task_run.run_count if task_run else 1
         if not scope:
-            return cls(claim.identity(uuid4(), name, digest), True, attempts)
+            return cls(claim.identity(uuid4(), name, digest), True, attempts, digest, pauses)
         number, is_new = _numbers(scope).take(
             digest,
             (flow_run and flow_run.id, task_run and task_run.id),
@@ -85,7 +90,12 @@ class Call:
             _enclosing(own=task_run is not None),
         )
         fresh = is_new and tries == 1 and not any(_has_run_before(one) for one in lineage)
-        return cls(claim.identity(scope[0], name, number, digest, *scope[1:]), fresh, attempts)
+        return cls(claim.identity(scope[0], name, number, digest, *scope[1:]), fresh, attempts, digest, pauses)
+
+    @property
+    def flow_runs(self) -> tuple[UUID, ...]:
+        """Its flow run and those that this one runs in, the innermost first."""
+        return tuple(self.attempts)
 
     async def is_wanted(self) -> bool:
         """Ask Prefect whether its flow runs are still this process's to run: not cancelled, not ended, not deleted."""
@@ -161,7 +171,7 @@ def _numbers(scope: list[Any]) -> _Numbers:
     return numbers
 
 
-async def _lineage(flow_run: FlowRun) -> list[FlowRun]:
+async def lineage_of(flow_run: FlowRun) -> list[FlowRun]:
     """Return a flow run and those that it runs in, in this process, the innermost first.
 
     One that Prefect runs from a deployment has a process of its own, and ends the line.
@@ -175,7 +185,7 @@ async def _lineage(flow_run: FlowRun) -> list[FlowRun]:
         async with get_client() as client:
             task_run = await client.read_task_run(flow_run.parent_task_run_id)
             parent = await client.read_flow_run(task_run.flow_run_id) if task_run.flow_run_id else None
-        known = [flow_run, *(await _lineage(parent) if parent else [])]
+        known = [flow_run, *(await lineage_of(parent) if parent else [])]
         # A run of a flow happens in one run of its parent, so this stays true.
         _lineages[flow_run.id, flow_run.run_count] = known
         while len(_lineages) > _MOST_SCOPES:
@@ -203,5 +213,7 @@ def _enclosing(own: bool) -> list[BaseTransaction]:
     return found[1:] if own else found
 
 
-def _digest(*parts: Any) -> str:
+def digest_of(connection: Connection, system: str, spec: JobSpec) -> str:
+    """Stand for what a call asks for."""
+    parts = (connection.url, system, spec.to_mapping())
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

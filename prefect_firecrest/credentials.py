@@ -78,6 +78,11 @@ class FirecRESTCredentials(CredentialsBlock):
             system=found.system,
         )
 
+    @property
+    def saved_as(self) -> str | None:
+        """The block's name, by which another process reads it; ``None`` while it was not saved."""
+        return self._block_document_name
+
     def connection(self) -> Connection:
         """These credentials as the core takes them.
 

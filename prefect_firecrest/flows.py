@@ -4,11 +4,15 @@
 # runner has brought the flow into another process, it has the classes but not this module to look their names up in.
 
 import posixpath
+from typing import Literal
 
 from prefect import flow
 
 from firecrest_core.result import JobResult
+from prefect_firecrest.background import arun, run
+from prefect_firecrest.hooks import cancel_jobs
 from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.suspension import Suspension
 from prefect_firecrest.tasks import (
     adownload_files,
     asubmit_job,
@@ -21,13 +25,14 @@ from prefect_firecrest.tasks import (
 )
 
 
-@flow(flow_run_name="run {job.job_name}")
+@flow(flow_run_name="run {job.job_name}", on_cancellation=[cancel_jobs])
 def run_job(
     job: FirecRESTJob,
     *,
     local_files: list[str] | None = None,
     remote_files: list[str] | None = None,
     local_directory: str = ".",
+    wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Stage files in, submit a job, wait for its end, and fetch what it left.
 
@@ -36,30 +41,47 @@ def run_job(
     :param remote_files: files and directories to fetch when the job has ended well, relative to its working directory
         or absolute
     :param local_directory: where those go
+    :param wait: ``process`` waits in this process. ``suspend`` suspends the flow run and ends its process; when the job
+        has ended, the flow run is resumed and begins anew. That takes a deployment, credentials that were saved, and
+        ``python -m prefect_firecrest.reconcile`` somewhere.
     :returns: how the job ended
+    :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
-    if local_files:
+    suspension = run(Suspension.of(job)) if wait == "suspend" else None
+    if local_files and not (suspension and suspension.keys):  # the job may have changed what was staged in for it
         upload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
-    result = wait_for_job(submit_job(job))
+    job_run = submit_job(job)
+    if suspension:
+        job_run = run(suspension.until_ended(job_run))
+        result = wait_for_job.with_options(retries=0)(job_run)
+    else:
+        result = wait_for_job(job_run)
     if remote_files:
         sources = [posixpath.join(job.working_dir, path) for path in remote_files]
         download_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
     return result
 
 
-@flow(flow_run_name="run {job.job_name}")
+@flow(flow_run_name="run {job.job_name}", on_cancellation=[cancel_jobs])
 async def arun_job(
     job: FirecRESTJob,
     *,
     local_files: list[str] | None = None,
     remote_files: list[str] | None = None,
     local_directory: str = ".",
+    wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
-    if local_files:
+    suspension = await arun(Suspension.of(job)) if wait == "suspend" else None
+    if local_files and not (suspension and suspension.keys):
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
-    result = await await_for_job(await asubmit_job(job))
+    job_run = await asubmit_job(job)
+    if suspension:
+        job_run = await arun(suspension.until_ended(job_run))
+        result = await await_for_job.with_options(retries=0)(job_run)
+    else:
+        result = await await_for_job(job_run)
     if remote_files:
         sources = [posixpath.join(job.working_dir, path) for path in remote_files]
         await adownload_files(job.credentials, sources, local_directory, system=job.system, account=job.account)

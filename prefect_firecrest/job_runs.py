@@ -9,7 +9,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobRun
-from prefect.blocks.core import BlockNotSavedError
 from pydantic import SecretStr
 
 from firecrest_core.errors import ConfigurationError, RemotePathNotFound
@@ -106,8 +105,10 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _end(self, timeout: float | None) -> JobResult:
         from firecrest_core import lifecycle
         from firecrest_core.watcher import JobWatcher
+        from prefect_firecrest import guard
         from prefect_firecrest.display import Display
 
+        guard.alive(self.job)
         log, until = self.logger, None if timeout is None else time.monotonic() + timeout
         watcher = JobWatcher.shared(await self._connection(), self.system)
         async with Display(self.job, self._client, log.info, self.poll_interval) as display:
@@ -129,6 +130,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                         story=log.info,
                     )
             await display.ended(result)
+        guard.ended(self.job)
         self._result = result
         return result
 
@@ -256,9 +258,6 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     def __getstate__(self) -> dict[str, Any]:
         kept = self._credentials
         if isinstance(kept, FirecRESTCredentials):
-            try:
-                name = kept.get_block_placeholder().rpartition(".")[2]
-                return {**self.__dict__, "_credentials": name}
-            except BlockNotSavedError:
-                kept = kept.model_copy(update={"client_secret": SecretStr("")})
+            saved_as = kept.saved_as
+            kept = saved_as or kept.model_copy(update={"client_secret": SecretStr("")})
         return {**self.__dict__, "_credentials": kept}

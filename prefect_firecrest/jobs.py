@@ -16,9 +16,11 @@ from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
 
 if TYPE_CHECKING:
+    from firecrest_core.claim import Key
     from firecrest_core.client import FirecRESTClient
     from firecrest_core.job import Job
     from firecrest_core.jobspec import JobSpec
+    from prefect_firecrest.ledger import Entry
 
 # What is not asked of the scheduler.
 _OURS = frozenset({"credentials", "system", "poll_interval", "exactly_once"})
@@ -169,7 +171,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     async def _submit(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
-        from prefect_firecrest import display
+        from prefect_firecrest import display, guard
+        from prefect_firecrest.calls import Call
 
         connection, spec = self.credentials.connection(), self.spec()
         system = connection.system_or_default(self.system)
@@ -177,27 +180,46 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             if self.exactly_once:
                 job = await self._submit_once(client, system, spec)
             else:
+                call = await Call.current(connection, system, spec)
                 job = await lifecycle.submit(client, system, spec)
+                await guard.hold(call.flow_runs, connection, self._entry(system, job_id=job.job_id))
         display.submitted(job)
         self.logger.info("%s was submitted to %s, in %s.", job, system, job.working_directory)
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
 
     async def _submit_once(self, client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
         from firecrest_core import claim, lifecycle
+        from prefect_firecrest import guard, suspension
         from prefect_firecrest.calls import Call
 
         call = await Call.current(client.connection, system, spec)
         key = claim.Key(call.identity)
-        if call.fresh:
-            return await lifecycle.start(client, system, spec, key, fresh=True)
+        # Who was suspended until the job's end wants to hear of it, and not to run it again where it failed.
+        again = not call.fresh and not suspension.has_waited(call)
         while True:
+            await guard.hold(call.flow_runs, client.connection, self._entry(system, key))
             try:
-                return await lifecycle.resume(client, system, spec, key)
+                if again:
+                    return await lifecycle.resume(client, system, spec, key)
+                return await lifecycle.start(client, system, spec, key, fresh=call.fresh)
             except JobWithdrawn:
                 # The job of this call was cancelled, and then somebody ran the flow run again: that is a new wish.
-                if not await call.is_wanted():
+                if call.fresh or not await call.is_wanted():
                     raise
                 key = dataclasses.replace(key, epoch=key.epoch + 1)
+
+    def _entry(self, system: str, key: Key | None = None, job_id: str | None = None) -> Entry:
+        from prefect_firecrest.ledger import Entry
+
+        return Entry(
+            credentials=self.credentials.saved_as,
+            system=system,
+            working_dir=self.working_dir,
+            identity=key.identity if key else None,
+            epoch=key.epoch if key else 0,
+            job_id=job_id,
+            array=self.array,
+        )
 
 
 def _is_prefects(name: str) -> bool:

@@ -14,12 +14,13 @@ import prefect.runtime.task_run
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
+from prefect.transactions import get_transaction
 
 from firecrest_core.models import FileInfo
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, Transferred
 from firecrest_core.transfer.localside import StoredPath
-from prefect_firecrest import files
+from prefect_firecrest import files, hooks
 from prefect_firecrest.background import arun, run
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
@@ -44,17 +45,31 @@ def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
     A retry of the task, and a flow run that is run again, get the job that is alive or ended well; one that failed is
     submitted once more. Calls of one flow run that ask for exactly the same are told apart by their number.
 
+    In a transaction that is rolled back by an error, the job is cancelled.
+
     :raises SubmissionRejected: the scheduler refused it, in its own words
     :raises RemotePathNotFound: the working directory does not exist
     :raises JobWithdrawn: the flow run was cancelled
     """
-    return job.trigger()
+    return _rolled_back_with(job.trigger())
+
+
+submit_job.on_rollback(hooks.cancel_submitted)
 
 
 @task(task_run_name="submit {job.job_name}", **_SHARED)
 async def asubmit_job(job: FirecRESTJob) -> FirecRESTJobRun:
     """Do what ``submit_job`` does, in a coroutine."""
-    return await job.atrigger()
+    return _rolled_back_with(await job.atrigger())
+
+
+asubmit_job.on_rollback(hooks.acancel_submitted)  # type: ignore[arg-type]  # coroutines are awaited
+
+
+def _rolled_back_with(run: FirecRESTJobRun) -> FirecRESTJobRun:
+    if (transaction := get_transaction()) is not None:
+        transaction.set(hooks.SUBMITTED, run)
+    return run
 
 
 @task(task_run_name="wait for {run}", **_SHARED)

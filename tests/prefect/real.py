@@ -1,0 +1,158 @@
+"""A real Prefect server in processes of its own, flows that it serves, and how to wait for what they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from firecrest_local import LocalFirecREST
+
+PREFECT = [sys.executable, "-m", "prefect"]
+HERE = Path(__file__).parent
+# A guard against what never happens, far above what it takes.
+PATIENCE = 180.0
+
+
+def until(happened: Callable[[], Any], what: str) -> Any:
+    """Wait for a condition and return its value."""
+    give_up_at = time.monotonic() + PATIENCE
+    while not (value := happened()):
+        assert time.monotonic() < give_up_at, f"{what} did not happen within {PATIENCE:.0f} s"
+        time.sleep(0.1)
+    return value
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[psutil.Popen]:
+    """Run a process and what it starts, and end all of it."""
+    with log.open("wb") as file:
+        started = psutil.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+        yield started
+    finally:
+        for one in [*started.children(recursive=True), started]:
+            one.kill()
+        started.wait()
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the variables with which processes find a server of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return kept | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent.parent), os.environ.get("PYTHONPATH")])),
+    }
+
+
+class Api:
+    """The server's API, as its UI uses it: asked again while the server's database is busy, which is a 503."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx.Client(base_url=url, timeout=60)
+
+    def get(self, path: str) -> Any:
+        return self._ask("GET", path)
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self._ask("POST", path, json=body)
+
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
+
+    def state(self, flow_run_id: str) -> str:
+        """Return the type of a flow run's state."""
+        return self.get(f"/flow_runs/{flow_run_id}")["state"]["type"]
+
+    def cancel(self, flow_run_id: str) -> None:
+        """Do what the button does in the UI."""
+        self.post(f"/flow_runs/{flow_run_id}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+
+    def retry(self, flow_run_id: str) -> None:
+        """Do what the button does in the UI."""
+        self.post(f"/flow_runs/{flow_run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"})
+
+    def notes(self, flow_run_id: str) -> list[str]:
+        """Return what the ledger holds of a flow run."""
+        artifacts = self.post("/artifacts/filter", artifacts={"type": {"any_": ["firecrest-jobs"]}})
+        return [artifact["id"] for artifact in artifacts if flow_run_id in artifact["data"]["flow_runs"]]
+
+    def _ask(self, method: str, path: str, **how: Any) -> Any:
+        def answer() -> httpx.Response | None:
+            response = self.client.request(method, path, **how)
+            return None if response.status_code == 503 else response
+
+        response = until(answer, f"an answer to {method} {path}")
+        if response.status_code == 404:
+            return None
+        return response.raise_for_status().json() if response.content else True
+
+
+@contextmanager
+def server(environment: dict[str, str], logs: Path) -> Iterator[Api]:
+    """Run the server that an environment names."""
+    url = environment["PREFECT_API_URL"]
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{url}/health").is_success
+        except httpx.TransportError:
+            return False
+
+    port = str(httpx.URL(url).port)
+    with process([*PREFECT, "server", "start", "--port", port], environment, logs / "server"):
+        until(answers, "the server's start")
+        yield Api(url)
+
+
+def store_credentials(environment: dict[str, str], f7t: LocalFirecREST) -> None:
+    """Save the block ``cluster``."""
+    save = (
+        "import sys; from prefect_firecrest import FirecRESTCredentials;"
+        "FirecRESTCredentials.model_validate_json(sys.stdin.read()).save('cluster')"
+    )
+    stored = {
+        "url": f7t.url,
+        "token_url": f7t.token_url,
+        "client_id": f7t.client_id,
+        "client_secret": f7t.client_secret,
+        "system": f7t.system,
+    }
+    subprocess.run([sys.executable, "-c", save], env=environment, input=json.dumps(stored), text=True, check=True)
+
+
+class Served:
+    """A process that serves the flows of ``served.py``, and starts their runs."""
+
+    def __init__(self, api: Api, environment: dict[str, str], logs: Path) -> None:
+        self._api, self._environment, self._log = api, environment, logs / "served"
+
+    @contextmanager
+    def running(self) -> Iterator[psutil.Popen]:
+        """Serve the flows, for a while."""
+        with process([sys.executable, str(HERE / "served.py")], self._environment, self._log) as runner:
+            yield runner
+
+    def start(self, flow: str, **parameters: Any) -> str:
+        """Start a flow run and return its id."""
+        deployment = until(lambda: self._api.get(f"/deployments/name/{flow}/served"), f"the deployment of {flow}")
+        created = self._api.post(
+            f"/deployments/{deployment['id']}/create_flow_run", parameters=parameters, idempotency_key=str(parameters)
+        )
+        return created["id"]

@@ -1,0 +1,89 @@
+"""Cancelling flow runs of a real Prefect server: their jobs end, and those of runs that may go on do not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from firecrest_core.states import JobState
+from tests.prefect.real import Served, until
+
+
+@pytest.fixture
+def all_cancelled(states_in, workdir) -> Callable[[], bool]:
+    return lambda: (states := states_in(workdir)) != [] and set(states) == {JobState.CANCELLED}
+
+
+@pytest.mark.parametrize("case", ["direct", "submit", "map", "subflow"])
+def test_a_flow_run_that_is_cancelled_takes_its_jobs_with_it(api, serve, workdir, lines, all_cancelled, case) -> None:
+    """Its own process sees to it, without a hook and without the reconciler."""
+    flow_run = serve("endless", working_dir=str(workdir), case=case)
+    until(lambda: len(lines("runs")) == (8 if case == "map" else 1), "the start of the jobs")
+    api.cancel(flow_run)
+    until(all_cancelled, "the end of the jobs")
+    until(lambda: api.state(flow_run) == "CANCELLED", "the end of the flow run")
+    assert api.notes(flow_run) == []
+
+
+def test_a_suspended_flow_run_that_is_cancelled(api, serve, reconciled, workdir, lines, all_cancelled) -> None:
+    flow_run = serve("endless", working_dir=str(workdir), case="suspended")
+    until(lambda: api.state(flow_run) == "PAUSED", "the suspension")
+    until(lambda: lines("runs"), "the start of the job")
+    api.cancel(flow_run)
+    until(all_cancelled, "the end of the job")
+    until(lambda: api.notes(flow_run) == [], "the end of the note")
+
+
+def test_a_flow_run_whose_runner_was_killed_is_cancelled(
+    api, environment, reconciled, tmp_path, workdir, lines, all_cancelled
+) -> None:
+    served = Served(api, environment, tmp_path)
+    with served.running() as runner:
+        flow_run = served.start("endless", working_dir=str(workdir), case="submit")
+        until(lambda: lines("runs"), "the start of the job")
+        for one in [runner, *runner.children(recursive=True)]:
+            one.kill()
+    assert api.state(flow_run) == "RUNNING"
+    api.cancel(flow_run)
+    until(all_cancelled, "the end of the job")
+
+
+def test_a_flow_run_that_is_deleted(api, serve, reconciled, workdir, lines, all_cancelled) -> None:
+    flow_run = serve("endless", working_dir=str(workdir), case="suspended")
+    until(lambda: api.state(flow_run) == "PAUSED", "the suspension")
+    until(lambda: lines("runs"), "the start of the job")
+    api.delete(f"/flow_runs/{flow_run}")
+    until(all_cancelled, "the end of the job")
+
+
+def test_a_flow_run_that_crashed_and_is_run_again(api, serve, environment, workdir, lines, states_in) -> None:
+    flow_run = serve("relax", working_dir=str(workdir))
+    until(lambda: len(lines("runs")) == 2 and lines("processes"), "the first submission")
+    os.kill(int(lines("processes")[0]), signal.SIGKILL)
+    until(lambda: api.state(flow_run) == "CRASHED", "the crash")
+    once = [sys.executable, "-m", "prefect_firecrest.reconcile", "--once"]
+    subprocess.run(once, env=environment, check=True)
+    assert set(states_in(workdir)) == {JobState.RUNNING}
+    api.retry(flow_run)
+    until(lambda: len(lines("processes")) == 2, "the second submission")
+    (workdir / "go").touch()
+    until(lambda: api.state(flow_run) == "COMPLETED", "the end")
+    assert len(lines("runs")) == 2
+    subprocess.run(once, env=environment, check=True)
+    assert api.notes(flow_run) == []
+
+
+def test_a_flow_run_that_crashed_and_is_given_up(api, serve, environment, workdir, lines, all_cancelled) -> None:
+    flow_run = serve("relax", working_dir=str(workdir))
+    until(lambda: len(lines("runs")) == 2 and lines("processes"), "the submission")
+    os.kill(int(lines("processes")[0]), signal.SIGKILL)
+    until(lambda: api.state(flow_run) == "CRASHED", "the crash")
+    once = [sys.executable, "-m", "prefect_firecrest.reconcile", "--once", "--crashed-for", "0"]
+    subprocess.run(once, env=environment, check=True)
+    until(all_cancelled, "the end of the jobs")
+    assert api.notes(flow_run) == []
