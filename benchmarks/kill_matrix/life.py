@@ -22,6 +22,7 @@ from kill_matrix.site import Site
 REACHED = 120.0  # seconds until a phase has to be reached
 GONE = 60.0  # seconds until what nobody wants any more has to be gone, when all components are there
 SETTLED = 240.0  # seconds until everything has to have its end, when all components are there
+LONGEST_PAUSE = 8.0  # seconds for which the triggerer stands still before a task defers
 LOOKS = 7.0  # seconds in which the provider's sweeper has looked at all tasks, also on a busy machine
 QUIET = 5.0  # seconds without a sign of life that mean that there is none
 _ALL = 1_000_000
@@ -128,12 +129,17 @@ class _Life:
         if case.phase == "recording":
             return self._submitted
         if case.phase == "deferring":
+            until_then = 0.0
 
             def deferred() -> bool:
-                if self._submitted() and not self.paused:
+                nonlocal until_then
+                if self._submitted() and not until_then:
                     self.site.triggerer.pause()
-                    self.paused = True
-                return self.paused and sight.job.get("state") == "deferred"
+                    self.paused, until_then = True, time.time() + LONGEST_PAUSE
+                elif self.paused and time.time() > until_then:  # the worker was struck, by another case
+                    self.site.triggerer.go_on()
+                    self.paused = False
+                return bool(until_then) and sight.job.get("state") == "deferred"
 
             return deferred
         if case.phase == "queued":
@@ -189,7 +195,7 @@ class _Life:
             now = time.time()
             story.wanted_gone = self._all_there_after(story.act_at)
             seen = self._last_doomed()
-            if now > max(seen, story.act_at, story.wanted_gone) + QUIET:
+            if self.sight.listed > max(seen, story.act_at, story.wanted_gone) + QUIET:
                 story.cancel_seconds = max(0.0, seen - story.wanted_gone)
                 return
             if now > story.wanted_gone + GONE:

@@ -58,6 +58,8 @@ class Sight:
     payloads: list[Payload] = field(default_factory=list)
     #: When a job was last seen alive or waiting for its turn.
     alive: dict[str, float] = field(default_factory=dict)
+    #: When the cluster last told what is in its queue.
+    listed: float = 0.0
     history: list[tuple[float, str]] = field(default_factory=list)
     _offset: int = 0
 
@@ -150,11 +152,14 @@ class Observer:
 
     def _jobs(self) -> None:
         now = time.time()
-        for row in self._site.jobs.list():
+        rows = self._site.jobs.list()
+        for sight in list(self._sights.values()):
+            sight.listed = now
+        for row in rows:
             match = _CASE.search(row.name)
-            sight = self._sights.get(match[0]) if match else None
-            if sight is not None and row.state.startswith(_WAITING):
-                sight.alive[re.split(r"[_+\[.]", row.job_id)[0]] = now
+            found = self._sights.get(match[0]) if match else None
+            if found is not None and row.state.startswith(_WAITING):
+                found.alive[re.split(r"[_+\[.]", row.job_id)[0]] = now
 
     def _airflow(self) -> None:
         sights = {run_id: sight for run_id, sight in self._sights.items() if sight.tasks}
