@@ -12,8 +12,9 @@ try would go on with the old job. So while that state lasts, the task's own note
 
 Where workers keep task states in a backend of their own (``[workers] state_store_backend``), there is nothing to read.
 
-A run that is deleted takes its tasks' entries with it. Those that a triggerer has seen before are ended then; of a
-run that is deleted while no triggerer runs, nothing is left to be seen.
+A run that is deleted takes its tasks' entries with it; those that were seen before are ended then. Airflow lets a run
+be deleted only after it has ended or a person has marked it, and of such a mark the API server's listeners are told:
+so it sweeps, too, for the half minute after it, in case no triggerer runs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,23 +66,33 @@ class Sweeper:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, str], Seen] = {}
+        self._remembered: dict[tuple[int, str], Seen] = {}
         self._deleted: dict[tuple[int, str], Seen] = {}
         self._endings: dict[tuple[int, str], asyncio.Task[None]] = {}
         self._not_before: dict[tuple[int, str], float] = {}
 
-    async def run(self) -> None:
-        """Look again and again, as long as the process lives."""
-        while True:
+    async def run(self, until: Callable[[], float] = lambda: math.inf) -> None:
+        """Look again and again.
+
+        :param until: when to stop, on the monotonic clock; asked anew each time
+        """
+        while time.monotonic() < until():
             try:
                 await self.sweep()
             except Exception:  # the database may be away; the triggerer tells of that itself
                 log.warning("Cannot see which tasks have ended.", exc_info=True)
             await asyncio.sleep(INTERVAL)
+        await self.settled()
+
+    def remember(self, seen: list[Seen]) -> None:
+        """Take over what another thread has seen, as if the latest look had shown it."""
+        self._remembered |= {one.row: one for one in seen}
 
     async def sweep(self) -> None:
         """Look once, and begin to end what is to be ended."""
+        remembered, self._remembered = self._remembered, {}
         seen = {one.row: one for one in await asyncio.to_thread(look)}
-        lost = [one for row, one in self._seen.items() if row not in seen]
+        lost = [one for row, one in (remembered | self._seen).items() if row not in seen]
         deleted = await asyncio.to_thread(_deleted, {one.dag_run for one in lost}) if lost else set()
         self._seen = seen
         for one in lost:
@@ -118,13 +130,43 @@ class Sweeper:
             del self._endings[one.row]
 
 
+class _Thread(threading.Thread):
+    """A thread that sweeps."""
+
+    def __init__(self, until: Callable[[], float]) -> None:
+        self.sweeper = Sweeper()
+        super().__init__(target=lambda: asyncio.run(self.sweeper.run(until)), name="firecrest-sweeper", daemon=True)
+
+
 def start() -> None:
-    """Sweep in a thread of this process."""
-    threading.Thread(target=lambda: asyncio.run(Sweeper().run()), name="firecrest-sweeper", daemon=True).start()
+    """Sweep in a thread of this process, as long as it lives."""
+    _Thread(lambda: math.inf).start()
 
 
-def look() -> list[Seen]:
-    """Read all entries with their tasks' states."""
+def follow() -> None:
+    """Keep in mind what the tasks have written down now, and sweep in a thread of this process for half a minute."""
+    global _follower, _follow_until
+    # Not more than to read: who calls this may have changed the tasks, and not have committed it.
+    seen = look(note_clears=False)
+    with _lock:
+        _follow_until = time.monotonic() + _FOLLOWED
+        if _follower is None or not _follower.is_alive():
+            _follower = _Thread(lambda: _follow_until)
+            _follower.start()
+        _follower.sweeper.remember(seen)
+
+
+_FOLLOWED = 30.0
+_lock = threading.Lock()
+_follow_until = 0.0
+_follower: _Thread | None = None
+
+
+def look(*, note_clears: bool = True) -> list[Seen]:
+    """Read all entries with their tasks' states.
+
+    :param note_clears: tell the notes of tasks that are being cleared about it
+    """
     from airflow.models.task_state_store import TaskStateStoreModel as Stored
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
@@ -144,7 +186,7 @@ def look() -> list[Seen]:
     with create_session() as session:
         rows = session.execute(query).all()
         for stored, ti_id, state, _ in rows:
-            if state == wish.CLEARED:
+            if note_clears and state == wish.CLEARED:
                 _note_clear(session, stored, ti_id)
         return [seen for row in rows if (seen := _seen(*row)) is not None]
 

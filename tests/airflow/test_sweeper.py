@@ -18,6 +18,7 @@ from airflow_provider_firecrest import sweeper
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.ledger import Entry
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from airflow_provider_firecrest.plugins import listener
 from airflow_provider_firecrest.sweeper import Seen, Sweeper
 from firecrest_core.states import JobState
 
@@ -34,7 +35,7 @@ class Database:
 @pytest.fixture
 def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
-    monkeypatch.setattr(sweeper, "look", lambda: list(database.seen))
+    monkeypatch.setattr(sweeper, "look", lambda **_: list(database.seen))
     monkeypatch.setattr(sweeper, "_deleted", lambda runs: runs & database.deleted)
     monkeypatch.setattr(sweeper, "_erase", database.erased.append)
     return database
@@ -106,6 +107,39 @@ def test_the_job_of_a_run_that_was_deleted(job, database) -> None:
 
     sweep(delete)
     assert is_cancelled(job_id)
+
+
+def test_a_run_that_is_marked_is_followed_for_a_while(job, database, monkeypatch) -> None:
+    """As the API server does, which hears of the mark and not of the delete after it."""
+    job_id, seen = job
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.1)
+    monkeypatch.setattr(sweeper, "_FOLLOWED", 2.0)
+    monkeypatch.setattr(listener, "_started", False)
+    database.seen = [seen]
+    listener.on_dag_run_failed()
+    database.deleted = {seen.dag_run}
+    database.seen = []
+    thread = sweeper._follower
+    listener.on_dag_run_success()
+    assert sweeper._follower is thread  # one is enough
+    thread.join(60)
+    assert not thread.is_alive()
+    assert is_cancelled(job_id)
+
+
+def test_who_has_a_triggerer_to_look_does_not_follow(monkeypatch) -> None:
+    """The scheduler tells its listeners of each run that ends; it must not get threads, since it forks."""
+    from airflow.jobs.job import Job
+
+    looked: list[None] = []
+    monkeypatch.setattr(sweeper, "look", lambda: looked.append(None))
+    monkeypatch.setattr(sweeper, "follow", lambda: pytest.fail("it follows"))
+    monkeypatch.setattr(listener, "_started", False)
+    listener.on_starting(object())  # a task
+    assert not looked
+    listener.on_starting(Job.__new__(Job))
+    assert len(looked) == 1  # before the scheduler forgets a clear
+    listener.on_dag_run_failed()
 
 
 def test_an_entry_that_the_task_itself_erased(job, database) -> None:

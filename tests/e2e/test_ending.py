@@ -157,6 +157,15 @@ def test_deleted_with_its_run(run) -> None:
     until(lambda: task.ended() == task.began())
 
 
+def test_deleted_with_its_run_while_no_triggerer_runs(run, frozen) -> None:
+    with frozen("triggerer"):
+        task = run("deferred")
+        until(lambda: task.began() and task.state() == "deferred")
+        task.mark_run("failed")
+        task.delete()
+        until(lambda: task.ended() == task.began())
+
+
 def test_cleared_while_its_new_try_cannot_start(run, frozen) -> None:
     task = run("deferred")
     until(lambda: task.began() and task.state() == "deferred")
