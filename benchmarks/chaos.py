@@ -15,7 +15,8 @@ The last line is a JSON object with
 - ``lost``: cases whose job ended well without the task being successful with the job's result, or that never ended
 - ``late``: cases whose job was gone, but not within ten seconds of a person's act
 - ``unseen``: cases whose run was deleted within seconds of the submission, or while the triggerer was away, and whose
-  job lived on: the exception that the documentation names
+  job lived on; ``forgotten``: cases whose clear Airflow itself forgot, because nobody heard of the worker's end, so
+  that the task went on with its job: the exceptions that the documentation names
 - ``cancel_seconds``: from a person's act, or the return of what was away, until the job was gone, for each phase;
   ``cancel_seconds_undisturbed``: where nothing was away, from the act
 - ``resume_seconds``: after the triggerer was killed, from the moment at which it has the trigger again and the job has
@@ -53,7 +54,7 @@ from kill_matrix.observation import Observer
 from kill_matrix.plan import Case, betrayals, plan
 from kill_matrix.site import POLL_INTERVAL, Site
 
-KINDS = ("doubled", "orphaned", "lost", "late", "unseen")
+KINDS = ("doubled", "orphaned", "lost", "late", "unseen", "forgotten")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,8 +22,9 @@ class Violation:
     """What must not happen, and did.
 
     Parameters:
-        kind: `doubled`, `orphaned`, `lost`, `late` for a job that was gone, but not within ten seconds, or `unseen` for
-            a job whose run was deleted before any triggerer had seen it, which the documentation excepts.
+        kind: `doubled`, `orphaned`, `lost`, `late` for a job that was gone, but not within ten seconds, or what the
+            documentation excepts: `unseen` for a job whose run was deleted before any triggerer had seen it,
+            `forgotten` for a clear that left no trace in Airflow, so that the task went on with its job.
     """
 
     kind: str
@@ -58,7 +59,7 @@ def _doubled(story: Story) -> list[Violation]:
 def _orphaned(story: Story) -> list[Violation]:
     sight = story.sight
     found = []
-    kind = "unseen" if story.unseen else "orphaned"
+    kind = "forgotten" if _forgotten(story) else "unseen" if story.unseen else "orphaned"
     if story.left_over:
         found.append(Violation(kind, f"still alive {GONE:g} s after a person's act"))
     elif story.cancel_seconds is not None and story.cancel_seconds > SOON:
@@ -70,6 +71,16 @@ def _orphaned(story: Story) -> list[Violation]:
     if sight.over:
         found += [Violation("orphaned", f"runs although its task has ended: {payload}") for payload in sight.running]
     return found
+
+
+def _forgotten(story: Story) -> bool:
+    """Whether a task was cleared while it ran, and Airflow never counted that: its worker's end went unheard."""
+    return (
+        story.act_at is not None
+        and story.case.act in CLEARS
+        and story.max_tries is not None
+        and story.sight.job.get("max_tries") == story.max_tries
+    )
 
 
 def _lost(site: Site, story: Story) -> list[Violation]:
@@ -93,7 +104,8 @@ def _lost(site: Site, story: Story) -> list[Violation]:
         return [Violation("lost", f"{states} on try {sight.job.get('try_number')}")]
     epoch = max((payload.epoch for payload in sight.payloads), default=0)
     if story.act_at is not None and epoch <= story.doomed:
-        return [Violation("lost", f"cleared, and yet nothing ran after epoch {epoch}")]
+        kind = "forgotten" if _forgotten(story) else "lost"
+        return [Violation(kind, f"cleared, and yet nothing ran after epoch {epoch}")]
     good = [payload for payload in sight.payloads if payload.epoch == epoch and payload.code == 0]
     elements = {"0", "1", "2"} if case.array else {"-"}
     if {payload.element for payload in good} != elements:

@@ -40,6 +40,7 @@ class Story:
         wanted_gone: seconds since the epoch at which all components were there to carry the act out.
         left_over: whether something of it lived on regardless.
         hung: whether Airflow did not come to an end.
+        max_tries: the task's, when a person acted: Airflow raises it for a clear.
         unseen: whether the run was deleted while the triggerer was away, or had not been there for long.
     """
 
@@ -53,6 +54,7 @@ class Story:
     left_over: bool = False
     hung: bool = False
     unseen: bool = False
+    max_tries: int | None = None
     cancel_seconds: float | None = None
     resume_seconds: float | None = None
 
@@ -164,6 +166,7 @@ class _Life:
             time.sleep(event.delay)
             # Of a task that is cleared the epochs that have begun; no epoch of one that is ended may live.
             doomed = self.site.gateway.latest_epoch(self.case.run_id) if event.kind in CLEARS else _ALL
+            max_tries = self.sight.job.get("max_tries")
             try:
                 happen(self.site, self.sight, event, task_id, self.hold)
             except NotDone as error:
@@ -175,6 +178,7 @@ class _Life:
                 ("mark_success", "fetch"),
             ):
                 self.story.act_at, self.story.doomed = time.time(), doomed
+                self.story.max_tries = max_tries
                 self.story.unseen = event.kind == "delete_run" and self._nobody_looked(self.story.act_at)
         if self.hold is not None and not set(self.story.happened) & set(ANSWER_FAULTS):
             time.sleep(random.Random(self.case.number).uniform(0, 1.5))
