@@ -106,6 +106,9 @@ def test_the_plugin_is_declared_as_airflow_loads_it() -> None:
 @pytest.mark.parametrize(("job_type", "sweepers"), [("TriggererJob", 1), ("SchedulerJob", 0), (None, 0)])
 def test_the_plugin_starts_a_sweeper_in_the_triggerer_alone(mocker: MockerFixture, job_type, sweepers) -> None:
     start = mocker.patch("airflow_provider_firecrest.sweeper.start")
+    mocker.patch("airflow_provider_firecrest.sweeper.look")
+    mocker.patch.object(listener, "_started", False)
+    mocker.patch("airflow.jobs.job.Job", SimpleNamespace)
     at_fork = mocker.patch("os.register_at_fork")
     component = SimpleNamespace()
     listener.on_starting(component)
