@@ -90,8 +90,8 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once, and begin to end what is to be ended."""
-        remembered, self._remembered = self._remembered, {}
         seen = {one.row: one for one in await asyncio.to_thread(look)}
+        remembered, self._remembered = self._remembered, {}
         lost = [one for row, one in (remembered | self._seen).items() if row not in seen]
         deleted = await asyncio.to_thread(_deleted, {one.dag_run for one in lost}) if lost else set()
         self._seen = seen

@@ -127,6 +127,23 @@ def test_a_run_that_is_marked_is_followed_for_a_while(job, database, monkeypatch
     assert is_cancelled(job_id)
 
 
+def test_what_is_remembered_outlives_a_look_that_fails(job, database, monkeypatch) -> None:
+    job_id, seen = job
+    database.deleted = {seen.dag_run}
+    one = Sweeper()
+    one.remember([seen])
+
+    async def run() -> None:
+        with monkeypatch.context() as away, pytest.raises(OSError):
+            away.setattr(sweeper, "look", lambda: (_ for _ in ()).throw(OSError("the database is away")))
+            await one.sweep()
+        await one.sweep()
+        await one.settled()
+
+    asyncio.run(run())
+    assert is_cancelled(job_id)
+
+
 def test_who_has_a_triggerer_to_look_does_not_follow(monkeypatch) -> None:
     """The scheduler tells its listeners of each run that ends; it must not get threads, since it forks."""
     from airflow.jobs.job import Job
