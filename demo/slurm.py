@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import psutil
 
+from demo.assembly import Assembly
 from demo.services import Service, ServiceFailed, family, kill, surroundings, wait_until
 
 #: Debian's package for each program that is needed.
@@ -40,7 +42,7 @@ def missing_packages() -> list[str]:
     return sorted({package for program, package in PACKAGES.items() if shutil.which(program, path=SEARCHED) is None})
 
 
-class Slurm:
+class Slurm(Assembly):
     """munged, mariadbd, slurmdbd, slurmctld and slurmd with all that they keep in `home`; a context manager.
 
     It runs as the user who starts it, root or not, on loopback and on free ports, and neither needs nor touches the
@@ -61,20 +63,12 @@ class Slurm:
         self.cpus = cpus
         self.services: list[Service] = []
         self.environment: Mapping[str, str] = {"SLURM_CONF": str(self.home / "slurm.conf")}
-        self._stack = ExitStack()
+        super().__init__()
 
-    def __enter__(self) -> Slurm:
+    def __enter__(self) -> Self:
         if packages := missing_packages():
             raise SlurmMissing(f"no Slurm can be started here: apt-get install {' '.join(packages)}")
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        return super().__enter__()
 
     def command(self, *words: str) -> str:
         """Run one of Slurm's commands and give what it says.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Mapping
 from pathlib import Path
 
+from demo.assembly import Assembly
 from demo.cluster import Cluster
 from demo.deployment import Deployment
 from demo.rest import AirflowAPI
@@ -17,37 +18,28 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "example_dags"
 
 
-class Stack:
+class Stack(Assembly):
     """Everything that the demo starts; a context manager that stops all of it.
 
     :param home: a directory that does not exist yet
     :param dags_folder: where Airflow's DAGs are
+    :param variables: more environment variables for Airflow
     """
 
-    def __init__(self, home: Path, dags_folder: Path = EXAMPLES) -> None:
+    def __init__(self, home: Path, dags_folder: Path = EXAMPLES, variables: Mapping[str, str] | None = None) -> None:
         self.home = home
         self.results = home / "results"
         self.seconds: dict[str, float] = {}
         self._dags_folder = dags_folder
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Stack:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        self._variables = variables or {}
+        super().__init__()
 
     def _start(self) -> None:
         started = time.monotonic()
         self.home.mkdir(mode=0o700, parents=True)
         self.results.mkdir()
         self.cluster = self._stack.enter_context(Cluster(self.home / "cluster"))
-        variables = {"EXAMPLES_FOLDER": str(self.results), "EXAMPLES_PYTHON": sys.executable}
+        variables = {"EXAMPLES_FOLDER": str(self.results), "EXAMPLES_PYTHON": sys.executable, **self._variables}
         self.airflow = self._stack.enter_context(Deployment(self.home / "airflow", self._dags_folder, variables))
         self.airflow.migrate()
         self.cluster.wait()

@@ -10,12 +10,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 
+from demo.assembly import Assembly
 from demo.cluster import Cluster
 from demo.deployment import Deployment, free_port
 from demo.rest import AirflowAPI
@@ -168,7 +168,7 @@ class Component:
             self.note("is back")
 
 
-class Site:
+class Site(Assembly):
     """An Airflow, a gateway and an embedded FirecREST; a context manager.
 
     Parameters:
@@ -183,18 +183,7 @@ class Site:
         self.results = home / "results"
         self.diary: Diary = []
         self._sabotage = sabotage
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Site:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        super().__init__()
 
     def _start(self) -> None:
         self.results.mkdir(parents=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
+from demo.assembly import Assembly
 from demo.cluster import Cluster
 from demo.prefect.server import PrefectServer
 from demo.services import Service, surroundings, wait_until
@@ -15,7 +15,7 @@ from demo.stack import ROOT
 FLOWS = ("structure_energy", "train_model", "parameter_sweep")
 
 
-class PrefectStack:
+class PrefectStack(Assembly):
     """Everything that the demo starts; a context manager that stops all of it.
 
     :param home: a directory that does not exist yet
@@ -25,18 +25,7 @@ class PrefectStack:
         self.home = home
         self.results = home / "results"
         self.seconds: dict[str, float] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> PrefectStack:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        super().__init__()
 
     def _start(self) -> None:
         started = time.monotonic()
