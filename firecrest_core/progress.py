@@ -113,6 +113,15 @@ def _covered(match: re.Match[str], indices: Sequence[int] | None) -> Sequence[in
         return tuple(indices or ())
 
 
+def _end(states: set[JobState]) -> JobState:
+    """How an array has ended whose elements have ended so."""
+    bad = states - {JobState.COMPLETED}
+    if len(bad) <= 1:
+        return next(iter(bad), JobState.COMPLETED)
+    # None of these is the job's fault, so the array may run again, too: it has lost its nodes.
+    return JobState.NODE_FAIL if all(state.provisional for state in bad) else JobState.FAILED
+
+
 def _array(
     rows: Sequence[JobInfo], job_id: str, elements: dict[int, ElementResult], indices: Sequence[int] | None
 ) -> Progress:
@@ -123,8 +132,7 @@ def _array(
     settled = bool(rows) and all(row.state.ended for row in rows)
     state = whole.state
     if settled and known:
-        bad = {element.state for element in known if element.state is not JobState.COMPLETED}
-        state = JobState.COMPLETED if not bad else bad.pop() if len(bad) == 1 else JobState.FAILED
+        state = _end({element.state for element in known})
     codes = [element.exit_code for element in known if element.exit_code]
     return Progress(
         state=state,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firecrest_core import arrays
+from firecrest_core import arrays, progress
 from firecrest_core.job import Job
 from firecrest_core.models import JobInfo
 from firecrest_core.states import JobState
@@ -96,3 +96,16 @@ def test_every_element_is_waited_for(
     assert ended >= max(one.ends for one in lives)
     bad = {one.state for one in lives} - {JobState.COMPLETED}
     assert result.state is (JobState.COMPLETED if not bad else min(bad) if len(bad) == 1 else JobState.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("ends", "end"),
+    [
+        ({JobState.COMPLETED, JobState.PREEMPTED}, JobState.PREEMPTED),
+        ({JobState.COMPLETED, JobState.PREEMPTED, JobState.BOOT_FAIL}, JobState.NODE_FAIL),
+        ({JobState.PREEMPTED, JobState.FAILED}, JobState.FAILED),
+    ],
+)
+def test_an_array_that_only_lost_its_nodes_may_run_again(ends: set[JobState], end: JobState) -> None:
+    seen = progress.read([row(f"7_{index}", state) for index, state in enumerate(ends)], "7", range(len(ends)))
+    assert (seen.settled, seen.state) == (True, end)
