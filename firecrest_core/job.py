@@ -15,7 +15,7 @@ class Job:
 
     :param stdout: path of its standard output, ``%a`` standing for an array element's index; ``None`` if unknown
     :param array_indices: the expected indices of an array, ``None`` for any other job
-    :param submitted_at: seconds since the epoch
+    :param submitted_at: seconds since the epoch; 0 for a job that was found
     :param key: what its claim is for, ``None`` for a job that was submitted without one
     """
 
@@ -31,6 +31,13 @@ class Job:
 
     def __str__(self) -> str:
         return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
+
+    def arrival(self) -> str:
+        """One sentence: that it was submitted, or was there already."""
+        where = f"{self.system}, in {self.working_directory}"
+        if self.submitted_at:
+            return f"{self} was submitted to {where}."
+        return f"{self} is there already, on {where}: going on with it."
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types alone; ``from_dict`` reads them back."""

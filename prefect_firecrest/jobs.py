@@ -184,7 +184,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 job = await lifecycle.submit(client, system, spec)
                 await guard.hold(call.flow_runs, connection, self._entry(system, job_id=job.job_id))
         display.submitted(job)
-        self.logger.info("%s was submitted to %s, in %s.", job, system, job.working_directory)
+        self.logger.info(job.arrival())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
 
     async def _submit_once(self, client: FirecRESTClient, system: str, spec: JobSpec) -> Job:

@@ -102,7 +102,7 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
             self._say_where(submission, system, spec)
             self.watch(context, [submission.unborn().to_dict()])
         job = self.hook.run(self._submit(system, spec, submission))
-        self.log.info("%s was submitted to %s, in %s.", job, job.system, job.working_directory)
+        self.log.info(job.arrival())
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),

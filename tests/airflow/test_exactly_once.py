@@ -62,10 +62,13 @@ def runs(workdir: Path) -> list[str]:
     return (workdir / "runs").read_text().split() if (workdir / "runs").exists() else []
 
 
-def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, crash, run_task) -> None:
+def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, crash, run_task, told) -> None:
     first = crash()
+    assert f"Job {first} (counted) was submitted to {connected.system}, in {workdir}." in told()
     let_go(workdir)
     result = run_task(make).result
+    assert told().count("was submitted to") == 1
+    assert f"Job {first} (counted) is there already, on {connected.system}, in {workdir}: going on with it." in told()
     assert result["job_id"] == first
     assert result["name"] == "counted"
     assert runs(workdir) == [first]
