@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a real Slurm, and a demo as a newcomer runs it, which leaves nothing behind."""
+"""What tests of several rooms share: an embedded FirecREST, a real Slurm, and a demo that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,31 +9,88 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from firecrest_core.connection import Connection
+from firecrest_local import LocalFirecREST, Plan, Settings
+
 if TYPE_CHECKING:
     from demo.slurm import Slurm
+
+pytest.register_assert_rewrite("tests.demo_suite")
 
 ROOT = Path(__file__).parent.parent
 MARK = "DEMO_TEST"
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """A Slurm with one node; where its packages are missing the test is skipped, in CI it fails."""
+def need() -> Callable[[bool, str], None]:
+    """Skip the test where something that it needs is missing; in CI that is a failure."""
+
+    def need(there: bool, reason: str) -> None:
+        if not there:
+            if os.environ.get("CI"):
+                pytest.fail(f"{reason}; in CI it has to be there")
+            pytest.skip(reason)
+
+    return need
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory, need: Callable[[bool, str], None]) -> Iterator[Slurm]:
+    """A Slurm with one node."""
     # Not every environment has what it stands on.
     from demo.slurm import Slurm, missing_packages
 
-    if packages := missing_packages():
-        reason = f"a real Slurm needs the packages {' '.join(packages)}"
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason}; in CI they have to be there")
-        pytest.skip(reason)
+    packages = missing_packages()
+    need(not packages, f"a real Slurm: apt-get install {' '.join(packages)}")
     with Slurm(tmp_path_factory.mktemp("slurm") / "slurm", cpus=32) as slurm:
         yield slurm
+
+
+@pytest.fixture(scope="session")
+def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
+    """An embedded FirecREST that takes 64 KiB directly, so that transfer jobs are cheap to have."""
+    settings = Settings(
+        root=tmp_path_factory.mktemp("cluster"),
+        cores=32,  # no test waits for another one's jobs
+        accounting_lag=0.2,
+        max_ops_file_size=64 * 1024,
+        kill_wait=0.5,
+        faults=Plan(),
+    )
+    with LocalFirecREST(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def faults(f7t: LocalFirecREST) -> Iterator[Any]:
+    """What goes wrong in the server, until the test ends."""
+    yield f7t.faults
+    f7t.faults.clear()
+
+
+@pytest.fixture
+def connection(f7t: LocalFirecREST) -> Connection:
+    return Connection(
+        url=f7t.url,
+        token_url=f7t.token_url,
+        client_id=f7t.client_id,
+        client_secret=f7t.client_secret,
+        system=f7t.system,
+    )
+
+
+@pytest.fixture
+def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
+    """A directory of the test's own on the cluster."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.nodeid.rpartition("/")[2])
+    path = Path(f7t.home, name)
+    path.mkdir()
+    return path
 
 
 class Demo(subprocess.Popen[str]):

@@ -14,6 +14,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,27 +24,13 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 
-from firecrest_local import LocalFirecREST, Settings
+from firecrest_local import LocalFirecREST
 
 
 @pytest.fixture(scope="session", autouse=True)
 def airflow_home() -> Iterator[None]:
     yield
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
-    """A server that takes 64 KiB directly, so that transfer jobs are cheap to have."""
-    settings = Settings(
-        root=tmp_path_factory.mktemp("cluster"),
-        cores=32,  # no test waits for another one's jobs
-        accounting_lag=0.2,
-        max_ops_file_size=64 * 1024,
-        kill_wait=0.5,
-    )
-    with LocalFirecREST(settings) as server:
-        yield server
 
 
 @pytest.fixture
@@ -77,12 +64,26 @@ def connected(f7t: LocalFirecREST, store: Callable[..., None], stored: dict[str,
 
 
 @pytest.fixture
-def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
-    """A directory of the test's own on the cluster."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    path = Path(f7t.home, name)
-    path.mkdir()
-    return path
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Airflow's tables of tasks, triggers, and what tasks write down, with nothing in them; gives sessions."""
+    from airflow import models
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from airflow.utils import session as airflow_session
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    engine = create_engine(f"sqlite:///{tmp_path}/airflow.db")
+    models.import_all_models()
+    for model in (models.TaskInstance, models.Trigger, TaskStateStoreModel):
+        model.__table__.create(engine)
+
+    @contextmanager
+    def create_session() -> Iterator[Session]:
+        with Session(engine) as session, session.begin():
+            yield session
+
+    monkeypatch.setattr(airflow_session, "create_session", create_session)
+    return create_session
 
 
 class StateStore(dict[str, str]):

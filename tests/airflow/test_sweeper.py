@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,29 +178,6 @@ def test_what_cannot_be_ended_is_told_and_tried_again(job, database, store, stor
     )
     assert is_cancelled(job_id)
     assert database.erased == database.seen
-
-
-@pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Airflow's tables of tasks and of what they write down, with nothing in them; gives sessions."""
-    from airflow import models
-    from airflow.models.task_state_store import TaskStateStoreModel
-    from airflow.utils import session as airflow_session
-    from sqlalchemy import create_engine
-    from sqlalchemy.orm import Session
-
-    engine = create_engine(f"sqlite:///{tmp_path}/airflow.db")
-    models.import_all_models()
-    for model in (models.TaskInstance, TaskStateStoreModel):
-        model.__table__.create(engine)
-
-    @contextmanager
-    def create_session() -> Iterator[Session]:
-        with Session(engine) as session, session.begin():
-            yield session
-
-    monkeypatch.setattr(airflow_session, "create_session", create_session)
-    return create_session
 
 
 @pytest.mark.parametrize(("state", "why"), [("running", None), ("restarting", sweeper.CLEARED)])

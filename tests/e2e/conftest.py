@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,16 +73,3 @@ def structures(tmp_path: Path) -> Path:
     folder = tmp_path / "structures"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture
-def need() -> Callable[[bool, str], None]:
-    """Skip the test where something that it needs is missing; in CI that is a failure."""
-
-    def need(there: bool, reason: str) -> None:
-        if not there:
-            if os.environ.get("CI"):
-                pytest.fail(f"{reason}; in CI it has to be there")
-            pytest.skip(reason)
-
-    return need

@@ -12,7 +12,7 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from firecrest_core.states import JobState
-from firecrest_local import LocalFirecREST, Plan, Settings
+from firecrest_local import LocalFirecREST
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
 from tests.prefect import real
 
@@ -24,28 +24,6 @@ def prefect_api() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
-    """A server that takes 64 KiB directly, so that transfer jobs are cheap to have."""
-    settings = Settings(
-        root=tmp_path_factory.mktemp("cluster"),
-        cores=32,  # no test waits for another one's jobs
-        accounting_lag=0.2,
-        max_ops_file_size=64 * 1024,
-        kill_wait=0.5,
-        faults=Plan(),
-    )
-    with LocalFirecREST(settings) as server:
-        yield server
-
-
-@pytest.fixture
-def faults(f7t: LocalFirecREST) -> Iterator[Any]:
-    """What goes wrong in the server, until the test ends."""
-    yield f7t.faults
-    f7t.faults.clear()
-
-
 @pytest.fixture
 def credentials(f7t: LocalFirecREST) -> FirecRESTCredentials:
     return FirecRESTCredentials(
@@ -55,14 +33,6 @@ def credentials(f7t: LocalFirecREST) -> FirecRESTCredentials:
         client_secret=f7t.client_secret,
         system=f7t.system,
     )
-
-
-@pytest.fixture
-def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
-    """A directory of the test's own on the cluster."""
-    path = Path(f7t.home, "".join(letter if letter.isalnum() else "-" for letter in request.node.name))
-    path.mkdir()
-    return path
 
 
 @pytest.fixture

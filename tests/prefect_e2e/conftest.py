@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,16 +32,3 @@ def finished(stack: PrefectStack) -> dict[str, str]:
     started = {stack.start(flow): flow for flow in FLOWS}
     follow(stack.api, started, Console())
     return {flow: run_id for run_id, flow in started.items()}
-
-
-@pytest.fixture(scope="session")
-def need() -> Callable[[bool, str], None]:
-    """Skip the test where something that it needs is missing; in CI that is a failure."""
-
-    def need(there: bool, reason: str) -> None:
-        if not there:
-            if os.environ.get("CI"):
-                pytest.fail(f"{reason}; in CI it has to be there")
-            pytest.skip(reason)
-
-    return need
