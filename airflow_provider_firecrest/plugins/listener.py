@@ -1,4 +1,4 @@
-"""Starts the sweeper in each triggerer, and lets other components look where only they can see.
+"""Starts what works in each triggerer, and lets other components look where only they can see.
 
 The triggerer is where jobs are waited for anyway; its main process may read the database. Airflow's listeners are told
 of a task or run that is marked in the API, but not of one that is cleared or deleted.
@@ -21,14 +21,14 @@ _started = False
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Note the clears that a scheduler forgets when it starts, and start the triggerer's sweeper."""
+    """Note the clears that a scheduler forgets when it starts, and start what works in a triggerer."""
     global _started
     _started = True
     jobs = sys.modules.get("airflow.jobs.job")
     if jobs is None or not isinstance(component, jobs.Job):
         return  # a task, which may not read the database
     _note_clears()
-    _sweep_after_fork(component)
+    _begin_after_fork(component)
 
 
 @hookimpl
@@ -59,17 +59,18 @@ def _note_clears() -> None:
         log.debug("Cannot see which tasks were cleared.", exc_info=True)
 
 
-def _sweep_after_fork(component: Any) -> None:
-    """Start the sweeper once the triggerer's child process is forked: a thread before that could leave it locks."""
+def _begin_after_fork(component: Any) -> None:
+    """Start our threads once the triggerer's child process is forked: one before that could leave it locks."""
     begun = False
 
     def after_fork() -> None:
         nonlocal begun
         # What kind of process this is becomes known only after Airflow has called the listeners.
         if not begun and getattr(component, "job_type", None) == "TriggererJob":
-            from airflow_provider_firecrest import sweeper
+            from airflow_provider_firecrest import sweeper, takeover
 
             begun = True
             sweeper.start()
+            takeover.start(component.hostname, component.id)
 
     os.register_at_fork(after_in_parent=after_fork)

@@ -103,16 +103,17 @@ def test_the_plugin_is_declared_as_airflow_loads_it() -> None:
     assert is_valid_plugin(plugin)
 
 
-@pytest.mark.parametrize(("job_type", "sweepers"), [("TriggererJob", 1), ("SchedulerJob", 0), (None, 0)])
-def test_the_plugin_starts_a_sweeper_in_the_triggerer_alone(mocker: MockerFixture, job_type, sweepers) -> None:
-    start = mocker.patch("airflow_provider_firecrest.sweeper.start")
+@pytest.mark.parametrize(("job_type", "threads"), [("TriggererJob", 1), ("SchedulerJob", 0), (None, 0)])
+def test_the_plugin_starts_its_threads_in_the_triggerer_alone(mocker: MockerFixture, job_type, threads) -> None:
+    sweep = mocker.patch("airflow_provider_firecrest.sweeper.start")
+    take_over = mocker.patch("airflow_provider_firecrest.takeover.start")
     mocker.patch("airflow_provider_firecrest.sweeper.look")
     mocker.patch.object(listener, "_started", False)
     mocker.patch("airflow.jobs.job.Job", SimpleNamespace)
     at_fork = mocker.patch("os.register_at_fork")
-    component = SimpleNamespace()
+    component = SimpleNamespace(hostname="here")
     listener.on_starting(component)
-    component.job_type = job_type  # Airflow sets it after it has told its listeners
+    component.id, component.job_type = 7, job_type  # Airflow sets them after it has told its listeners
     for _ in range(2):
         at_fork.call_args.kwargs["after_in_parent"]()
-    assert start.call_count == sweepers
+    assert (sweep.call_count, take_over.call_args_list) == (threads, [mocker.call("here", 7)] * threads)

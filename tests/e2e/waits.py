@@ -1,0 +1,120 @@
+"""A real Airflow whose tasks wait for jobs that go on until they are let go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from demo.services import Service
+from demo.stack import Stack
+
+DAGS = '''
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+
+SCRIPT = """#!/bin/bash
+echo $SLURM_JOB_ID >> {{ run_id }}.began
+trap 'echo $SLURM_JOB_ID >> {{ run_id }}.ended' EXIT
+until [ -e {{ run_id }}.go ]; do sleep 0.2; done
+"""
+KINDS = {
+    "deferred": {},
+    "worker": {"deferrable": False, "retries": 1, "retry_delay": timedelta(hours=1)},
+    "last_try": {"deferrable": False},
+    "retried": {"deferrable": False, "retries": 1, "retry_delay": timedelta(0)},
+    "limited": {"execution_timeout": timedelta(seconds=8)},
+    "limited_run": {},
+}
+
+for dag_id, options in KINDS.items():
+    limit = timedelta(seconds=8) if dag_id == "limited_run" else None
+    with DAG(dag_id, schedule=None, dagrun_timeout=limit):
+        FirecRESTSubmitOperator(
+            task_id="job", script=SCRIPT, working_dir=os.environ["FIRECREST_WORKDIR"], poll_interval=1, **options
+        )
+'''
+
+
+class Run:
+    """A run of one task, whose job goes on until it is let go."""
+
+    def __init__(self, stack: Stack, dag_id: str, run_id: str) -> None:
+        self._api = stack.api
+        self._folder = Path(stack.cluster.variables["FIRECREST_WORKDIR"])
+        self.dag_id, self.run_id = dag_id, run_id
+        self._run = f"/dags/{dag_id}/dagRuns/{run_id}"
+        self._api.trigger(dag_id, run_id)
+
+    def task(self) -> dict[str, Any]:
+        return self._api.task_instances(self.dag_id, self.run_id)[0]
+
+    def state(self) -> str | None:
+        return self.task()["state"]
+
+    def log(self) -> str:
+        return self._api.log(self.dag_id, self.run_id, self.task())
+
+    def watched(self) -> bool:
+        """Whether its job runs, and somebody waits for it."""
+        return bool(self.began()) and "RUNNING" in self.log()
+
+    def began(self) -> list[str]:
+        return self._lines("began")
+
+    def ended(self) -> list[str]:
+        return self._lines("ended")
+
+    def _lines(self, suffix: str) -> list[str]:
+        file = self._folder / f"{self.run_id}.{suffix}"
+        return file.read_text().split() if file.exists() else []
+
+    def let_go(self) -> None:
+        (self._folder / f"{self.run_id}.go").touch()
+
+    def mark(self, state: str) -> None:
+        self._api.request("PATCH", f"{self._run}/taskInstances/job", json={"new_state": state})
+
+    def mark_run(self, state: str) -> None:
+        self._api.request("PATCH", self._run, json={"state": state})
+
+    def delete(self) -> None:
+        self._api.request("DELETE", self._run)
+
+    def clear(self) -> None:
+        body = {"dry_run": False, "dag_run_id": self.run_id, "only_failed": False, "reset_dag_runs": True}
+        self._api.request("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=body)
+
+    def worker(self) -> psutil.Process:
+        """The process that executes the task."""
+        return psutil.Process(self.task()["pid"])
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@contextmanager
+def airflow(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """An Airflow with these DAGs."""
+    (home / "dags").mkdir()
+    (home / "dags" / "waits.py").write_text(DAGS)
+    with Stack(home / "stack", home / "dags", variables) as stack:
+        stack.wait_for_dags("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+        yield stack
+
+
+def component(stack: Stack, name: str) -> Service:
+    """One of Airflow's programs."""
+    return next(each for each in stack.airflow.services if each.name.endswith(name))
