@@ -100,9 +100,7 @@ class Deployment:
             "API_AUTH": {"JWT_SECRET": secrets.token_hex(32)},
             # Of a few small DAGs nobody wants to wait for the next loop.
             "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": 0.2, "TRIGGER_TIMEOUT_CHECK_INTERVAL": 5},
-            # How long a worker may overlook that its task's process has ended (5 s by default). A task that is
-            # resumed within that time is taken for one that was killed: the end of its first part
-            # comes too late (apache/airflow#72716).
+            # A task that was deferred goes on no sooner than one and a half of these (5 s by default).
             "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1},
             "LOGGING": {"BASE_LOG_FOLDER": self.home / "logs"},
             "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
@@ -52,6 +53,18 @@ class FirecRESTBaseOperator(BaseOperator):
     @cached_property
     def hook(self) -> FirecRESTHook:
         return FirecRESTHook(self.firecrest_conn_id)
+
+    def defer(self, *, trigger: FirecRESTTrigger, **how: Any) -> NoReturn:  # type: ignore[override]
+        """Defer until the trigger fires, but not before Airflow has heard that this worker is done.
+
+        A worker may notice the end of its own process ``[workers] min_heartbeat_interval`` late (5 s), and Airflow 3.3
+        takes a task that goes on by then for one that was killed (apache/airflow#72716).
+        """
+        from airflow.sdk.configuration import conf
+
+        # Half as much again, for the scheduler to read it.
+        trigger.not_before = time.time() + 1.5 * conf.getint("workers", "min_heartbeat_interval")
+        super().defer(trigger=trigger, **how)
 
 
 class FirecRESTWaitingOperator(FirecRESTBaseOperator):

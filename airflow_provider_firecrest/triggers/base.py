@@ -37,13 +37,22 @@ class FirecRESTTrigger(BaseTrigger):
     :param poll_interval: seconds between two questions at the most
     :param deadline: seconds since the epoch after which to stop waiting. A point in time and not a duration: a
         triggerer that is restarted begins anew with the same arguments.
+    :param not_before: seconds since the epoch before which not to fire, however early the wait is over
     """
 
-    def __init__(self, *, firecrest_conn_id: str, poll_interval: float, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        firecrest_conn_id: str,
+        poll_interval: float,
+        deadline: float | None = None,
+        not_before: float | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.firecrest_conn_id = firecrest_conn_id
         self.poll_interval = poll_interval
         self.deadline = deadline
+        self.not_before = not_before
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the constructor's arguments."""
@@ -51,6 +60,7 @@ class FirecRESTTrigger(BaseTrigger):
             "firecrest_conn_id": self.firecrest_conn_id,
             "poll_interval": self.poll_interval,
             "deadline": self.deadline,
+            "not_before": self.not_before,
         }
 
     @property
@@ -64,7 +74,9 @@ class FirecRESTTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire once, at the end."""
-        yield TriggerEvent(await self.event())  # type: ignore[no-untyped-call]
+        event = await self.event()
+        await asyncio.sleep((self.not_before or 0.0) - time.time())
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def event(self) -> dict[str, Any]:
         """Wait, and return the event's JSON. A worker that waits by itself calls this, too."""

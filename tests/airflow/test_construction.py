@@ -42,7 +42,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 TRIGGERS = [
-    FirecRESTJobTrigger(job=JOB, owned=False, firecrest_conn_id="c", poll_interval=3.0, deadline=1.5),
+    FirecRESTJobTrigger(job=JOB, owned=False, firecrest_conn_id="c", poll_interval=3.0, deadline=1.5, not_before=1.0),
     FirecRESTTransferTrigger(begun=[{"job": JOB}], firecrest_conn_id="c", poll_interval=3.0, deadline=None),
     FirecRESTFileTrigger(system=None, path="/p", firecrest_conn_id="c", poll_interval=3.0, deadline=1.5),
 ]

@@ -209,6 +209,19 @@ def test_a_deadline_survives_the_triggerers_restart(connected, workdir, ti) -> N
     task.hook.cancel(ti.pushed["job_id"])
 
 
+def test_a_trigger_does_not_fire_before_airflow_knows_that_the_worker_is_done(
+    connected, workdir, ti, monkeypatch, first_event
+) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "2")
+    began = time.time()
+    with pytest.raises(TaskDeferred) as deferred:
+        submit("#!/bin/bash\ntrue\n", workdir)().execute({"ti": ti, "task_state_store": ti.state_store})
+    trigger = deferred.value.trigger
+    assert trigger.not_before >= began + 3
+    assert asyncio.run(first_event(trigger))["status"] == "done"
+    assert time.time() >= trigger.not_before
+
+
 @pytest.fixture
 def task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
     """What Airflow answers when it is asked for the task's state; ``None`` for a task that is gone."""
