@@ -75,13 +75,7 @@ def faults(f7t: LocalFirecREST) -> Iterator[Any]:
 
 @pytest.fixture
 def connection(f7t: LocalFirecREST) -> Connection:
-    return Connection(
-        url=f7t.url,
-        token_url=f7t.token_url,
-        client_id=f7t.client_id,
-        client_secret=f7t.client_secret,
-        system=f7t.system,
-    )
+    return Connection.from_environment(f7t.environ)
 
 
 @pytest.fixture

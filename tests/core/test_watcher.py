@@ -524,14 +524,7 @@ def rows_of(state: str) -> Response:
 
 async def test_twenty_jobs_on_the_embedded_server(tmp_path: Path) -> None:
     with LocalFirecREST(Settings(root=tmp_path, cores=32)) as server:
-        connection = Connection(
-            url=server.url,
-            token_url=server.token_url,
-            client_id=server.client_id,
-            client_secret=server.client_secret,
-            system=server.system,
-        )
-        async with FirecRESTClient(connection) as client:
+        async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
             spec = JobSpec(command="sleep 5", working_dir=str(server.home))
             jobs = [await lifecycle.submit(client, server.system, spec) for _ in range(20)]
             before = server.requests.copy()

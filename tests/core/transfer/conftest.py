@@ -31,13 +31,7 @@ def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
 
 @pytest.fixture
 def connection(f7t: LocalFirecREST) -> Connection:
-    return Connection(
-        url=f7t.url,
-        token_url=f7t.token_url,
-        client_id=f7t.client_id,
-        client_secret=f7t.client_secret,
-        system=f7t.system,
-    )
+    return Connection.from_environment(f7t.environ)
 
 
 @pytest.fixture
