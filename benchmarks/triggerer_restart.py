@@ -19,22 +19,20 @@ three seconds on two cores, and another three pass while Airflow builds the API 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import signal
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from demo.services import Service, family, kill, wait_until
-from demo.stack import Stack
+from demo.deployment import log_entries
+from demo.services import Service, wait_until
+from demo.stack import Stack, stack_of
 
 DAG_ID = "waiting"
 DAG = """
@@ -62,13 +60,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail where it took longer than the poll interval")
     given = parser.parse_args()
     os.environ["POLL_INTERVAL"] = str(given.poll_interval)
-    with tempfile.TemporaryDirectory() as directory:
-        dags = Path(directory, "dags")
-        dags.mkdir()
-        (dags / "waiting.py").write_text(DAG)
-        with Stack(Path(directory, "stack"), dags) as stack:
-            stack.wait_for_dags(DAG_ID)
-            rounds = [one_round(stack, number) for number in range(given.rounds)]
+    with tempfile.TemporaryDirectory() as directory, stack_of(Path(directory), DAG, DAG_ID) as stack:
+        rounds = [one_round(stack, number) for number in range(given.rounds)]
     report = {name: spread([times[name] for times in rounds]) for name in rounds[0]}
     print(json.dumps({"poll_interval": given.poll_interval, "rounds": given.rounds} | report))
     if given.check and any(times["worst"] > given.poll_interval for times in report.values()):
@@ -92,19 +85,14 @@ class Wait:
 
     def told(self, what: str, since: float = 0.0) -> float:
         """When the trigger's log told something, in seconds since the epoch; 0 if it has not."""
-        return next((at for at, text in self._lines() if at > since and what in text), 0.0)
-
-    def _lines(self) -> Iterator[tuple[float, str]]:
-        for file in sorted(self.logs.glob(f"*{DAG_ID}/*{self.run_id}/*/*.trigger.*.log")):
-            for line in file.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    yield datetime.fromisoformat(entry["timestamp"]).timestamp(), entry["event"]
+        files = sorted(self.logs.glob(f"*{DAG_ID}/*{self.run_id}/*/*.trigger.*.log"))
+        entries = (entry for file in files for entry in log_entries(file))
+        return next((at for at, text in entries if at > since and what in text), 0.0)
 
 
 def one_round(stack: Stack, number: int) -> dict[str, float]:
     """Kill the triggerer once."""
-    triggerer = next(service for service in stack.airflow.services if "triggerer" in service.name)
+    triggerer = stack.airflow.service("triggerer")
     logs, folder = stack.airflow.home / "logs", Path(stack.cluster.variables["FIRECREST_WORKDIR"])
     ended, going_on = (Wait(logs, folder, f"round{number}{name}") for name in ("ended", "going_on"))
     both = (ended, going_on)
@@ -112,9 +100,7 @@ def one_round(stack: Stack, number: int) -> dict[str, float]:
         stack.api.trigger(DAG_ID, wait.run_id)
     until(lambda: all(wait.told("RUNNING") for wait in both), "both jobs run and are watched", triggerer)
 
-    children = family({triggerer.pid})
-    os.kill(triggerer.pid, signal.SIGKILL)
-    kill(children)
+    triggerer.crash()
     ended.end_job()
     until(ended.job_has_ended, "one job has ended")
     started = time.time()

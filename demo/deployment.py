@@ -7,8 +7,9 @@ import json
 import secrets
 import socket
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 
 from demo.rest import AirflowAPI
@@ -68,9 +69,13 @@ class Deployment:
         wait_until(api.healthy, "Airflow is healthy", services=self.services)
         return api
 
+    def service(self, name: str) -> Service:
+        """One of the four: `api-server`, `scheduler`, `triggerer` or `dag-processor`."""
+        return next(service for service in self.services if service.name == _named(name))
+
     def _airflow(self, name: str, *arguments: str) -> Service:
         return Service(
-            f"Airflow's {name}",
+            _named(name),
             [sys.executable, "-m", "airflow", *arguments],
             environment=self.environment,
             log=self.home / f"{name}.log",
@@ -109,6 +114,18 @@ class Deployment:
         for section, values in options.items():
             environment |= {f"AIRFLOW__{section}__{name}": str(value) for name, value in values.items()}
         return environment | dict(variables)
+
+
+def _named(name: str) -> str:
+    return f"Airflow's {name}"
+
+
+def log_entries(file: Path) -> Iterator[tuple[float, str]]:
+    """The entries of a task's or trigger's log: when, in seconds since the epoch, and what."""
+    for line in file.read_text(errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError):  # what a program printed, or half a line
+            entry = json.loads(line)
+            yield datetime.fromisoformat(entry["timestamp"]).timestamp(), entry["event"]
 
 
 def free_port() -> int:

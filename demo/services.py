@@ -87,6 +87,13 @@ class Service:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
 
+    def crash(self) -> None:
+        """Kill it, itself first, and its descendants with it."""
+        members = family({self._process.pid})
+        self._process.kill()
+        self._process.wait()
+        kill(members)
+
     def stop(self, grace: float = 5) -> None:
         """Ask it to stop, then end whatever is left of it: its descendants and everyone in their sessions.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo.assembly import Assembly
@@ -61,6 +62,22 @@ class Stack(Assembly):
         for file, error in self.api.import_errors().items():
             raise ServiceFailed(f"{file} cannot be parsed:\n{error}")
         return dag_ids <= self.api.dags()
+
+
+@contextmanager
+def stack_of(home: Path, text: str, *dag_ids: str, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Everything with other DAGs than the examples, as soon as they are parsed.
+
+    :param home: a directory
+    :param text: the DAGs' file
+    :param variables: more environment variables for Airflow
+    """
+    dags = home / "dags"
+    dags.mkdir()
+    (dags / "dags.py").write_text(text)
+    with Stack(home / "stack", dags, variables) as stack:
+        stack.wait_for_dags(*dag_ids)
+        yield stack
 
 
 def copy_structure(folder: Path) -> None:

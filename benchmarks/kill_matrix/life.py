@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 import httpx
 
+from demo.deployment import log_entries
 from kill_matrix.events import NotDone, happen
 from kill_matrix.gateway import Hold
 from kill_matrix.observation import Observer, Sight
@@ -248,14 +246,11 @@ class _Life:
         begun = fired = 0.0
         starts = 0
         for file in self._logs():
-            for line in file.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    at = datetime.fromisoformat(entry["timestamp"]).timestamp()
-                    if entry["event"].startswith("trigger ") and entry["event"].endswith("starting"):
-                        begun, starts = at, starts + 1
-                    elif "fired event" in entry["event"]:
-                        fired = at
+            for at, told in log_entries(file):
+                if told.startswith("trigger ") and told.endswith("starting"):
+                    begun, starts = at, starts + 1
+                elif "fired event" in told:
+                    fired = at
         ended = max((payload.ended or 0.0 for payload in self.sight.payloads), default=0.0)
         if starts > 1 and fired > begun:
             self.story.resume_seconds = fired - max(begun, ended)

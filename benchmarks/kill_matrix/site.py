@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -218,9 +219,10 @@ class Site(Assembly):
                     fields[name] = value.replace(f"http://127.0.0.1:{port}", self.gateway.url)
         self.api.create_connection("firecrest_default", connection)
         self.jobs = self._stack.enter_context(Jobs(cluster.variables))
-        _, scheduler, triggerer, _ = airflow.services
-        self.scheduler = Component("scheduler", scheduler, lambda: self._heartbeat("scheduler"), self.diary)
-        self.triggerer = Component("triggerer", triggerer, lambda: self._heartbeat("triggerer"), self.diary)
+        self.scheduler, self.triggerer = (
+            Component(name, airflow.service(name), partial(self._heartbeat, name), self.diary)
+            for name in ("scheduler", "triggerer")
+        )
         self.server = Component("server", cluster.service, lambda: time.time() if _listens(port) else 0.0, self.diary)
         self.components = {"scheduler": self.scheduler, "triggerer": self.triggerer, "server": self.server}
         names = {dag_id(*variant) for variant in _variants()}

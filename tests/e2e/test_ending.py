@@ -33,7 +33,7 @@ def frozen(stack: Stack) -> Callable[[str], Any]:
 
     @contextmanager
     def frozen(name: str) -> Iterator[None]:
-        parent = psutil.Process(waits.component(stack, name).pid)
+        parent = psutil.Process(stack.airflow.service(name).pid)
         family = [parent, *parent.children(recursive=True)]
         for process in family:
             process.suspend()

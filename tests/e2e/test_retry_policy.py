@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo.stack import Stack
+from demo.stack import Stack, stack_of
 
 DAG = '''
 import os
@@ -56,11 +56,7 @@ def ended(stack: Stack) -> dict[str, Any]:
 
 
 def test_a_node_failure_is_tried_again_and_a_bad_script_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:
-    home = tmp_path_factory.mktemp("retry-policy")
-    (home / "dags").mkdir()
-    (home / "dags" / "fails.py").write_text(DAG)
-    with Stack(home / "stack", home / "dags") as stack:
-        stack.wait_for_dags("fails")
+    with stack_of(tmp_path_factory.mktemp("retry-policy"), DAG, "fails") as stack:
         stack.api.trigger("fails", "one")
         tasks = ended(stack)
         seen = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from demo.runs import Run, follow
-from demo.stack import Stack
+from demo.stack import stack_of
 
 DAG = """
 import os
@@ -25,10 +25,7 @@ with DAG("short", schedule=None):
 
 def test_a_task_whose_job_ends_soon_is_not_taken_for_killed(tmp_path: Path) -> None:
     """Airflow kills tasks that go on before it has heard of their first half's end (apache/airflow#72716)."""
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "short.py").write_text(DAG)
-    with Stack(tmp_path / "stack", tmp_path / "dags", {"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5"}) as stack:
-        stack.wait_for_dags("short")
+    with stack_of(tmp_path, DAG, "short", variables={"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5"}) as stack:
         run = Run("short", "run")
         stack.api.trigger(run.dag_id, run.run_id)
         follow(stack.api, [run], Console())

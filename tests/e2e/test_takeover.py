@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 
 import pytest
 
-from demo.services import family, kill
 from demo.stack import Stack
 from tests.e2e import waits
 from tests.e2e.waits import Run, until
@@ -23,12 +20,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_a_triggerer_goes_on_with_the_jobs_of_the_one_that_was_killed(stack: Stack) -> None:
-    triggerer = waits.component(stack, "triggerer")
+    triggerer = stack.airflow.service("triggerer")
     ended, going_on = runs = [Run(stack, "deferred", name) for name in ("ended", "going-on")]
     until(lambda: all(run.watched() for run in runs))
-    children = family({triggerer.pid})
-    os.kill(triggerer.pid, signal.SIGKILL)
-    kill(children)
+    triggerer.crash()
     ended.let_go()
     until(ended.ended)
     triggerer.start()

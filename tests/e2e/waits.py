@@ -10,8 +10,7 @@ from typing import Any
 
 import psutil
 
-from demo.services import Service
-from demo.stack import Stack
+from demo.stack import Stack, stack_of
 
 DAGS = '''
 import os
@@ -108,13 +107,6 @@ def until(condition: Callable[[], object]) -> None:
 @contextmanager
 def airflow(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """An Airflow with these DAGs."""
-    (home / "dags").mkdir()
-    (home / "dags" / "waits.py").write_text(DAGS)
-    with Stack(home / "stack", home / "dags", variables) as stack:
-        stack.wait_for_dags("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+    dag_ids = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+    with stack_of(home, DAGS, *dag_ids, variables=variables) as stack:
         yield stack
-
-
-def component(stack: Stack, name: str) -> Service:
-    """One of Airflow's programs."""
-    return next(each for each in stack.airflow.services if each.name.endswith(name))
