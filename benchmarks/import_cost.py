@@ -50,7 +50,7 @@ memory, before, begin, began_at = resident(), set(sys.modules), time.process_tim
 FACE
 added_ms, clock_ms = 1000 * (time.process_time() - begin), 1000 * (time.perf_counter() - began_at)
 added_mb = resident() - memory
-heavy = {"firecrest", "httpx", "tenacity", "cryptography", "firecrest_core.client"} & (set(sys.modules) - before)
+heavy = {"firecrest", "httpx", "tenacity", "cryptography", "firecrest_core.api.client"} & (set(sys.modules) - before)
 print(json.dumps({
     "baseline_ms": baseline_ms, "added_ms": added_ms, "clock_ms": clock_ms, "added_mb": added_mb,
     "heavy": sorted(heavy),

@@ -32,11 +32,11 @@ from typing import Any
 
 import httpx
 
-from firecrest_core.auth import TokenProvider
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.auth import TokenProvider
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.job import Job
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.jobs.job import Job
+from firecrest_core.watch.watcher import JobWatcher
 
 POLL_INTERVAL = 10.0
 QUIET, OUTAGE, RUNS_FROM, ENDS_FROM, ENDS_WITHIN = (150.0, 290.0), (300.0, 480.0), 600.0, 1200.0, 60.0
@@ -154,7 +154,7 @@ class Site:
     def waits(self, **options: Any) -> list[Any]:
         watcher = JobWatcher(CONNECTION, "rig", self.client)  # type: ignore[arg-type]
         return [
-            watcher.wait(Job(system="rig", job_id=str(number)), poll_interval=POLL_INTERVAL, story=len, **options)
+            watcher.wait(Job(system="rig", job_id=str(number)), poll_interval=POLL_INTERVAL, on_message=len, **options)
             for number in range(self.jobs)
         ]
 

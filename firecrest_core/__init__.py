@@ -10,12 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import FirecRESTClient, System
+    from firecrest_core.api.models import FileInfo, JobInfo, SystemInfo
     from firecrest_core.connection import Connection
-    from firecrest_core.job import Job
-    from firecrest_core.jobspec import JobSpec
-    from firecrest_core.models import FileInfo, JobInfo, SystemInfo
+    from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
+    from firecrest_core.spec.jobspec import JobSpec
     from firecrest_core.states import JobState
 
 __all__ = [
@@ -27,19 +27,21 @@ __all__ = [
     "JobResult",
     "JobSpec",
     "JobState",
+    "System",
     "SystemInfo",
 ]
 
 _HOME = {
     "Connection": "connection",
-    "FileInfo": "models",
-    "FirecRESTClient": "client",
-    "Job": "job",
-    "JobInfo": "models",
+    "FileInfo": "api.models",
+    "FirecRESTClient": "api.client",
+    "Job": "jobs.job",
+    "JobInfo": "api.models",
     "JobResult": "result",
-    "JobSpec": "jobspec",
+    "JobSpec": "spec.jobspec",
     "JobState": "states",
-    "SystemInfo": "models",
+    "System": "api.client",
+    "SystemInfo": "api.models",
 }
 
 

@@ -1,6 +1,6 @@
 """Everything that can go wrong, as one tree that answers three questions.
 
-*Can it be tried again as it is?* (``retryable``) — *Is it the user's to mend?* (``users``: fail at once,
+*Can it be tried again as it is?* (``retryable``) — *Is it the user's to mend?* (``user_error``: fail at once,
 a retry cannot help) — *Did the job itself fail?* (``JobFailed`` and its kinds).
 
 Messages say what happened, where, and what to do. No token, secret or presigned URL is ever in one.
@@ -8,12 +8,11 @@ Messages say what happened, where, and what to do. No token, secret or presigned
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from firecrest_core.diagnosis import advice
+from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
-
-if TYPE_CHECKING:
-    from firecrest_core.result import JobResult
 
 
 class FirecRESTError(Exception):
@@ -23,7 +22,7 @@ class FirecRESTError(Exception):
     """
 
     retryable: ClassVar[bool] = False
-    users: ClassVar[bool] = False
+    user_error: ClassVar[bool] = False
     retry_after: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -43,16 +42,15 @@ def _restored(kind: type[FirecRESTError], args: tuple[Any, ...], state: dict[str
 class TransientError(FirecRESTError):
     """The same request may succeed later: nobody has to change anything.
 
-    :param nothing_done: the server certainly did not act on the request, so that even a submission may be
-        sent again
+    :param not_processed: the server certainly did not act on the request, so even a submission may be sent again
     :param retry_after: seconds that the server asked to wait, if it did
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, nothing_done: bool = False, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, not_processed: bool = False, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.nothing_done = nothing_done
+        self.not_processed = not_processed
         self.retry_after = retry_after
 
 
@@ -82,7 +80,7 @@ class ServerFault(TransientError):
 class UserError(FirecRESTError):
     """A retry cannot help: a name, a path, a script or a credential has to change."""
 
-    users = True
+    user_error = True
 
 
 class ConfigurationError(UserError):
@@ -157,7 +155,7 @@ class JobNotFound(UserError):
 
 
 class JobStuck(UserError):
-    """The job waits for what cannot come, and the caller wanted to hear of it; it is left in the queue.
+    """The job can never start, and the caller asked to be told; the job is left in the queue.
 
     :param reason: why, in the scheduler's word
     """
@@ -190,9 +188,6 @@ class WaitTimedOut(FirecRESTError):
     """The caller's own limit passed before the job ended; the job is left alone."""
 
 
-# Slurm's own signal number for a script that it could not start (recorded in timelines/bad_workdir.json).
-_LAUNCH_FAILED = 53
-
 # --- the job itself failed ------------------------------------------------------------------------
 
 
@@ -201,7 +196,8 @@ class JobFailed(FirecRESTError):
 
     :param result: what is known of the job at its end
     :param stderr_tail: the last lines of its standard error
-    :param stdout_tail: those of its output; told where there is nothing in its standard error, or both are one file
+    :param stdout_tail: the last lines of its output; the message shows them where the standard error is empty, or where
+        both are one file
     """
 
     def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
@@ -211,36 +207,28 @@ class JobFailed(FirecRESTError):
         stdout, stderr = result.output_paths()
         silent = not stderr_tail.strip()
         tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
-        message = " ".join(filter(None, (result.story(), self._advice(result))))
+        message = " ".join(filter(None, (result.summary(), advice(result.state, result.signal))))
         if path:
             message += f" See {path}."
         if tail.strip():
             stream = "output" if path == stdout else "standard error"
-            element = result.told_element
+            element = result.reported_element
             whose = "its" if element is None else f"array element {element.index}'s"
             message += f"\nLast lines of {whose} {stream}:\n{tail.rstrip()}"
         super().__init__(message)
 
-    def _advice(self, result: JobResult) -> str:
-        if result.signal == _LAUNCH_FAILED:
-            return "Slurm could not launch it: check that its working directory and output paths can be written."
-        return ""
+    @staticmethod
+    def kind(state: JobState) -> type[JobFailed]:
+        """Return the class for a job that ended in ``state``."""
+        return _KINDS.get(state, JobFailed)
 
 
 class JobOutOfMemory(JobFailed):
     """OUT_OF_MEMORY."""
 
-    def _advice(self, result: JobResult) -> str:
-        return "Ask for more memory (`memory`) or more nodes."
-
 
 class JobTimeLimit(JobFailed):
     """TIMEOUT or DEADLINE."""
-
-    def _advice(self, result: JobResult) -> str:
-        if result.state is JobState.DEADLINE:
-            return "It could not end before its deadline: submit it earlier, or with a later one."
-        return "Ask for more time (`time_limit`), or write checkpoints."
 
 
 class JobNodeFailure(JobFailed):
@@ -248,17 +236,11 @@ class JobNodeFailure(JobFailed):
 
     retryable = True
 
-    def _advice(self, result: JobResult) -> str:
-        return "That is not the job's fault: run it again."
-
 
 class JobPreempted(JobFailed):
     """PREEMPTED: a job of higher priority took its place, running it again may help."""
 
     retryable = True
-
-    def _advice(self, result: JobResult) -> str:
-        return "A job of higher priority took its place: run it again."
 
 
 class JobCancelled(JobFailed):
@@ -275,3 +257,15 @@ class JobWithdrawn(JobCancelled):
         FirecRESTError.__init__(
             self, f"{result.name} on {result.system}: {result.reason}, so no job of it runs. Start it anew to run it."
         )
+
+
+_KINDS: dict[JobState, type[JobFailed]] = {
+    JobState.OUT_OF_MEMORY: JobOutOfMemory,
+    JobState.TIMEOUT: JobTimeLimit,
+    JobState.DEADLINE: JobTimeLimit,
+    JobState.NODE_FAIL: JobNodeFailure,
+    JobState.BOOT_FAIL: JobNodeFailure,
+    JobState.PREEMPTED: JobPreempted,
+    JobState.CANCELLED: JobCancelled,
+    JobState.REVOKED: JobCancelled,
+}

@@ -1,7 +1,8 @@
-"""The life of a job: submit it, wait for its end, cancel it, read what it left.
+"""The life of a job: submit it, wait for its end, cancel it, read what it left. Both faces use it.
 
-:func:`start` and its companions from :mod:`firecrest_core.exactly_once` let one payload run for a key, however often
-they are called. :func:`submit` submits once and remembers nothing: if its answer is lost, so is the job.
+With a :class:`~firecrest_core.jobs.key.ClaimKey` one payload runs for the key, however often :func:`submit` is called
+(see :mod:`firecrest_core.claims.protocol`). Without one, a job is submitted once and nothing is remembered: if the
+answer is lost, so is the job.
 """
 
 from __future__ import annotations
@@ -9,126 +10,173 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 
-from firecrest_core import arrays, errors, progress, scripts, submission
-from firecrest_core.claim_directory import until_ended
-from firecrest_core.client import FirecRESTClient
-from firecrest_core.exactly_once import begin_epoch, end_older, owner, resume, settle, start
-from firecrest_core.exactly_once import cancel as cancel_epoch
-from firecrest_core.excerpt import BYTES, excerpt
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
-from firecrest_core.outage import persist
+from firecrest_core import errors
+from firecrest_core.api.backoff import retry_transient
+from firecrest_core.api.client import System
+from firecrest_core.claims import protocol
+from firecrest_core.claims.directory import wait_until_gone
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.jobs.logs import output_tails
+from firecrest_core.jobs.status import parse_status
+from firecrest_core.jobs.submission import check_working_dir, job_from_submission
 from firecrest_core.result import JobResult
-from firecrest_core.states import JobState
-from firecrest_core.watcher import status, wait
-
-__all__ = [
-    "Job",
-    "begin_epoch",
-    "cancel",
-    "cancel_epoch",
-    "check",
-    "end_older",
-    "find",
-    "output_tail",
-    "owner",
-    "resume",
-    "settle",
-    "start",
-    "status",
-    "submit",
-    "until_ended",
-    "wait",
-]
+from firecrest_core.spec import arrays
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.options import script_options
+from firecrest_core.spec.render import submit_request
+from firecrest_core.watch.tracker import OnMessage, OnStatus
+from firecrest_core.watch.watcher import JobWatcher
 
 log = logging.getLogger(__name__)
 
+OnOutput = Callable[[str, str], None]
 
-async def submit(client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
-    """Submit a job, at most once and without a claim, and return it as soon as the scheduler has taken it.
+
+async def submit(
+    system: System,
+    spec: JobSpec,
+    key: ClaimKey | None = None,
+    *,
+    first_attempt: bool = False,
+    resubmit_failed: bool = True,
+) -> Job:
+    """Submit a job and return it as soon as the scheduler has taken it, or find the one that runs for its key.
 
     While the system is unhealthy or cannot be reached, the submission waits.
 
+    :param key: what the claim is for; without it, the job is submitted at most once, and always anew
+    :param first_attempt: nobody has called this for the key's epoch before, so nothing needs to be looked for
+    :param resubmit_failed: run the job once more if it has failed, as an automatic retry wants it
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would take the job and fail
         it without a word when its turn comes, hours later.
     :raises SubmissionRejected: the scheduler refused it
-    :raises SubmissionUnknown: the answer was lost
+    :raises SubmissionUnknown: the answer was lost; only without a key
+    :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
-    request = spec.request(await submission.scheduler_of(client, system))
-    await submission.check_working_dir(client, system, spec.working_dir)
+    if key is not None:
+        return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=resubmit_failed)
+    request = submit_request(spec, await system.scheduler())
+    await check_working_dir(system, spec.working_dir)
     submitted_at = time.time()
     # An outage is waited out: the server was reached before, and has certainly done nothing yet.
-    job_id = await persist(partial(client.submit_job, system, request), math.inf)
-    return await submission.describe(client, system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
+    job_id = await retry_transient(partial(system.submit_job, request), math.inf)
+    return await job_from_submission(system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
 
-async def find(client: FirecRESTClient, system: str, job_id: str) -> Job:
+async def wait(
+    system: System,
+    job: Job,
+    *,
+    poll_interval: float = 10.0,
+    timeout: float | None = None,
+    on_message: OnMessage | None = None,
+    on_status: OnStatus | None = None,
+    fail_if_stuck: bool = False,
+) -> JobResult:
+    """Wait for a job's end, whatever it is, together with all who wait for jobs of the same system and user.
+
+    Of a job with a key, the result is that of the job that holds the claim, which may be another one: it is waited for,
+    too.
+
+    :param system: says where and as whom; the questions themselves are asked by the client of the shared
+        :class:`~firecrest_core.watch.watcher.JobWatcher`
+    :param poll_interval: seconds between two questions at the most; a young job is asked for more often
+    :param timeout: seconds after which to give up waiting, though not before the first answer; the job is left alone
+    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, what
+        keeps it from starting, and each outage
+    :param on_status: gets each answer until the job has ended
+    :param fail_if_stuck: give up when the job can never start, instead of only saying so
+    :raises WaitTimedOut: after ``timeout``
+    :raises JobNotFound: when the job stays unknown
+    :raises JobStuck: if wanted
+    :raises ClaimMissing: the job ended, but nothing says that it ran
+    """
+    watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        result = await watcher.wait(
+            job,
+            poll_interval=poll_interval,
+            timeout=None if until is None else max(0.0, until - time.monotonic()),
+            on_message=on_message,
+            on_status=on_status,
+            fail_if_stuck=fail_if_stuck,
+        )
+        found = await protocol.find_owner(system, job, result)
+        if isinstance(found, JobResult):
+            return found
+        job = found
+
+
+async def cancel(system: System, job: Job) -> None:
+    """Cancel a job, and with a key all that was or will be submitted for its epoch. What has ended is no error.
+
+    :raises FirecRESTError: when it cannot be cancelled; see :func:`firecrest_core.claims.protocol.cancel`
+    """
+    if job.key is None:
+        await system.cancel_job(job.job_id)
+    else:
+        await protocol.cancel(system, job.working_dir, job.key.identity, job.key.epoch)
+
+
+async def cancel_attempt(system: System, job: Job) -> None:
+    """Cancel a job alone and wait until it is gone, so that the next attempt for its key runs it anew.
+
+    A job without an id is left to that attempt.
+    """
+    if job.job_id:
+        await system.cancel_job(job.job_id)
+        await wait_until_gone(system, job.job_id)
+
+
+async def cancel_and_wait(system: System, job: Job) -> None:
+    """Cancel what :func:`cancel` does, and wait until nothing of it runs any more."""
+    if job.key is None:
+        await cancel_attempt(system, job)
+    else:
+        await protocol.end_older(system, job.working_dir, job.key.next_epoch())
+
+
+async def raise_for_state(system: System, result: JobResult, *, on_output: OnOutput | None = None) -> JobResult:
+    """Return the result of a job that ended well; raise for any other, with the last lines of its output.
+
+    :param on_output: gets the path and the last lines of each of the job's output files that has any. Without it, a job
+        that ended well costs no request.
+    :raises JobFailed: or the kind of it that the state names
+    """
+    if result.succeeded and on_output is None:
+        return result
+    tails = await output_tails(system, result)
+    for path, tail in zip(result.output_paths(), tails, strict=True):
+        if on_output is not None and path is not None and tail.strip():
+            on_output(path, tail.rstrip())
+    if result.succeeded:
+        return result
+    stdout, stderr = tails
+    raise errors.JobFailed.kind(result.state)(result, stderr, stdout)
+
+
+async def find(system: System, job_id: str) -> Job:
     """Return a job that somebody else submitted.
 
     :raises JobNotFound: the scheduler does not know it
     """
-    info = await client.system(system)
-    seen = progress.read(await client.get_job(system, job_id), job_id)
+    seen = parse_status(await system.get_job(job_id), job_id)
     try:
-        metadata = await client.get_job_metadata(system, job_id)
+        metadata = await system.get_job_metadata(job_id)
     except (errors.JobNotFound, errors.TransientError):  # gone soon after the job's end on Slurm < 24.05
-        return Job(system=system, job_id=job_id, name=seen.name, working_directory=seen.working_directory)
-    array = scripts.own_options(metadata.script, info.scheduler_type).get("array")
+        return Job(system=system.name, job_id=job_id, name=seen.name, working_dir=seen.working_dir)
+    array = script_options(metadata.script, await system.scheduler()).get("array")
     return Job(
-        system=system,
+        system=system.name,
         job_id=job_id,
         name=seen.name,
-        working_directory=seen.working_directory,
+        working_dir=seen.working_dir,
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
         array_indices=None if array is None else arrays.indices(array),
     )
-
-
-async def cancel(client: FirecRESTClient, system: str, job_id: str) -> None:
-    """Cancel a job; cancelling what has ended succeeds."""
-    await client.cancel(system, job_id)
-
-
-async def output_tail(client: FirecRESTClient, result: JobResult, lines: int = 20) -> tuple[str, str]:
-    """Return the last lines of standard output and of standard error, without what looks like a secret.
-
-    The second is empty where both go to one file. Of an array, those of its first element that failed, else of
-    its first. What cannot be read is empty: a job's result must not fail for its last lines.
-    """
-    tails = []
-    for path in dict.fromkeys(filter(None, result.output_paths())):
-        try:
-            # By bytes: the last line alone may be as long as the file.
-            text = await client.tail_text(result.system, path, num_bytes=BYTES)
-            tails.append(excerpt(text, lines, cut=len(text.encode()) >= BYTES))
-        except errors.FirecRESTError as error:
-            log.debug("The end of %s cannot be read: %s", path, error)
-            tails.append("")
-    return (tails[0] if tails else "", tails[1] if len(tails) > 1 else "")
-
-
-def check(result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> JobResult:
-    """Return ``result`` if the job ended well.
-
-    :param stderr_tail: the last lines of its standard error, for the message
-    :param stdout_tail: those of its output, for the message where the standard error is empty
-    :raises JobFailed: or the kind of it that the state names
-    """
-    if result.succeeded:
-        return result
-    raise _FAILURES.get(result.state, errors.JobFailed)(result, stderr_tail, stdout_tail)
-
-
-_FAILURES: dict[JobState, type[errors.JobFailed]] = {
-    JobState.OUT_OF_MEMORY: errors.JobOutOfMemory,
-    JobState.TIMEOUT: errors.JobTimeLimit,
-    JobState.DEADLINE: errors.JobTimeLimit,
-    JobState.NODE_FAIL: errors.JobNodeFailure,
-    JobState.BOOT_FAIL: errors.JobNodeFailure,
-    JobState.PREEMPTED: errors.JobPreempted,
-    JobState.CANCELLED: errors.JobCancelled,
-    JobState.REVOKED: errors.JobCancelled,
-}

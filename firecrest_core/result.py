@@ -54,7 +54,7 @@ class JobResult:
     elapsed: int | None = None
     nodes: str = ""
     node_count: int | None = None
-    working_directory: str = ""
+    working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
     elements: tuple[ElementResult, ...] = field(default=())
@@ -68,40 +68,40 @@ class JobResult:
         return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
 
     @property
-    def told_element(self) -> ElementResult | None:
-        """Whose output tells most: of an array, its first element that failed, else its first."""
+    def reported_element(self) -> ElementResult | None:
+        """The element of an array whose output is shown: the first that failed, else the first."""
         return next(iter((*self.failed_elements, *self.elements)), None)
 
     def output_paths(self) -> tuple[str | None, str | None]:
-        """The paths of standard output and standard error; of an array, those of :attr:`told_element`."""
-        told = "%a" if self.told_element is None else str(self.told_element.index)
-        stdout, stderr = (path and path.replace("%a", told) for path in (self.stdout, self.stderr))
+        """The paths of standard output and standard error; of an array, those of :attr:`reported_element`."""
+        index = "%a" if self.reported_element is None else str(self.reported_element.index)
+        stdout, stderr = (path and path.replace("%a", index) for path in (self.stdout, self.stderr))
         return stdout, stderr
 
-    def story(self) -> str:
+    def summary(self) -> str:
         """One sentence: which job ended how."""
         named = f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
-        told = f"{named} on {self.system} ended {self.state}"
+        text = f"{named} on {self.system} ended {self.state}"
         if self.cancelled_by is not None:
-            told += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
+            text += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
         # Slurm writes exit code 0 for what it ended itself: a limit, a cancel, a launch that failed.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
-            told += f", exit code {self.exit_code}"
+            text += f", exit code {self.exit_code}"
         if self.signal:
-            told += f", signal {self.signal}"
-        if self.reason and self.reason != "None" and not self.succeeded:
-            told += f", reason {self.reason}"
+            text += f", signal {self.signal}"
+        if self.reason and not self.succeeded:
+            text += f", reason {self.reason}"
         if self.elapsed is not None:
-            told += f", after {duration(self.elapsed)}"
-        if self.nodes and self.nodes != "None assigned":
-            told += f" on {self.nodes}"
+            text += f", after {duration(self.elapsed)}"
+        if self.nodes:
+            text += f" on {self.nodes}"
         if self.elements:
             bad = self.failed_elements
-            told += f"; {len(self.elements) - len(bad)} of {len(self.elements)} array elements COMPLETED"
+            text += f"; {len(self.elements) - len(bad)} of {len(self.elements)} array elements COMPLETED"
             if bad:
-                told += ", not " + ", ".join(f"{one.index} ({one.state})" for one in bad[:10])
-                told += ", …" if len(bad) > 10 else ""
-        return told + "."
+                text += ", not " + ", ".join(f"{one.index} ({one.state})" for one in bad[:10])
+                text += ", …" if len(bad) > 10 else ""
+        return text + "."
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types alone; ``from_dict`` reads them back."""

@@ -1,5 +1,4 @@
-"""The states of a job, and the reasons why it waits: one enum, two tables. Nothing else in the code compares
-their texts.
+"""The states of a job: one enum, one table. Nothing else in the code compares their texts.
 
 Slurm's names are kept (slurm.schedmd.com/job_state_codes.html and job_reason_codes.html); PBS's letters are
 translated into them (PBS Professional Reference Guide, "Job States"), with the exit status telling how a job ended.
@@ -60,7 +59,7 @@ class JobState(StrEnum):
 
     @property
     def provisional(self) -> bool:
-        """An end after which the scheduler may put the job back into its queue, under the same id."""
+        """Whether the scheduler may put the job back into its queue after this end, under the same id."""
         return _TABLE[self].provisional
 
     @classmethod
@@ -157,71 +156,3 @@ def _from_pbs(letter: str, exit_code: int | None, started: bool) -> JobState:
     if letter in "FX":
         return _PBS_ENDS.get(exit_code or 0, JobState.FAILED) if exit_code or started else JobState.CANCELLED
     return _PBS_LETTERS.get(letter, JobState.UNKNOWN)
-
-
-# --- why a job waits ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a job does not start by itself.
-
-    :param advice: what it means and what to do
-    :param hopeless: as the job and the site's limits are, it will never start; otherwise somebody holds it, or has
-        to act first
-    """
-
-    advice: str
-    hopeless: bool
-
-    @classmethod
-    def parse(cls, text: str | None) -> Reason | None:
-        """Read a reason as the scheduler words it; ``None`` for one that passes with time, such as ``Priority``."""
-        word = re.match(r"\w+", text or "")
-        if word is None:
-            return None
-        return next((reason for names, reason in _REASONS if re.fullmatch(names, word[0])), None)
-
-
-def _hopeless(names: str, advice: str) -> tuple[str, Reason]:
-    return names, Reason(advice, hopeless=True)
-
-
-def _held(names: str, advice: str) -> tuple[str, Reason]:
-    return names, Reason(advice, hopeless=False)
-
-
-# The first that fits counts. Limits that other jobs use up (…Grp…, …PerUser, …JobsLimit) pass with time; those for one
-# job (…PerJob, …PerNode, …Min…) do not. PartitionConfig, the word of the first moments, soon becomes one of these.
-_REASONS = (
-    _hopeless("DependencyNeverSatisfied", "a job that it depends on did not end as asked. Submit it anew."),
-    _hopeless("PartitionTimeLimit", "its time limit is above the partition's. Ask for less, or for another partition."),
-    _hopeless(
-        "PartitionNodeLimit",
-        "it asks for more or fewer nodes than the partition gives, or its nodes are down. Ask for another number of "
-        "nodes, or for another partition.",
-    ),
-    _hopeless("BadConstraints", "no node has all that it asks for. Change its constraint, cores, memory or GPUs."),
-    _hopeless(
-        r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?|MaxMemPerLimit",
-        "it asks for more than one job may have with its account, QOS or partition. Ask for less, or for another one.",
-    ),
-    _hopeless(r"QOSMin\w+", "it asks for less than its QOS demands. Ask for more, or for another QOS."),
-    _hopeless("InvalidAccount|AccountNotAllowed", "its account may not be used there. Name another one."),
-    _hopeless("InvalidQOS|QOSNotAllowed", "its QOS may not be used there. Name another one."),
-    _hopeless("ReservationDeleted", "its reservation is gone. Submit it anew, without it or with another one."),
-    _hopeless("DeadLine", "it cannot end before its deadline any more. Submit it anew with a later one."),
-    _held("JobHeldUser", "it is held by its user. It starts after `scontrol release`."),
-    _held("JobHeldAdmin", "an administrator holds it. Ask the site."),
-    _held(
-        "JobHoldMaxRequeue|JobLaunchFailure|launch|launch_failed_requeued_held",
-        "it was held after it could not be started. Look at its working directory and output paths, then "
-        "`scontrol release`.",
-    ),
-    _held(
-        r"(Assoc|QOS)Grp(?!\w*Run)(\w*Minutes\w*|WallLimit)|AssociationTimeLimit|AccountingPolicy"
-        "|QOSTimeLimit|QOSUsageThreshold",
-        "the budget of its account or QOS is used up. Use another account, or ask the site for more.",
-    ),
-    _held("PartitionDown|PartitionInactive", "its partition is closed. Wait until the site opens it, or use another."),
-)

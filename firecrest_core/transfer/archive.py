@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
 from firecrest_core.errors import FileTooLarge, InvalidFileName, RequestTimedOut, TransferFailed
 from firecrest_core.transfer import jobs
 
@@ -83,33 +83,28 @@ def _move(source: Path, final: Path) -> int:
     return size
 
 
-async def compress(
-    client: FirecRESTClient, system: str, source: str, archive: str, *, follow: bool, account: str | None
-) -> None:
+async def compress(system: System, source: str, archive: str, *, follow: bool, account: str | None) -> None:
     """Pack ``source`` on the system, at once where the server's time for a command suffices, else in a job.
 
     :param source: ``<directory>/.`` packs a directory as ``.``, also where its own path is a symbolic link
     :param follow: pack what symbolic links point to
     """
     try:
-        await client.compress(system, source, archive, dereference=follow)
+        await system.compress(source, archive, dereference=follow)
     except (RequestTimedOut, FileTooLarge):  # tar lists every file: a large tree overflows the server's buffer
-        await _in_a_job(
-            client, system, "compress", source, archive, account, {"dereference": follow, "compression": "gzip"}
-        )
+        await _in_a_job(system, "compress", source, archive, account, {"dereference": follow, "compression": "gzip"})
 
 
-async def extract(client: FirecRESTClient, system: str, archive: str, directory: str, *, account: str | None) -> None:
+async def extract(system: System, archive: str, directory: str, *, account: str | None) -> None:
     """Unpack ``archive`` into ``directory`` on the system, at once or in a job."""
     try:
-        await client.extract(system, archive, directory)
+        await system.extract(archive, directory)
     except RequestTimedOut:
-        await _in_a_job(client, system, "extract", archive, directory, account, {"compression": "gzip"})
+        await _in_a_job(system, "extract", archive, directory, account, {"compression": "gzip"})
 
 
 async def _in_a_job(
-    client: FirecRESTClient,
-    system: str,
+    system: System,
     operation: str,
     path: str,
     target: str,
@@ -122,5 +117,5 @@ async def _in_a_job(
             'and " in paths. Rename the directory.'
         )
     body = {"path": path, "targetPath": target, "account": account, **options}
-    job = jobs.as_job(await client.start_transfer(system, operation, body), operation)
-    await jobs.ended(client, job)
+    job = jobs.as_job(await system.start_transfer(operation, body), operation)
+    await jobs.ended(system, job)

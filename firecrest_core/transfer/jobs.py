@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
+from firecrest_core.api.models import TransferJob
 from firecrest_core.errors import FirecRESTError, JobNotFound, TransferFailed
-from firecrest_core.job import Job
-from firecrest_core.lifecycle import output_tail, wait
-from firecrest_core.models import TransferJob
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.logs import output_tails
+from firecrest_core.watch.watcher import JobWatcher
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +26,14 @@ def as_job(job: TransferJob, name: str) -> Job:
         system=job.system,
         job_id=job.job_id,
         name=name,
-        working_directory=job.working_directory,
+        working_dir=job.working_dir,
         stdout=job.output_log or None,
         stderr=job.error_log or None,
         submitted_at=time.time(),
     )
 
 
-async def ended(client: FirecRESTClient, job: Job) -> None:
+async def ended(system: System, job: Job) -> None:
     """Wait for the end of a transfer job, and remove its logs if it ended well.
 
     A job that the scheduler has forgotten is no failure: whether the file arrived is compared afterwards anyway.
@@ -40,32 +41,33 @@ async def ended(client: FirecRESTClient, job: Job) -> None:
     :raises TransferFailed: with the last lines of its log
     """
     try:
-        result = await wait(client, job, poll_interval=POLL_INTERVAL, story=lambda line: log.info("%s", line))
+        watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
+        result = await watcher.wait(job, poll_interval=POLL_INTERVAL, on_message=lambda line: log.info("%s", line))
     except JobNotFound:
         log.info("%s on %s is no longer known to the scheduler.", job, job.system)
         return
     if not result.succeeded:
-        output, error = await output_tail(client, result)
+        output, error = await output_tails(system, result)
         said = (error.strip() or output.strip())[-2000:]
         raise TransferFailed(
-            f"The site's transfer job failed. {result.story()}" + (f"\nIts last lines:\n{said}" if said else "")
+            f"The site's transfer job failed. {result.summary()}" + (f"\nIts last lines:\n{said}" if said else "")
         )
-    await remove_logs(client, job)
+    await remove_logs(system, job)
 
 
-async def remove_logs(client: FirecRESTClient, job: Job) -> None:
+async def remove_logs(system: System, job: Job) -> None:
     """Remove the two files that every transfer leaves in the user's own directory."""
     for path in (job.stdout, job.stderr):
         if path:
             try:
-                await client.remove(job.system, path, missing_ok=True)
+                await system.remove(path, missing_ok=True)
             except FirecRESTError as error:
                 log.debug("%s stays: %s", path, error)
 
 
-async def abandon(client: FirecRESTClient, job: Job) -> None:
+async def abandon(system: System, job: Job) -> None:
     """Cancel a transfer job that would wait for a day for bytes that never come."""
     try:
-        await client.cancel(job.system, job.job_id)
+        await system.cancel_job(job.job_id)
     except FirecRESTError as error:
         log.warning("%s on %s could not be cancelled: %s", job, job.system, error)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import FileTooLarge
-from firecrest_core.models import SystemInfo
 
 MIB = 1024 * 1024
 

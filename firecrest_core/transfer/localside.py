@@ -42,7 +42,7 @@ class StoredPath(Protocol):
 LocalPath: TypeAlias = str | os.PathLike[str] | StoredPath
 
 
-def our_side(path: LocalPath) -> Path | StoredPath:
+def as_local_path(path: LocalPath) -> Path | StoredPath:
     """Return ``path`` as a local path where it is one.
 
     :raises LocalFileNotFound: for the text of a URL, which says neither how nor as whom to reach the store
@@ -74,7 +74,7 @@ async def source(path: LocalPath) -> Path | StoredPath:
 
     :raises LocalFileNotFound: when there is no such file or directory
     """
-    here = our_side(path)
+    here = as_local_path(path)
     if not await asyncio.to_thread(lambda: here.is_file() or here.is_dir()):
         raise LocalFileNotFound(f"{path}: no such file or directory on this side. Check the path.")
     return here
@@ -88,7 +88,7 @@ async def destination(path: LocalPath, name: str) -> Path | StoredPath:
     """
 
     def find() -> Path | StoredPath:
-        here = our_side(path)
+        here = as_local_path(path)
         place = here / name if str(path).endswith("/") or here.is_dir() else here
         place.parent.mkdir(parents=True, exist_ok=True)
         return place
@@ -109,7 +109,7 @@ async def on_disk(path: Path | StoredPath) -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def landing(place: Path | StoredPath) -> AsyncIterator[Path]:
+async def staged_target(place: Path | StoredPath) -> AsyncIterator[Path]:
     """Give a local path; what is put there ends up at ``place``, if all goes well."""
     if isinstance(place, Path):
         yield place

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from firecrest_core.job import Job
+from firecrest_core.jobs.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +26,14 @@ class Transferred:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class TransferPlan:
     """What travels, and as what.
 
     :param local: our side, as the caller gave it
     :param remote: the file's or directory's path on the system
-    :param carrier: the path on the system that the bytes go to or come from: ``remote`` itself, or an archive
-    :param carrier_size: its bytes
-    :param carrier_sha256: known from the start for an upload
+    :param transfer_path: the path on the system that the bytes go to or come from: ``remote`` itself, or an archive
+    :param transfer_size: its bytes
+    :param transfer_sha256: known from the start for an upload
     :param tree: a directory
     :param size: bytes of what travels, without the archive around it; 0 while unknown
     :param sha256: of a file in an archive, for an upload
@@ -44,9 +44,9 @@ class Parcel:
     system: str
     local: str
     remote: str
-    carrier: str
-    carrier_size: int
-    carrier_sha256: str | None = None
+    transfer_path: str
+    transfer_size: int
+    transfer_sha256: str | None = None
     tree: bool = False
     size: int = 0
     sha256: str | None = None
@@ -55,7 +55,7 @@ class Parcel:
 
     @property
     def archived(self) -> bool:
-        return self.carrier != self.remote
+        return self.transfer_path != self.remote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +63,20 @@ class PendingTransfer:
     """A transfer whose job has yet to end. JSON-able, and without a URL that others could use.
 
     :param job: the job to wait for
-    :param parcel: what it carries
-    :param sealed_url: where a download's bytes will be, encrypted
+    :param plan: what it carries
+    :param encrypted_url: where a download's bytes will be, encrypted
     """
 
     job: Job
-    parcel: Parcel
-    sealed_url: str | None = field(default=None, repr=False)
+    plan: TransferPlan
+    encrypted_url: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON types alone; ``from_dict`` reads them back."""
-        return {"job": self.job.to_dict(), "parcel": asdict(self.parcel), "sealed_url": self.sealed_url}
+        return {"job": self.job.to_dict(), "plan": asdict(self.plan), "encrypted_url": self.encrypted_url}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PendingTransfer:
-        return cls(job=Job.from_dict(data["job"]), parcel=Parcel(**data["parcel"]), sealed_url=data.get("sealed_url"))
+        return cls(
+            job=Job.from_dict(data["job"]), plan=TransferPlan(**data["plan"]), encrypted_url=data.get("encrypted_url")
+        )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import posixpath
-import stat
 import time
 import uuid
-from dataclasses import dataclass
 
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
+from firecrest_core.api.models import FileStat
 from firecrest_core.errors import (
     FirecRESTError,
     RemotePathNotFound,
@@ -29,46 +28,18 @@ LARGEST_CHECKSUM = 1024**3
 VISIBLE_WITHIN = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What ``ops/stat`` says of a path."""
-
-    mode: int
-    size: int
-    mtime: int
-
-    @property
-    def version(self) -> str:
-        return f"{self.size} {self.mtime}"
-
-    @property
-    def is_file(self) -> bool:
-        return stat.S_ISREG(self.mode)
-
-    @property
-    def is_directory(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_link(self) -> bool:
-        return stat.S_ISLNK(self.mode)
-
-
-async def look(client: FirecRESTClient, system: str, path: str, *, follow: bool = True) -> Entry | None:
+async def stat(system: System, path: str, *, follow: bool = True) -> FileStat | None:
     """Return what is at ``path``, ``None`` where nothing is.
 
     :param follow: tell of what a symbolic link points to
     """
     try:
-        seen = await client.stat(system, path, dereference=follow)
+        return await system.stat(path, dereference=follow)
     except RemotePathNotFound:
         return None
-    return Entry(int(seen["mode"]), int(seen["size"]), int(seen["mtime"]))
 
 
-async def destination(
-    client: FirecRESTClient, system: str, target: str, name: str, *, tree: bool
-) -> tuple[str, Entry | None]:
+async def destination(system: System, target: str, name: str, *, tree: bool) -> tuple[str, FileStat | None]:
     """Return where an upload goes, as ``cp`` would, and what is there now.
 
     Into ``target`` under its own ``name`` where ``target`` is a directory or ends in ``/``, else to ``target``.
@@ -78,14 +49,14 @@ async def destination(
     """
     names.check(target)
     bare = target.rstrip("/") or "/"
-    seen = await look(client, system, bare)
+    seen = await stat(system, bare)
     if target.endswith("/") or (seen is not None and seen.is_directory):
         parent, parent_seen = bare, seen
         place = names.check(posixpath.join(bare, name))
-        seen = await look(client, system, place) if parent_seen is not None else None
+        seen = await stat(system, place) if parent_seen is not None else None
     else:
         parent, place = names.split(bare)[0], bare
-        parent_seen = seen or await look(client, system, parent)
+        parent_seen = seen or await stat(system, parent)
     if parent_seen is None:
         raise RemotePathNotFound(
             f"{parent}: no such directory on {system}, so {posixpath.basename(place)} cannot be put there. Create "
@@ -99,50 +70,50 @@ async def destination(
     return place, seen
 
 
-async def scratch(client: FirecRESTClient, system: str, near: str) -> str:
+async def scratch(system: System, near: str) -> str:
     """Return a path for a short-lived archive: in the directory ``near``, else in the user's own directory."""
-    directory = near if names.plain(near) else await _own_directory(client, system)
+    directory = near if names.plain(near) else await _own_directory(system)
     return posixpath.join(directory, f".firecrest-{uuid.uuid4().hex[:16]}.tar.gz")
 
 
-async def home_scratch(client: FirecRESTClient, system: str) -> str:
+async def home_scratch(system: System) -> str:
     """Return a path for a short-lived archive in the user's own directory, where transfer jobs keep their logs."""
-    return await scratch(client, system, await _own_directory(client, system))
+    return await scratch(system, await _own_directory(system))
 
 
-async def _own_directory(client: FirecRESTClient, system: str) -> str:
-    systems = (await client.system(system)).file_systems
+async def _own_directory(system: System) -> str:
+    systems = (await system.info()).file_systems
     chosen = next((one.path for one in systems if one.default_work_dir), None)
     if chosen is None:
         raise RemotePathRefused(
             f"{system} names no default work directory to keep an archive in. Use a path of letters, digits and "
             "._-+=@,: alone."
         )
-    return posixpath.join(chosen, (await client.get_userinfo(system)).name)
+    return posixpath.join(chosen, (await system.get_userinfo()).name)
 
 
-async def arrived(client: FirecRESTClient, system: str, path: str, size: int, sha256: str, *, by_job: bool) -> None:
+async def verify(system: System, path: str, size: int, sha256: str, *, by_job: bool) -> None:
     """Make sure that the file at ``path`` is what was sent.
 
     :param by_job: a job wrote it, so another node may see it late
     :raises TransferFailed: size or SHA-256 differ, or nothing is there
     """
     if by_job:
-        await _has_size(client, system, path, size, VISIBLE_WITHIN)
-    found = await digest(client, system, path, size)
+        await _has_size(system, path, size, VISIBLE_WITHIN)
+    found = await digest(system, path, size)
     if found is None and not by_job:
-        await _has_size(client, system, path, size, 0.0)
+        await _has_size(system, path, size, 0.0)
     if found is not None and found != sha256:
         raise TransferFailed(
             f"{path} on {system} did not arrive whole: its SHA-256 is {found}, that of what was sent {sha256}."
         )
 
 
-async def _has_size(client: FirecRESTClient, system: str, path: str, size: int, patience: float) -> None:
+async def _has_size(system: System, path: str, size: int, patience: float) -> None:
     give_up = time.monotonic() + patience
     delay = 0.5
     while True:
-        seen = await look(client, system, path)
+        seen = await stat(system, path)
         if seen is not None and seen.size == size:
             return
         if time.monotonic() + delay > give_up:
@@ -152,7 +123,7 @@ async def _has_size(client: FirecRESTClient, system: str, path: str, size: int, 
         delay *= 2
 
 
-async def digest(client: FirecRESTClient, system: str, path: str, size: int) -> str | None:
+async def digest(system: System, path: str, size: int) -> str | None:
     """Return the SHA-256 of a file on the system, ``None`` where the server cannot tell; the log says so."""
     reason = None
     if names.has_space(path):
@@ -161,30 +132,30 @@ async def digest(client: FirecRESTClient, system: str, path: str, size: int) -> 
         reason = "the server's time for a command does not suffice to hash so large a file"
     else:
         try:
-            return await client.sha256(system, path)
+            return await system.sha256(path)
         except RequestTimedOut:
             reason = "the server's time for a command did not suffice to hash it"
     log.info("%s on %s: compared by size alone (%s bytes), since %s.", path, system, f"{size:,}", reason)
     return None
 
 
-async def remove_remains(client: FirecRESTClient, system: str, path: str, before: str) -> None:
+async def remove_remains(system: System, path: str, before: str) -> None:
     """Remove what a transfer that failed has left at ``path``. What it did not touch, and directories, stay.
 
     :param before: the version that was there before, '' for nothing
     """
     try:
-        now = await look(client, system, path)
+        now = await stat(system, path)
     except FirecRESTError as error:
         log.warning("%s on %s may be incomplete: %s", path, system, error)
         return
     if now is not None and now.is_file and now.version != before:
-        await discard(client, system, path)
+        await discard(system, path)
 
 
-async def discard(client: FirecRESTClient, system: str, path: str) -> None:
+async def discard(system: System, path: str) -> None:
     """Remove a file of ours, if that is possible: what failed before matters more."""
     try:
-        await client.remove(system, path, missing_ok=True)
+        await system.remove(path, missing_ok=True)
     except FirecRESTError as error:
         log.warning("%s on %s could not be removed, please do: %s", path, system, error)

@@ -18,13 +18,13 @@ from xml.etree import ElementTree
 
 import httpx
 from pydantic import SecretStr
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from firecrest_core.auth import worth_retrying
+from firecrest_core.api.backoff import retry_briefly
+from firecrest_core.api.error_mapping import map_failure
+from firecrest_core.api.http import tls_context
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed, TransientError
 from firecrest_core.transfer.limits import MIB, PARTS_AT_ONCE, Part
-from firecrest_core.transport import failure, tls
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ CHUNK = MIB
 # Joining the parts of a large object takes S3 minutes.
 COMPLETION_TIMEOUT = 600.0
 
-_backoff = wait_random_exponential(0.5, max=20)
+LONGEST_PAUSE = 20.0
 
 _CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
@@ -58,7 +58,7 @@ class Store:
 
     def __init__(self, connection: Connection) -> None:
         self._http = httpx.AsyncClient(
-            verify=tls(connection.verify),
+            verify=tls_context(connection.verify),
             timeout=httpx.Timeout(connection.timeout, pool=None),
         )
 
@@ -86,9 +86,9 @@ class Store:
                 answer = await self._ask("PUT", url, content=_chunks(file, part), headers=length)
                 etags[part.number] = answer.headers.get("ETag", "")
 
-            await _patiently(put)
+            await _with_retries(put)
 
-        await _few_at_once(one, zip(parts, urls, strict=False))
+        await gather_limited(one, zip(parts, urls, strict=False))
         await self._complete(complete, etags)
 
     async def _complete(self, url: SecretStr, etags: dict[int, str]) -> None:
@@ -116,7 +116,7 @@ class Store:
             if b"<Error>" in answer.content:
                 raise ServerFault(f"The staging store did not join the parts{_code(answer.text)}.")
 
-        await _patiently(post)
+        await _with_retries(post)
 
     async def fetch(
         self,
@@ -144,10 +144,10 @@ class Store:
                     await write(at, data)
                     at += len(data)
 
-            await _patiently(get)
+            await _with_retries(get)
             await whole(part)
 
-        await _few_at_once(one, parts)
+        await gather_limited(one, parts)
 
     async def _range(self, url: SecretStr, start: int, stop: int, size: int) -> AsyncIterator[bytes]:
         # Compressed on the way, lengths and offsets would not be the file's.
@@ -161,7 +161,7 @@ class Store:
                     raise TransferFailed("The staging store sent more than it was asked for.")
                 yield data
         except httpx.HTTPError as error:
-            raise failure(error, "GET from the staging store", response.request.url.host) from None
+            raise map_failure(error, "GET from the staging store", response.request.url.host) from None
         finally:
             await response.aclose()
         if start < stop:
@@ -177,7 +177,7 @@ class Store:
                 return response
             await response.aread()
         except httpx.HTTPError as error:
-            raise failure(error, what, message.url.host) from None
+            raise map_failure(error, what, message.url.host) from None
         finally:
             _presigned.reset(token)
         said = f"{what} {message.url.host} was refused: HTTP {response.status_code}{_code(response.text)}."
@@ -227,19 +227,11 @@ async def _chunks(file: Path, part: Part) -> AsyncIterator[bytes]:
             yield data
 
 
-async def _patiently(request: Callable[[], Awaitable[None]]) -> None:
-    """Repeat a request that can be repeated, a few times."""
-    async for attempt in AsyncRetrying(
-        retry=retry_if_exception(worth_retrying),
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=_backoff,
-        reraise=True,
-    ):
-        with attempt:
-            await request()
+async def _with_retries(request: Callable[[], Awaitable[None]]) -> None:
+    await retry_briefly(request, attempts=ATTEMPTS, longest_pause=LONGEST_PAUSE)
 
 
-async def _few_at_once(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+async def gather_limited(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
     left = iter(items)
 
     async def hand() -> None:

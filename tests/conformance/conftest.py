@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from firecrest_core import lifecycle
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.job import Job
+from firecrest_core.jobs.job import Job
 
 pytest.register_assert_rewrite("tests.conformance.suite")
 
@@ -22,6 +22,6 @@ def ended(connection: Connection) -> Callable[[str], str]:
     async def end(job_id: str) -> str:
         async with FirecRESTClient(connection) as client:
             job = Job(system=str(connection.system), job_id=job_id)
-            return (await lifecycle.wait(client, job, poll_interval=0.2)).state.value
+            return (await lifecycle.wait(client.system(), job, poll_interval=0.2)).state.value
 
     return lambda job_id: asyncio.run(end(job_id))

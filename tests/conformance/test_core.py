@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from firecrest_core import lifecycle
-from firecrest_core.claim import Key, identity
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey, claim_identity
+from firecrest_core.spec.jobspec import JobSpec
 from tests.conformance.suite import Conformance, Engine, Outcome
 
 
@@ -38,29 +38,23 @@ class Core(Engine):
             return await what(client, *arguments)
 
     async def _submit(self, client: FirecRESTClient, task: str, spec: JobSpec) -> Job:
-        key = Key(identity(self.where, task))
+        key = ClaimKey(claim_identity(self.where, task))
         first = task not in self.begun
         self.begun[task] = None
-        if first:
-            job = await lifecycle.start(client, str(self.connection.system), spec, key, fresh=True)
-        else:
-            job = await lifecycle.resume(client, str(self.connection.system), spec, key)
+        job = await lifecycle.submit(client.system(), spec, key, first_attempt=first)
         self.begun[task] = job
         return job
 
     async def _cancel(self, client: FirecRESTClient, task: str) -> None:
         job = self.begun[task]
         assert job is not None
-        assert job.key is not None
-        await lifecycle.cancel_epoch(client, job.system, job.working_directory, job.key.identity, job.key.epoch)
+        await lifecycle.cancel(client.system(), job)
 
     async def _run(self, task: str, spec: JobSpec) -> Outcome:
         async def to_the_end(client: FirecRESTClient) -> Outcome:
             job = await self._submit(client, task, spec)
-            result = await lifecycle.wait(client, job, poll_interval=0.2)
-            result = await lifecycle.settle(client, job, result, poll_interval=0.2)
-            stdout, stderr = await lifecycle.output_tail(client, result)
-            lifecycle.check(result, stderr, stdout)
+            result = await lifecycle.wait(client.system(), job, poll_interval=0.2)
+            await lifecycle.raise_for_state(client.system(), result)
             return Outcome(result.job_id, result.name, result.state.value, result.exit_code)
 
         return await self._with_client(to_the_end)

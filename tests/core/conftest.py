@@ -16,10 +16,10 @@ from pytest_httpserver import HTTPServer
 from tenacity import wait_none
 from werkzeug import Request, Response
 
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.api.models import JobInfo
 from firecrest_core.connection import Connection
-from firecrest_core.models import JobInfo
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.watch.watcher import JobWatcher
 
 CONTRACT = Path(__file__).parent.parent / "contract"
 
@@ -32,8 +32,7 @@ def exchanges() -> dict[str, dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries stay, their pauses go: what is tested is what is sent, not how long that takes."""
-    monkeypatch.setattr("firecrest_core.sending._backoff", wait_none())
-    monkeypatch.setattr("firecrest_core.auth._backoff", wait_none())
+    monkeypatch.setattr("firecrest_core.api.backoff.wait_random_exponential", lambda *_, **__: wait_none())
 
 
 @pytest.fixture
@@ -112,6 +111,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
+CONNECTION = Connection(
+    url="https://api.example.org", token_url="https://id.example.org", client_id="me", client_secret="secret"
+)
+
+
 class Site:
     """A scheduler's answers as functions of the time in seconds, behind a client that counts the questions.
 
@@ -131,16 +135,14 @@ class Site:
         return Counter(what for _, what in self.asked)
 
     def watcher(self, connection: Connection | None = None) -> JobWatcher:
-        connection = connection or Connection(
-            url="https://api.example.org", token_url="https://id.example.org", client_id="me", client_secret="secret"
-        )
-        return JobWatcher.shared(connection, "rig", self)  # type: ignore[arg-type]
+        return JobWatcher.shared(connection or CONNECTION, "rig", self)  # type: ignore[arg-type]
 
     # --- the client: its constructor, and itself
 
     def __call__(self, connection: Connection, *, attempts: int) -> Self:
         assert attempts == 1
         self.clients["made"] += 1
+        self.connection = connection
         return self
 
     async def __aenter__(self) -> Self:
@@ -149,10 +151,14 @@ class Site:
     async def __aexit__(self, *_: object) -> None:
         self.clients["closed"] += 1
 
-    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
+    def system(self, name: str) -> Self:
+        assert name == "rig"
+        return self
+
+    async def get_job(self, job_id: str) -> list[JobInfo]:
         return await self._answer(job_id, lambda now: self.single(job_id, now))
 
-    async def get_jobs(self, system: str, *, time_window: str) -> list[JobInfo]:
+    async def get_jobs(self, *, time_window: str) -> list[JobInfo]:
         return await self._answer(f"list {time_window}", self.listed)
 
     async def _answer(self, what: str, answer: Callable[[float], Any]) -> list[JobInfo]:

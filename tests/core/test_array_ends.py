@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firecrest_core import arrays, progress
-from firecrest_core.job import Job
-from firecrest_core.models import JobInfo
+from firecrest_core.api.models import JobInfo
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.status import parse_status
+from firecrest_core.spec import arrays
 from firecrest_core.states import JobState
 
 BAD = [JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY, JobState.CANCELLED]
@@ -107,5 +108,5 @@ def test_every_element_is_waited_for(
     ],
 )
 def test_an_array_that_only_lost_its_nodes_may_run_again(ends: set[JobState], end: JobState) -> None:
-    seen = progress.read([row(f"7_{index}", state) for index, state in enumerate(ends)], "7", range(len(ends)))
-    assert (seen.settled, seen.state) == (True, end)
+    seen = parse_status([row(f"7_{index}", state) for index, state in enumerate(ends)], "7", range(len(ends)))
+    assert (seen.all_ended, seen.state) == (True, end)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firecrest_core import arrays
+from firecrest_core.spec import arrays
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firecrest_core import claim
-from firecrest_core.claim import CANCELLED, Claims, Key
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
-from firecrest_core.models import FileInfo
+from firecrest_core.api.models import FileInfo
+from firecrest_core.claims.bound_submission import BoundSubmission
+from firecrest_core.claims.claim import CANCELLED, Claims
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey, claim_identity, fingerprint, read_job_name
+from firecrest_core.spec.jobspec import JobSpec
 
 SHELLS = [path for name in ("sh", "bash", "dash", "ksh", "mksh", "zsh") if (path := shutil.which(name))]
 
@@ -27,46 +28,46 @@ SHELLS = [path for name in ("sh", "bash", "dash", "ksh", "mksh", "zsh") if (path
 
 
 def test_an_identity_is_readable_and_its_own() -> None:
-    name = claim.identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x")
+    name = claim_identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x")
     assert name.startswith("my-dag-manual-2026-11-20T16-00-00-00-00-relax-1-")
     others = [
-        claim.identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="y"),
-        claim.identity("my dag manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
-        claim.identity("my_dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
+        claim_identity("my dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="y"),
+        claim_identity("my dag manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
+        claim_identity("my_dag", "manual__2026-11-20T16:00:00+00:00", "relax", -1, nonce="x"),
     ]
     assert len({name, *others}) == 4
 
 
 @given(st.lists(st.text(), max_size=4), st.text(max_size=5))
 def test_any_parts_make_an_identity(parts: list[str], nonce: str) -> None:
-    Key(claim.identity(*parts, nonce=nonce))
+    ClaimKey(claim_identity(*parts, nonce=nonce))
 
 
 @pytest.mark.parametrize("identity", ["", "a/b", "..", "-x", "a b", "a'b", "x" * 201])
 def test_an_unsafe_identity_is_refused(identity: str) -> None:
     with pytest.raises(ValueError, match="safe"):
-        Key(identity)
+        ClaimKey(identity)
 
 
 def test_a_key_counts_from_zero() -> None:
     with pytest.raises(ValueError, match="count from 0"):
-        Key("a", -1)
+        ClaimKey("a", -1)
 
 
 @given(st.text("ab-.0123456789 ", min_size=1, max_size=230), st.integers(0, 999), st.integers(0, 999))
 def test_a_jobs_name_tells_its_key(name: str, epoch: int, generation: int) -> None:
-    key = Key("task", epoch, generation)
+    key = ClaimKey("task", epoch, generation)
     assert len(key.job_name(name)) <= 230
-    assert claim.read_name(key.job_name(name)) == (claim.fingerprint("task"), epoch, generation)
+    assert read_job_name(key.job_name(name)) == (fingerprint("task"), epoch, generation)
 
 
 @pytest.mark.parametrize("name", ["relax", "relax-1.0", "relax-abcdefghij-1", "relax-ABCDEFGHIJ-1.0", ""])
 def test_a_name_without_a_key(name: str) -> None:
-    assert claim.read_name(name) is None
+    assert read_job_name(name) is None
 
 
 def test_records_survive_json() -> None:
-    job = Job(system="rig", job_id="57", name="relax", array_indices=(0, 1), key=Key("task", 3, 1))
+    job = Job(system="rig", job_id="57", name="relax", array_indices=(0, 1), key=ClaimKey("task", 3, 1))
     assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
     assert Job.from_dict({"system": "rig", "job_id": "57"}).key is None
 
@@ -89,9 +90,9 @@ def test_a_listing_tells_the_claims() -> None:
             entry("notes"),
         ]
     )
-    assert claims.holder(Key("task", 3)) == "57"
-    assert claims.holder(Key("task", 3, 1)) == CANCELLED
-    assert claims.holder(Key("task", 7)) is None
+    assert claims.holder(ClaimKey("task", 3)) == "57"
+    assert claims.holder(ClaimKey("task", 3, 1)) == CANCELLED
+    assert claims.holder(ClaimKey("task", 7)) is None
     assert (claims.latest(3), claims.latest(7)) == (1, -1)
     assert claims.is_over(3)
     assert not claims.is_over(7)
@@ -101,15 +102,17 @@ def test_a_listing_tells_the_claims() -> None:
 # --- what is submitted ------------------------------------------------------------------------------------
 
 
-def script(spec: JobSpec, key: Key, scheduler: str = "slurm") -> str:
-    bound, prologue = claim.bind(spec, key, scheduler)  # type: ignore[arg-type]
-    return bound.render(scheduler, prologue=prologue)  # type: ignore[arg-type]
+def script(spec: JobSpec, key: ClaimKey, scheduler: str = "slurm") -> str:
+    request = BoundSubmission.bind(spec, key, scheduler).request(scheduler)  # type: ignore[arg-type]
+    assert request.script is not None
+    return request.script
 
 
 def test_the_users_name_stays_in_output_paths_and_in_the_job() -> None:
     spec = JobSpec(working_dir="/wd", command="true", name="100%", stdout="%x-%j.out", stderr="%%x-%5j")
-    bound, prologue = claim.bind(spec, Key("task", 3))
-    assert bound.name == f"100%-{claim.fingerprint('task')}-3.0"
+    submission = BoundSubmission.bind(spec, ClaimKey("task", 3))
+    bound, prologue = submission.spec, submission.prologue
+    assert bound.name == f"100%-{fingerprint('task')}-3.0"
     assert (bound.stdout, bound.stderr) == ("100%%-%j.out", "%%x-%5j")
     assert prologue[-1] == "export SLURM_JOB_NAME=100%"
     assert bound.directives == ()
@@ -117,8 +120,8 @@ def test_the_users_name_stays_in_output_paths_and_in_the_job() -> None:
 
 def test_the_scripts_own_name_and_paths_count() -> None:
     text = "#!/bin/sh\n#SBATCH -J own --output=%x.log\ntrue\n"
-    bound, _ = claim.bind(JobSpec(working_dir="/wd", script=text), Key("task"))
-    assert bound.name == f"own-{claim.fingerprint('task')}-0.0"
+    bound = BoundSubmission.bind(JobSpec(working_dir="/wd", script=text), ClaimKey("task")).spec
+    assert bound.name == f"own-{fingerprint('task')}-0.0"
     assert bound.stdout == "own.log"
     assert bound.directives == ("--open-mode=append",)  # without %j a job that leaves would empty it
 
@@ -128,14 +131,14 @@ def test_the_users_own_open_mode_stays(where: str) -> None:
     text = "#!/bin/sh\n" + ("#SBATCH --open-mode=truncate\n" if where == "script" else "") + "true\n"
     given = ["--open-mode=truncate"] if where == "directives" else []
     spec = JobSpec(working_dir="/wd", script=text, stdout="fixed", directives=given)
-    assert script(spec, Key("task")).count("--open-mode") == 1
-    assert "/dev/stdout" not in script(spec, Key("task"))
+    assert script(spec, ClaimKey("task")).count("--open-mode") == 1
+    assert "/dev/stdout" not in script(spec, ClaimKey("task"))
 
 
 @pytest.mark.parametrize("fields", [{"dependency": "singleton"}, {}])
 def test_a_singleton_keeps_its_name(fields: dict[str, str]) -> None:
     text = "#!/bin/sh\n" + ("" if fields else "#SBATCH --dependency=singleton\n") + "true\n"
-    bound, _ = claim.bind(JobSpec(working_dir="/wd", script=text, name="mine", **fields), Key("task"))
+    bound = BoundSubmission.bind(JobSpec(working_dir="/wd", script=text, name="mine", **fields), ClaimKey("task")).spec
     assert bound.name == "mine"
 
 
@@ -166,10 +169,10 @@ def workdir(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def write(workdir: Path, text: str, key: Key | None = None, scheduler: str = "slurm") -> Path:
+def write(workdir: Path, text: str, key: ClaimKey | None = None, scheduler: str = "slurm") -> Path:
     path = workdir.parent / "job script"
     path.write_text(
-        script(JobSpec(working_dir=str(workdir), script=text, name="relax"), key or Key("task", 3), scheduler)
+        script(JobSpec(working_dir=str(workdir), script=text, name="relax"), key or ClaimKey("task", 3), scheduler)
     )
     return path
 
@@ -316,7 +319,7 @@ def test_without_a_job_id_nothing_runs(shell: str, options: str, workdir: Path) 
 def test_a_job_that_leaves_keeps_a_shared_output(tmp_path: Path) -> None:
     spec = JobSpec(working_dir=str(tmp_path), command="echo from $SLURM_JOB_ID", stdout="fixed.txt")
     path = tmp_path / "script"
-    path.write_text(script(spec, Key("task")))
+    path.write_text(script(spec, ClaimKey("task")))
     output = tmp_path / "fixed.txt"
     output.write_text("of an earlier run\n")
     for job_id in ("1", "2"):

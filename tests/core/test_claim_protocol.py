@@ -1,6 +1,6 @@
 """The protocol on a model of a cluster, where everything that can go wrong does, between any two steps.
 
-The workers are the real coroutines of :mod:`firecrest_core.exactly_once`, driven request by request: each request
+The workers are the real coroutines of :mod:`firecrest_core.claims.protocol`, driven request by request: each request
 may be answered, lost before or after it was obeyed, obeyed much later or twice, and its worker may die there. The
 jobs are modelled: they take the prologue's steps (claim, look for later epochs, run) one at a time.
 """
@@ -18,19 +18,22 @@ from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from firecrest_core import claim, claim_directory, errors, exactly_once, outage
-from firecrest_core.claim import Key
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec, SubmitRequest
-from firecrest_core.models import FileInfo, JobInfo
+from firecrest_core import errors
+from firecrest_core.api import backoff
+from firecrest_core.api.models import FileInfo, JobInfo
+from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.claims import claim, directory, protocol
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
 from firecrest_core.result import JobResult
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 
 WORKDIR = "/wd"
 SPEC = JobSpec(working_dir=WORKDIR, command="true", name="relax")
 # Two deployments run the same DAG; only the nonces differ.
-TASKS = [claim.identity("dag", "scheduled__2026-11-20", "task", nonce=nonce) for nonce in ("one", "two")]
-BY_FINGERPRINT = {claim.fingerprint(task): task for task in TASKS}
+TASKS = [claim_identity("dag", "scheduled__2026-11-20", "task", nonce=nonce) for nonce in ("one", "two")]
+BY_FINGERPRINT = {fingerprint(task): task for task in TASKS}
 
 
 # --- the cluster --------------------------------------------------------------------------------------
@@ -45,7 +48,7 @@ class ModelJob:
 
     id: str
     name: str
-    key: Key
+    key: ClaimKey
     stage: str = "queued"
     state: JobState = JobState.PENDING
     visible: bool = False
@@ -67,15 +70,15 @@ class Cluster:
     jobs: dict[str, ModelJob] = field(default_factory=dict)
     cancelled: set[tuple[str, int]] = field(default_factory=set)
     begun: dict[str, int] = field(default_factory=dict)
-    failed: dict[Key, str] = field(default_factory=dict)
+    failed: dict[ClaimKey, str] = field(default_factory=dict)
 
     # What the API does.
 
     def submit(self, request: SubmitRequest) -> str:
         assert request.name is not None
-        name = claim.read_name(request.name)
+        name = read_job_name(request.name)
         assert name is not None
-        job = ModelJob(str(100 + len(self.jobs)), request.name, Key(BY_FINGERPRINT[name[0]], *name[1:]))
+        job = ModelJob(str(100 + len(self.jobs)), request.name, ClaimKey(BY_FINGERPRINT[name[0]], *name[1:]))
         self.jobs[job.id] = job
         return job.id
 
@@ -132,7 +135,7 @@ class Cluster:
             else:
                 self.end(job, JobState.COMPLETED)
         elif job.stage == "looking":
-            home = claim.home(WORKDIR, job.key.identity)
+            home = claims_home(WORKDIR, job.key.identity)
             epochs = [int(each.removeprefix(f"{home}/").split(".")[0]) for each in self.directories if home in each]
             if max(epochs) > job.key.epoch and self.mutation != "looks for no later epoch":
                 self.end(job, JobState.COMPLETED)
@@ -176,40 +179,42 @@ def ask(request: Request) -> Generator[Request, Any, Any]:
     return (yield request)
 
 
-class Client:
-    """As much of a FirecRESTClient as the protocol uses."""
+class System:
+    """As much of a system as the protocol uses."""
+
+    name = "rig"
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
 
-    async def system(self, name: str) -> Any:
-        return types.SimpleNamespace(scheduler_type="slurm")
+    async def scheduler(self) -> str:
+        return "slurm"
 
-    async def has_directory(self, system: str, path: str) -> bool:
+    async def has_directory(self, path: str) -> bool:
         return True
 
-    async def get_job_metadata(self, system: str, job_id: str) -> Any:
+    async def get_job_metadata(self, job_id: str) -> Any:
         raise errors.JobNotFound(job_id)
 
-    async def submit_job(self, system: str, request: SubmitRequest) -> str:
+    async def submit_job(self, request: SubmitRequest) -> str:
         return await ask(Request("submit", lambda: self.cluster.submit(request), changes=True))
 
-    async def get_jobs(self, system: str) -> list[JobInfo]:
+    async def get_jobs(self) -> list[JobInfo]:
         return await ask(Request("jobs", self.cluster.rows))
 
-    async def get_job(self, system: str, job_id: str) -> list[JobInfo]:
+    async def get_job(self, job_id: str) -> list[JobInfo]:
         return await ask(Request("job", lambda: self.cluster.rows(job_id)))
 
-    async def cancel(self, system: str, job_id: str) -> bool:
+    async def cancel_job(self, job_id: str) -> bool:
         return await ask(Request("delete", lambda: self.cluster.delete(job_id), changes=True))
 
-    async def ls(self, system: str, path: str, *, recursive: bool) -> list[FileInfo]:
+    async def list_files(self, path: str, *, recursive: bool) -> list[FileInfo]:
         return await ask(Request("ls", lambda: self.cluster.list_files(path)))
 
-    async def make_directory(self, system: str, path: str) -> None:
+    async def make_directory(self, path: str) -> None:
         await ask(Request("mkdir", lambda: self.cluster.directories.add(path), changes=True))
 
-    async def make_link(self, system: str, target: str, link: str) -> None:
+    async def symlink(self, target: str, link: str) -> None:
         await ask(Request("symlink", lambda: self.cluster.link(target, link), changes=True))
 
 
@@ -217,18 +222,38 @@ async def sleep(delay: float) -> None:
     await ask(Request("sleep", lambda: None))
 
 
-async def wait(client: Any, job: Job, **_: Any) -> JobResult:
+async def wait(system: Any, job: Job) -> JobResult:
     while True:
         try:
-            seen = await claim_directory.status(client, job)
+            seen = await directory.read_status(system, job)
         except (errors.JobNotFound, errors.TransientError):
-            if job.job_id not in client.cluster.jobs:
+            if job.job_id not in system.cluster.jobs:
                 raise
             await sleep(1)
             continue
-        if seen.settled:
+        if seen.all_ended:
             return JobResult(job_id=job.job_id, system=job.system, name=job.name, state=seen.state)
         await sleep(1)
+
+
+async def resolve_owner(system: Any, job: Job, result: JobResult) -> JobResult:
+    """What ``lifecycle.wait`` does when a job has ended."""
+    while isinstance(found := await protocol.find_owner(system, job, result), Job):
+        job, result = found, await wait(system, found)
+    return found
+
+
+async def resume(system: Any, spec: JobSpec, key: ClaimKey) -> Job:
+    return await protocol.submit(system, spec, key)
+
+
+async def start(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
+    return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=False)
+
+
+async def begin_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
+    await protocol.end_older(system, WORKDIR, key)
+    return await start(system, spec, key, first_attempt=first_attempt)
 
 
 @dataclass
@@ -277,7 +302,7 @@ class Protocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cluster = Cluster(self.mutation)
-        self.client: Any = Client(self.cluster)
+        self.system: Any = System(self.cluster)
         self.epochs = dict.fromkeys(TASKS, 0)
         self.unwanted: set[tuple[str, int]] = set()
         self.workers: list[Worker] = []
@@ -291,15 +316,15 @@ class Protocol(RuleBasedStateMachine):
         self.workers.append(worker)
         return worker
 
-    async def attempt(self, key: Key, begin: Callable[..., Any], **how: Any) -> JobResult:
+    async def attempt(self, key: ClaimKey, begin: Callable[..., Any], **how: Any) -> JobResult:
         """One try of a task, as an engine makes it."""
-        job = await begin(self.client, "rig", SPEC, key, **how)
-        if begin is exactly_once.begin_epoch:
+        job = await begin(self.system, SPEC, key, **how)
+        if begin is begin_epoch:
             self.cluster.begun[key.identity] = max(key.epoch, self.cluster.begun.get(key.identity, 0))
             assert all(job.key.epoch >= key.epoch for job in self.payloads(key.identity)), "an older epoch runs on"
             coming_back = [job for job in self.jobs("lost") if job.key.identity == key.identity and not job.dying]
             assert all(job.key.epoch >= key.epoch for job in coming_back), "an older epoch may come back"
-        result: JobResult = await exactly_once.settle(self.client, job, await wait(self.client, job))
+        result: JobResult = await resolve_owner(self.system, job, await wait(self.system, job))
         ran = self.cluster.jobs[result.job_id]
         if result.succeeded:
             assert ran.ran, f"{result} ran nothing"
@@ -307,24 +332,24 @@ class Protocol(RuleBasedStateMachine):
             self.cluster.failed.setdefault(ran.key, result.job_id)
         return result
 
-    def first(self, task: str, *, fresh: bool) -> Worker:
-        key = Key(task, self.epochs[task])
-        begin = exactly_once.begin_epoch if key.epoch else exactly_once.start
-        return self.spawn(self.attempt(key, begin, fresh=fresh))
+    def first(self, task: str, *, first_attempt: bool) -> Worker:
+        key = ClaimKey(task, self.epochs[task])
+        begin = begin_epoch if key.epoch else start
+        return self.spawn(self.attempt(key, begin, first_attempt=first_attempt))
 
-    @rule(task=st.sampled_from(TASKS), fresh=st.booleans())
-    def a_worker_begins(self, task: str, fresh: bool) -> None:
-        self.first(task, fresh=fresh)
+    @rule(task=st.sampled_from(TASKS), first_attempt=st.booleans())
+    def a_worker_begins(self, task: str, first_attempt: bool) -> None:
+        self.first(task, first_attempt=first_attempt)
 
     @rule(task=st.sampled_from(TASKS))
     def a_worker_retries(self, task: str) -> None:
-        self.spawn(self.attempt(Key(task, self.epochs[task]), exactly_once.resume))
+        self.spawn(self.attempt(ClaimKey(task, self.epochs[task]), resume))
 
     @rule(task=st.sampled_from(TASKS), by=st.integers(1, 4))
     def a_person_wants_a_new_run(self, task: str, by: int) -> None:
         assume(self.epochs[task] < 20)
         self.epochs[task] += by
-        self.first(task, fresh=True)
+        self.first(task, first_attempt=True)
 
     @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2))
     def a_person_cancels(self, task: str, back: int) -> None:
@@ -335,7 +360,7 @@ class Protocol(RuleBasedStateMachine):
             self.cluster.cancelled.add((task, epoch))
             assert all(job.dying for job in self.payloads(task) if job.key.epoch == epoch), "cancelled, and runs on"
 
-        self.spawn(exactly_once.cancel(self.client, "rig", WORKDIR, task, epoch), told)
+        self.spawn(protocol.cancel(self.system, WORKDIR, task, epoch), told)
 
     def waiting(self) -> list[Worker]:
         self.workers = [worker for worker in self.workers if worker.request is not None]
@@ -459,13 +484,13 @@ class Protocol(RuleBasedStateMachine):
         for task in TASKS:
             epoch = self.epochs[task]
             outcome: Any = None
-            worker = self.first(task, fresh=False)
+            worker = self.first(task, first_attempt=False)
             for _ in range(10):
                 self.settle_down()
                 outcome = worker.outcome
                 if not isinstance(outcome, JobResult) or outcome.succeeded:
                     break
-                worker = self.spawn(self.attempt(Key(task, epoch), exactly_once.resume))
+                worker = self.spawn(self.attempt(ClaimKey(task, epoch), resume))
             ran = [job for job in self.cluster.jobs.values() if job.ran and job.key.identity == task]
             well = [job for job in ran if job.key.epoch == epoch and job.state is JobState.COMPLETED]
             if isinstance(outcome, JobResult) and outcome.succeeded:
@@ -495,9 +520,8 @@ class Protocol(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (exactly_once, claim_directory, outage):
+    for module in (protocol, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
-    monkeypatch.setattr(exactly_once, "wait", wait)
 
 
 BUDGET = settings(
@@ -555,11 +579,11 @@ async def _always(*_: Any) -> bool:
 @pytest.mark.parametrize(
     ("where", "name", "instead"),
     [
-        (exactly_once, "owner", _believes),
-        (claim_directory.ClaimDirectory, "withdraw", _nothing),
-        (claim_directory.ClaimDirectory, "take", _always),
-        (claim_directory.ClaimDirectory, "delete", _nothing),
-        (exactly_once, "begin_epoch", exactly_once.start),
+        (protocol, "find_owner", _believes),
+        (directory.ClaimDirectory, "withdraw", _nothing),
+        (directory.ClaimDirectory, "take", _always),
+        (directory.ClaimDirectory, "delete", _nothing),
+        (protocol, "end_older", _nothing),
     ],
 )
 def test_the_check_notices_a_wrong_worker(where: Any, name: str, instead: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from firecrest_core import errors
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.connection import Connection
-from firecrest_core.jobspec import SubmitRequest
 
 JOB = SubmitRequest(name="j", working_directory="/wd", script="#!/bin/bash\n")
 
@@ -52,23 +52,23 @@ async def test_questions_are_repeated_a_few_times(
 ) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_response(refused)
     with pytest.raises(error) as raised:
-        await client.get_job("rig", "7")
+        await client.system().get_job("7")
     assert raised.value.retryable
-    assert not raised.value.users
+    assert not raised.value.user_error
     assert len(asked(httpserver)) == 4
 
 
 async def test_one_fault_is_not_noticed(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(answer(502))
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    assert await client.get_job("rig", "7") == []
+    assert await client.system().get_job("7") == []
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 504])
 async def test_a_submission_is_not_sent_twice(status: int, client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/compute/rig/jobs").respond_with_response(answer(status, "boom"))
     with pytest.raises(errors.SubmissionUnknown, match="may be in the queue"):
-        await client.submit_job("rig", JOB)
+        await client.system().submit_job(JOB)
     assert len(asked(httpserver)) == 1
 
 
@@ -85,7 +85,7 @@ async def test_a_submission_that_did_nothing_is_sent_again(
 ) -> None:
     httpserver.expect_oneshot_request("/compute/rig/jobs").respond_with_response(refused)
     httpserver.expect_oneshot_request("/compute/rig/jobs").respond_with_json({"jobId": "7"}, status=201)
-    assert await client.submit_job("rig", JOB) == "7"
+    assert await client.system().submit_job(JOB) == "7"
 
 
 @pytest.mark.parametrize("name", ["bad_partition", "bad_no_shebang"])
@@ -95,8 +95,8 @@ async def test_what_sbatch_refuses_is_the_users_to_mend(
     recorded = timeline(name)["response"]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json(recorded["json"], status=recorded["status"])
     with pytest.raises(errors.SubmissionRejected) as raised:
-        await client.submit_job("rig", JOB)
-    assert raised.value.users
+        await client.system().submit_job(JOB)
+    assert raised.value.user_error
     assert len(asked(httpserver)) == 1
     assert "std_err" not in str(raised.value)
 
@@ -108,7 +108,7 @@ async def test_a_controller_that_is_away_refuses_nothing(client: FirecRESTClient
     )
     httpserver.expect_request("/compute/rig/jobs").respond_with_response(answer(500, said))
     with pytest.raises(errors.SubmissionUnknown):
-        await client.submit_job("rig", JOB)
+        await client.system().submit_job(JOB)
 
 
 async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, httpserver: HTTPServer) -> None:
@@ -119,13 +119,13 @@ async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, http
     }
     httpserver.expect_request("/compute/rig/jobs").respond_with_json(body, status=500)
     with pytest.raises(errors.RequestTimedOut, match="timeout limit"):
-        await client.get_jobs("rig")
+        await client.system().get_jobs()
 
 
 async def test_retry_after_is_kept(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_response(answer(429, "slow", **{"Retry-After": "0"}))
     with pytest.raises(errors.RateLimited) as raised:
-        await client.get_job("rig", "7")
+        await client.system().get_job("7")
     assert raised.value.retry_after == 0
 
 
@@ -135,20 +135,20 @@ async def test_who_is_asked_to_stay_away_for_long_is_told_at_once(
     slow = answer(429, "slow", **{"Retry-After": "600"})
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(slow)
     with pytest.raises(errors.RateLimited) as raised:
-        await client.get_job("rig", "7")
+        await client.system().get_job("7")
     assert raised.value.retry_after == 600
 
 
 async def test_the_list_is_filtered_here_too(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     rows = [{"jobId": 1, "name": "mine"}, {"jobId": 2, "name": "other"}]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
-    assert [row.job_id for row in await client.get_jobs("rig", name="mine")] == ["1"]
+    assert [row.job_id for row in await client.system().get_jobs(name="mine")] == ["1"]
 
 
 async def test_a_long_list_is_read_whole(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     rows = [{"jobId": number, "name": "x" * 1000} for number in range(500)]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
-    assert [row.job_id for row in await client.get_jobs("rig")] == [str(number) for number in range(500)]
+    assert [row.job_id for row in await client.system().get_jobs()] == [str(number) for number in range(500)]
 
 
 @pytest.mark.parametrize("body", [{}, {"status": "maintenance"}, [], "soon"])
@@ -157,14 +157,14 @@ async def test_an_answer_without_jobs_is_a_fault_of_the_server(
 ) -> None:
     httpserver.expect_request("/compute/rig/jobs").respond_with_json(body)
     with pytest.raises(errors.ServerFault, match="not the form"):
-        await client.get_jobs("rig")
+        await client.system().get_jobs()
 
 
 async def test_who_asks_again_by_itself_is_answered_at_once(connection: Connection, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_data("", status=502)
     async with FirecRESTClient(connection, attempts=1) as client:
         with pytest.raises(errors.ServerFault):
-            await client.get_job("rig", "7")
+            await client.system().get_job("7")
     assert len([one for one, _ in httpserver.log if one.path.endswith("/7")]) == 1
 
 
@@ -175,7 +175,7 @@ async def test_one_token_serves_many(
     client: FirecRESTClient, httpserver: HTTPServer, token_requests: list[Request]
 ) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    await asyncio.gather(*(client.get_job("rig", "7") for _ in range(10)))
+    await asyncio.gather(*(client.system().get_job("7") for _ in range(10)))
     assert len(token_requests) == 1
     assert token_requests[0].form["grant_type"] == "client_credentials"
 
@@ -184,11 +184,11 @@ async def test_a_token_is_renewed_before_the_server_refuses_it(
     client: FirecRESTClient, httpserver: HTTPServer, token_requests: list[Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    await client.get_job("rig", "7")
+    await client.system().get_job("7")
     start = time.monotonic()
     for later, tokens in ((230, 1), (250, 2)):
-        monkeypatch.setattr("firecrest_core.auth.time.monotonic", lambda later=later: start + later)
-        await client.get_job("rig", "7")
+        monkeypatch.setattr("firecrest_core.api.auth.time.monotonic", lambda later=later: start + later)
+        await client.system().get_job("7")
         assert len(token_requests) == tokens
 
 
@@ -197,11 +197,11 @@ async def test_a_refused_token_is_renewed_once(
 ) -> None:
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(answer(401, "expires too soon"))
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    await client.get_job("rig", "7")
+    await client.system().get_job("7")
     assert len(token_requests) == 2
     httpserver.expect_request("/compute/rig/jobs/8").respond_with_response(answer(401, "no"))
     with pytest.raises(errors.AuthenticationFailed):
-        await client.get_job("rig", "8")
+        await client.system().get_job("8")
     assert len(asked(httpserver)) == 4
 
 
@@ -228,14 +228,14 @@ async def test_an_issuer_that_gives_no_token(
     )
     async with FirecRESTClient(connection) as client:
         with pytest.raises(error, match=words) as raised:
-            await client.get_systems()
+            await client.list_systems()
     assert "very-secret" not in str(raised.value)
 
 
 async def test_scopes_are_asked_for(httpserver: HTTPServer, connection: Connection) -> None:
     httpserver.expect_request("/status/systems").respond_with_json({"systems": []})
     async with FirecRESTClient(dataclasses.replace(connection, scopes=("openid", "hpc"))) as client:
-        await client.get_systems()
+        await client.list_systems()
     assert httpserver.log[0][0].form["scope"] == "openid hpc"
 
 
@@ -244,7 +244,7 @@ async def test_secrets_are_not_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    await client.get_job("rig", "7")
+    await client.system().get_job("7")
     assert "very-secret" not in caplog.text
     assert "Bearer token-1" not in caplog.text
     assert "very-secret" not in repr(client)
@@ -260,8 +260,8 @@ def elsewhere(connection: Connection, url: str, **fields: Any) -> Connection:
 async def test_a_host_that_does_not_exist(connection: Connection) -> None:
     async with FirecRESTClient(elsewhere(connection, "http://no-such-host.invalid")) as client:
         with pytest.raises(errors.HostNotFound, match=r"no-such-host\.invalid is not known") as raised:
-            await client.get_systems()
-    assert raised.value.users
+            await client.list_systems()
+    assert raised.value.user_error
 
 
 async def test_nobody_listens(connection: Connection) -> None:
@@ -270,8 +270,8 @@ async def test_nobody_listens(connection: Connection) -> None:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         async with FirecRESTClient(elsewhere(connection, url)) as client:
             with pytest.raises(errors.ServerUnreachable, match="no connection to 127") as raised:
-                await client.submit_job("rig", JOB)
-    assert raised.value.nothing_done
+                await client.system().submit_job(JOB)
+    assert raised.value.not_processed
 
 
 async def test_a_host_that_does_not_answer(connection: Connection) -> None:
@@ -279,9 +279,9 @@ async def test_a_host_that_does_not_answer(connection: Connection) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         async with FirecRESTClient(elsewhere(connection, url, timeout=0.2)) as client:
             with pytest.raises(errors.RequestTimedOut, match="did not answer in time"):
-                await client.get_systems()
+                await client.list_systems()
             with pytest.raises(errors.SubmissionUnknown):
-                await client.submit_job("rig", JOB)
+                await client.system().submit_job(JOB)
 
 
 @pytest.fixture
@@ -301,8 +301,8 @@ def secure(authority: trustme.CA) -> Iterator[HTTPServer]:
 async def test_a_certificate_that_nobody_vouches_for(connection: Connection, secure: HTTPServer) -> None:
     async with FirecRESTClient(elsewhere(connection, secure.url_for("/"))) as client:
         with pytest.raises(errors.TLSFailed, match="CA bundle") as raised:
-            await client.get_systems()
-    assert raised.value.users
+            await client.list_systems()
+    assert raised.value.user_error
     assert not secure.log
 
 
@@ -312,15 +312,16 @@ async def test_a_certificate_of_the_sites_own_authority(
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
     async with FirecRESTClient(elsewhere(connection, secure.url_for("/"), verify=str(bundle))) as client:
-        assert await client.get_systems() == []
+        assert await client.list_systems() == []
 
 
-def test_a_bundle_that_is_none(connection: Connection, tmp_path: Any) -> None:
+async def test_a_bundle_that_is_none(connection: Connection, tmp_path: Any) -> None:
     for bundle in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         if bundle.name == "empty.pem":
             bundle.touch()
-        with pytest.raises(errors.ConfigurationError, match=bundle.name):
-            FirecRESTClient(elsewhere(connection, connection.url, verify=str(bundle)))
+        async with FirecRESTClient(elsewhere(connection, connection.url, verify=str(bundle))) as client:
+            with pytest.raises(errors.ConfigurationError, match=bundle.name):
+                await client.list_systems()
 
 
 @pytest.mark.parametrize(
@@ -329,14 +330,14 @@ def test_a_bundle_that_is_none(connection: Connection, tmp_path: Any) -> None:
 async def test_a_url_that_is_not_the_apis_root(page: str, client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/status/systems").respond_with_data(page, status=404)
     with pytest.raises(errors.RequestRejected, match="Does the URL point at FirecREST version 2") as raised:
-        await client.get_systems()
+        await client.list_systems()
     assert client.connection.url in str(raised.value)
 
 
 async def test_something_else_than_firecrest(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/status/systems").respond_with_data("<html>welcome</html>")
     with pytest.raises(errors.RequestRejected, match="FirecREST version 2"):
-        await client.get_systems()
+        await client.list_systems()
 
 
 async def test_four_requests_are_in_flight_at_most(client: FirecRESTClient, httpserver: HTTPServer) -> None:
@@ -352,7 +353,7 @@ async def test_four_requests_are_in_flight_at_most(client: FirecRESTClient, http
         now -= 1
 
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": []})
-    await client.get_job("rig", "7")
-    client._session.event_hooks = {"request": [count], "response": [uncount]}
-    await asyncio.gather(*(client.get_job("rig", "7") for _ in range(40)))
+    await client.system().get_job("7")
+    client.requests.session.event_hooks = {"request": [count], "response": [uncount]}
+    await asyncio.gather(*(client.system().get_job("7") for _ in range(40)))
     assert most == 4

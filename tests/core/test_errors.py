@@ -16,7 +16,7 @@ RESULT = JobResult(job_id="57", system="rig", state=JobState.OUT_OF_MEMORY, reas
 @pytest.mark.parametrize(
     "error",
     [
-        errors.ServerUnreachable("no", nothing_done=True, retry_after=3.0),
+        errors.ServerUnreachable("no", not_processed=True, retry_after=3.0),
         errors.InvalidJobSpec("nodes", "too few"),
         errors.JobStuck("no", "Licenses"),
         errors.JobOutOfMemory(RESULT, "killed"),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from firecrest_core import lifecycle, outage
-from firecrest_core.client import FirecRESTClient
+from firecrest_core import lifecycle
+from firecrest_core.api import backoff
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.jobspec import JobSpec
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 from firecrest_local import LocalFirecREST, Plan, Settings
 
@@ -53,20 +54,21 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_storm(server: LocalFirecREST, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outage, "LONGEST_PAUSE", 0.1)  # many questions, so that each fault strikes
+    monkeypatch.setattr(backoff, "LONGEST_PAUSE", 0.1)  # many questions, so that each fault strikes
     home = server.home
     server.faults.set({"rules": HARD_SUBMISSION})
     async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
         script = "#!/bin/bash\necho >> {0}.runs\nuntil [ -e go ]; do sleep 0.05; done\nexit {1}\n"
         good = JobSpec(script=script.format("good", 0), working_dir=str(home), name="good")
         bad = JobSpec(script=script.format("bad", 3), working_dir=str(home), name="bad")
-        jobs = [await lifecycle.submit(client, server.system, spec) for spec in (good, bad)]
+        jobs = [await lifecycle.submit(client.system(server.system), spec) for spec in (good, bad)]
         assert sum(server.faults.counts.values()) == len(HARD_SUBMISSION)
 
         stories: list[str] = []
         server.faults.set({"seed": 1, "invisible": 0.5, "rules": STORM})
         waits = [
-            asyncio.create_task(lifecycle.wait(client, job, poll_interval=0.05, story=stories.append)) for job in jobs
+            asyncio.create_task(lifecycle.wait(client.system(), job, poll_interval=0.05, on_message=stories.append))
+            for job in jobs
         ]
         await until(lambda: len(server.faults.counts) == len(STORM))
         server.faults.set({"rules": [{"fault": "refuse"}]})
@@ -80,6 +82,6 @@ async def test_storm(server: LocalFirecREST, monkeypatch: pytest.MonkeyPatch) ->
             (JobState.FAILED, 3),
         ]
         server.faults.clear()
-        rows = await client.get_jobs(server.system)
+        rows = await client.system(server.system).get_jobs()
         assert sorted(row.name for row in rows) == ["bad", "good"]
         assert [(home / f"{name}.runs").read_text() for name in ("good", "bad")] == ["\n", "\n"]

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.jobspec import JobSpec, SubmitRequest
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.output_paths import output_paths
+from firecrest_core.spec.render import render, submit_request
 
 
 def spec(**fields):
@@ -81,7 +84,7 @@ def test_a_field_for_slurm(field, value, lines, _):
     rendered = [f"#SBATCH {line}" for line in lines]
     chdir = ["#SBATCH --chdir=/scratch/wd"]
     expected = chdir + rendered if after else rendered + chdir
-    assert spec(**{field: value}).render().split("\n") == [
+    assert render(spec(**{field: value})).split("\n") == [
         "#!/bin/bash", *expected, "#SBATCH --no-requeue", "true", "",
     ]  # fmt: skip
 
@@ -91,10 +94,10 @@ def test_a_field_for_pbs(field, value, _, lines):
     job = spec(**{field: value})
     if lines is REFUSED:
         with pytest.raises(InvalidJobSpec, match=f"^{field}: ") as refusal:
-            job.render("pbs")
+            render(job, "pbs")
         assert refusal.value.field == field
     else:
-        assert job.render("pbs").split("\n") == [
+        assert render(job, "pbs").split("\n") == [
             "#!/bin/bash", *(f"#PBS {line}" for line in lines), f"#PBS -r {'y' if field == 'array' else 'n'}",
             "cd /scratch/wd || exit 1", "true", "",
         ]  # fmt: skip
@@ -110,7 +113,7 @@ def test_a_field_for_pbs(field, value, _, lines):
     ],
 )
 def test_pbs_shares_evenly_among_chunks(fields, chunk):
-    assert f"#PBS -l select={chunk}\n" in spec(**fields).render("pbs")
+    assert f"#PBS -l select={chunk}\n" in render(spec(**fields), "pbs")
 
 
 @pytest.mark.parametrize(("field", "fields"), [
@@ -120,7 +123,7 @@ def test_pbs_shares_evenly_among_chunks(fields, chunk):
 ])  # fmt: skip
 def test_what_pbs_cannot_share(field, fields):
     with pytest.raises(InvalidJobSpec, match=f"^{field}: "):
-        spec(**fields).render("pbs")
+        render(spec(**fields), "pbs")
 
 
 @pytest.mark.parametrize(
@@ -136,26 +139,26 @@ def test_what_pbs_cannot_share(field, fields):
     ],
 )
 def test_requeueing_is_the_users_wish(own, requeue, slurm):
-    rendered = spec(script=f"#!/bin/bash\n{own}true\n", requeue=requeue).render()
+    rendered = render(spec(script=f"#!/bin/bash\n{own}true\n", requeue=requeue))
     assert [line for line in rendered.split("\n") if "requeue" in line][-1] == f"#SBATCH {slurm}"
 
 
 def test_requeueing_in_pbs():
-    assert "#PBS -r y\n" in spec(requeue=True).render("pbs")
-    assert "#PBS -r y\ncd" in spec(script="#!/bin/sh\n#PBS -r y\ntrue\n").render("pbs")
+    assert "#PBS -r y\n" in render(spec(requeue=True), "pbs")
+    assert "#PBS -r y\ncd" in render(spec(script="#!/bin/sh\n#PBS -r y\ntrue\n"), "pbs")
 
 
 def test_raw_directives():
     job = spec(directives=["--exclusive", "#SBATCH --gres=craynetwork:0"])
-    assert "#SBATCH --exclusive\n#SBATCH --gres=craynetwork:0\ntrue" in job.render()
+    assert "#SBATCH --exclusive\n#SBATCH --gres=craynetwork:0\ntrue" in render(job)
     with pytest.raises(InvalidJobSpec, match=r"^directives: .*another scheduler"):
-        job.render("pbs")
-    assert "#PBS -l place=excl\ncd" in spec(directives="-l place=excl").render("pbs")
+        render(job, "pbs")
+    assert "#PBS -l place=excl\ncd" in render(spec(directives="-l place=excl"), "pbs")
 
 
 def test_an_unknown_scheduler():
     with pytest.raises(ValueError, match="lsf"):
-        spec().render("lsf")
+        render(spec(), "lsf")
 
 
 # --- refusals ---------------------------------------------------------------------------------------
@@ -255,7 +258,7 @@ def test_a_wrong_value_is_refused_with_the_fields_name(field, wrong):
     with pytest.raises(InvalidJobSpec, match=f"^{field}: ") as refusal:
         spec(**{field: wrong})
     assert refusal.value.field == field
-    assert refusal.value.users
+    assert refusal.value.user_error
     assert not refusal.value.retryable
 
 
@@ -326,14 +329,14 @@ def test_a_specification_travels_as_json_and_as_pickle():
 
 
 def test_line_ends_of_dos_are_converted():
-    rendered = spec(script="#!/bin/bash\r\n#SBATCH -J a\r\necho\r\n").render()
+    rendered = render(spec(script="#!/bin/bash\r\n#SBATCH -J a\r\necho\r\n"))
     assert "\r" not in rendered
     assert rendered.startswith("#!/bin/bash\n#SBATCH -J a\n#SBATCH --chdir")
 
 
 def test_importing_costs_no_third_party_package():
     code = (
-        "import sys; before = set(sys.modules); import firecrest_core.jobspec; "
+        "import sys; before = set(sys.modules); import firecrest_core.spec.jobspec; "
         "print(sorted({m.partition('.')[0] for m in set(sys.modules) - before} - sys.stdlib_module_names))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -365,19 +368,19 @@ OURS = "#SBATCH --nodes=2\n#SBATCH --chdir=/scratch/wd\n#SBATCH --no-requeue\n"
     ],
 )  # fmt: skip
 def test_directives_stand_behind_the_scripts_own(script, rendered):
-    assert spec(script=script, nodes=2).render() == rendered
+    assert render(spec(script=script, nodes=2)) == rendered
 
 
 def test_exports_stand_behind_all_directives():
     job = spec(script="#!/bin/bash\n#SBATCH hetjob\n#SBATCH -n 4\necho\n", environment={"A": "it's, $x"})
-    assert job.render(prologue=["ln -s a b"]).endswith(
+    assert render(job, prologue=["ln -s a b"]).endswith(
         "#SBATCH hetjob\n#SBATCH -n 4\nln -s a b\nexport A='it'\"'\"'s, $x'\necho\n"
     )
 
 
 def test_pbs_resources_stand_before_the_scripts_own():
     job = spec(script="#!/bin/bash\n#PBS -l walltime=1:00:00\n#PBS -N a\necho\n", time_limit="10:00", name="b")
-    assert job.render("pbs") == (
+    assert render(job, "pbs") == (
         "#!/bin/bash\n#PBS -l walltime=00:10:00\n#PBS -l walltime=1:00:00\n#PBS -N a\n#PBS -N b\n#PBS -r n\n"
         "cd /scratch/wd || exit 1\necho\n"
     )
@@ -412,7 +415,7 @@ def test_any_environment_arrives_unchanged_in_a_wrapped_script(environment, tmp_
 
 
 def check_arrival(script, environment, tmp_path_factory):
-    rendered = spec(script=script, environment=environment).render()
+    rendered = render(spec(script=script, environment=environment))
     # What sbatch refuses, wherever it stands.
     assert "\r\n" not in rendered
     path = tmp_path_factory.mktemp("job")
@@ -427,7 +430,7 @@ def check_arrival(script, environment, tmp_path_factory):
 def test_dash_reads_the_exports_too(tmp_path):
     job = spec(script='#!/bin/sh\nprintf %s "$A"\n', environment={"A": "1\r\n'2'\t$(3)\\n"})
     file = tmp_path / "job"
-    file.write_bytes(job.render().encode())
+    file.write_bytes(render(job).encode())
     ran = subprocess.run(["sh", str(file)], capture_output=True, check=True)
     assert ran.stdout == b"1\r\n'2'\t$(3)\\n"
 
@@ -437,7 +440,7 @@ def test_a_wrapped_script_keeps_exit_code_text_and_nothing_else(tmp_path):
         f"#!{sys.executable}\n#SBATCH -n 2\n# a comment\nimport os, sys\n"
         "text = '''\nEND_OF_SCRIPT\n$HOME `x` \\\\\n'''\nprint(os.environ['A'], repr(text), sys.path[0])\nsys.exit(7)\n"
     )
-    rendered = spec(script=script, environment={"A": "1"}).render()
+    rendered = render(spec(script=script, environment={"A": "1"}))
     assert rendered.startswith("#!/bin/bash\n#SBATCH -n 2\n#SBATCH --chdir=/scratch/wd\n")
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -455,7 +458,7 @@ def test_a_signal_reaches_a_wrapped_program(tmp_path):
         "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(9))\nprint('ready')\nwhile True: signal.pause()\n"
     )
     file = tmp_path / "job"
-    file.write_text(spec(script=script, environment={"A": "1"}).render())
+    file.write_text(render(spec(script=script, environment={"A": "1"})))
     with subprocess.Popen(["bash", str(file)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(10)
@@ -467,14 +470,14 @@ def test_a_signal_reaches_a_wrapped_program(tmp_path):
     ("#!/bin/csh", False), ("#!/usr/bin/env python3", False), ("#!/usr/bin/fish", False),
 ])  # fmt: skip
 def test_which_scripts_are_wrapped(line, shell):
-    rendered = spec(script=f"{line}\ntrue\n", environment={"A": "1"}).render()
+    rendered = render(spec(script=f"{line}\ntrue\n", environment={"A": "1"}))
     assert rendered.startswith(f"{line}\n" if shell else "#!/bin/bash\n")
     assert ("mktemp" in rendered) is not shell
 
 
 def test_a_command_is_quoted_as_words_and_a_line_is_left_alone(tmp_path):
-    assert run(spec(command=["printf", "%s|", "a b", "$HOME", "it's"]).render(), tmp_path).stdout == b"a b|$HOME|it's|"
-    assert run(spec(command="echo a | tr a b; exit 3").render(), tmp_path).returncode == 3
+    assert run(render(spec(command=["printf", "%s|", "a b", "$HOME", "it's"])), tmp_path).stdout == b"a b|$HOME|it's|"
+    assert run(render(spec(command="echo a | tr a b; exit 3")), tmp_path).returncode == 3
 
 
 # --- the request ----------------------------------------------------------------------------------------
@@ -483,22 +486,22 @@ def test_a_command_is_quoted_as_words_and_a_line_is_left_alone(tmp_path):
 def test_request_repeats_what_firecrest_puts_on_the_command_line():
     job = spec(name="n", account="a", partition="p", reservation="r", constraint="c", stdout="o", stderr="e",
                nodes=2, environment={"A": "1,2"})  # fmt: skip
-    assert job.request().to_json() == {
+    assert submit_request(job).to_json() == {
         "job": {
             "name": "n", "account": "a", "partition": "p", "reservation": "r", "constraints": "c",
-            "standardOutput": "o", "standardError": "e", "workingDirectory": "/scratch/wd", "script": job.render(),
+            "standardOutput": "o", "standardError": "e", "workingDirectory": "/scratch/wd", "script": render(job),
         }
     }  # fmt: skip
-    assert job.request(prologue=["x=1"]).script == job.render(prologue=["x=1"])
+    assert submit_request(job, prologue=["x=1"]).script == render(job, prologue=["x=1"])
 
 
 def test_request_of_a_script_path():
     job = spec(script_path="/users/me/run.sh", name="n", environment={"A": "x y"}, constraint="gpu")
-    assert job.request() == SubmitRequest(
+    assert submit_request(job) == SubmitRequest(
         name="n", working_directory="/scratch/wd", script_path="/users/me/run.sh", env={"A": "x y"}, constraints="gpu"
     )
-    assert job.request().to_json()["job"]["scriptPath"] == "/users/me/run.sh"
-    assert "env" not in spec(script_path="/a").request().to_json()["job"]
+    assert submit_request(job).to_json()["job"]["scriptPath"] == "/users/me/run.sh"
+    assert "env" not in submit_request(spec(script_path="/a")).to_json()["job"]
 
 
 @pytest.mark.parametrize(
@@ -511,17 +514,17 @@ def test_request_of_a_script_path():
 )  # fmt: skip
 def test_what_a_script_path_cannot_carry(field, value):
     with pytest.raises(InvalidJobSpec, match=f"^{field}: "):
-        spec(script_path="/a", **{field: value}).request()
+        submit_request(spec(script_path="/a", **{field: value}))
 
 
 def test_what_a_script_path_cannot_carry_in_pbs():
     with pytest.raises(InvalidJobSpec, match=r"^constraint: .*script's text"):
-        spec(script_path="/a", constraint="c").request("pbs")
+        submit_request(spec(script_path="/a", constraint="c"), "pbs")
     with pytest.raises(InvalidJobSpec, match=r"^reservation: "):
-        spec(script_path="/a", reservation="r", partition="p").request("pbs")
+        submit_request(spec(script_path="/a", reservation="r", partition="p"), "pbs")
     with pytest.raises(InvalidJobSpec, match=r"^script_path: "):
-        spec(script_path="/a").render()
-    assert spec(script_path="/a", partition="p").request("pbs").partition == "p"
+        render(spec(script_path="/a"))
+    assert submit_request(spec(script_path="/a", partition="p"), "pbs").partition == "p"
 
 
 # --- arrays and outputs -----------------------------------------------------------------------------------
@@ -582,7 +585,7 @@ def test_array_indices_from_the_field():
 )
 def test_output_paths_of_slurm(fields, asked, paths):
     absolute = paths and tuple(path if path.startswith("/") else f"/scratch/wd/{path}" for path in paths)
-    assert spec(**fields).output_paths("12", **asked) == absolute
+    assert output_paths(spec(**fields), "12", **asked) == absolute
 
 
 @pytest.mark.parametrize(
@@ -600,4 +603,4 @@ def test_output_paths_of_slurm(fields, asked, paths):
 )
 def test_output_paths_of_pbs(fields, asked, paths):
     absolute = tuple(path if path.startswith("/") else f"/scratch/wd/{path}" for path in paths)
-    assert spec(**fields).output_paths("12.server", scheduler="pbs", **asked) == absolute
+    assert output_paths(spec(**fields), "12.server", scheduler="pbs", **asked) == absolute

@@ -15,17 +15,20 @@ import httpx
 import pytest
 
 from firecrest_core import errors, lifecycle
-from firecrest_core.auth import TokenProvider
-from firecrest_core.claim import Key
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.backoff import Backoff
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
-from firecrest_core.outage import Outage
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.watch.watcher import JobWatcher
 
 CONNECTION = Connection(
-    url="https://api.example.org", token_url="https://id.example.org/token", client_id="me", client_secret="secret"
+    url="https://api.example.org",
+    token_url="https://id.example.org/token",
+    client_id="me",
+    client_secret="secret",
+    system="rig",
 )
 SPEC = JobSpec(working_dir="/wd", command="true", name="relax")
 BEGINS, ENDS = 100.0, 280.0
@@ -90,8 +93,7 @@ class Site:
 
     def client(self, connection: Connection, *, attempts: int = 1) -> FirecRESTClient:
         client = FirecRESTClient(connection, attempts=attempts)
-        client._session = httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
-        client._authorization = TokenProvider(connection, client._session, attempts)
+        client.requests.session._transport = httpx.MockTransport(self.answer)
         return client
 
     def answer(self, request: httpx.Request) -> httpx.Response:
@@ -125,7 +127,7 @@ class Site:
 
 
 def test_pauses_grow_with_jitter_up_to_half_a_minute() -> None:
-    outages, error = [Outage(), Outage()], errors.ServerUnreachable("no connection")
+    outages, error = [Backoff(), Backoff()], errors.ServerUnreachable("no connection")
     pauses = [[outage.pause(error) for _ in range(9)] for outage in outages]
     assert pauses[0] != pauses[1]
     for pause, shortest in zip(pauses[0], [1, 2, 4, 8, 16, 30, 30, 30, 30], strict=True):
@@ -134,13 +136,13 @@ def test_pauses_grow_with_jitter_up_to_half_a_minute() -> None:
 
 @pytest.mark.parametrize(("asked", "least"), [(0.0, 1), (50.0, 50), (86400.0, 600)])
 def test_a_pause_is_as_long_as_the_server_asks_for_within_reason(asked: float, least: float) -> None:
-    pause = Outage().pause(errors.RateLimited("429", retry_after=asked))
+    pause = Backoff().pause(errors.RateLimited("429", retry_after=asked))
     assert least <= pause <= 1.25 * least
 
 
 def test_an_outage_is_told_once_and_then_ever_more_seldom() -> None:
-    outage = Outage(began=1000.0)
-    assert [at for at in range(4000) if outage.worth_telling(1000.0 + at)] == [0, 60, 120, 240, 480, 960, 1920, 3840]
+    outage = Backoff(began=1000.0)
+    assert [at for at in range(4000) if outage.should_report(1000.0 + at)] == [0, 60, 120, 240, 480, 960, 1920, 3840]
 
 
 def told(records: list[logging.LogRecord]) -> list[str]:
@@ -156,7 +158,9 @@ def test_waits_go_on(kind: str, count: int, virtually: Any) -> None:
 
     async def scene() -> None:
         watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
-        waits = [watcher.wait(Job(system="rig", job_id=str(number)), story=stories.append) for number in range(count)]
+        waits = [
+            watcher.wait(Job(system="rig", job_id=str(number)), on_message=stories.append) for number in range(count)
+        ]
         assert all(result.succeeded for result in await asyncio.gather(*waits))
 
     virtually(scene())
@@ -179,10 +183,10 @@ def test_submissions_with_a_claim_wait(
     async def scene() -> None:
         async with site.client(CONNECTION) as client:
             if fresh:  # the outage comes after first contact: a retry needs none
-                await client.system("rig")
-                await client.has_directory("rig", "/wd")
+                await client.system().info()
+                await client.system().has_directory("/wd")
             await asyncio.sleep(BEGINS + 1)
-            job = await lifecycle.start(client, "rig", SPEC, Key("task"), fresh=fresh)
+            job = await lifecycle.submit(client.system(), SPEC, ClaimKey("task"), first_attempt=fresh)
             assert job.job_id == "7"
 
     virtually(scene())
@@ -197,10 +201,10 @@ def test_submissions_without_a_claim_wait(kind: str, virtually: Any, caplog: pyt
 
     async def scene() -> None:
         async with site.client(CONNECTION) as client:
-            await client.system("rig")
-            await client.has_directory("rig", "/wd")
+            await client.system().info()
+            await client.system().has_directory("/wd")
             await asyncio.sleep(BEGINS + 1)
-            assert (await lifecycle.submit(client, "rig", SPEC)).job_id == "7"
+            assert (await lifecycle.submit(client.system(), SPEC)).job_id == "7"
 
     virtually(scene())
     assert site.submitted == 1

@@ -23,12 +23,14 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from firecrest_core import errors, exactly_once, lifecycle
-from firecrest_core.claim import Key
-from firecrest_core.client import FirecRESTClient
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
-from firecrest_core.models import JobInfo
+from firecrest_core import errors, lifecycle
+from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.api.models import JobInfo
+from firecrest_core.claims import protocol
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.render import render, submit_request
 from firecrest_core.states import JobState
 
 NEVER_BEGAN = None
@@ -145,7 +147,7 @@ def test_a_job_that_was_deleted_in_the_queue_did_not_complete() -> None:
 
 async def test_a_job(client: FirecRESTClient, pbs: Pbs) -> None:
     pbs.shows(row("7", "Q", start=NEVER_BEGAN), row("7", "R"), row("7", "E"), row("7", "F", 3))
-    result = await lifecycle.wait(client, job(), poll_interval=0.1)
+    result = await lifecycle.wait(client.system(), job(), poll_interval=0.1)
     assert (result.state, result.exit_code) == (JobState.FAILED, 3)
 
 
@@ -158,7 +160,9 @@ async def test_an_array_is_found_in_the_list(
     for number in range(others):
         pbs.shows(row(str(100 + number), "R"))
     told: list[str] = []
-    result = await lifecycle.wait(client, job(array_indices=(0, 1, 2)), poll_interval=0.1, story=told.append)
+    result = await lifecycle.wait(
+        client.system(), job(array_indices=(0, 1, 2)), poll_interval=0.1, on_message=told.append
+    )
     assert (result.state, result.elements) == (state, ())
     assert [line.rpartition(": ")[2].partition(",")[0] for line in told[:2]] == ["PENDING", "RUNNING"]
 
@@ -167,41 +171,41 @@ async def test_arrays_among_many_jobs(client: FirecRESTClient, pbs: Pbs) -> None
     pbs.shows(row("7[]", "B"), row("7[]", "B"), row("7[]", "F"))
     pbs.shows(row("8", "R"), row("8", "R"), row("8", "F"))
     waits = [Job(system="rig", job_id="8")] * 3 + [job(array_indices=(0, 1))]
-    for result in [await lifecycle.wait(client, one, poll_interval=0.1) for one in waits]:
+    for result in [await lifecycle.wait(client.system(), one, poll_interval=0.1) for one in waits]:
         assert result.succeeded
 
 
 async def test_an_id_that_is_unknown_is_no_outage(client: FirecRESTClient, pbs: Pbs) -> None:
     with pytest.raises(errors.JobNotFound, match="Unknown Job Id"):
-        await client.get_job("rig", "7")
+        await client.system().get_job("7")
     with pytest.raises(errors.JobNotFound):
-        await client.get_job_metadata("rig", "7")
+        await client.system().get_job_metadata("7")
 
 
 async def test_an_array_that_nobody_told_of_is_found(client: FirecRESTClient, pbs: Pbs) -> None:
     pbs.shows(row("7[]", "B"))
-    assert (await lifecycle.find(client, "rig", "7")).name == "relax"
+    assert (await lifecycle.find(client.system(), "7")).name == "relax"
 
 
 async def test_cancelling(client: FirecRESTClient, pbs: Pbs) -> None:
-    assert not await client.cancel("rig", "7")
+    assert not await client.system().cancel_job("7")
     pbs.shows(row("7", "F"))
-    assert not await client.cancel("rig", "7")
+    assert not await client.system().cancel_job("7")
     pbs.shows(row("7", "R"))
-    assert await client.cancel("rig", "7")
+    assert await client.system().cancel_job("7")
     assert pbs.deleted == ["7"]
 
 
 async def test_an_array_cannot_be_cancelled_and_that_is_said(client: FirecRESTClient, pbs: Pbs) -> None:
     pbs.shows(row("7[]", "B"))
     with pytest.raises(errors.RequestRejected, match=r"qdel '7\[\]'"):
-        await client.cancel("rig", "7")
+        await client.system().cancel_job("7")
     pbs.shows(row("7[]", "F"))
-    assert not await client.cancel("rig", "7")
+    assert not await client.system().cancel_job("7")
 
 
 async def test_a_retry_runs_a_failed_array_once_more(client: FirecRESTClient, pbs: Pbs, httpserver: HTTPServer) -> None:
-    key = Key("task")
+    key = ClaimKey("task")
     pbs.shows(row("7[]", "F", 1))
     claim = {"name": "0.0/claim", "type": "l", "linkTarget": f"{key.directory('/wd')}/job-7", "size": "1"}
     httpserver.expect_request("/filesystem/rig/ops/ls").respond_with_json({"output": [claim]})
@@ -214,7 +218,7 @@ async def test_a_retry_runs_a_failed_array_once_more(client: FirecRESTClient, pb
 
     httpserver.expect_request("/compute/rig/jobs", method="POST").respond_with_handler(submit)
     spec = JobSpec(working_dir="/wd", command="true", name="relax", array="0-3")
-    job = await exactly_once.resume(client, "rig", spec, key)
+    job = await protocol.submit(client.system(), spec, key)
     assert (job.job_id, job.key) == ("8", key.next_generation())
     assert "#PBS -J 0-3" in submitted[0]
     assert "#PBS -r y" in submitted[0]  # qsub: cannot submit non-rerunable Array Job
@@ -222,9 +226,9 @@ async def test_a_retry_runs_a_failed_array_once_more(client: FirecRESTClient, pb
 
 def test_elements_of_an_array_may_run_again() -> None:
     with pytest.raises(errors.InvalidJobSpec, match="requeue: PBS"):
-        JobSpec(working_dir="/wd", command="true", array="0-3", requeue=False).render("pbs")
+        render(JobSpec(working_dir="/wd", command="true", array="0-3", requeue=False), "pbs")
     own = JobSpec(working_dir="/wd", script="#!/bin/sh\n#PBS -J 0-3\ntrue\n")
-    assert "#PBS -r y" in own.render("pbs")
+    assert "#PBS -r y" in render(own, "pbs")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ async def test_what_qsub_says(client: FirecRESTClient, httpserver: HTTPServer, s
     body = {"errorType": "error", "message": message, "data": None, "user": "me"}
     httpserver.expect_request("/compute/rig/jobs", method="POST").respond_with_json(body, status=500)
     with pytest.raises(error) as raised:
-        await client.submit_job("rig", JobSpec(working_dir="/wd", command="true").request("pbs"))
+        await client.system().submit_job(submit_request(JobSpec(working_dir="/wd", command="true"), "pbs"))
     assert type(raised.value) is error
     if error is errors.SubmissionRejected:
         assert str(raised.value).endswith("was refused: Unknown queue")

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from firecrest_core import quantities
+from firecrest_core.spec import quantities
 
 
 @pytest.mark.parametrize(

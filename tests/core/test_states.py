@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from firecrest_core.states import JobState, Phase, Reason
+from firecrest_core.diagnosis import PendingReason
+from firecrest_core.states import JobState, Phase
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_a_configuring_job_has_not_ended() -> None:
     ],
 )
 def test_a_hopeless_reason(text: str) -> None:
-    reason = Reason.parse(text)
+    reason = PendingReason.parse(text)
     assert reason is not None
     assert reason.hopeless
     assert reason.advice
@@ -90,7 +91,7 @@ def test_a_hopeless_reason(text: str) -> None:
     ["JobHeldUser", "JobHeldAdmin", "AssocGrpCPUMinutesLimit", "QOSGrpBillingMinutes", "launch failed requeued held"],
 )
 def test_a_reason_that_somebody_can_end(text: str) -> None:
-    reason = Reason.parse(text)
+    reason = PendingReason.parse(text)
     assert reason is not None
     assert not reason.hopeless
 
@@ -116,4 +117,4 @@ def test_a_reason_that_somebody_can_end(text: str) -> None:
     ],
 )
 def test_a_reason_that_passes_with_time(text: str | None) -> None:
-    assert Reason.parse(text) is None
+    assert PendingReason.parse(text) is None

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from firecrest_core import errors, progress
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
-from firecrest_core.models import JobInfo
-from firecrest_core.progress import Progress
+from firecrest_core import errors
+from firecrest_core.api.models import JobInfo
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.status import JobStatus, parse_status
 from firecrest_core.result import JobResult
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState, Phase
 
 TIMELINES = {
@@ -81,9 +81,9 @@ def answers(line: dict[str, Any]) -> list[tuple[float, list[JobInfo]]]:
     ]
 
 
-def read(line: dict[str, Any], rows: list[JobInfo]) -> Progress:
+def read(line: dict[str, Any], rows: list[JobInfo]) -> JobStatus:
     job = job_of(line)
-    return progress.read(rows, job.job_id, job.array_indices)
+    return parse_status(rows, job.job_id, job.array_indices)
 
 
 @pytest.mark.parametrize("name", SUBMITTED)
@@ -93,7 +93,7 @@ def test_each_moment_is_judged(name: str) -> None:
     ended = [
         (t, now)
         for t, now in ((t, read(line, rows)) for t, rows in moments)
-        if now.settled and now.complete and not now.provisional
+        if now.all_ended and now.complete and not now.provisional
     ]
     end = ENDS[name]
     if end is None or end[0].provisional:
@@ -102,7 +102,7 @@ def test_each_moment_is_judged(name: str) -> None:
     # From the first moment that is taken for the end on, nothing changes any more.
     assert {(now.state, now.exit_code, now.signal) for _, now in ended} == {end}
     first = ended[0][0]
-    assert all(t < first for t, rows in moments if not read(line, rows).settled)
+    assert all(t < first for t, rows in moments if not read(line, rows).all_ended)
 
 
 def moments(line: dict[str, Any], key: str) -> list[tuple[float, list[JobInfo]]]:
@@ -152,10 +152,10 @@ def test_waiting_ends_rightly(
 ) -> None:
     """The recording's clock runs instead of ours: a wait sees at each question what was true by then."""
     site, told = new_site(), []
-    waiting = replay(site, name, offset=offset, listed=listed, poll_interval=poll_interval, story=told.append)
+    waiting = replay(site, name, offset=offset, listed=listed, poll_interval=poll_interval, on_message=told.append)
     result = virtually(waiting)
     assert (result.state, result.exit_code, result.signal) == ENDS[name]
-    assert told[-1] == result.story()
+    assert told[-1] == result.summary()
     assert sum(" ended " in line for line in told) == 1
     assert JobResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
     assert site.most_in_flight <= 4
@@ -172,7 +172,7 @@ def test_a_job_that_does_not_start_is_told_of(
 ) -> None:
     told: list[str] = []
     with pytest.raises(errors.WaitTimedOut):
-        virtually(replay(site, name, listed=listed, timeout=100, story=told.append))
+        virtually(replay(site, name, listed=listed, timeout=100, on_message=told.append))
     assert told_at_last in told[-1]
 
 
@@ -199,7 +199,7 @@ def test_array_elements_are_told() -> None:
 def test_array_is_not_over_while_an_element_is_missing() -> None:
     line = SUBMITTED["array_throttled"]
     late = read(line, answers(line)[-2][1])
-    assert late.settled
+    assert late.all_ended
     assert not late.complete
 
 

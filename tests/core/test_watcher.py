@@ -20,13 +20,13 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 from firecrest_core import errors, lifecycle
-from firecrest_core import watcher as watcher_module
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
-from firecrest_core.job import Job
-from firecrest_core.jobspec import JobSpec
+from firecrest_core.jobs.job import Job
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.watch import watcher as watcher_module
+from firecrest_core.watch.watcher import JobWatcher
 from firecrest_local import LocalFirecREST, Settings
 
 CONNECTION = Connection(
@@ -105,7 +105,7 @@ def test_without_patience_there_is_one_look(site: Any, virtually: Any) -> None:
 def test_each_answer_is_handed_on_until_the_end(site: Any, virtually: Any) -> None:
     script(site, UNKNOWN, [row("PENDING")], [row("RUNNING")], [row("RUNNING")], [row("COMPLETED")])
     seen: list[JobState] = []
-    virtually(all_of(site, [job()], on_progress=lambda found: seen.append(found.state)))
+    virtually(all_of(site, [job()], on_status=lambda found: seen.append(found.state)))
     assert seen == [JobState.PENDING, JobState.RUNNING, JobState.RUNNING]
 
 
@@ -255,7 +255,7 @@ def test_a_newcomer_is_served_at_once_and_many_share_a_round(site: Any, virtuall
         await asyncio.sleep(3000)
         site.asked.clear()
         for one in jobs[50:]:
-            waits.append(asyncio.create_task(site.watcher().wait(one, poll_interval=60.0, story=told.append)))
+            waits.append(asyncio.create_task(site.watcher().wait(one, poll_interval=60.0, on_message=told.append)))
             await asyncio.sleep(0.02)
         await asyncio.sleep(1.5)
         assert len(told) == 50
@@ -272,7 +272,7 @@ def test_a_wait_added_while_a_poll_is_in_flight(site: Any, virtually: Any) -> No
     async def scene() -> None:
         waits = [asyncio.create_task(site.watcher().wait(one, poll_interval=600.0)) for one in jobs[:4]]
         await asyncio.sleep(1.0)  # the list is under way
-        waits.append(asyncio.create_task(site.watcher().wait(jobs[4], poll_interval=600.0, story=told.append)))
+        waits.append(asyncio.create_task(site.watcher().wait(jobs[4], poll_interval=600.0, on_message=told.append)))
         await asyncio.sleep(30)
         assert len(told) == 1
         for one in waits:
@@ -347,7 +347,7 @@ def test_a_story_that_fails_hurts_its_own_wait_alone(site: Any, virtually: Any) 
         raise ValueError("my log is full")
 
     async def scene() -> list[Any]:
-        waits = [site.watcher().wait(one, story=broken if one is jobs[0] else told.append) for one in jobs]
+        waits = [site.watcher().wait(one, on_message=broken if one is jobs[0] else told.append) for one in jobs]
         return await asyncio.gather(*waits, return_exceptions=True)
 
     told: list[str] = []
@@ -363,7 +363,7 @@ def test_each_story_is_told_in_its_waiters_context(site: Any, virtually: Any) ->
 
     async def wait(one: Job) -> None:
         whose.set(one.job_id)
-        await site.watcher().wait(one, story=lambda line: heard.append((whose.get(), line)))
+        await site.watcher().wait(one, on_message=lambda line: heard.append((whose.get(), line)))
 
     async def scene() -> None:
         await asyncio.gather(*map(wait, jobs))
@@ -388,7 +388,7 @@ def test_a_fault_of_ours_ends_the_waits(site: Any, virtually: Any) -> None:
     [
         DOWN,
         errors.RequestTimedOut("408"),
-        errors.ServerFault("424", nothing_done=True),
+        errors.ServerFault("424", not_processed=True),
         errors.RateLimited("429", retry_after=45.0),
         errors.SystemUnhealthy("503"),
         errors.AuthenticationFailed("the token issuer is confused"),
@@ -408,7 +408,7 @@ def test_an_outage_of_three_minutes(site: Any, virtually: Any, error: Exception,
     single, listed = site.single, site.listed
     site.single = lambda job_id, now: error if 100 < now < 280 else single(job_id, now)
     site.listed = lambda now: error if 100 < now < 280 else listed(now)
-    results = virtually(all_of(site, jobs, story=told.append))
+    results = virtually(all_of(site, jobs, on_message=told.append))
     assert all(result.succeeded for result in results)
     during = [t for t, _ in site.asked if 100 < t < 280]
     assert max(len([t for t in during if since <= t < since + 10]) for since in during) <= 20
@@ -423,14 +423,14 @@ def test_an_outage_of_three_minutes(site: Any, virtually: Any, error: Exception,
 def test_a_glitch_is_no_news(site: Any, virtually: Any) -> None:
     told: list[str] = []
     script(site, [row("RUNNING")], DOWN, [row("RUNNING")], DOWN, [row("COMPLETED")])
-    virtually(all_of(site, [job()], story=told.append))
+    virtually(all_of(site, [job()], on_message=told.append))
     assert len(told) == 2
 
 
 def test_outages_of_hours_are_told_at_growing_intervals(site: Any, virtually: Any) -> None:
     told: list[str] = []
     site.single = lambda job_id, now: DOWN if now < 36000 else [row("COMPLETED")]
-    assert virtually(all_of(site, [job()], story=told.append))[0].succeeded
+    assert virtually(all_of(site, [job()], on_message=told.append))[0].succeeded
     assert 3 <= len([line for line in told if "still waiting" in line]) < 15
     assert len(site.asked) < 1600
 
@@ -498,7 +498,7 @@ async def test_every_fault_over_http_is_outlived(
     connection: Connection, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real client between the watcher and a server that has a bad day, its token issuer as well."""
-    monkeypatch.setattr("firecrest_core.outage.LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr("firecrest_core.api.backoff.LONGEST_PAUSE", 0.02)
     unhealthy = {"errorType": "error", "message": "The scheduler service for the requested system (rig) is unhealthy."}
     bad_day = [
         *[Response("", status=status) for status in (408, 424, 500, 502, 503, 504, 404, 403)],
@@ -526,9 +526,9 @@ async def test_twenty_jobs_on_the_embedded_server(tmp_path: Path) -> None:
     with LocalFirecREST(Settings(root=tmp_path, cores=32)) as server:
         async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
             spec = JobSpec(command="sleep 5", working_dir=str(server.home))
-            jobs = [await lifecycle.submit(client, server.system, spec) for _ in range(20)]
+            jobs = [await lifecycle.submit(client.system(server.system), spec) for _ in range(20)]
             before = server.requests.copy()
-            results = await asyncio.gather(*(lifecycle.wait(client, one) for one in jobs))
+            results = await asyncio.gather(*(lifecycle.wait(client.system(), one) for one in jobs))
         assert all(result.succeeded for result in results)
         asked = server.requests - before
         lists = asked["GET", "/compute/{system_name}/jobs"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from demo.cluster import Cluster
-from firecrest_core import Connection, FirecRESTClient
+from firecrest_core import Connection, FirecRESTClient, System
 from firecrest_core.errors import FirecRESTError
 
 HERE = Path(__file__).parent
@@ -49,11 +49,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture(scope="session")
-def system(site: Mapping[str, str]) -> str:
-    return site["FIRECREST_SYSTEM"]
-
-
-@pytest.fixture(scope="session")
 def connection(site: Mapping[str, str]) -> Connection:
     return Connection.from_environment(site)
 
@@ -64,18 +59,24 @@ async def client(connection: Connection) -> AsyncIterator[FirecRESTClient]:
         yield client
 
 
+@pytest.fixture
+def system(client: FirecRESTClient) -> System:
+    """The system that the tests run on."""
+    return client.system()
+
+
 @pytest.fixture(scope="session")
-def workdir(connection: Connection, site: Mapping[str, str], system: str) -> Iterator[str]:
+def workdir(connection: Connection, site: Mapping[str, str]) -> Iterator[str]:
     """A directory on the system for this run alone."""
     path = f"{site['FIRECREST_WORKDIR']}/firecrest-live-{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
         async with FirecRESTClient(connection) as client:
-            await client.make_directory(system, path)
+            await client.system().make_directory(path)
 
     async def remove() -> None:
         async with FirecRESTClient(connection) as client:
-            await client.remove(system, path, missing_ok=True)
+            await client.system().remove(path, missing_ok=True)
 
     asyncio.run(make())
     yield path

@@ -13,16 +13,17 @@ import pytest
 from demo.cluster import Cluster
 from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
+from firecrest_core.spec.render import submit_request
 from firecrest_local import LocalFirecREST, Settings
 from firecrest_local.faults import Plan
 
 
 async def submit(client: FirecRESTClient, workdir: Path, command: str, **fields: Any) -> Job:
-    return await lifecycle.submit(client, "local", JobSpec(command=command, working_dir=str(workdir), **fields))
+    return await lifecycle.submit(client.system(), JobSpec(command=command, working_dir=str(workdir), **fields))
 
 
 async def wait(client: FirecRESTClient, job: Job, **options: Any) -> Any:
-    return await lifecycle.wait(client, job, poll_interval=1, timeout=120, **options)
+    return await lifecycle.wait(client.system(), job, poll_interval=1, timeout=120, **options)
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -35,7 +36,7 @@ async def test_a_dependency_that_can_never_be_met(client: FirecRESTClient, workd
     job = await submit(client, workdir, "true", dependency={"afterok": [failed.job_id]})
     with pytest.raises(errors.JobStuck, match="DependencyNeverSatisfied"):
         await wait(client, job, fail_if_stuck=True)
-    await lifecycle.cancel(client, "local", job.job_id)
+    await client.system().cancel_job(job.job_id)
     assert (await wait(client, job)).state is JobState.CANCELLED
 
 
@@ -59,9 +60,11 @@ async def test_a_wait_sees_all_of_a_throttled_array(client: FirecRESTClient, wor
 async def test_attaching(client: FirecRESTClient, connection: Connection, workdir: Path, slurm: Slurm) -> None:
     job = await submit(client, workdir, "echo > runs; sleep 100")
     await until((workdir / "runs").exists)
-    await client.attach_to_job("local", job.job_id, f"sh -c 'echo $SLURM_JOB_ID > {workdir}/attached'")
+    await client.requests.pyfirecrest.attach_to_job(
+        "local", job.job_id, f"sh -c 'echo $SLURM_JOB_ID > {workdir}/attached'"
+    )
     assert (workdir / "attached").read_text() == f"{job.job_id}\n"
-    await lifecycle.cancel(client, "local", job.job_id)
+    await client.system().cancel_job(job.job_id)
 
 
 async def test_jobs_outlive_the_server(slurm: Slurm, tmp_path: Path) -> None:
@@ -92,16 +95,16 @@ def server(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 async def test_jobs_are_seen_as_late_as_the_plan_says(server: LocalFirecREST) -> None:
     async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
         server.faults.set(Plan(invisible=600))
-        job_id = await client.submit_job("local", JobSpec(command="true", working_dir=str(server.home)).request())
+        job_id = await client.system().submit_job(submit_request(JobSpec(command="true", working_dir=str(server.home))))
         with pytest.raises(errors.JobNotFound):
-            await client.get_job("local", job_id)
-        assert job_id not in {row.job_id for row in await client.get_jobs("local")}
+            await client.system().get_job(job_id)
+        assert job_id not in {row.job_id for row in await client.system().get_jobs()}
         server.faults.set(Plan())
         job = Job(system="local", job_id=job_id)
         assert (await wait(client, job)).state is JobState.COMPLETED
         server.faults.set(Plan(accounting_lag=600))
-        assert job_id not in {row.job_id for row in await client.get_jobs("local")}
-        (row,) = await client.get_job("local", job_id)
+        assert job_id not in {row.job_id for row in await client.system().get_jobs()}
+        (row,) = await client.system().get_job(job_id)
         assert (row.name, row.state) == ("allocation", JobState.COMPLETED)
 
 
@@ -118,13 +121,13 @@ async def test_a_slow_slurm_is_given_up(
     server.start()
     async with FirecRESTClient(Connection.from_environment(server.environ), attempts=1) as client:
         with pytest.raises(errors.SubmissionUnknown, match="timeout limit exceeded"):
-            await client.submit_job("local", JobSpec(command="true", working_dir=str(server.home)).request())
+            await client.system().submit_job(submit_request(JobSpec(command="true", working_dir=str(server.home))))
         with pytest.raises(errors.FirecRESTError, match="Error executing Slurm command"):
-            await client.get_jobs("local")
+            await client.system().get_jobs()
 
 
 async def test_the_cluster_is_shown(client: FirecRESTClient) -> None:
-    assert (await client.get_userinfo("local")).accounts[0] == "test"
+    assert (await client.system().get_userinfo()).accounts[0] == "test"
 
 
 def test_no_slurm_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from demo.cluster import Cluster
 from demo.services import ServiceFailed
 from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient, Job, JobResult, JobSpec, JobState, errors, lifecycle
-from firecrest_core.jobspec import SubmitRequest
-from firecrest_core.watcher import JobWatcher
+from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.watch.watcher import JobWatcher
 
 TIMELINES = {
     path.stem: json.loads(path.read_text())
@@ -86,7 +86,7 @@ class Player:
 
     async def submit(self, name: str) -> Job:
         request = self.request(name)
-        job_id = await self.client.submit_job("local", request)
+        job_id = await self.client.system().submit_job(request)
         indices = JobSpec(script=request.script, working_dir=self.workdir).array_indices
         return Job(system="local", job_id=job_id, name=name, array_indices=indices)
 
@@ -107,10 +107,10 @@ class Player:
         id_ = job.job_id
         if name in ("cancelled_pending", "too_many_nodes"):
             await self.seen(job, JobState.PENDING)
-            await lifecycle.cancel(self.client, "local", id_)
+            await self.client.system().cancel_job(id_)
         elif name == "cancelled_running":
             await self.begun(job)
-            await lifecycle.cancel(self.client, "local", id_)
+            await self.client.system().cancel_job(id_)
         elif name == "cancelled_by_root":
             await self.begun(job)
             self.slurm.command("scancel", id_)
@@ -128,7 +128,7 @@ class Player:
         elif name in ("preempted_cancel", "preempted_requeue"):
             await self.begun(job)
             spec = JobSpec(command="sleep 1", working_dir=self.workdir, partition="high", directives=["--exclusive"])
-            await lifecycle.submit(self.client, "local", spec)
+            await lifecycle.submit(self.client.system(), spec)
         elif name == "node_fail":
             await self.begun(job)
             self.scontrol("update", "NodeName=localhost", "State=down", "Reason=test")
@@ -211,8 +211,10 @@ def test_waiting_life_is_told_of(name: str, play: Any) -> None:
         job = await player.submit(name)
         expected = errors.JobStuck if name == "bad_time" else errors.WaitTimedOut
         with pytest.raises(expected):
-            await lifecycle.wait(player.client, job, poll_interval=1, timeout=10, fail_if_stuck=True, story=told.append)
-        await lifecycle.cancel(player.client, "local", job.job_id)
+            await lifecycle.wait(
+                player.client.system(), job, poll_interval=1, timeout=10, fail_if_stuck=True, on_message=told.append
+            )
+        await player.client.system().cancel_job(job.job_id)
 
     play(part)
     assert WAITING[name] in told[-1]

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from tenacity import wait_none
 
-from firecrest_core import Connection, FirecRESTClient
+from firecrest_core import Connection, FirecRESTClient, System
 from firecrest_core.transfer import jobs, limits, remote, store
 from firecrest_local import LocalFirecREST, Settings
 
@@ -41,8 +40,8 @@ async def client(connection: Connection) -> AsyncIterator[FirecRESTClient]:
 
 
 @pytest.fixture
-def system(f7t: LocalFirecREST) -> str:
-    return f7t.system
+def system(client: FirecRESTClient) -> System:
+    return client.system()
 
 
 @pytest.fixture
@@ -53,7 +52,6 @@ def there(f7t: LocalFirecREST) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "_backoff", wait_none())
     monkeypatch.setattr(remote, "VISIBLE_WITHIN", 0.0)
     monkeypatch.setattr(jobs, "POLL_INTERVAL", 0.1)
     monkeypatch.setattr(limits, "SMALLEST_PART", PART)

@@ -37,9 +37,9 @@ def hidden(*directories: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT, LIMIT + 1, STAGED])
-async def test_sizes(client, system, there, tmp_path, size: int) -> None:
+async def test_sizes(system, there, tmp_path, size: int) -> None:
     source = file(there / "data.bin", size)
-    done = await download(client, system, str(source), f"{tmp_path}/")
+    done = await download(system, str(source), f"{tmp_path}/")
     assert done == Transferred(
         local=str(tmp_path / "data.bin"), remote=str(source), size=size, sha256=hash_file(source)
     )
@@ -47,51 +47,51 @@ async def test_sizes(client, system, there, tmp_path, size: int) -> None:
     assert hidden(tmp_path, there, there.parent) == []
 
 
-async def test_the_limit_is_the_servers(client, system, there) -> None:
-    await client.get_small(system, str(file(there / "f", LIMIT)))
+async def test_the_limit_is_the_servers(system, there) -> None:
+    await system.download_small(str(file(there / "f", LIMIT)))
     with pytest.raises(errors.FileTooLarge):
-        await client.get_small(system, str(file(there / "f", LIMIT + 1)))
+        await system.download_small(str(file(there / "f", LIMIT + 1)))
 
 
 @pytest.mark.parametrize("size", [10, STAGED])
 @pytest.mark.parametrize("name", ["a b.txt", "ångström.dat", "a&b<c>.txt", 'a"b.txt', "$HOME;`id`.txt", "(a)*.txt"])
-async def test_odd_names(client, system, there, tmp_path, name: str, size: int) -> None:
+async def test_odd_names(system, there, tmp_path, name: str, size: int) -> None:
     source = file(there / name, size)
-    await download(client, system, str(source), tmp_path)
+    await download(system, str(source), tmp_path)
     assert (tmp_path / name).read_bytes() == source.read_bytes()
     assert hidden(tmp_path, there, there.parent) == []
 
 
-async def test_a_quote(client, system, there, tmp_path) -> None:
+async def test_a_quote(system, there, tmp_path) -> None:
     with pytest.raises(errors.InvalidFileName, match="quote"):
-        await download(client, system, f"{there}/it's", tmp_path)
+        await download(system, f"{there}/it's", tmp_path)
 
 
-async def test_targets(client, system, there, tmp_path) -> None:
+async def test_targets(system, there, tmp_path) -> None:
     source = str(file(there / "f"))
     for target, place in (("new", "new"), ("", "f"), ("a/b/", "a/b/f"), ("c/d", "c/d")):
-        done = await download(client, system, source, f"{tmp_path}/{target}")
+        done = await download(system, source, f"{tmp_path}/{target}")
         assert done.local == str(tmp_path / place)
         assert (tmp_path / place).is_file()
 
 
-async def test_what_does_not_exist(client, system, there, tmp_path) -> None:
+async def test_what_does_not_exist(system, there, tmp_path) -> None:
     with pytest.raises(errors.RemotePathNotFound, match="none: no such file or directory"):
-        await download(client, system, f"{there}/none", tmp_path / "new" / "f")
+        await download(system, f"{there}/none", tmp_path / "new" / "f")
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_neither_file_nor_directory(client, system, there, tmp_path) -> None:
+async def test_neither_file_nor_directory(system, there, tmp_path) -> None:
     os.mkfifo(there / "pipe")
     with pytest.raises(errors.RemotePathRefused, match="neither"):
-        await download(client, system, f"{there}/pipe", tmp_path)
+        await download(system, f"{there}/pipe", tmp_path)
 
 
-async def test_what_a_link_points_to(client, system, there, tmp_path) -> None:
+async def test_what_a_link_points_to(system, there, tmp_path) -> None:
     """The real server's job takes a link's length for the file's, and cuts the file."""
     source = file(there / "real", STAGED)
     (there / "link").symlink_to(source)
-    done = await download(client, system, f"{there}/link", f"{tmp_path}/")
+    done = await download(system, f"{there}/link", f"{tmp_path}/")
     assert (done.size, done.sha256) == (STAGED, hash_file(source))
     assert (tmp_path / "link").read_bytes() == source.read_bytes()
     assert not (tmp_path / "link").is_symlink()
@@ -99,12 +99,12 @@ async def test_what_a_link_points_to(client, system, there, tmp_path) -> None:
 
 @pytest.mark.parametrize("size", [10, STAGED])
 @pytest.mark.parametrize("name", ["tree", "a & b"])
-async def test_a_directory(client, system, there, tmp_path, size: int, name: str) -> None:
+async def test_a_directory(system, there, tmp_path, size: int, name: str) -> None:
     tree = there / name
     (tree / "sub" / name).mkdir(parents=True)
     file(tree / "sub" / "it's", size)
     (tree / "empty").touch()
-    done = await download(client, system, f"{tree}/", f"{tmp_path}/")
+    done = await download(system, f"{tree}/", f"{tmp_path}/")
     assert (done.local, done.size, done.sha256) == (str(tmp_path / name), size, None)
     assert (tmp_path / name / "sub" / "it's").read_bytes() == (tree / "sub" / "it's").read_bytes()
     assert (tmp_path / name / "sub" / name).is_dir()
@@ -112,63 +112,63 @@ async def test_a_directory(client, system, there, tmp_path, size: int, name: str
     assert hidden(tmp_path, there, there.parent) == []
 
 
-async def test_packed_in_a_job_when_it_takes_longer(client, system, there, tmp_path, mocker) -> None:
-    mocker.patch.object(client, "compress", side_effect=errors.RequestTimedOut("5 s are over"))
+async def test_packed_in_a_job_when_it_takes_longer(system, there, tmp_path, mocker) -> None:
+    mocker.patch.object(system, "compress", side_effect=errors.RequestTimedOut("5 s are over"))
     (there / "tree").mkdir()
     source = file(there / "tree" / "f")
-    await download(client, system, f"{there}/tree", f"{tmp_path}/")
+    await download(system, f"{there}/tree", f"{tmp_path}/")
     assert (tmp_path / "tree" / "f").read_bytes() == source.read_bytes()
     assert hidden(there, there.parent) == []
 
 
-async def test_packed_elsewhere_when_there_is_no_writing_beside(client, system, there, tmp_path, mocker) -> None:
-    compress = client.compress
+async def test_packed_elsewhere_when_there_is_no_writing_beside(system, there, tmp_path, mocker) -> None:
+    compress = system.compress
 
-    async def refuse_here(system, source, archive, **options) -> None:
+    async def refuse_here(source, archive, **options) -> None:
         if archive.startswith(str(there)):
             raise errors.RemotePathRefused("Permission denied")
-        await compress(system, source, archive, **options)
+        await compress(source, archive, **options)
 
-    mocker.patch.object(client, "compress", refuse_here)
+    mocker.patch.object(system, "compress", refuse_here)
     (there / "tree").mkdir()
     file(there / "tree" / "f")
-    await download(client, system, f"{there}/tree", f"{tmp_path}/")
+    await download(system, f"{there}/tree", f"{tmp_path}/")
     assert (tmp_path / "tree" / "f").is_file()
     assert hidden(there, there.parent) == []
 
 
 @pytest.mark.parametrize("size", [10, STAGED])
-async def test_a_wrong_checksum(client, system, there, tmp_path, mocker, size: int) -> None:
+async def test_a_wrong_checksum(system, there, tmp_path, mocker, size: int) -> None:
     (tmp_path / "f").write_bytes(b"what was there before")
-    mocker.patch.object(client, "sha256", return_value="0" * 64)
+    mocker.patch.object(system, "sha256", return_value="0" * 64)
     with pytest.raises(errors.TransferFailed, match="SHA-256 is 000"):
-        await download(client, system, str(file(there / "f", size)), tmp_path)
+        await download(system, str(file(there / "f", size)), tmp_path)
     assert (tmp_path / "f").read_bytes() == b"what was there before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
 
 
-async def test_a_cut_body(client, system, there, tmp_path, mocker) -> None:
-    mocker.patch.object(client, "get_small", return_value=b"cut")
+async def test_a_cut_body(system, there, tmp_path, mocker) -> None:
+    mocker.patch.object(system, "download_small", return_value=b"cut")
     with pytest.raises(errors.TransferFailed, match="10 bytes, 3 arrived"):
-        await download(client, system, str(file(there / "f")), tmp_path)
+        await download(system, str(file(there / "f")), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_cut_on_the_way_to_the_store(client, system, there, tmp_path, mocker) -> None:
+async def test_cut_on_the_way_to_the_store(system, there, tmp_path, mocker) -> None:
     source = file(there / "f", STAGED)
-    start = client.start_download
+    start = system.start_download
 
     async def cut(*args, **options):
         os.truncate(source, STAGED - 5)
         return await start(*args, **options)
 
-    mocker.patch.object(client, "start_download", cut)
+    mocker.patch.object(system, "start_download", cut)
     with pytest.raises(errors.TransferFailed, match="staging store has"):
-        await download(client, system, str(source), tmp_path)
+        await download(system, str(source), tmp_path)
     assert not (tmp_path / "f").exists()
 
 
-async def test_continued_after_a_break(client, system, there, tmp_path, monkeypatch) -> None:
+async def test_continued_after_a_break(system, there, tmp_path, monkeypatch) -> None:
     source = file(there / "f", STAGED)
     ask, asked = store.Store._ask, []
 
@@ -180,7 +180,7 @@ async def test_continued_after_a_break(client, system, there, tmp_path, monkeypa
 
     monkeypatch.setattr(store.Store, "_ask", broken)
     with pytest.raises(errors.ServerUnreachable):
-        await download(client, system, str(source), tmp_path)
+        await download(system, str(source), tmp_path)
     assert not (tmp_path / "f").exists()
 
     async def counted(self, method, url, **request):
@@ -189,7 +189,7 @@ async def test_continued_after_a_break(client, system, there, tmp_path, monkeypa
 
     again: list[str] = []
     monkeypatch.setattr(store.Store, "_ask", counted)
-    await download(client, system, str(source), tmp_path)
+    await download(system, str(source), tmp_path)
     assert (tmp_path / "f").read_bytes() == source.read_bytes()
     count = len(limits.cut(STAGED, limits.part_size(STAGED)))
     assert count - 6 <= len(again) < count
@@ -197,75 +197,75 @@ async def test_continued_after_a_break(client, system, there, tmp_path, monkeypa
     assert hidden(tmp_path) == []
 
 
-async def test_begun_anew_when_the_source_changed(client, system, there, tmp_path, mocker) -> None:
+async def test_begun_anew_when_the_source_changed(system, there, tmp_path, mocker) -> None:
     source = file(there / "f", STAGED)
-    mocker.patch.object(client, "sha256", side_effect=errors.ServerUnreachable("the line is down"))
+    mocker.patch.object(system, "sha256", side_effect=errors.ServerUnreachable("the line is down"))
     with pytest.raises(errors.ServerUnreachable):
-        await download(client, system, str(source), tmp_path)
+        await download(system, str(source), tmp_path)
     mocker.stopall()
     file(source, STAGED)
     os.utime(source, (1, 1))
-    await download(client, system, str(source), tmp_path)
+    await download(system, str(source), tmp_path)
     assert (tmp_path / "f").read_bytes() == source.read_bytes()
 
 
-async def test_a_failed_transfer_job(client, system, there, tmp_path, mocker) -> None:
+async def test_a_failed_transfer_job(system, there, tmp_path, mocker) -> None:
     failed = JobResult(job_id="7", system=system, state=JobState.FAILED, exit_code=34, stderr=str(there / "err"))
     (there / "err").write_text("file_not_found\n")
-    mocker.patch.object(jobs, "wait", return_value=failed)
+    mocker.patch.object(jobs.JobWatcher, "wait", return_value=failed)
     with pytest.raises(errors.TransferFailed, match=r"(?s)Job 7 .*exit code 34.*Its last lines:\nfile_not_found"):
-        await download(client, system, str(file(there / "f", STAGED)), tmp_path)
+        await download(system, str(file(there / "f", STAGED)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_job_that_the_scheduler_forgot(client, system, there, tmp_path, mocker) -> None:
+async def test_a_job_that_the_scheduler_forgot(system, there, tmp_path, mocker) -> None:
     source = file(there / "f", STAGED)
-    pending = await begin_download(client, system, str(source), tmp_path)
+    pending = await begin_download(system, str(source), tmp_path)
     assert isinstance(pending, PendingTransfer)
-    await jobs.ended(client, pending.job)
-    mocker.patch.object(jobs, "wait", side_effect=errors.JobNotFound("job not found"))
-    await finish_download(client, pending)
+    await jobs.ended(system, pending.job)
+    mocker.patch.object(jobs.JobWatcher, "wait", side_effect=errors.JobNotFound("job not found"))
+    await finish_download(system, pending)
     assert (tmp_path / "f").read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("method", [None, "streamer", "wormhole"])
-async def test_no_staging_store(client, system, there, tmp_path, mocker, method) -> None:
-    info = (await client.system(system)).model_copy(update={"transfer_method": method})
-    mocker.patch.object(client, "system", return_value=info)
+async def test_no_staging_store(system, there, tmp_path, mocker, method) -> None:
+    info = (await system.info()).model_copy(update={"transfer_method": method})
+    mocker.patch.object(system, "info", return_value=info)
     with pytest.raises(errors.FileTooLarge, match=r"245,\d+ bytes"):
-        await download(client, system, str(file(there / "f", STAGED)), tmp_path)
+        await download(system, str(file(there / "f", STAGED)), tmp_path)
     (there / "tree").mkdir()
     file(there / "tree" / "f", STAGED)
     with pytest.raises(errors.FileTooLarge, match="tree"):
-        await download(client, system, f"{there}/tree", tmp_path)
+        await download(system, f"{there}/tree", tmp_path)
     assert hidden(there) == []
 
 
-async def test_in_two_steps(connection, client, system, there, tmp_path) -> None:
+async def test_in_two_steps(connection, system, there, tmp_path) -> None:
     source = file(there / "f", STAGED)
-    begun = await begin_download(client, system, str(source), f"{tmp_path}/new/")
+    begun = await begin_download(system, str(source), f"{tmp_path}/new/")
     assert isinstance(begun, PendingTransfer)
     text = json.dumps(begun.to_dict())
     assert "X-Amz" not in text
     assert "http" not in text.replace(connection.url, "")
     async with FirecRESTClient(connection) as another:
-        done = await finish_download(another, PendingTransfer.from_dict(json.loads(text)))
+        done = await finish_download(another.system(), PendingTransfer.from_dict(json.loads(text)))
     assert done.local == str(tmp_path / "new" / "f")
     assert (tmp_path / "new" / "f").read_bytes() == source.read_bytes()
 
 
-async def test_into_a_store(client, system, there, tmp_path) -> None:
+async def test_into_a_store(system, there, tmp_path) -> None:
     upath = pytest.importorskip("upath")
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").mkdirs("/bucket", exist_ok=True)
     small, large = file(there / "small"), file(there / "large", STAGED)
     bucket = upath.UPath("memory://bucket/results")
     for source in (small, large):
-        await download(client, system, str(source), bucket / source.name)
+        await download(system, str(source), bucket / source.name)
         assert (bucket / source.name).read_bytes() == source.read_bytes()
-    pending = await begin_download(client, system, str(large), bucket / "two")
+    pending = await begin_download(system, str(large), bucket / "two")
     assert isinstance(pending, PendingTransfer)
     with pytest.raises(errors.LocalFileNotFound, match="path object"):
-        await finish_download(client, pending)
-    assert (await finish_download(client, pending, bucket / "two")).size == STAGED
+        await finish_download(system, pending)
+    assert (await finish_download(system, pending, bucket / "two")).size == STAGED
     assert list(tmp_path.iterdir()) == []

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import FileTooLarge
-from firecrest_core.models import SystemInfo
 from firecrest_core.transfer import limits
 
 MIB = 1024 * 1024

@@ -66,27 +66,27 @@ class LocalObjectStoragePath:
 
 
 def test_local_paths() -> None:
-    assert localside.our_side("/data/x") == Path("/data/x")
-    assert localside.our_side(Path("/data/x")) == Path("/data/x")
-    assert localside.our_side("file:///data/x") == Path("/data/x")
-    assert localside.our_side(LocalObjectStoragePath()) == Path("/data/x")
+    assert localside.as_local_path("/data/x") == Path("/data/x")
+    assert localside.as_local_path(Path("/data/x")) == Path("/data/x")
+    assert localside.as_local_path("file:///data/x") == Path("/data/x")
+    assert localside.as_local_path(LocalObjectStoragePath()) == Path("/data/x")
 
 
 def test_the_text_of_a_url() -> None:
     with pytest.raises(LocalFileNotFound, match="ObjectStoragePath"):
-        localside.our_side("s3://bucket/key")
+        localside.as_local_path("s3://bucket/key")
 
 
 def test_a_path_of_a_store() -> None:
     stored = Stored(Path("/k"))
     assert isinstance(stored, localside.StoredPath)
-    assert localside.our_side(stored) is stored
+    assert localside.as_local_path(stored) is stored
 
 
 def test_universal_pathlib() -> None:
     upath = pytest.importorskip("upath")
-    assert isinstance(localside.our_side(upath.UPath("memory://b/k")), localside.StoredPath)
-    assert localside.our_side(upath.UPath("file:///data/x")) == Path("/data/x")
+    assert isinstance(localside.as_local_path(upath.UPath("memory://b/k")), localside.StoredPath)
+    assert localside.as_local_path(upath.UPath("file:///data/x")) == Path("/data/x")
 
 
 def test_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,13 +116,13 @@ async def test_a_tree_in_a_store(tmp_path: Path) -> None:
     (tmp_path / "one" / "sub" / "f").write_text("f")
     async with localside.on_disk(Stored(tmp_path / "one")) as here:
         assert (here / "sub" / "f").read_text() == "f"
-        async with localside.landing(Stored(tmp_path / "two")) as landing:
-            here.rename(landing)
+        async with localside.staged_target(Stored(tmp_path / "two")) as staged_target:
+            here.rename(staged_target)
     assert (tmp_path / "two" / "sub" / "f").read_text() == "f"
 
 
 async def test_nothing_half_written_in_a_store(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="store is full"):
-        async with localside.landing(Stored(tmp_path / "f", fail=True)) as here:
+        async with localside.staged_target(Stored(tmp_path / "f", fail=True)) as here:
             here.write_bytes(b"content")
     assert not (tmp_path / "f").exists()

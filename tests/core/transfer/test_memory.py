@@ -22,7 +22,7 @@ def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
         yield server
 
 
-async def test_of_64_mb(client, system, there, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_64_mb(system, there, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded server shares this process, so what it holds counts, too."""
     monkeypatch.setattr(limits, "USUAL_PART", 16 * MIB)
     source = tmp_path / "f"
@@ -30,10 +30,10 @@ async def test_of_64_mb(client, system, there, tmp_path: Path, monkeypatch: pyte
         file.truncate(SIZE)
     tracemalloc.start()
     try:
-        await upload(client, system, source, f"{there}/f")
+        await upload(system, source, f"{there}/f")
         sent = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        await download(client, system, f"{there}/f", tmp_path / "g")
+        await download(system, f"{there}/f", tmp_path / "g")
         fetched = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

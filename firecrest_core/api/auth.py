@@ -1,0 +1,103 @@
+"""Access tokens: OAuth2 client credentials, renewed before the server would refuse them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from firecrest_core.api.backoff import retry_briefly
+from firecrest_core.api.error_mapping import map_failure, retry_after
+from firecrest_core.connection import Connection
+from firecrest_core.errors import AuthenticationFailed, ConfigurationError, ServerFault
+
+
+class _Token(BaseModel):
+    access_token: SecretStr
+    expires_in: float = 300.0
+
+
+class TokenProvider:
+    """Hands out a token that is good for the next request; one request for many who ask at once.
+
+    FirecREST refuses tokens with less than 30 s left, so a token is renewed 60 s ahead, or 35 s where it
+    lives less than two minutes.
+
+    :param connection: names the token endpoint and the client
+    :param session: sends the request for a token
+    :param attempts: how often that is sent at the most
+    """
+
+    def __init__(self, connection: Connection, session: httpx.AsyncClient, attempts: int) -> None:
+        self._connection = connection
+        self._session = session
+        self._attempts = attempts
+        self._token = ""
+        self._renew_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the header that authenticates a request.
+
+        :raises AuthenticationFailed: when the identity provider refuses the client
+        :raises ConfigurationError: when ``token_url`` is no token endpoint
+        :raises TransientError: when the identity provider cannot be reached, after a bounded retry
+        """
+        async with self._lock:
+            if time.monotonic() >= self._renew_at:
+                await self._renew()
+            return {"Authorization": f"Bearer {self._token}"}
+
+    def forget(self, headers: dict[str, str]) -> None:
+        """Drop the token that ``headers`` carry, because the server refused it. A newer one stays."""
+        if headers.get("Authorization") == f"Bearer {self._token}":
+            self._renew_at = 0.0
+
+    async def _renew(self) -> None:
+        asked_at = time.monotonic()
+        token = await retry_briefly(self._request_token, attempts=self._attempts)
+        ahead = 60.0 if token.expires_in >= 120 else 35.0
+        self._token = token.access_token.get_secret_value()
+        self._renew_at = asked_at + token.expires_in - ahead
+
+    async def _request_token(self) -> _Token:
+        connection = self._connection
+        host = urlsplit(connection.token_url).netloc
+        what = f"Token for the client {connection.client_id!r} from {host}"
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": connection.client_id,
+            "client_secret": connection.client_secret,
+        }
+        if connection.scopes:
+            form["scope"] = " ".join(connection.scopes)
+        try:
+            # `send` alone: `request` of the session would ask for a token first.
+            answer = await self._session.send(self._session.build_request("POST", connection.token_url, data=form))
+        except httpx.HTTPError as error:
+            raise map_failure(error, what, host) from None
+        if answer.status_code >= 500 or answer.status_code in (408, 429):
+            raise ServerFault(f"{what}: HTTP {answer.status_code}", not_processed=True, retry_after=retry_after(answer))
+        if answer.status_code in (400, 401, 403):
+            raise AuthenticationFailed(
+                f"{what}: refused{_why(answer)} (HTTP {answer.status_code}). Check the client's id, secret and scopes."
+            )
+        try:
+            return _Token.model_validate_json(answer.content)
+        except ValidationError:
+            raise ConfigurationError(
+                f"{what}: the answer (HTTP {answer.status_code}) is no OAuth2 token. Check the token URL."
+            ) from None
+
+
+def _why(answer: httpx.Response) -> str:
+    """The provider's words (RFC 6749, 5.2), where it has any."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return ""
+    words = body.get("error_description") or body.get("error") if isinstance(body, dict) else None
+    return f": {words}" if isinstance(words, str) else ""

@@ -1,0 +1,47 @@
+"""What the endpoints of one system share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from firecrest_core.api.models import SystemInfo, UserInfo
+from firecrest_core.api.requests import Requests
+from firecrest_core.errors import SystemNotFound
+
+
+class SystemEndpoints:
+    """A system (cluster) behind a FirecREST, as one user.
+
+    :param name: for example ``daint``
+    """
+
+    def __init__(self, requests: Requests, name: str) -> None:
+        self.name = name
+        self._requests = requests
+        self._info: SystemInfo | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    async def info(self) -> SystemInfo:
+        """Return its health and limits, as they were when this object first asked.
+
+        :raises SystemNotFound: with the names that exist
+        """
+        if self._info is None:
+            systems = {system.name: system for system in await self._requests.list_systems()}
+            if self.name not in systems:
+                known = ", ".join(sorted(systems)) or "none"
+                raise SystemNotFound(f"No system {self.name!r} at {self._requests.host}. It has: {known}.")
+            self._info = systems[self.name]
+        return self._info
+
+    async def scheduler(self) -> Literal["slurm", "pbs"]:
+        """Return the kind of its scheduler."""
+        return "pbs" if (await self.info()).scheduler_type == "pbs" else "slurm"
+
+    async def get_userinfo(self) -> UserInfo:
+        """Return as whom the server runs commands here, and the accounts that may be charged."""
+        what = f"GET /status/{self.name}/userinfo"
+        answer: Any = await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what)
+        return UserInfo.from_answer(answer)

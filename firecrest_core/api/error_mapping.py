@@ -1,0 +1,160 @@
+"""httpx's failures and the server's error answers, as our errors."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+from firecrest_core.errors import (
+    AccessDenied,
+    AuthenticationFailed,
+    FileTooLarge,
+    FirecRESTError,
+    HostNotFound,
+    JobNotFound,
+    RateLimited,
+    RemotePathExists,
+    RemotePathNotFound,
+    RemotePathRefused,
+    RequestRejected,
+    RequestTimedOut,
+    ServerFault,
+    ServerUnreachable,
+    SystemNotFound,
+    SystemUnhealthy,
+    TLSFailed,
+)
+
+# The server runs coreutils over SSH and passes on what they say.
+_REMOTE = re.compile(r"^Remote process failed with exit status:\S+ and error message:(?P<text>.*)$", re.DOTALL)
+
+
+def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
+    """Say what a request that got no answer means.
+
+    The URL is not taken from ``error``: it may be presigned.
+
+    :param what: the request in words, for example ``GET /status/systems``
+    :param host: where it was sent
+    """
+    causes = list(_chain(error))
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        return HostNotFound(f"{what}: the host {host} is not known. Check the URL and the network.")
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if tls is not None:
+        reason = getattr(tls, "verify_message", "") or tls.reason or "handshake failed"
+        return TLSFailed(
+            f"{what}: no trusted TLS connection to {host} ({reason}). Check that the URL's scheme and port are "
+            "right; for a certificate of your site's own authority set `verify` to its CA bundle."
+        )
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
+        return ServerUnreachable(
+            f"{what}: no connection to {host}. Check the URL, or wait until the service answers again.",
+            not_processed=True,
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return RequestTimedOut(f"{what}: {host} did not answer in time.")
+    return ServerUnreachable(f"{what}: the connection to {host} broke ({type(error).__name__}).")
+
+
+def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
+    """Say what an answer of 400 or above means.
+
+    Facts: the recorded exchanges of the real server in ``tests/contract/exchanges.json``.
+    """
+    status = response.status_code
+    message, cause = _read(response)
+    if status in (404, 405) and message in ("", "Not Found", "Method Not Allowed"):  # a web server's words for a path
+        return RequestRejected(f"{what}: no such endpoint (HTTP {status}). Does the URL point at FirecREST version 2?")
+    said = f"{what}: {message} (HTTP {status})" if message else f"{what}: HTTP {status}"
+    if cause and status == 500:
+        # The list of jobs wraps a command's timeout or a missing SSH channel in a 500 of its own.
+        if "timeout limit exceeded" in cause:
+            return RequestTimedOut(f"{said}: {cause}")
+        if "SSH" in cause:
+            return ServerFault(f"{said}: {cause}", not_processed=True)
+        said = f"{said}: {cause}"
+    if status == 401:
+        return AuthenticationFailed(f"{said}. Check the client's id and secret, and that its scopes are right.")
+    if status == 403:
+        return AccessDenied(f"{said}. Ask the site for access, or use another account.")
+    if status == 408:
+        return RequestTimedOut(said)
+    if status == 413:
+        return FileTooLarge(f"{said} The site's limit for a direct transfer is passed.")
+    if status == 424:
+        return ServerFault(said, not_processed=True)
+    if status == 429:
+        return RateLimited(said, not_processed=True, retry_after=retry_after(response))
+    if status == 503 and "unhealthy" in message:
+        return SystemUnhealthy(said, not_processed=True)
+    remote = _REMOTE.match(message)
+    if remote is not None:
+        return _remote(remote["text"].strip(), what)
+    if "does not match any of the defined filesystem paths" in message:
+        return RemotePathRefused(f"{said} Choose a path on one of the system's file systems.")
+    if status == 404 and message == "System not found":
+        return SystemNotFound(said)
+    if (status == 404 and message == "Job not found.") or "qstat: Unknown Job Id" in message:
+        return JobNotFound(said)
+    if status < 500:
+        return RequestRejected(said)
+    return ServerFault(said)
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """The seconds that a server asks to wait: Retry-After, as seconds or a date (RFC 9110, 10.2.3)."""
+    asked = response.headers.get("Retry-After", response.headers.get("RateLimit-Reset"))
+    if asked is None:
+        return None
+    try:
+        return max(0.0, float(asked))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _remote(text: str, what: str) -> FirecRESTError:
+    said = f"{what}: {text}"
+    if "No such file or directory" in text:
+        return RemotePathNotFound(f"{said}. Check the path, or create it first.")
+    if "File exists" in text:
+        return RemotePathExists(f"{said}. Choose another name, or remove it first.")
+    if any(words in text for words in ("Permission denied", "Is a directory", "Not a directory", "not permitted")):
+        return RemotePathRefused(f"{said}. Check the path and its permissions.")
+    if "No space left" in text or "Disk quota exceeded" in text:
+        return RemotePathRefused(f"{said}. Make room on the file system.")
+    return RequestRejected(said)
+
+
+def _read(response: httpx.Response) -> tuple[str, str]:
+    """Return the error's message and its cause as the server words them; '' where it gives none."""
+    try:
+        body = response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return "", ""  # a proxy's page of HTML helps nobody
+    if not isinstance(body, dict) or "errorType" not in body:
+        return "", ""
+    causes = body.get("causedBy") or []
+    cause = "; ".join(map(str, causes)) if isinstance(causes, list) else str(causes)
+    if body.get("errorType") == "validation":
+        fields = (body.get("data") or {}).get("fields") or []
+        named = "; ".join(f"{one.get('name')}: {one.get('message')}" for one in fields)
+        return named or "the request is not valid", ""
+    return str(body.get("message") or "").strip(), cause.strip()
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,178 @@
+"""The endpoints ``/filesystem/{system}``: files, and transfers that run as jobs."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from typing import Any
+
+from firecrest_core.api.endpoints import SystemEndpoints
+from firecrest_core.api.http import read_json
+from firecrest_core.api.models import DownloadTicket, FileInfo, FileStat, TransferJob, UploadTicket, parse
+from firecrest_core.api.requests import Requests
+from firecrest_core.errors import InvalidFileName, RemotePathNotFound
+
+
+class FilesystemEndpoints(SystemEndpoints):
+    """Look at files, change them, and move them."""
+
+    def __init__(self, requests: Requests, name: str) -> None:
+        super().__init__(requests, name)
+        self._directories: set[str] = set()
+
+    # --- looking --------------------------------------------------------------------------------
+
+    async def list_files(
+        self, path: str, *, hidden: bool = False, recursive: bool = False, dereference: bool = False
+    ) -> list[FileInfo]:
+        """List a directory, or a file alone.
+
+        :param hidden: names that begin with a dot, too
+        :param dereference: describe what a symbolic link points to
+        """
+        what = f"Listing of {path} on {self.name}"
+        request = self._requests.pyfirecrest.list_files(
+            self.name, path, show_hidden=hidden, recursive=recursive, dereference=dereference
+        )
+        return parse(list[FileInfo], await self._requests.answer(request, what), what)
+
+    async def stat(self, path: str, *, dereference: bool = True) -> FileStat:
+        """Return what is at a path.
+
+        :param dereference: describe what a symbolic link points to
+        :raises RemotePathNotFound: nothing is there
+        """
+        what = f"stat of {path} on {self.name}"
+        request = self._requests.pyfirecrest.stat(self.name, path, dereference=dereference)
+        return parse(FileStat, await self._requests.answer(request, what), what)
+
+    async def is_directory(self, path: str) -> bool:
+        """Tell whether ``path`` is a directory; ``False`` where nothing is."""
+        try:
+            return (await self.stat(path)).is_directory
+        except RemotePathNotFound:
+            return False
+
+    async def has_directory(self, path: str) -> bool:
+        """Tell whether ``path`` is a directory; one that was seen once by this object is not asked for again."""
+        if path not in self._directories and await self.is_directory(path):
+            self._directories.add(path)
+        return path in self._directories
+
+    async def sha256(self, path: str) -> str:
+        """Return the SHA-256 in hexadecimal. It runs inside the server's command timeout (5 s by default).
+
+        :raises RequestTimedOut: for a file too large for that
+        """
+        what = f"Checksum of {path} on {self.name}"
+        answer: Any = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
+        return str(answer["checksum"])
+
+    async def tail(self, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
+        """Return the end of a text file: so many lines, or so many bytes."""
+        return await self._tail(path, num_bytes=num_bytes, num_lines=lines)
+
+    async def read_from(self, path: str, offset: int) -> str:
+        """Return a text file from a byte on.
+
+        :param offset: bytes to leave out at the beginning
+        """
+        return await self._tail(path, num_bytes=offset + 1, exclude_beginning=True)
+
+    async def _tail(self, path: str, **how: Any) -> str:
+        what = f"Tail of {path} on {self.name}"
+        answer: Any = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
+        return str(answer["content"])
+
+    # --- changing -------------------------------------------------------------------------------
+
+    async def make_directory(self, path: str, *, parents: bool = True) -> None:
+        """Create a directory; with ``parents`` one that exists is no error."""
+        request = self._requests.pyfirecrest.mkdir(self.name, path, create_parents=parents)
+        await self._requests.answer(request, f"mkdir of {path} on {self.name}")
+
+    async def symlink(self, target: str, link: str) -> None:
+        """Create a symbolic link in one atomic step.
+
+        :param target: the absolute path that it points to; nothing needs to be there
+        :raises RemotePathExists: there is one already; its target must not be a directory, in which the link
+            would be created then
+        """
+        await self._requests.answer(
+            self._requests.pyfirecrest.symlink(self.name, target, link), f"symlink {link} on {self.name}"
+        )
+
+    async def remove(self, path: str, *, missing_ok: bool = False) -> None:
+        """Remove a file or a directory tree."""
+        try:
+            response = await self._requests.session.delete(self._file_path("ops/rm"), params={"path": path})
+        except RemotePathNotFound:
+            if not missing_ok:
+                raise
+            return
+        read_json(response, 204, f"Removal of {path} on {self.name}")
+
+    async def upload_small(self, directory: str, name: str, content: bytes) -> None:
+        """Write a small file in one request. The caller sees to the limit, and that it is not empty.
+
+        :raises InvalidFileName: a quote in a name breaks the server's shell line
+        """
+        if "'" in name or "'" in directory:
+            raise InvalidFileName(f"{posixpath.join(directory, name)}: FirecREST cannot write names with a quote (').")
+        response = await self._requests.session.post(
+            self._file_path("ops/upload"), params={"path": directory}, files={"file": (name, content)}
+        )
+        read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
+
+    async def download_small(self, path: str) -> bytes:
+        """Read a small file in one request."""
+        response = await self._requests.session.get(self._file_path("ops/download"), params={"path": path})
+        return response.content
+
+    async def compress(self, source: str, archive: str, *, dereference: bool) -> None:
+        """Pack a file or directory into an archive (``tar`` with gzip), within the server's command timeout.
+
+        :param dereference: pack what symbolic links point to
+        :raises RequestTimedOut: it takes longer; :meth:`start_transfer` has no such limit
+        """
+        request = self._requests.pyfirecrest.compress(self.name, source, archive, dereference=dereference)
+        await self._requests.answer(request, f"Packing of {source} on {self.name}")
+
+    async def extract(self, archive: str, directory: str) -> None:
+        """Unpack an archive into a directory, within the server's command timeout.
+
+        :raises RequestTimedOut: it takes longer; :meth:`start_transfer` has no such limit
+        """
+        request = self._requests.pyfirecrest.extract(self.name, archive, directory)
+        await self._requests.answer(request, f"Unpacking of {archive} on {self.name}")
+
+    # --- transfers that run as jobs ----------------------------------------------------------------
+
+    async def start_upload(self, path: str, size: int, *, account: str | None = None) -> UploadTicket:
+        """Ask for places to send a large file to; the job that fetches it from there is queued at once.
+
+        :param path: the file's path on the system
+        :param size: bytes; the server gives one place for each ``maxPartSize`` of it
+        """
+        body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
+        return parse(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
+
+    async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
+        """Ask for a large file; a job copies it to where the answer's URL points."""
+        body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
+        return parse(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
+
+    async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
+        """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.
+
+        :param body: as the endpoint ``transfer/<operation>`` documents it, for example ``path`` and ``targetPath``
+        """
+        answer = await self._start(operation, dict(body))
+        return parse(TransferJob, answer["transferJob"], f"transfer/{operation} on {self.name}")
+
+    async def _start(self, operation: str, body: dict[str, Any]) -> Any:
+        response = await self._requests.session.post(self._file_path(f"transfer/{operation}"), json=body)
+        return read_json(response, 201, f"transfer/{operation} on {self.name}")
+
+    def _file_path(self, operation: str) -> str:
+        return f"/filesystem/{self.name}/{operation}"

@@ -1,0 +1,132 @@
+"""How requests are sent: authenticated, few at a time, with timeouts and brief retries, and with checked answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+
+from firecrest_core.api.backoff import retry_briefly
+from firecrest_core.api.error_mapping import map_failure, map_refusal
+from firecrest_core.connection import Connection
+from firecrest_core.errors import ConfigurationError, RequestRejected, RequestTimedOut
+
+# httpx's timeouts are for each piece of an answer; one that trickles for ever must end, too.
+_WHOLE = 10
+
+
+class Authorization(Protocol):
+    """What signs requests."""
+
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the headers that authenticate a request."""
+
+    def forget_token(self, headers: dict[str, str]) -> None:
+        """Hear that the server refused these headers."""
+
+
+class HTTPSession(httpx.AsyncClient):
+    """An HTTP client whose every request is authenticated, limited, retried briefly, and answered well or by an error.
+
+    GET is repeated when a :class:`~firecrest_core.errors.TransientError` comes back. Any other method is repeated only
+    where the server certainly did not act on the request.
+
+    :param connection: where, with which timeout and TLS settings, and how many requests at once
+    :param authorization: signs each request; asked again once when the server refuses a token
+    :param attempts: how often a request is sent at the most
+    """
+
+    def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
+        # pyfirecrest words whole URLs, we only paths; httpx puts the root before a path.
+        timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
+        super().__init__(base_url=connection.url, verify=tls_context(connection.verify), timeout=timeout)
+        self._connection = connection
+        self._authorization = authorization
+        self._attempts = attempts
+        self._slots = asyncio.Semaphore(connection.max_in_flight)
+
+    async def request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Response:
+        """Send a request until it is answered well, a few times at the most.
+
+        :raises FirecRESTError: the last failure or refusal, see :mod:`firecrest_core.api.error_mapping`
+        """
+
+        def may_be_repeated(error: BaseException) -> bool:
+            return method == "GET" or getattr(error, "not_processed", True)
+
+        return await retry_briefly(
+            lambda: self._send_once(method, str(url), dict(options)), attempts=self._attempts, only_if=may_be_repeated
+        )
+
+    async def _send_once(self, method: str, url: str, options: dict[str, Any]) -> httpx.Response:
+        what = f"{method} {url.removeprefix(self._connection.url)}"
+        extra = options.pop("headers", None) or {}
+        async with self._slots:
+            for renewed in (False, True):
+                signed = await self._authorization.auth_headers()
+                # A new one each time: the server's log tells two attempts apart by it.
+                headers = {**extra, **signed, "X-Request-ID": str(uuid4())}
+                try:
+                    async with asyncio.timeout(_WHOLE * self._connection.timeout):
+                        response = await super().request(method, url, headers=headers, **options)
+                except httpx.HTTPError as error:
+                    raise map_failure(error, what, self._host) from None
+                except TimeoutError:
+                    raise RequestTimedOut(f"{what}: the answer of {self._host} did not come to an end.") from None
+                if response.status_code != 401 or renewed:
+                    break
+                self._authorization.forget_token(signed)
+        if response.status_code >= 400:
+            raise map_refusal(response, f"{what} at {self._connection.url}")
+        return response
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self._connection.url).netloc
+
+
+def read_json(response: httpx.Response, expected_status: int, what: str) -> Any:
+    """Return an answer's JSON, ``None`` for one without content (204).
+
+    :param what: the request in words, for the message
+    :raises RequestRejected: it is none, or has another status: what answers is not FirecREST version 2
+    """
+    where = str(response.request.url.netloc, "ascii")
+    if response.status_code != expected_status:
+        raise unexpected_status(what, where, response.status_code)
+    if expected_status == 204:  # No Content
+        return None
+    try:
+        return response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise not_json(what, where) from None
+
+
+def unexpected_status(what: str, where: str, status: int) -> RequestRejected:
+    """Return the error for an answer with another status than the one that FirecREST documents."""
+    return RequestRejected(
+        f"{what} at {where}: HTTP {status} is not what was due. Does the URL point at FirecREST version 2?"
+    )
+
+
+def not_json(what: str, where: str) -> RequestRejected:
+    """Return the error for an answer that should be JSON and is not."""
+    return RequestRejected(f"{what} at {where}: the answer is not JSON. Does the URL point at FirecREST version 2?")
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
+    """Return what httpx takes for ``Connection.verify``.
+
+    :raises ConfigurationError: the CA bundle cannot be read
+    """
+    if isinstance(verify, bool):
+        return verify
+    try:
+        return ssl.create_default_context(cafile=verify)
+    except OSError as error:
+        raise ConfigurationError(f"verify: the CA bundle {verify} cannot be read ({error}).") from None

@@ -1,0 +1,266 @@
+"""What the API answers, as types. Fields that a server leaves out have defaults; fields it adds are ignored."""
+
+from __future__ import annotations
+
+import re
+import stat
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from firecrest_core.errors import ServerFault
+from firecrest_core.states import JobState
+
+T = TypeVar("T")
+
+# The server writes null for "not yet", "unknown" and "none" alike.
+Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
+# The scheduler's own words for nothing: squeue's reason of a job that waits for none, sacct's nodes of one without any.
+Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
+Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
+Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class FileSystem(_Answer):
+    """A file system of a system."""
+
+    path: str
+    data_type: Text = ""
+    default_work_dir: bool = False
+
+
+class ServiceHealth(_Answer):
+    """What the server's probe last found of one service."""
+
+    service_type: str
+    healthy: bool = True
+    message: str | None = None
+
+
+class SystemInfo(_Answer):
+    """A system (cluster) behind a FirecREST, from ``GET /status/systems``.
+
+    :param max_ops_file_size: bytes that ``ops/upload`` takes
+    :param transfer_method: ``s3``, ``streamer``, ``wormhole``, or ``None`` where only direct transfers work
+    :param max_part_size: bytes of one part of a staged upload
+    """
+
+    name: str
+    scheduler_type: str = Field("slurm", validation_alias=AliasPath("scheduler", "type"))
+    scheduler_version: Text = Field("", validation_alias=AliasPath("scheduler", "version"))
+    file_systems: tuple[FileSystem, ...] = ()
+    services_health: tuple[ServiceHealth, ...] | None = None
+    max_ops_file_size: int = Field(5 * 1024 * 1024, validation_alias=AliasPath("dataOperation", "max_ops_file_size"))
+    transfer_method: str | None = Field(
+        None, validation_alias=AliasPath("dataOperation", "data_transfer", "serviceType")
+    )
+    max_part_size: int | None = Field(
+        None, validation_alias=AliasPath("dataOperation", "data_transfer", "multipart", "max_part_size")
+    )
+
+    @property
+    def unhealthy(self) -> tuple[ServiceHealth, ...]:
+        """The services that the server's probe found unhealthy."""
+        return tuple(service for service in self.services_health or () if not service.healthy)
+
+    @property
+    def healthy(self) -> bool:
+        return not self.unhealthy
+
+
+class UserInfo(_Answer):
+    """As whom the server runs commands, from ``GET /status/{system}/userinfo``."""
+
+    name: str = Field(validation_alias=AliasPath("user", "name"))
+    accounts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_answer(cls, answer: dict[str, Any]) -> UserInfo:
+        accounts = tuple(account["name"] for account in answer.get("accounts") or ())
+        return cls.model_validate(answer | {"accounts": accounts})
+
+
+class FileInfo(_Answer):
+    """One entry of ``ops/ls``.
+
+    :param type: ``-`` file, ``d`` directory, ``l`` symbolic link, as ``ls`` writes it
+    :param size: bytes
+    """
+
+    name: str
+    type: str
+    link_target: str | None = None
+    user: Text = ""
+    group: Text = ""
+    permissions: Text = ""
+    last_modified: Text = ""
+    size: Count = 0
+
+    @property
+    def is_file(self) -> bool:
+        return self.type == "-"
+
+    @property
+    def is_directory(self) -> bool:
+        return self.type == "d"
+
+
+class FileStat(_Answer):
+    """What ``ops/stat`` says of a path.
+
+    :param mode: kind and permissions, as in ``os.stat_result``
+    :param size: bytes
+    :param mtime: Unix time of the last change
+    """
+
+    mode: int
+    size: Count = 0
+    mtime: Count = 0
+
+    @property
+    def version(self) -> str:
+        """What differs when the content does."""
+        return f"{self.size} {self.mtime}"
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+class JobStep(_Answer):
+    """A step of a job (``57.batch``, ``57.0``)."""
+
+    id: str
+    name: Text = ""
+    raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
+    exit_code: int | None = Field(None, validation_alias=AliasPath("status", "exitCode"))
+
+    @property
+    def state(self) -> JobState:
+        return JobState.parse(self.raw_state, self.exit_code)
+
+
+class JobInfo(_Answer):
+    """One row of a status answer: a job, or an element of an array.
+
+    A single GET merges ``sacct`` and ``squeue``: right after the start it may say PENDING with the name
+    ``allocation``, no partition and no working directory, while the job's batch step runs already.
+
+    :param elapsed: seconds
+    :param time_limit: seconds
+    :param start: Unix time, ``None`` before the start
+    """
+
+    job_id: Annotated[str, BeforeValidator(str)]
+    name: Text = ""
+    raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
+    reason: Reason = Field(None, validation_alias=AliasPath("status", "stateReason"))
+    exit_code: int | None = Field(None, validation_alias=AliasPath("status", "exitCode"))
+    signal: int | None = Field(None, validation_alias=AliasPath("status", "interruptSignal"))
+    elapsed: int | None = Field(None, validation_alias=AliasPath("time", "elapsed"))
+    start: int | None = Field(None, validation_alias=AliasPath("time", "start"))
+    end: int | None = Field(None, validation_alias=AliasPath("time", "end"))
+    time_limit: int | None = Field(None, validation_alias=AliasPath("time", "limit"))
+    nodes: Nodes = ""
+    node_count: Count = Field(0, validation_alias="allocationNodes")
+    partition: Text = ""
+    account: Text = ""
+    user: Text = ""
+    working_dir: Text = Field("", validation_alias="workingDirectory")
+    steps: Annotated[tuple[JobStep, ...], BeforeValidator(lambda value: value or ())] = Field(
+        (), validation_alias="tasks"
+    )
+
+    @property
+    def of_job(self) -> str:
+        """The id of the job as its submission was answered: 57 for 57_3, 57_[4-9] and PBS's 57[] of an array, and for
+        the component 57+1."""
+        return re.split(r"[_+\[]", self.job_id, maxsplit=1)[0]
+
+    @property
+    def cancelled_by(self) -> int | None:
+        """The number of the user who cancelled it: ``CANCELLED by 1001``."""
+        found = re.search(r"CANCELLED by (\d+)", str(self.raw_state))
+        return int(found[1]) if found else None
+
+    @property
+    def state(self) -> JobState:
+        state = JobState.parse(self.raw_state, self.exit_code, started=self.start is not None)
+        if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
+            return JobState.RUNNING
+        return state
+
+
+class JobRows(_Answer):
+    """``GET jobs`` and ``GET jobs/{id}``."""
+
+    jobs: Annotated[tuple[JobInfo, ...], BeforeValidator(lambda value: () if value is None else value)]
+
+
+class JobMetadata(_Answer):
+    """``GET jobs/{id}/metadata``. On Slurm before 24.05 it is gone about 300 s after the job's end."""
+
+    script: Text = ""
+    stdout: Text = Field("", validation_alias="standardOutput")
+    stderr: Text = Field("", validation_alias="standardError")
+
+
+class TransferJob(_Answer):
+    """A job that the server started to move files."""
+
+    job_id: Annotated[str, BeforeValidator(str)]
+    system: str
+    working_dir: Text = Field("", validation_alias="workingDirectory")
+    output_log: Text = Field("", validation_alias=AliasPath("logs", "outputLog"))
+    error_log: Text = Field("", validation_alias=AliasPath("logs", "errorLog"))
+
+
+class UploadTicket(_Answer):
+    """Where the parts of a staged upload go. Whoever holds the URLs can write: they are secrets."""
+
+    job: TransferJob = Field(validation_alias="transferJob")
+    part_urls: tuple[SecretStr, ...] = Field(validation_alias=AliasPath("transferDirectives", "partsUploadUrls"))
+    complete_url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "completeUploadUrl"))
+    max_part_size: int = Field(validation_alias=AliasPath("transferDirectives", "maxPartSize"))
+
+
+class DownloadTicket(_Answer):
+    """Where a staged file will be once its job has ended. The URL is a secret."""
+
+    job: TransferJob = Field(validation_alias="transferJob")
+    url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "downloadUrl"))
+
+
+def parse(form: type[T], answer: Any, what: str) -> T:
+    """Return an answer as a type.
+
+    :param what: the request in words, for the message
+    :raises ServerFault: it has not the documented form
+    """
+    try:
+        return TypeAdapter(form).validate_python(answer)
+    except ValidationError as error:
+        where = "; ".join(".".join(map(str, one["loc"])) + " " + one["type"] for one in error.errors()[:3])
+        raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({where}).") from None

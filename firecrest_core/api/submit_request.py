@@ -1,0 +1,35 @@
+"""The body of a submission."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitRequest:
+    """The body of ``POST /compute/{system}/jobs``, in Python's names."""
+
+    name: str | None = None
+    working_directory: str
+    script: str | None = None
+    script_path: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    reservation: str | None = None
+    constraints: str | None = None
+    standard_output: str | None = None
+    standard_error: str | None = None
+    env: Mapping[str, str] | None = field(default=None, hash=False)
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """``{"job": {...}}`` with the API's names; what is not given is left out."""
+        job = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value is not None:
+                first, *rest = each.name.split("_")
+                job[first + "".join(word.title() for word in rest)] = dict(value) if each.name == "env" else value
+        return {"job": job}

@@ -1,0 +1,72 @@
+"""A job specification that is bound to the key of its claim: what is sent for it, made once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.claims.prologue import prologue
+from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.spec.jobspec import JobSpec, Scheduler
+from firecrest_core.spec.options import asks_for
+from firecrest_core.spec.render import submit_request
+
+_SYMBOL = re.compile(r"%(\d*)(.)")
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSubmission:
+    """A submission for one key.
+
+    :param key: what the claim is for
+    :param name: the user's own name for the job
+    :param spec: the specification with the key in the job's name
+    :param prologue: the lines of shell that check the claim
+    """
+
+    key: ClaimKey
+    name: str
+    spec: JobSpec
+    prologue: tuple[str, ...]
+
+    @classmethod
+    def bind(cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm") -> BoundSubmission:
+        """Bind a specification to a key.
+
+        The job's name carries the key; within the job, and in the output paths, the user's own stays. A job with
+        ``--dependency=singleton`` keeps its name, because its name is what singleton means: it is found by its claim
+        alone.
+        """
+        own, name, script = spec.script_options(scheduler), spec.job_name(scheduler), spec.script or ""
+        singleton = "singleton" in str(spec.dependency or "") or asks_for(script, "singleton")
+        changes: dict[str, Any] = {"name": name if singleton else key.job_name(name)}
+        shared = False
+        if scheduler == "slurm":
+            for field, option in (("stdout", "output"), ("stderr", "error")):
+                pattern = getattr(spec, field) or own.get(option)
+                if pattern is not None:
+                    changes[field] = _with_name(pattern, name)
+                    shared = shared or not {"j", "J", "A"} & {symbol for _, symbol in _SYMBOL.findall(pattern)}
+            if any("--open-mode" in line for line in spec.directives) or asks_for(script, "--open-mode"):
+                shared = False
+            if shared:
+                changes["directives"] = (*spec.directives, "--open-mode=append")
+        lines = prologue(key, spec.working_dir, name, scheduler, shared_output=shared)
+        return cls(key, name, replace(spec, **changes), tuple(lines))
+
+    def request(self, scheduler: Scheduler = "slurm") -> SubmitRequest:
+        """Return what is sent to FirecREST.
+
+        :raises InvalidJobSpec: for what the scheduler cannot express
+        """
+        return submit_request(self.spec, scheduler, prologue=self.prologue)
+
+
+def _with_name(pattern: str, name: str) -> str:
+    """Put the user's name where ``%x`` would put the scheduler's; a backslash turns all symbols off."""
+    if "\\" in pattern:
+        return pattern
+    escaped = name.replace("%", "%%")
+    return _SYMBOL.sub(lambda match: escaped if match[2] == "x" else match[0], pattern)

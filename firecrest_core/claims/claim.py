@@ -1,0 +1,79 @@
+"""The claim: what makes one job of many submissions run.
+
+FirecREST has no idempotency key, and a lost answer says nothing about the job. So a submission is sent until one is
+known to have arrived, and the jobs decide among themselves which of them runs. The first job that creates a symbolic
+link, its *claim*, runs. All others leave without running anything. Creating a link is atomic on a POSIX file system,
+NFS and Lustre included, and ``ops/symlink`` does the same from outside.
+
+This file reads the claims of a task from a listing. :mod:`firecrest_core.claims.prologue` has the lines of shell,
+:mod:`firecrest_core.claims.directory` and :mod:`firecrest_core.claims.protocol` talk to the server.
+
+Below the working directory::
+
+    .firecrest/<identity>/<epoch>.<generation>/claim -> job-57
+    .firecrest/<identity>/<epoch>.<generation>/claim -> cancelled
+
+What the links point to never exists: ``ln -s`` onto a link to a directory would create one inside it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from firecrest_core.api.models import FileInfo
+from firecrest_core.jobs.key import ClaimKey
+
+CANCELLED = "cancelled"
+"""The holder of a claim that was taken so that no job gets it."""
+
+_ENTRY = re.compile(r"(?:.*/)?(\d+)\.(\d+)(/claim)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a task's directory says.
+
+    :param holders: (epoch, generation) → a job's id, or :data:`CANCELLED`
+    :param epochs: those that have begun, as far as they left a directory
+    """
+
+    holders: Mapping[tuple[int, int], str]
+    epochs: frozenset[int]
+
+    @classmethod
+    def read(cls, entries: Iterable[FileInfo]) -> Claims:
+        """Read the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`."""
+        holders: dict[tuple[int, int], str] = {}
+        epochs = set()
+        for entry in entries:
+            match = _ENTRY.fullmatch(entry.name)
+            if match is None:
+                continue
+            epochs.add(int(match[1]))
+            if match[3] and entry.link_target:
+                holder = posixpath.basename(entry.link_target)
+                holders[int(match[1]), int(match[2])] = holder.removeprefix("job-")
+        return cls(holders, frozenset(epochs))
+
+    def holder(self, key: ClaimKey) -> str | None:
+        return self.holders.get((key.epoch, key.generation))
+
+    def latest(self, epoch: int) -> int:
+        """The latest generation of an epoch that is claimed; -1 for none."""
+        return max((generation for each, generation in self.holders if each == epoch), default=-1)
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether a later epoch has begun."""
+        return any(each > epoch for each in self.epochs)
+
+    def jobs(self, epochs: Iterable[int]) -> list[str]:
+        """The jobs that hold claims of these epochs, the latest first."""
+        wanted = set(epochs)
+        return [
+            holder
+            for (epoch, _), holder in sorted(self.holders.items(), reverse=True)
+            if epoch in wanted and holder != CANCELLED
+        ]

@@ -1,0 +1,98 @@
+"""What a state or a pending reason means for the user, and what to do about it.
+
+Facts: slurm.schedmd.com/job_reason_codes.html and job_state_codes.html.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from firecrest_core.states import JobState
+
+# Slurm's own signal number for a script that it could not start (recorded in timelines/bad_workdir.json).
+_LAUNCH_FAILED = 53
+
+_ADVICE = {
+    JobState.OUT_OF_MEMORY: "Ask for more memory (`memory`) or more nodes.",
+    JobState.TIMEOUT: "Ask for more time (`time_limit`), or write checkpoints.",
+    JobState.DEADLINE: "It could not end before its deadline: submit it earlier, or with a later one.",
+    JobState.NODE_FAIL: "That is not the job's fault: run it again.",
+    JobState.BOOT_FAIL: "That is not the job's fault: run it again.",
+    JobState.PREEMPTED: "A job of higher priority took its place: run it again.",
+}
+
+
+def advice(state: JobState, signal: int | None = None) -> str:
+    """Return what to do about a job that ended in ``state``; an empty text where there is nothing to say.
+
+    :param signal: the signal that ended the job's script, as the scheduler reports it
+    """
+    if signal == _LAUNCH_FAILED and state not in _ADVICE:
+        return "Slurm could not launch it: check that its working directory and output paths can be written."
+    return _ADVICE.get(state, "")
+
+
+@dataclass(frozen=True, slots=True)
+class PendingReason:
+    """Why a job does not start by itself.
+
+    :param advice: what it means and what to do
+    :param hopeless: as the job and the site's limits are, it will never start; otherwise somebody holds it, or has
+        to act first
+    """
+
+    advice: str
+    hopeless: bool
+
+    @classmethod
+    def parse(cls, text: str | None) -> PendingReason | None:
+        """Read a reason as the scheduler words it; ``None`` for one that passes with time, such as ``Priority``."""
+        word = re.match(r"\w+", text or "")
+        if word is None:
+            return None
+        return next((reason for names, reason in _REASONS if re.fullmatch(names, word[0])), None)
+
+
+def _hopeless(names: str, advice: str) -> tuple[str, PendingReason]:
+    return names, PendingReason(advice, hopeless=True)
+
+
+def _held(names: str, advice: str) -> tuple[str, PendingReason]:
+    return names, PendingReason(advice, hopeless=False)
+
+
+# The first that fits counts. Limits that other jobs use up (…Grp…, …PerUser, …JobsLimit) pass with time; those for one
+# job (…PerJob, …PerNode, …Min…) do not. PartitionConfig, the word of the first moments, soon becomes one of these.
+_REASONS = (
+    _hopeless("DependencyNeverSatisfied", "a job that it depends on did not end as asked. Submit it anew."),
+    _hopeless("PartitionTimeLimit", "its time limit is above the partition's. Ask for less, or for another partition."),
+    _hopeless(
+        "PartitionNodeLimit",
+        "it asks for more or fewer nodes than the partition gives, or its nodes are down. Ask for another number of "
+        "nodes, or for another partition.",
+    ),
+    _hopeless("BadConstraints", "no node has all that it asks for. Change its constraint, cores, memory or GPUs."),
+    _hopeless(
+        r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?|MaxMemPerLimit",
+        "it asks for more than one job may have with its account, QOS or partition. Ask for less, or for another one.",
+    ),
+    _hopeless(r"QOSMin\w+", "it asks for less than its QOS demands. Ask for more, or for another QOS."),
+    _hopeless("InvalidAccount|AccountNotAllowed", "its account may not be used there. Name another one."),
+    _hopeless("InvalidQOS|QOSNotAllowed", "its QOS may not be used there. Name another one."),
+    _hopeless("ReservationDeleted", "its reservation is gone. Submit it anew, without it or with another one."),
+    _hopeless("DeadLine", "it cannot end before its deadline any more. Submit it anew with a later one."),
+    _held("JobHeldUser", "it is held by its user. It starts after `scontrol release`."),
+    _held("JobHeldAdmin", "an administrator holds it. Ask the site."),
+    _held(
+        "JobHoldMaxRequeue|JobLaunchFailure|launch|launch_failed_requeued_held",
+        "it was held after it could not be started. Look at its working directory and output paths, then "
+        "`scontrol release`.",
+    ),
+    _held(
+        r"(Assoc|QOS)Grp(?!\w*Run)(\w*Minutes\w*|WallLimit)|AssociationTimeLimit|AccountingPolicy"
+        "|QOSTimeLimit|QOSUsageThreshold",
+        "the budget of its account or QOS is used up. Use another account, or ask the site for more.",
+    ),
+    _held("PartitionDown|PartitionInactive", "its partition is closed. Wait until the site opens it, or use another."),
+)

@@ -1,0 +1,188 @@
+"""A job as data: what a user asks for. :mod:`firecrest_core.spec.render` makes the batch script and the request of it.
+
+The fields carry Slurm's names and forms. All of them become directives *in* the script, so that the script on
+the cluster says by itself what it needs and can be submitted again by hand; those for which FirecREST has
+fields of its own (name, account, partition, reservation, constraint, outputs, working directory) are sent
+as well, because the server puts them on the command line of sbatch or qsub, where neither a line of the script
+nor a variable of the login node overrides them. A ``script_path`` is a file on the cluster that nothing can be
+put into, so there only FirecREST's own fields work and the others are refused.
+
+Facts: FirecREST v2's ``JobDescriptionModel``, and the commands that it makes of it; Slurm's sbatch manual,
+tried with sbatch 22.05; PBS Professional's qsub manual.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.spec import arrays, options, validation
+
+Scheduler = Literal["slurm", "pbs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSpec:
+    """One batch job. Exactly one of ``script``, ``script_path`` and ``command`` is given.
+
+    Numbers may be given as text (``"4"``), as templates yield them. Values are kept in one form: ``time_limit``
+    as ``"1-02:00:00"``, ``memory`` as ``"4G"``, ``dependency`` as ``"afterok:12"``, sequences as tuples.
+
+    :param working_dir: absolute path on the cluster where the job runs (sbatch's ``--chdir``; in PBS, where a job
+        starts at home, the script goes there first)
+    :param script: the text of a batch script; its first line begins with ``#!``. Line ends of DOS are
+        converted. What its own ``#SBATCH`` lines say holds unless a field here says otherwise.
+    :param script_path: absolute path of a batch script on the cluster
+    :param command: a line of shell, or the words of one command (quoted as needed); run by bash
+    :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
+        ``,`` ``/`` ``\\``, quotes, or control characters
+    :param account: account or project to charge
+    :param partition: Slurm's partition, PBS's queue
+    :param nodes: number of nodes, or Slurm's range ``"2-4"``
+    :param ntasks: number of tasks (MPI ranks) in all. PBS shares tasks evenly among ``nodes``; without
+        ``nodes``, all are on one node (or on as many as ``ntasks_per_node`` makes)
+    :param ntasks_per_node: number of tasks on each node
+    :param cpus_per_task: cores for each task
+    :param gpus: GPUs of the whole job: a number, or Slurm's ``"a100:4"``
+    :param gpus_per_node: GPUs on each node, in the same forms
+    :param memory: memory on each node: ``"4G"``, ``"500M"``, or a number of mebibytes; 0 is all (Slurm)
+    :param time_limit: a number of minutes, a :class:`~datetime.timedelta`, ``"30"`` (minutes), ``"10:00"``
+        (minutes:seconds), ``"1:30:00"``, ``"2-00:00:00"``, ``"UNLIMITED"``
+    :param array: ``"0-3"``, ``"1,5,9"``, ``"0-15:4"``, ``"0-99%10"``; PBS takes only one range
+    :param dependency: ``"afterok:12"``, or a mapping such as ``{"afterok": [12, 13]}`` (all must be met)
+    :param qos: quality of service (Slurm)
+    :param constraint: features that the nodes must have, such as ``"gpu"`` (Slurm)
+    :param reservation: a reservation's name; in PBS, that of its queue, without ``partition``
+    :param environment: variables for the job, exported in the script: FirecREST's own field joins them with
+        commas, so that a comma in a value would make a second variable. A script that no POSIX shell
+        reads (Python, csh, …) is then wrapped in one of bash that runs it by its own interpreter.
+    :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
+    :param container: CSCS's container engine: name or path of an environment definition file (EDF)
+    :param signal: signal before the time limit, ``"USR1@60"`` (seconds), ``"B:USR1@60"`` to the script alone (Slurm)
+    :param directives: further options for which there is no field, ``["--exclusive", "--gres=craynetwork:0"]``;
+        the prefix ``#SBATCH`` or ``#PBS`` may stand before them
+    :param stdout: file for the standard output; relative paths start at ``working_dir``. Slurm fills in ``%j``
+        (job), ``%A`` (array), ``%a`` (index), ``%x`` (name), ``%u`` (user).
+    :param stderr: file for the standard error; without it, Slurm writes both into one
+    :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption.
+        ``None``: only if the script's own lines ask for it. Elements of an array of PBS always may.
+    :raises InvalidJobSpec: for what cannot be right, with the field's name
+    """
+
+    working_dir: str
+    script: str | None = None
+    script_path: str | None = None
+    command: str | Sequence[str] | None = None
+    name: str | None = None
+    account: str | None = None
+    partition: str | None = None
+    nodes: int | str | None = None
+    ntasks: int | None = None
+    ntasks_per_node: int | None = None
+    cpus_per_task: int | None = None
+    gpus: int | str | None = None
+    gpus_per_node: int | str | None = None
+    memory: int | str | None = None
+    time_limit: int | str | timedelta | None = None
+    array: str | None = None
+    dependency: str | Mapping[str, Any] | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    reservation: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    uenv: str | None = None
+    container: str | None = None
+    signal: str | None = None
+    directives: Sequence[str] = ()
+    stdout: str | None = None
+    stderr: str | None = None
+    requeue: bool | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("script", "script_path", "command") if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = "nothing says what to run" if not given else f"given together with {given[0]}"
+            raise InvalidJobSpec(
+                given[1] if given else "script", f"{said}; exactly one of script, script_path, command is needed"
+            )
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if value is not None:
+                # Frozen for users: what they read is what was checked.
+                object.__setattr__(self, each.name, validation.checked(each.name, value))
+        validation.check_together(
+            nodes=self.nodes,
+            ntasks=self.ntasks,
+            ntasks_per_node=self.ntasks_per_node,
+            gpus=self.gpus,
+            gpus_per_node=self.gpus_per_node,
+        )
+        own = self.script_options()
+        try:
+            arrays.indices(own.get("array", "0"))
+        except ValueError as error:
+            raise InvalidJobSpec("script", f"its own --array: {error}") from None
+        if self.name is None and "job-name" in own:
+            validation.check_name("script", own["job-name"])
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> JobSpec:
+        """A specification from a mapping, as a template or a file yields it.
+
+        A field that is ``None`` or ``""`` counts as not given.
+
+        :raises InvalidJobSpec: also for a key that is no field
+        """
+        known = [each.name for each in dataclasses.fields(cls)]
+        for key in mapping:
+            if key not in known:
+                import difflib  # only a typing error needs it; DAG files import this module
+
+                near = difflib.get_close_matches(str(key), known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+                raise InvalidJobSpec(str(key), f"a job has no such field; {hint}")
+        given = {key: value for key, value in mapping.items() if value is not None and value != ""}
+        if "working_dir" not in given:
+            raise InvalidJobSpec("working_dir", "missing; give an absolute path on the cluster")
+        return cls(**given)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The fields that were given, as JSON can hold them; :meth:`from_mapping` takes them back."""
+        mapping: dict[str, Any] = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, tuple):
+                value = list(value)
+            if value is not None and value != [] and value != {}:
+                mapping[each.name] = value
+        return mapping
+
+    @property
+    def array_indices(self) -> tuple[int, ...] | None:
+        """The indices of the array, from ``array`` or from the script's own lines; ``None`` when it is none.
+
+        Of a ``script_path`` only the field is known, which is to say nothing.
+        """
+        expression = self.array or self.script_options().get("array")
+        return None if expression is None else arrays.indices(expression)
+
+    @property
+    def text(self) -> str:
+        """The text of the script, or of one that runs ``command``."""
+        if self.script is not None:
+            return self.script
+        line = self.command if isinstance(self.command, str) else shlex.join(self.command or ())
+        return f"#!/bin/bash\n{line}\n"
+
+    def script_options(self, scheduler: Scheduler = "slurm") -> Mapping[str, str]:
+        """What the script's own lines ask for, by sbatch's long names; empty without a ``script``."""
+        return {} if self.script is None else options.script_options(self.script, scheduler)
+
+    def job_name(self, scheduler: Scheduler = "slurm") -> str:
+        """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
+        return self.name or self.script_options(scheduler).get("job-name") or "job"

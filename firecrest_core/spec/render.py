@@ -1,0 +1,80 @@
+"""A job specification as a batch script, and as the request that FirecREST takes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.spec import options, pbs, script, slurm
+from firecrest_core.spec.jobspec import JobSpec, Scheduler
+
+
+def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> str:
+    """Return the batch script with its directives.
+
+    :param prologue: lines of POSIX shell to run first, before the environment is changed
+    :raises InvalidJobSpec: for what the scheduler cannot express, and for a ``script_path``
+    """
+    if spec.script_path is not None:
+        raise InvalidJobSpec("script_path", "a file on the cluster cannot be rendered")
+    text = spec.text
+    own = options.script_options(text, scheduler)
+    setup = [*prologue, *script.exports(spec.environment)]
+    if scheduler == "slurm":
+        first: list[str] = []
+        last = slurm.directives(spec, own)
+    elif scheduler == "pbs":
+        first, last = pbs.directives(spec, own)
+        # FirecREST calls qsub in the working directory, but PBS starts jobs at home.
+        setup.insert(0, f"cd {shlex.quote(spec.working_dir)} || exit 1")
+    else:
+        raise ValueError(f"{scheduler!r} is no scheduler; 'slurm' and 'pbs' are")
+    head, body = script.with_directives(text, first, last)
+    if setup and not script.is_shell(text):
+        # Of the original's head, the outer script needs the directives alone.
+        head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
+        body = script.wrapped(text)
+    return "\n".join([*head, *setup, *body]) + "\n"
+
+
+def submit_request(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> SubmitRequest:
+    """Return what is sent to FirecREST.
+
+    :param prologue: as in :func:`render`
+    :raises InvalidJobSpec: for what the scheduler cannot express, and for what a ``script_path`` cannot carry
+    """
+    if spec.script_path is not None:
+        _check_script_path(spec, scheduler)
+    return SubmitRequest(
+        name=spec.name,
+        working_directory=spec.working_dir,
+        script=None if spec.script_path is not None else render(spec, scheduler, prologue=prologue),
+        script_path=spec.script_path,
+        account=spec.account,
+        partition=spec.partition,
+        reservation=spec.reservation,
+        constraints=spec.constraint,
+        standard_output=spec.stdout,
+        standard_error=spec.stderr,
+        env=spec.environment or None if spec.script_path is not None else None,
+    )
+
+
+def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:
+    """Refuse what a script on the cluster cannot carry: FirecREST has no field for it."""
+    if scheduler == "pbs" and (spec.reservation is not None and spec.partition is not None):
+        raise InvalidJobSpec("reservation", "in PBS a reservation is a queue of its own; leave `partition` out")
+    possible = {"working_dir", "script_path", "name", "account", "partition", "reservation", "stdout", "stderr"}
+    possible |= {"environment", "constraint"} if scheduler == "slurm" else {"environment"}
+    for field in spec.to_mapping():
+        if field not in possible:
+            where = "put it into the file itself" if scheduler == "slurm" else "send the script's text instead"
+            raise InvalidJobSpec(field, f"nothing can be added to a script_path; {where}")
+    for name, value in spec.environment.items():
+        # FirecREST joins them with commas; sbatch and qsub then read quotes and backslashes, too.
+        if set(value) & set(",'\"\\\n\r"):
+            raise InvalidJobSpec(
+                "environment", f"{name}: a comma, quote, backslash or new line does not reach a script_path whole"
+            )

@@ -1,0 +1,36 @@
+"""A job specification as ``#SBATCH`` lines.
+
+Facts: Slurm's sbatch manual, tried with sbatch 22.05; for ``uenv`` and ``container`` the documentation of CSCS's Slurm
+plugins (``--uenv``, ``--view``, ``--environment``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.options import SLURM_OPTIONS, quote, with_prefix
+
+
+def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
+    """The ``#SBATCH`` lines of a specification.
+
+    :param own: what the script's own lines say: a ``--requeue`` there is the user's wish, too
+    """
+    lines = []
+    for field, option in SLURM_OPTIONS.items():
+        value = getattr(spec, field)
+        if value is None:
+            continue
+        if field == "uenv":
+            image, _, views = value.partition(" --view=")
+            lines.append(f"#SBATCH --uenv={quote(image)}" + (f" --view={quote(views)}" if views else ""))
+        else:
+            lines.append(f"#SBATCH --{option}={quote(str(value))}")
+    if spec.requeue or (spec.requeue is None and "requeue" in own):
+        lines.append("#SBATCH --requeue")
+    else:
+        # Most sites requeue by default; a payload that runs a second time must be the user's wish.
+        lines.append("#SBATCH --no-requeue")
+    lines += [with_prefix(directive, "#SBATCH") for directive in spec.directives]
+    return lines

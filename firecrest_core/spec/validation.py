@@ -1,0 +1,304 @@
+"""What each field of a job specification may hold, and its one form.
+
+:func:`checked` is called for every field that is given, :func:`check_together` for those that can contradict
+each other. A message begins with the field's name and says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.spec import arrays, options, quantities
+
+# PBS's limit (Slurm's accounting database has 255).
+LONGEST_NAME = 230
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
+_NODES = re.compile(r"(\d+)-(\d+)")
+_GPUS = re.compile(r"[A-Za-z][\w.-]*:\d+")
+_UENV = re.compile(r"([\w./:@%,+-]+)(?:\s+--view=([\w./:,+-]+))?", re.ASCII)
+_SIGNAL = re.compile(r"(?:(?:B|R|BR|RB):)?(\w+(?:[+-]\d+)?)(?:@(\d+))?", re.ASCII)
+# 12, 12_3, 12_*, 12+5 (minutes later) of Slurm; 12[], 12[3], 12.server of PBS
+_JOB = r"\d+(?:_(?:\d+|\*))?(?:\[\d*\])?(?:\.[\w.-]+)?(?:\+\d+)?"
+_DEPENDENCY = re.compile(rf"singleton|(?:after|afterany|afterburstbuffer|aftercorr|afternotok|afterok)(?::{_JOB})+")
+
+
+def checked(field: str, value: Any) -> Any:
+    """The value of a field in its one form.
+
+    :raises InvalidJobSpec: when it cannot be right
+    """
+    return _CHECKS[field](field, value)
+
+
+def check_name(field: str, name: str) -> str:
+    """A job name that survives Slurm, FirecREST and file names.
+
+    FirecREST reads ``|`` as the end of a column and loses the job; ``squeue --name`` splits at commas; ``%x``
+    makes a file name of it.
+    """
+    _text(field, name)
+    if bad := sorted(set(name) & set("|,/\\'\"`$")):
+        raise InvalidJobSpec(field, f"the job name {name!r} holds {' '.join(bad)}, which a job name cannot")
+    if name != name.strip():
+        raise InvalidJobSpec(field, f"the job name {name!r} begins or ends with white space")
+    if len(name) > LONGEST_NAME:
+        raise InvalidJobSpec(field, f"a job name of {len(name)} characters; at most {LONGEST_NAME} are possible")
+    return name
+
+
+def check_together(
+    *,
+    nodes: int | str | None,
+    ntasks: int | None,
+    ntasks_per_node: int | None,
+    gpus: int | str | None,
+    gpus_per_node: int | str | None,
+) -> None:
+    """Refuse fields that contradict each other.
+
+    :raises InvalidJobSpec: naming the field
+    """
+    per_node = ntasks_per_node
+    if isinstance(nodes, int) and ntasks is not None and per_node is not None and ntasks > nodes * per_node:
+        raise InvalidJobSpec("ntasks", f"{ntasks} tasks are more than {nodes} nodes with {per_node} each hold")
+    total, each = _count(gpus), _count(gpus_per_node)
+    if total is None or each is None:
+        return
+    if isinstance(nodes, int) and total != nodes * each:
+        raise InvalidJobSpec("gpus", f"{total} in all, but {nodes} nodes with gpus_per_node={each} have {nodes * each}")
+    if (each and total % each) or (total and not each):
+        raise InvalidJobSpec("gpus", f"{total} in all cannot be had from nodes with gpus_per_node={each}")
+
+
+# --- one field ------------------------------------------------------------------------------------
+
+
+def _text(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidJobSpec(field, f"a text is needed, not {type(value).__name__} {value!r}")
+    if not value.strip():
+        raise InvalidJobSpec(field, "is empty; leave it out instead")
+    if control := _CONTROL.search(value):
+        raise InvalidJobSpec(field, f"{value!r} holds a new line or control character ({control.group()!r})")
+    return value
+
+
+def _word(field: str, value: Any) -> str:
+    text = _text(field, value)
+    if re.search(r"[\s'\"]", text):
+        raise InvalidJobSpec(field, f"{text!r} holds white space or a quote")
+    return text
+
+
+def _path(field: str, value: Any) -> str:
+    path = _text(field, value)
+    if "'" in path or '"' in path:
+        raise InvalidJobSpec(field, f"{path!r} holds a quote, which breaks the server's shell line")
+    return path
+
+
+def _absolute(field: str, value: Any) -> str:
+    path = _path(field, value)
+    if not path.startswith("/"):
+        raise InvalidJobSpec(field, f"{path!r} is not absolute; ~ and variables are not expanded on the way")
+    return path.rstrip("/") or "/"
+
+
+def _script(field: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidJobSpec(field, f"the text of a script is needed, not {type(value).__name__}")
+    script = value.replace("\r\n", "\n")  # sbatch refuses DOS line breaks
+    if not script.startswith("#!") or not script.split("\n", 1)[0][2:].strip():
+        raise InvalidJobSpec(
+            field,
+            f"the first line must name an interpreter, such as #!/bin/bash; it is {script[:40].split(chr(10))[0]!r}",
+        )
+    if "\0" in script:
+        raise InvalidJobSpec(field, "holds a NUL character")
+    return script
+
+
+def _command(field: str, value: Any) -> str | tuple[str, ...]:
+    words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (None,)
+    for word in words:
+        if not isinstance(word, str) or "\0" in word:
+            raise InvalidJobSpec(field, f"a line of shell or a sequence of words is needed, not {value!r}")
+    if not words or not str(words[0]).strip():
+        raise InvalidJobSpec(field, "is empty; name something to run")
+    return value.replace("\r\n", "\n") if isinstance(value, str) else words
+
+
+def _number(least: int) -> Callable[[str, Any], int]:
+    def check(field: str, value: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidJobSpec(field, f"a whole number is needed, not {value!r}")
+        if value < least:
+            raise InvalidJobSpec(field, f"{value} is too few; at least {least} is needed")
+        return value
+
+    return check
+
+
+def _nodes(field: str, value: Any) -> int | str:
+    if isinstance(value, str) and (match := _NODES.fullmatch(value.strip())):
+        least, most = int(match[1]), int(match[2])
+        if not 1 <= least <= most:
+            raise InvalidJobSpec(field, f"{value!r} is an empty range")
+        return value.strip()
+    return _number(1)(field, value)
+
+
+def _gpus(field: str, value: Any) -> int | str:
+    if isinstance(value, str) and _GPUS.fullmatch(value.strip()):
+        return value.strip()
+    return _number(0)(field, value)
+
+
+def _count(gpus: int | str | None) -> int | None:
+    return int(gpus.rpartition(":")[2]) if isinstance(gpus, str) else gpus
+
+
+def _by(convert: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
+    """A check that another module makes: its ValueError becomes the field's."""
+
+    def check(field: str, value: Any) -> Any:
+        try:
+            return convert(value)
+        except ValueError as error:
+            raise InvalidJobSpec(field, str(error)) from None
+
+    return check
+
+
+def _time(value: int | str | timedelta) -> str:
+    return quantities.slurm_time(quantities.seconds(value))
+
+
+def _array(field: str, value: Any) -> str:
+    # A lone index may come as a number; nothing else may.
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(field, value)
+    _by(arrays.indices)(field, text)
+    return "".join(text.split()).removeprefix("[").removesuffix("]")
+
+
+def _dependency(field: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ",".join(
+            ":".join([str(kind), *map(str, jobs if isinstance(jobs, list | tuple) else [jobs])])
+            for kind, jobs in value.items()
+        )
+    text = _text(field, value).replace(" ", "")
+    if "," in text and "?" in text:
+        raise InvalidJobSpec(field, f"{text!r} mixes ',' (all must be met) with '?' (any)")
+    for part in re.split(r"[,?]", text):
+        if not _DEPENDENCY.fullmatch(part):
+            raise InvalidJobSpec(
+                field, f"{part!r} is not a dependency; the form is 'afterok:12:13' (afterany, afternotok, …)"
+            )
+    return text
+
+
+def _environment(field: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {value!r}")
+    environment = {}
+    for name, content in value.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise InvalidJobSpec(field, f"{name!r} is not a variable's name")
+        if name in _READ_ONLY:
+            raise InvalidJobSpec(field, f"{name} is read-only in bash")
+        if isinstance(content, int | float) and not isinstance(content, bool):
+            content = str(content)
+        # A value may be a secret: it is not shown.
+        if not isinstance(content, str):
+            raise InvalidJobSpec(field, f"{name} must be a text, not {type(content).__name__}")
+        if "\0" in content:
+            raise InvalidJobSpec(field, f"{name} holds a NUL character")
+        environment[name] = content
+    return environment
+
+
+def _uenv(field: str, value: Any) -> str:
+    match = _UENV.fullmatch(_text(field, value).strip())
+    if not match:
+        raise InvalidJobSpec(field, f"{value!r}; the form is 'name/version:tag' or 'name/version:tag --view=default'")
+    image, views = match.groups()
+    return f"{image} --view={views}" if views else str(image)
+
+
+def _signal(field: str, value: Any) -> str:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(field, value).strip()
+    match = _SIGNAL.fullmatch(text)
+    if not match:
+        raise InvalidJobSpec(field, f"{text!r}; the form is 'USR1@60' or 'B:USR1@60' (seconds before the end)")
+    name, before = match.groups()
+    if not name.isdecimal() and "SIG" + name.upper().removeprefix("SIG") not in signals.Signals.__members__:
+        raise InvalidJobSpec(field, f"{name!r} is not a signal")
+    if before and int(before) > 65535:
+        raise InvalidJobSpec(field, f"{before} seconds before the end; at most 65535 are possible")
+    return text
+
+
+def _directives(field: str, value: Any) -> tuple[str, ...]:
+    lines = (value,) if isinstance(value, str) else value
+    if not isinstance(lines, Sequence):
+        raise InvalidJobSpec(field, f"a sequence of options is needed, not {value!r}")
+    checked_lines = []
+    for line in lines:
+        directive = _text(field, line).strip()
+        if not re.match(r"(?:#(?:SBATCH|PBS)\s+)?-", directive):
+            raise InvalidJobSpec(field, f"{directive!r} is not an option; it begins with '-'")
+        if other := options.field_of(directive):
+            raise InvalidJobSpec(field, f"{directive!r} has a field of its own: {other}")
+        checked_lines.append(directive)
+    return tuple(checked_lines)
+
+
+def _requeue(field: str, value: Any) -> bool:
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if not isinstance(value, bool):
+        raise InvalidJobSpec(field, f"True or False is needed, not {value!r}")
+    return value
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "working_dir": _absolute,
+    "script": _script,
+    "script_path": _absolute,
+    "command": _command,
+    "name": check_name,
+    "account": _word,
+    "partition": _word,
+    "nodes": _nodes,
+    "ntasks": _number(1),
+    "ntasks_per_node": _number(1),
+    "cpus_per_task": _number(1),
+    "gpus": _gpus,
+    "gpus_per_node": _gpus,
+    "memory": _by(quantities.memory),
+    "time_limit": _by(_time),
+    "array": _array,
+    "dependency": _dependency,
+    "qos": _word,
+    "constraint": _word,
+    "reservation": _word,
+    "environment": _environment,
+    "uenv": _uenv,
+    "container": _path,
+    "signal": _signal,
+    "directives": _directives,
+    "stdout": _path,
+    "stderr": _path,
+    "requeue": _requeue,
+}

@@ -1,0 +1,35 @@
+"""Presigned URLs that have to be written down (a deferred task's state), encrypted with the connection's secret."""
+
+from __future__ import annotations
+
+import base64
+
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
+
+from firecrest_core.errors import TransferFailed
+
+
+def encrypt(url: SecretStr, client_secret: str) -> str:
+    """Encrypt ``url`` so that only who knows ``client_secret`` can read it."""
+    return _box(client_secret).encrypt(url.get_secret_value().encode()).decode()
+
+
+def decrypt(encrypted: str, client_secret: str) -> SecretStr:
+    """Return the URL that :func:`seal` was given.
+
+    :raises TransferFailed: the connection's secret is another one by now
+    """
+    try:
+        return SecretStr(_box(client_secret).decrypt(encrypted.encode()).decode())
+    except InvalidToken:
+        raise TransferFailed(
+            "The connection's client secret has changed since this transfer began. Start the transfer again."
+        ) from None
+
+
+def _box(client_secret: str) -> Fernet:
+    key = HKDF(SHA256(), length=32, salt=None, info=b"firecrest-workflows presigned url")
+    return Fernet(base64.urlsafe_b64encode(key.derive(client_secret.encode())))

@@ -1,0 +1,271 @@
+"""One watcher for all the jobs that a process waits for on one system.
+
+A list of jobs costs the server no more than a question for one of them, so a single request an interval serves
+everyone: thousands of triggers in Airflow's triggerer, or the tasks of a Prefect flow. The schedule:
+
+- Up to two jobs are asked for one by one. More are looked up in the list, with a time window that covers the oldest.
+- A job whose row has ended is asked for itself: the list may run ahead, or show a preempted job that comes back. So
+  is a job that is missing in the list twice: **absent is not gone**. No more than ``Connection.max_in_flight``
+  (four) queries are in flight at once.
+- The interval is a tenth of the time since anything changed, or until a job's time limit: a second at least, the
+  shortest ``poll_interval`` that a waiter asked for at the most. Asking takes a tenth of the time at most, where the
+  waiters' intervals allow, so a server that needs a second for its list is asked every ten.
+- When the server does not answer, the watcher asks for the list alone (or its one or two jobs), after a pause that
+  doubles up to half a minute or is as long as the server's ``Retry-After``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+from firecrest_core import errors
+from firecrest_core.api.backoff import OUTAGES, Backoff
+from firecrest_core.api.client import FirecRESTClient, System
+from firecrest_core.api.models import JobInfo
+from firecrest_core.connection import Connection
+from firecrest_core.jobs.job import Job
+from firecrest_core.result import JobResult
+from firecrest_core.watch.subscriptions import StatusQueries, Waiter, WatchedJob, now
+from firecrest_core.watch.tracker import JobTracker, OnMessage, OnStatus
+
+_ASKED_ONE_BY_ONE = 2
+_SHORTEST = 1.0
+# The time_window values that FirecREST has. Jobs that wait or run are listed whatever their age.
+_WINDOWS = {"1h": 3600, "8h": 8 * 3600, "24h": 24 * 3600, "3d": 3 * 24 * 3600, "7d": 7 * 24 * 3600}
+# Rows that are judged before the event loop gets its turn.
+_SLICE = 200
+
+_WatcherKey = tuple[Connection, type[FirecRESTClient]]
+_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_WatcherKey, JobWatcher]] = WeakKeyDictionary()
+
+
+class JobWatcher:
+    """Asks for all jobs that are waited for on one system, as one user, in one event loop.
+
+    It works while somebody waits, with a client of its own that is closed when the last waiter leaves.
+
+    :param connection: where the system is, and as whom to ask
+    :param client_type: makes that client
+    """
+
+    def __init__(
+        self, connection: Connection, system: str, client_type: type[FirecRESTClient] = FirecRESTClient
+    ) -> None:
+        self._connection = replace(connection, system=system)
+        self._system = system
+        self._client_type = client_type
+        self._jobs: dict[str, WatchedJob] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._newcomer = asyncio.Event()
+        self._has_list = False
+        self._list_took = 0.0
+        self._ended_at = -math.inf
+        self._ask_at = 0.0
+        self._outage: Backoff | None = None
+        self._down: errors.FirecRESTError | None = None
+
+    @classmethod
+    def shared(
+        cls, connection: Connection, system: str, client_type: type[FirecRESTClient] = FirecRESTClient
+    ) -> JobWatcher:
+        """Return the running event loop's watcher for this system and user.
+
+        A connection that differs in anything but its default system (another secret, say) has another one.
+        """
+        watcher = cls(connection, system, client_type)
+        return watcher._peers().setdefault(watcher._key, watcher)
+
+    async def wait(
+        self,
+        job: Job,
+        *,
+        poll_interval: float = 10.0,
+        timeout: float | None = None,
+        on_message: OnMessage | None = None,
+        on_status: OnStatus | None = None,
+        fail_if_stuck: bool = False,
+        not_found_grace: float | None = None,
+        provisional_grace: float | None = None,
+    ) -> JobResult:
+        """Wait for a job's end, whatever it is. A cancelled wait leaves at once and leaves the job alone.
+
+        :param poll_interval: seconds between two queries at the most; a young job is asked for more often
+        :param timeout: seconds after which to give up waiting, though not before the first answer; the job is left
+            alone
+        :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time,
+            what keeps it from starting, and each outage; called in the waiter's context
+        :param on_status: gets each answer until the job has ended; called in the waiter's context
+        :param fail_if_stuck: give up when the job can never start, instead of only saying so
+        :param not_found_grace: seconds for which the scheduler may not know the job; a minute unless given
+        :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back; a
+            minute unless given
+        :raises WaitTimedOut: after ``timeout``
+        :raises JobNotFound: when the job stays unknown
+        :raises JobStuck: if wanted
+        """
+        tracker = JobTracker(
+            job,
+            now(),
+            on_message=on_message,
+            on_status=on_status,
+            fail_if_stuck=fail_if_stuck,
+            not_found_grace=not_found_grace,
+            provisional_grace=provisional_grace,
+        )
+        waiter = Waiter(tracker, max(poll_interval, 0.1), timeout)
+        self._join(waiter)
+        try:
+            result = await waiter.end
+            self._ended_at = now()
+            return result
+        finally:
+            waiter.dismiss()
+            await self._leave(waiter)
+
+    # --- who waits --------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> _WatcherKey:
+        return self._connection, self._client_type
+
+    def _peers(self) -> dict[_WatcherKey, JobWatcher]:
+        return _watchers.setdefault(asyncio.get_running_loop(), {})
+
+    def _waiters(self) -> Iterator[Waiter]:
+        return (waiter for watched in self._jobs.values() for waiter in watched.waiters)
+
+    def _join(self, waiter: Waiter) -> None:
+        job = waiter.tracker.job
+        self._jobs.setdefault(job.job_id, WatchedJob(job.job_id)).waiters.append(waiter)
+        if self._task is None or self._task.done():
+            self._peers().setdefault(self._key, self)
+            # In no waiter's context: what the watcher itself logs is not of one task.
+            self._task = asyncio.create_task(self._run(), context=Context())
+        elif self._down:
+            waiter.notify(waiter.tracker.on_error, self._down)
+            waiter.round_passed()
+        else:
+            self._newcomer.set()
+
+    async def _leave(self, waiter: Waiter) -> None:
+        watched = self._jobs[waiter.tracker.job.job_id]
+        watched.waiters.remove(waiter)
+        if not watched.waiters:
+            del self._jobs[watched.job_id]
+        if self._jobs or self._task is None:
+            return
+        if self._peers().get(self._key) is self:
+            del self._peers()[self._key]
+        task, self._task = self._task, None
+        task.cancel()
+        await asyncio.wait({task})  # the client is closed before the event loop may be
+
+    # --- the schedule -----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._down, self._ask_at, self._outage = None, 0.0, None
+        try:
+            # It asks again by itself, and more patiently than a client would.
+            async with self._client_type(self._connection, attempts=1) as client:
+                system = client.system(self._system)
+                while True:
+                    began, watched = now(), list(self._jobs.values())
+                    await self._round(system, watched)
+                    for one in watched:
+                        for waiter in one.waiters:
+                            waiter.round_passed()
+                    await self._pause(began)
+        except Exception as error:  # a fault of ours must end the waits rather than keep them for ever
+            for waiter in self._waiters():
+                waiter.fail(error)
+
+    async def _round(self, system: System, watched: Sequence[WatchedJob]) -> None:
+        """Ask once for every job."""
+        unclear: Sequence[WatchedJob] | None = None
+        self._list_took = 0.0
+        if len(watched) > _ASKED_ONE_BY_ONE:
+            try:
+                unclear = await self._look_up(system, watched)
+            except errors.FirecRESTError as error:
+                self._server_is_down(error, {})
+                return
+        queries = StatusQueries(system)
+        await queries.ask([one for one in (watched if unclear is None else unclear) if one.ask_at <= now()])
+        last_error = next(reversed(queries.failed.values()), None)
+        if last_error and unclear is None and not queries.answered:
+            self._server_is_down(last_error, queries.failed)
+            return
+        self._down = None
+        for one, its_error in queries.failed.items():
+            one.put_off(its_error)
+        if last_error and queries.given_up:
+            self._put_off(last_error)
+        else:
+            self._ask_at, self._outage = 0.0, None
+
+    def _server_is_down(
+        self, last_error: errors.FirecRESTError, failed: Mapping[WatchedJob, errors.FirecRESTError]
+    ) -> None:
+        self._down = last_error
+        self._put_off(last_error)
+        for one in self._jobs.values():
+            one.on_error(failed.get(one, last_error))
+
+    def _put_off(self, error: errors.FirecRESTError) -> None:
+        self._outage = self._outage or Backoff(now())
+        self._ask_at = now() + self._outage.pause(error)
+
+    def _interval(self) -> float:
+        at, least = now(), max(_SHORTEST, 10 * self._list_took)
+        after_an_end = max(least, (at - self._ended_at) / 10)  # jobs that began together end together
+        intervals = [one.interval(at, least) for one in self._waiters()]
+        return min([after_an_end, *intervals]) * random.uniform(0.9, 1.0)
+
+    async def _pause(self, began: float) -> None:
+        """Sleep until the next round is due; a newcomer makes it due earlier, though many of them share a round."""
+        while (until := max(self._ask_at, began + self._interval())) > now():
+            self._newcomer.clear()
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._newcomer.wait()
+            except TimeoutError:
+                return
+
+    async def _look_up(self, system: System, watched: Sequence[WatchedJob]) -> Sequence[WatchedJob] | None:
+        """Look all jobs up in the list; return those that have to be asked for themselves.
+
+        ``None`` means that there is no list: a server that refuses it may answer for a job.
+        """
+        began = now()
+        try:
+            rows = await system.get_jobs(time_window=_window(watched))
+        except errors.FirecRESTError as error:
+            if self._has_list or isinstance(error, OUTAGES):
+                raise
+            return None
+        self._has_list, self._list_took = True, now() - began
+        by_job: defaultdict[str, list[JobInfo]] = defaultdict(list)
+        for row in rows:
+            by_job[row.of_job].append(row)
+        unclear = []
+        for number, one in enumerate(watched, 1):
+            if one.is_unclear(by_job.get(one.job_id, [])):
+                unclear.append(one)
+            if number % _SLICE == 0:
+                await asyncio.sleep(0)
+        return unclear
+
+
+def _window(watched: Iterable[WatchedJob]) -> str:
+    """Return the shortest time window that covers every job whose submission is known."""
+    submitted = [one.tracker.job.submitted_at for job in watched for one in job.waiters]
+    age = time.time() - min(filter(None, submitted), default=time.time())
+    return next((name for name, seconds in _WINDOWS.items() if seconds > age + 300), "7d")
