@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from firecrest_local.faults import Plan
+from firecrest_local.faults.plan import Plan
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import SCHEDULERS, Settings
 

@@ -8,9 +8,13 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from firecrest_local import compute, errors, faultcontrol, filesystem, staging, status, tokens, transfer
-from firecrest_local.faultcontrol import FaultControl
-from firecrest_local.faulty import Faulty
+from firecrest_local import errors
+from firecrest_local.access import token_issuer as tokens
+from firecrest_local.api import compute, filesystem, status, transfer
+from firecrest_local.faults import control as faultcontrol
+from firecrest_local.faults.control import FaultControl
+from firecrest_local.faults.middleware import Faulty
+from firecrest_local.files import staging
 from firecrest_local.site import Site
 
 log = logging.getLogger(__name__)

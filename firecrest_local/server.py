@@ -14,16 +14,16 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from firecrest_local.access.token_issuer import TokenIssuer
+from firecrest_local.access_log import Quiet
 from firecrest_local.app import RequestCounter, create_app
-from firecrest_local.faultcontrol import FaultControl
-from firecrest_local.faultserver import FaultyServer, OpenProtocol
+from firecrest_local.faults.control import FaultControl
+from firecrest_local.faults.server import FaultyServer, OpenProtocol
 from firecrest_local.health import Health
 from firecrest_local.listener import HOST, listen
-from firecrest_local.quiet import Quiet
-from firecrest_local.rootlock import RootLock
+from firecrest_local.root_lock import RootLock
 from firecrest_local.settings import Settings
 from firecrest_local.site import Site
-from firecrest_local.tokens import TokenIssuer
 
 
 class QuietProtocol(Quiet, AutoHTTPProtocol):  # type: ignore[misc,valid-type]

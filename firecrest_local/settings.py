@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firecrest_local.faults import Plan
+from firecrest_local.faults.plan import Plan
 
 MINUTE = 60
 HOUR = 60 * MINUTE

@@ -7,18 +7,18 @@ from pathlib import Path
 from fastapi import Path as PathParameter
 from fastapi import Request
 
-from firecrest_local.confinement import Confinement
+from firecrest_local.access.identity import current_identity
+from firecrest_local.access.secrets import load_secrets
+from firecrest_local.access.token_issuer import TokenIssuer
 from firecrest_local.errors import ApiError
-from firecrest_local.fileops import FileOperations
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.files.operations import FileOperations
+from firecrest_local.files.staging import StagingStore
 from firecrest_local.health import Health
-from firecrest_local.identity import current_identity
-from firecrest_local.keys import load_secrets
-from firecrest_local.scheduler import Scheduler
-from firecrest_local.scheduler.process import ProcessScheduler
-from firecrest_local.scheduler.slurm import SlurmScheduler, slurm_answers
+from firecrest_local.scheduler.interface import Scheduler
+from firecrest_local.scheduler.process.scheduler import ProcessScheduler
+from firecrest_local.scheduler.slurm.scheduler import SlurmScheduler, slurm_answers
 from firecrest_local.settings import Settings
-from firecrest_local.staging import StagingStore
-from firecrest_local.tokens import TokenIssuer
 from firecrest_local.visibility import Visibility
 
 

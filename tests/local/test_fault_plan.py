@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from firecrest_local.faults import Faults, Plan
+from firecrest_local.faults.plan import Faults, Plan
 
 
 def decide(rules: list[dict[str, Any]], requests: int = 10, *, seed: int = 0, path: str = "/a") -> list[str | None]:

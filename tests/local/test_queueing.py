@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from firecrest_local.dependencies import parse_dependencies
-from firecrest_local.scheduler.job import COMPLETED, FAILED, PENDING, RUNNING, Job
-from firecrest_local.scheduler.queueing import decide
+from firecrest_local.scheduler.jobs.dependencies import parse_dependencies
+from firecrest_local.scheduler.jobs.job import COMPLETED, FAILED, PENDING, RUNNING, Job
+from firecrest_local.scheduler.process.queueing import decide
 from firecrest_local.settings import Partition, Settings
 
 NOW = 1000.0

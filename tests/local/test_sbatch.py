@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from firecrest_local.arrays import format_indices, parse_array
-from firecrest_local.dependencies import Dependency, parse_dependencies
-from firecrest_local.directives import parse_directives
-from firecrest_local.durations import parse_begin, parse_duration
 from firecrest_local.errors import SchedulerError
-from firecrest_local.scheduler.job import Job, expand_pattern
+from firecrest_local.scheduler.jobs.arrays import format_indices, parse_array
+from firecrest_local.scheduler.jobs.dependencies import Dependency, parse_dependencies
+from firecrest_local.scheduler.jobs.directives import parse_directives
+from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
+from firecrest_local.scheduler.jobs.job import Job, expand_pattern
 
 
 @pytest.mark.parametrize(

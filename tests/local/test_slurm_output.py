@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firecrest_local.scheduler.slurm_output import (
+from firecrest_local.scheduler.slurm.output import (
     duration,
     parse_jobs,
     parse_metadata,

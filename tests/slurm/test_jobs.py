@@ -13,8 +13,7 @@ import pytest
 from demo.cluster import Cluster
 from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
-from firecrest_local import LocalFirecREST, Settings
-from firecrest_local.faults import Plan
+from firecrest_local import LocalFirecREST, Plan, Settings
 
 
 async def submit(client: FirecRESTClient, workdir: Path, command: str, **fields: Any) -> Job:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from firecrest_local.archives import Compression
+from firecrest_local.api.request_body import ApiModel
+from firecrest_local.api.status import transfer_directives
 from firecrest_local.errors import ApiError, RemoteError
-from firecrest_local.requests import ApiModel
-from firecrest_local.scheduler import JobDescription
+from firecrest_local.files.archives import Compression
+from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.site import Site
-from firecrest_local.status import transfer_directives
 
 _TAR_LETTERS: dict[Compression, str] = {"none": "", "bzip2": "j", "gzip": "z", "xz": "J"}
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from firecrest_local.scheduler.job import Job
+from firecrest_local.scheduler.jobs.job import Job
 
 
 class JobStore:

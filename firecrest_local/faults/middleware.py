@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from firecrest_local.errors import CommandTimeout, error_body
-from firecrest_local.faultcontrol import PATH, FaultControl, Injection
-from firecrest_local.faults import (
+from firecrest_local.faults.control import PATH, FaultControl, Injection
+from firecrest_local.faults.plan import (
     CutBody,
     Delay,
     Duplicate,
@@ -24,7 +24,7 @@ from firecrest_local.faults import (
     Status,
     Timeout408,
 )
-from firecrest_local.faultserver import broken, hang_up, reset
+from firecrest_local.faults.server import broken, hang_up, reset
 
 log = logging.getLogger(__name__)
 

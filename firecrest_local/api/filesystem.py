@@ -6,9 +6,9 @@ from anyio import sleep
 from fastapi import APIRouter, Depends, Query, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
-from firecrest_local.archives import Compression
+from firecrest_local.api.request_body import ApiModel
 from firecrest_local.errors import ApiError, CommandTimeout
-from firecrest_local.requests import ApiModel
+from firecrest_local.files.archives import Compression
 from firecrest_local.site import Site
 
 Bytes = Annotated[int | None, Query(alias="bytes")]

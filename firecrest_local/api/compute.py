@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
+from firecrest_local.api.request_body import ApiModel
 from firecrest_local.errors import ApiError, CommandTimeout
-from firecrest_local.requests import ApiModel
-from firecrest_local.scheduler import JobDescription, JobQuery, Row
+from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
 from firecrest_local.site import Site
 
 JobId = Annotated[str, Path(pattern="^[a-zA-Z0-9]+$")]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from firecrest_local.arrays import format_indices
-from firecrest_local.scheduler import Row
-from firecrest_local.scheduler.job import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, Job, Step
-from firecrest_local.scheduler.submission import NODE
+from firecrest_local.scheduler.interface import Row
+from firecrest_local.scheduler.jobs.arrays import format_indices
+from firecrest_local.scheduler.jobs.job import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, Job, Step
+from firecrest_local.scheduler.jobs.submission import NODE
 from firecrest_local.visibility import Visibility
 
 #: Reasons that the accounting remembers after they have passed.

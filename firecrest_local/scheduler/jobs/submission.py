@@ -11,14 +11,14 @@ import signal
 import time
 from dataclasses import replace
 
-from firecrest_local.arrays import ArraySpec, parse_array
-from firecrest_local.confinement import Confinement
-from firecrest_local.dependencies import Dependencies, parse_dependencies
-from firecrest_local.directives import parse_directives
-from firecrest_local.durations import parse_begin, parse_duration
 from firecrest_local.errors import CommandTimeout, SchedulerError
-from firecrest_local.scheduler import JobDescription
-from firecrest_local.scheduler.job import Job, expand_pattern
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.scheduler.interface import JobDescription
+from firecrest_local.scheduler.jobs.arrays import ArraySpec, parse_array
+from firecrest_local.scheduler.jobs.dependencies import Dependencies, parse_dependencies
+from firecrest_local.scheduler.jobs.directives import parse_directives
+from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
+from firecrest_local.scheduler.jobs.job import Job, expand_pattern
 from firecrest_local.settings import Partition, Settings
 
 NODE = "nid001"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from firecrest_local.confinement import Confinement
+from firecrest_local.files.confinement import Confinement
 
 _TYPES = (
     (stat.S_ISDIR, "d"),

@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from firecrest_local.dependencies import Dependencies, Dependency
+from firecrest_local.scheduler.jobs.dependencies import Dependencies, Dependency
 
 PENDING = "PENDING"
 RUNNING = "RUNNING"

@@ -10,12 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from firecrest_local.confinement import Confinement
+from firecrest_local.access.identity import Identity
 from firecrest_local.errors import ApiError, CommandTimeout, SchedulerError
-from firecrest_local.identity import Identity
-from firecrest_local.scheduler import JobDescription, JobQuery, Row
-from firecrest_local.scheduler.accounting import AccountingView
-from firecrest_local.scheduler.job import (
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
+from firecrest_local.scheduler.jobs.job import (
     CANCELLED,
     COMPLETED,
     FAILED,
@@ -25,11 +24,12 @@ from firecrest_local.scheduler.job import (
     TIMEOUT,
     Job,
 )
-from firecrest_local.scheduler.launch import Ending, Launcher
-from firecrest_local.scheduler.queueing import Decision, decide
-from firecrest_local.scheduler.submission import NODE, build_jobs
+from firecrest_local.scheduler.jobs.submission import NODE, build_jobs
+from firecrest_local.scheduler.process.accounting import AccountingView
+from firecrest_local.scheduler.process.launcher import Ending, Launcher
+from firecrest_local.scheduler.process.queueing import Decision, decide
+from firecrest_local.scheduler.process.store import JobStore
 from firecrest_local.settings import Settings
-from firecrest_local.store import JobStore
 from firecrest_local.visibility import Visibility
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import uvicorn
 from starlette.types import Receive, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from firecrest_local.faultcontrol import FaultControl, Injection
+from firecrest_local.access_log import Quiet
+from firecrest_local.faults.control import FaultControl, Injection
 from firecrest_local.listener import listen
-from firecrest_local.quiet import Quiet
 
 log = logging.getLogger(__name__)
 _TRANSPORT = "firecrest_local.transport"

@@ -18,12 +18,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from firecrest_local.access.identity import current_identity
 from firecrest_local.errors import ApiError, CommandTimeout, OutputTooLarge, SchedulerError
-from firecrest_local.identity import current_identity
-from firecrest_local.scheduler import JobDescription, JobQuery, Row
-from firecrest_local.scheduler.accounting import ALLOCATION
-from firecrest_local.scheduler.login import login_environment
-from firecrest_local.scheduler.slurm_output import (
+from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
+from firecrest_local.scheduler.login_environment import login_environment
+from firecrest_local.scheduler.process.accounting import ALLOCATION
+from firecrest_local.scheduler.slurm.output import (
     NODE_FORMAT,
     QUEUE_FORMAT,
     RECORD_FORMAT,

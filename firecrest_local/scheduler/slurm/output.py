@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from firecrest_local.scheduler import Row
+from firecrest_local.scheduler.interface import Row
 
 #: sacct's fields of a job, and squeue's in the same order: two of them it doesn't have.
 RECORD_FORMAT = (

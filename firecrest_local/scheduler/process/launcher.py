@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firecrest_local import srun_shim, supervisor
-from firecrest_local.confinement import Confinement
-from firecrest_local.scheduler.job import Job, Step
-from firecrest_local.scheduler.login import login_environment
-from firecrest_local.scheduler.submission import NODE
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.scheduler.jobs.job import Job, Step
+from firecrest_local.scheduler.jobs.submission import NODE
+from firecrest_local.scheduler.login_environment import login_environment
+from firecrest_local.scheduler.process import srun_shim, supervisor
 from firecrest_local.settings import Settings
 
 

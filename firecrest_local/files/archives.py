@@ -10,8 +10,8 @@ import re
 import tarfile
 from typing import Literal, get_args
 
-from firecrest_local.confinement import Confinement
 from firecrest_local.errors import RemoteError
+from firecrest_local.files.confinement import Confinement
 
 Compression = Literal["none", "bzip2", "gzip", "xz"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)

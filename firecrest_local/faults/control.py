@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header
 
+from firecrest_local.access.token_issuer import TokenIssuer
 from firecrest_local.errors import ApiError
-from firecrest_local.faults import Faults, Plan, RequestRule
-from firecrest_local.tokens import TokenIssuer
+from firecrest_local.faults.plan import Faults, Plan, RequestRule
 from firecrest_local.visibility import Visibility
 
 PATH = "/faults"

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from firecrest_local.dependencies import Dependency
-from firecrest_local.scheduler.job import COMPLETED, Job
+from firecrest_local.scheduler.jobs.dependencies import Dependency
+from firecrest_local.scheduler.jobs.job import COMPLETED, Job
 from firecrest_local.settings import Settings
 
 Fate = Literal["met", "waiting", "never"]

@@ -13,11 +13,11 @@ import shutil
 import stat
 from typing import Any
 
-from firecrest_local import archives
-from firecrest_local.confinement import Confinement
 from firecrest_local.errors import ApiError, OutputTooLarge, RemoteError
-from firecrest_local.filetype import file_type
-from firecrest_local.listing import directory_rows, file_row
+from firecrest_local.files import archives
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.files.file_type import file_type
+from firecrest_local.files.listing import directory_rows, file_row
 
 
 class FileOperations:
