@@ -1,4 +1,4 @@
-"""Connections whose requests are in no access log: presigned URLs are as good as passwords."""
+"""Keeps requests out of the access log: a presigned URL is as good as a password."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 
-class Quiet(asyncio.Protocol):
-    """For one of uvicorn's protocols: it says nothing of its requests.
+class NoAccessLog(asyncio.Protocol):
+    """A mixin for uvicorn's protocols that turns their access log off.
 
-    Uvicorn's own switch takes the handlers from a logger of the whole process, and `logging.config.dictConfig`
-    (Airflow calls it) gives them back.
+    Uvicorn's own switch is not enough: it removes the handlers of a logger that the whole process shares, and
+    `logging.config.dictConfig` (Airflow calls it) restores them.
     """
 
     access_log: bool

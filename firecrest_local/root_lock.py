@@ -1,4 +1,4 @@
-"""One server for a root at a time: two would start each other's jobs."""
+"""Lets one server at a time use a root: two would start each other's jobs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from pathlib import Path
 
 
 class RootLock:
-    """Held by the server that serves a root; the kernel lets go of it when that server dies.
+    """The lock of the server that uses a root. The kernel releases it when that server dies.
 
-    Parameters:
-        root: the cluster's directory; made when missing.
-
-    Raises:
-        OSError: another server holds it.
+    :param root: the cluster's directory; made when missing.
+    :raises OSError: another server holds the lock.
     """
 
     def __init__(self, root: Path) -> None:
@@ -27,5 +24,5 @@ class RootLock:
             raise OSError(f"another firecrest-local already serves {root}") from None
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         os.close(self._file)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Identity:
-    """The user as the cluster knows him or her.
+    """The user as the cluster knows them.
 
-    Parameters:
-        user, uid: the user's name and id.
-        group, gid: the same of the user's group.
-        groups: all groups, id and name.
+    :param user: the user's name.
+    :param uid: the user's id.
+    :param group: the name of the user's group.
+    :param gid: the id of the user's group.
+    :param groups: id and name of every group that the user is in.
     """
 
     user: str
@@ -28,8 +29,8 @@ class Identity:
 def current_identity(user: str | None = None) -> Identity:
     """The user who runs this process.
 
-    Parameters:
-        user: a name to go by instead; also the fallback `fireuser` is used when the system knows none.
+    :param user: a name to use instead of the system's. Without one, a user whom the system can't name is
+        `fireuser`.
     """
 
     def group_name(gid: int) -> str:

@@ -1,4 +1,4 @@
-"""The server's own secrets, made once and kept beside its state."""
+"""The server's own secrets. They are made once and kept in the state directory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Secrets:
-    """Keys that outlive a restart; no text form shows them.
+    """Keys that outlive a restart. No text form shows them.
 
-    Parameters:
-        client_secret: what the token endpoint accepts.
-        token_key: signs access tokens.
-        url_key: signs presigned URLs.
+    :param client_secret: what the token endpoint accepts.
+    :param token_key: signs access tokens.
+    :param url_key: signs presigned URLs.
     """
 
     client_secret: str = field(repr=False)
@@ -26,9 +25,8 @@ class Secrets:
 def load_secrets(state: Path, client_secret: str | None) -> Secrets:
     """Read the secrets of the state directory, or make them.
 
-    Parameters:
-        state: the server's state directory.
-        client_secret: chosen by the user; wins over a kept one and isn't kept itself.
+    :param state: the server's state directory.
+    :param client_secret: the user's choice. It replaces the secret of the state directory and is not written there.
     """
     path = state / "secrets.json"
     try:

@@ -1,4 +1,6 @@
-"""Access tokens: the token endpoint and the rule by which the API accepts them."""
+"""Access tokens: how they are made, and the rule by which the API accepts them."""
+
+from __future__ import annotations
 
 import base64
 import binascii
@@ -7,10 +9,6 @@ import hmac
 import json
 import secrets
 import time
-from typing import Annotated, Any
-
-from fastapi import APIRouter, Form, Header
-from fastapi.responses import JSONResponse
 
 from firecrest_local.errors import ApiError
 
@@ -30,11 +28,11 @@ def _decode(text: str) -> bytes:
 class TokenIssuer:
     """Issues and verifies JSON Web Tokens (HS256) for one client.
 
-    Parameters:
-        client_id, client_secret: the credentials that get a token.
-        key: signs the tokens.
-        user: the name that the tokens carry.
-        lifetime: seconds that a token is valid for.
+    :param client_id: the client that gets tokens.
+    :param client_secret: the client's secret.
+    :param key: signs the tokens.
+    :param user: the name that the tokens carry.
+    :param lifetime: seconds that a token is valid for.
     """
 
     def __init__(self, client_id: str, client_secret: str, key: str, user: str, lifetime: float) -> None:
@@ -45,7 +43,7 @@ class TokenIssuer:
         self.lifetime = lifetime
 
     def rotate(self) -> None:
-        """Give the client a new secret. Tokens that it got with the old one stay valid for their time."""
+        """Give the client a new secret. Tokens that were issued for the old one stay valid until they expire."""
         self.client_secret = secrets.token_urlsafe(32)
 
     def knows(self, client_id: str) -> bool:
@@ -58,7 +56,7 @@ class TokenIssuer:
         return self.knows(client_id) and same_secret
 
     def issue(self, lifetime: float | None = None) -> str:
-        """Make a token that is valid for `lifetime` seconds (the issuer's own lifetime unless given)."""
+        """Make a token that is valid for `lifetime` seconds. The default is the issuer's own lifetime."""
         now = time.time()
         header = {"alg": "HS256", "typ": "JWT", "kid": KEY_ID}
         claims = {
@@ -73,8 +71,7 @@ class TokenIssuer:
     def verify(self, token: str) -> str:
         """Give the name of the token's user.
 
-        Raises:
-            ApiError: 401 in the real server's words.
+        :raises ApiError: 401 in the real server's words.
         """
         try:
             signed, signature = token.rsplit(".", 1)
@@ -95,48 +92,3 @@ class TokenIssuer:
 
     def _sign(self, signed: str) -> str:
         return _encode(hmac.new(self._key, signed.encode(), hashlib.sha256).digest())
-
-
-def _basic(authorization: str | None) -> tuple[str, str] | None:
-    """The credentials of an HTTP basic header, if there are any."""
-    scheme, _, value = (authorization or "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        client_id, _, client_secret = base64.b64decode(value).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    return client_id, client_secret
-
-
-def _refusal(status: int, error: str, description: str) -> JSONResponse:
-    return JSONResponse({"error": error, "error_description": description}, status)
-
-
-def router(issuer: TokenIssuer) -> APIRouter:
-    """The token endpoint (OAuth 2, client credentials by form fields or by HTTP basic)."""
-    routes = APIRouter()
-
-    @routes.post("/token")
-    def token(
-        grant_type: Annotated[str | None, Form()] = None,
-        client_id: Annotated[str, Form()] = "",
-        client_secret: Annotated[str, Form()] = "",
-        authorization: Annotated[str | None, Header()] = None,
-    ) -> Any:
-        if grant_type is None:
-            return _refusal(400, "invalid_request", "Missing form parameter: grant_type")
-        if grant_type != "client_credentials":
-            return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
-        given = _basic(authorization) or (client_id, client_secret)
-        if not issuer.accepts(*given):
-            error = "unauthorized_client" if issuer.knows(given[0]) else "invalid_client"
-            return _refusal(401, error, "Invalid client or Invalid client credentials")
-        return {
-            "access_token": issuer.issue(),
-            "expires_in": int(issuer.lifetime),
-            "token_type": "Bearer",
-            "scope": "profile email",
-        }
-
-    return routes

@@ -1,4 +1,4 @@
-"""`/compute`: jobs, submitted to the scheduler and shown as FirecREST merges its two views."""
+"""`/compute`: submits jobs to the scheduler, and shows them as FirecREST merges the scheduler's two views."""
 
 import time
 from enum import StrEnum
@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from firecrest_local.api.request_body import ApiModel
+from firecrest_local.api.checks import RequestChecks
+from firecrest_local.api.request_body import RequestBody
 from firecrest_local.errors import ApiError, CommandTimeout
 from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
 from firecrest_local.site import Site
@@ -28,11 +29,11 @@ class TimeWindow(StrEnum):
 
     @property
     def seconds(self) -> int:
-        """Its length."""
+        """The length in seconds."""
         return int(self.value[:-1]) * {"h": 3600, "d": 86400}[self.value[-1]]
 
 
-class JobFields(ApiModel):
+class JobFields(RequestBody):
     """The job of a submission."""
 
     name: str | None = None
@@ -49,20 +50,20 @@ class JobFields(ApiModel):
     script_path: str = ""
 
 
-class Submission(ApiModel):
+class Submission(RequestBody):
     """The body of a submission."""
 
     job: JobFields
 
 
-class Attachment(ApiModel):
+class Attachment(RequestBody):
     """The body of an attach request."""
 
     command: str = ""
 
 
 def merge(accounted: list[Row], queued: list[Row]) -> list[Row]:
-    """One row an id: the accounting's, unless the queue says that the job waits."""
+    """One row for each id: the row of the accounting, unless the queue says that the job is pending."""
     rows = {row["jobId"]: row for row in accounted}
     for row in queued:
         if row["jobId"] not in rows or row["status"]["state"] == "PENDING":
@@ -70,11 +71,10 @@ def merge(accounted: list[Row], queued: list[Row]) -> list[Row]:
     return list(rows.values())
 
 
-def describe(job: JobFields) -> JobDescription:
+def job_description(job: JobFields) -> JobDescription:
     """A submission's body as the scheduler takes it.
 
-    Raises:
-        ApiError: the environment is a list, which the real server's model lets pass and its code doesn't.
+    :raises ApiError: the environment is a list. The real server's model accepts one, but its code fails.
     """
     if isinstance(job.env, list):
         raise ApiError(500, "(\"'list' object has no attribute 'items'\",)")
@@ -96,17 +96,19 @@ def describe(job: JobFields) -> JobDescription:
 
 def router(site: Site) -> APIRouter:
     """The endpoints."""
-    checks = [Depends(check) for check in (site.authenticated, site.known_system, site.healthy_scheduler)]
-    routes = APIRouter(prefix="/compute/{system_name}/jobs", dependencies=checks)
+    checks = RequestChecks(site)
+    required = [Depends(check) for check in (checks.authenticated, checks.known_system, checks.healthy_scheduler)]
+    routes = APIRouter(prefix="/compute/{system_name}/jobs", dependencies=required)
     scheduler = site.scheduler
 
     @routes.post("", status_code=201)
     async def submit(submission: Submission) -> dict[str, Any]:
-        hangs_until = time.monotonic() + site.settings.command_timeout
+        timeout_at = time.monotonic() + site.settings.command_timeout
         try:
-            return {"jobId": await run_in_threadpool(scheduler.submit, describe(submission.job))}
+            return {"jobId": await run_in_threadpool(scheduler.submit, job_description(submission.job))}
         except CommandTimeout:
-            await sleep(max(0.0, hangs_until - time.monotonic()))
+            # The command hangs until its timeout, so the answer comes that late.
+            await sleep(max(0.0, timeout_at - time.monotonic()))
             raise
 
     @routes.get("")

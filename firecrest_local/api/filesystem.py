@@ -6,7 +6,8 @@ from anyio import sleep
 from fastapi import APIRouter, Depends, Query, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 
-from firecrest_local.api.request_body import ApiModel
+from firecrest_local.api.checks import RequestChecks
+from firecrest_local.api.request_body import RequestBody
 from firecrest_local.errors import ApiError, CommandTimeout
 from firecrest_local.files.archives import Compression
 from firecrest_local.site import Site
@@ -14,32 +15,32 @@ from firecrest_local.site import Site
 Bytes = Annotated[int | None, Query(alias="bytes")]
 
 
-class Mode(ApiModel):
+class Mode(RequestBody):
     """The body of chmod."""
 
     mode: str
 
 
-class Ownership(ApiModel):
+class Ownership(RequestBody):
     """The body of chown."""
 
     owner: str = ""
     group: str = ""
 
 
-class MakeDirectory(ApiModel):
+class MakeDirectory(RequestBody):
     """The body of mkdir."""
 
     parent: bool = False
 
 
-class Link(ApiModel):
+class Link(RequestBody):
     """The body of symlink."""
 
     link_path: str
 
 
-class Compress(ApiModel):
+class Compress(RequestBody):
     """The body of compress."""
 
     target_path: str
@@ -48,33 +49,34 @@ class Compress(ApiModel):
     compression: Compression = "gzip"
 
 
-class Extract(ApiModel):
+class Extract(RequestBody):
     """The body of extract."""
 
     target_path: str
     compression: Compression = "gzip"
 
 
-def content(text: str, *, size: int | None, start: int, end: int) -> dict[str, Any]:
+def file_part(text: str, *, size: int | None, start: int, end: int) -> dict[str, Any]:
     """A part of a file, as head and tail answer it."""
     unit = "bytes" if size else "lines"
     return {"output": {"content": text, "contentType": unit, "startPosition": start, "endPosition": end}}
 
 
-def one_of(size: int | None, lines: int | None) -> None:
-    """Refuse bytes and lines at once."""
+def refuse_both(size: int | None, lines: int | None) -> None:
+    """Refuse a request for both bytes and lines."""
     if size and lines:
         raise ApiError(400, "Only one of `bytes` or `lines` can be specified.")
 
 
 def router(site: Site) -> APIRouter:
     """The endpoints."""
-    checks = [Depends(site.authenticated), Depends(site.known_system)]
-    routes = APIRouter(prefix="/filesystem/{system_name}/ops", dependencies=checks)
+    checks = RequestChecks(site)
+    required = [Depends(checks.authenticated), Depends(checks.known_system)]
+    routes = APIRouter(prefix="/filesystem/{system_name}/ops", dependencies=required)
     operations = site.operations
-    # The name `path` is the client's; what endpoints get is its checked, normal form.
-    GivenPath = Annotated[str, Depends(site.given_path)]  # noqa: N806 (a type)
-    GivenTree = Annotated[str, Depends(site.given_tree)]  # noqa: N806
+    # Endpoints get the client's path in its checked, normal form.
+    GivenPath = Annotated[str, Depends(checks.given_path)]  # noqa: N806 (a type)
+    GivenTree = Annotated[str, Depends(checks.given_tree)]  # noqa: N806
 
     @routes.get("/ls")
     def ls(
@@ -106,11 +108,11 @@ def router(site: Site) -> APIRouter:
         lines: int | None = None,
         skip: Annotated[bool, Query(alias="skipTrailing")] = False,
     ) -> dict[str, Any]:
-        one_of(size, lines)
+        refuse_both(size, lines)
         text = operations.head(path, size=size or None, lines=lines or None, skip=skip)
         count = lines if lines is not None else size
         end = 10 if count is None else -count if skip else count
-        return content(text, size=size, start=0, end=end)
+        return file_part(text, size=size, start=0, end=end)
 
     @routes.get("/tail")
     def tail(
@@ -119,11 +121,11 @@ def router(site: Site) -> APIRouter:
         lines: int | None = None,
         skip: Annotated[bool, Query(alias="skipHeading")] = False,
     ) -> dict[str, Any]:
-        one_of(size, lines)
+        refuse_both(size, lines)
         text = operations.tail(path, size=size or None, lines=lines or None, skip=skip)
         count = lines if lines is not None else size
         start = 10 if count is None else count if skip else -count
-        return content(text, size=size, start=start, end=-1)
+        return file_part(text, size=size, start=start, end=-1)
 
     @routes.get("/view")
     def view(path: GivenPath, size: int | None = None, offset: int = 0) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""`/status`: systems, nodes, partitions, the user, and whether the server lives."""
+"""`/status`: systems, nodes, partitions, reservations, the user, and the liveness of the server."""
 
 import time
 from typing import Any
 
 from fastapi import APIRouter, Depends
 
+from firecrest_local.api.checks import RequestChecks
+from firecrest_local.api.transfer_jobs import transfer_directives
 from firecrest_local.health import INTERVAL, timestamp
 from firecrest_local.site import Site
 
 
 def system_description(site: Site) -> dict[str, Any]:
-    """The one system, in the words of `/status/systems`."""
+    """The one system, as `/status/systems` describes it."""
     settings = site.settings
     hidden = "**********"
     return {
@@ -74,19 +76,12 @@ def system_description(site: Site) -> dict[str, Any]:
     }
 
 
-def transfer_directives(site: Site) -> list[str]:
-    """The directives of every transfer job."""
-    directives = ["#SBATCH --nodes=1", "#SBATCH --time=0-00:15:00"]
-    if site.settings.scheduler == "process":
-        directives.append(f"#SBATCH --partition={site.settings.transfer_partition}")
-    return directives
-
-
 def router(site: Site) -> APIRouter:
     """The endpoints."""
     routes = APIRouter(prefix="/status")
-    authenticated = [Depends(site.authenticated)]
-    on_system = [*authenticated, Depends(site.known_system)]
+    checks = RequestChecks(site)
+    authenticated = [Depends(checks.authenticated)]
+    on_system = [*authenticated, Depends(checks.known_system)]
 
     @routes.get("/systems", dependencies=authenticated)
     def systems() -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""A fault plan: which requests go wrong, and how. It decides and does nothing."""
+"""A fault plan: which requests fail, and how."""
 
 from __future__ import annotations
 
-import random
 import re
 from functools import cached_property
 from typing import Annotated, Literal
@@ -11,12 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Window(BaseModel):
-    """What goes wrong, and when.
+    """A kind of fault, and when it is active.
 
-    Parameters:
-        fault: the name of what goes wrong; every kind of rule has its own.
-        start: seconds after the plan was set at which it begins.
-        duration: seconds that it lasts; None is for ever.
+    :param fault: the name of the fault. Each kind of rule has its own.
+    :param start: seconds after the plan was set at which it begins.
+    :param duration: seconds that it lasts; None means for ever.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,21 +23,20 @@ class Window(BaseModel):
     start: float = Field(0.0, ge=0)
     duration: float | None = Field(None, gt=0)
 
-    def open(self, elapsed: float) -> bool:
-        """Whether it has begun, and not ended, `elapsed` seconds after the plan was set."""
+    def is_active(self, elapsed: float) -> bool:
+        """Whether the fault is active `elapsed` seconds after the plan was set."""
         return self.start <= elapsed and (self.duration is None or elapsed < self.start + self.duration)
 
 
 class Rule(Window):
-    """Which requests a fault strikes: those for which all of these hold.
+    """Which requests a fault applies to: those that meet all of these conditions.
 
-    Parameters:
-        method: the request's method; None is any.
-        route: the request's path, without query. `*` or `{name}` stands for one segment, `**` or `{name:path}`
-            for any number of them, so that routes can be copied from the specification.
-        nth: positions among the requests that match method, route and time, from 1; empty is all.
-        first: only so many of them.
-        probability: how likely each of them is struck.
+    :param method: the request's method; None means any.
+    :param route: the request's path, without query. `*` or `{name}` stands for one segment, `**` or `{name:path}`
+        for any number of them, so that routes can be copied from the specification.
+    :param nth: positions among the requests that match method, route and time, from 1; empty means all.
+    :param first: only the first so many of them.
+    :param probability: how likely the fault is for each of them.
     """
 
     method: str | None = None
@@ -73,21 +70,20 @@ class Rule(Window):
         # The API reads its paths without regard to case.
         return re.compile("/".join(segments), re.IGNORECASE)
 
-    def concerns(self, method: str, path: str, token: str | None) -> bool:
-        """Whether such a request can be struck.
+    def matches(self, method: str, path: str, token: str | None) -> bool:
+        """Whether the fault can apply to such a request.
 
-        Parameters:
-            method, path: of the request.
-            token: its access token, if it has one.
+        :param method: the request's method.
+        :param path: the request's path.
+        :param token: the request's access token, if it has one.
         """
         return self.method in (None, method) and self._pattern.fullmatch(path) is not None
 
-    def chooses(self, position: int, chance: float) -> bool:
-        """Whether it strikes the request of this position among those it concerns.
+    def selects(self, position: int, chance: float) -> bool:
+        """Whether the fault applies to the request at this position among those that match.
 
-        Parameters:
-            position: from 1.
-            chance: a random number from 0 to 1.
+        :param position: counted from 1.
+        :param chance: a random number from 0 to 1.
         """
         return (
             (not self.nth or position in self.nth)
@@ -97,7 +93,7 @@ class Rule(Window):
 
     @property
     def label(self) -> str:
-        """What it is counted as."""
+        """The name under which the fault is counted."""
         return self.fault
 
 
@@ -108,18 +104,17 @@ class LoseAnswer(Rule):
 
 
 class Timeout408(Rule):
-    """The work is done, and the answer is 408, as of a command that took too long."""
+    """The work is done, and the answer is 408, as after a command that took too long."""
 
     fault: Literal["timeout_408"]
 
 
 class Status(Rule):
-    """An error is answered and nothing is done.
+    """The answer is an error, and nothing is done.
 
-    Parameters:
-        status: HTTP status; well-known ones have the words that the real server or its gateway uses.
-        message: other words, in FirecREST's form.
-        retry_after: seconds for the header `Retry-After`; 429 has 1 unless given.
+    :param status: HTTP status. Well-known ones come with the words of the real server or its gateway.
+    :param message: other words, in FirecREST's form.
+    :param retry_after: seconds for the header `Retry-After`; the default of 429 is 1.
     """
 
     fault: Literal["status"]
@@ -129,7 +124,7 @@ class Status(Rule):
 
     @property
     def label(self) -> str:
-        """What it is counted as."""
+        """The name under which the fault is counted."""
         return f"status_{self.status}"
 
 
@@ -140,11 +135,10 @@ class Reset(Rule):
 
 
 class Delay(Rule):
-    """All goes well, but late.
+    """The request succeeds late.
 
-    Parameters:
-        seconds: how late.
-        before: what waits: the `work`, or the `answer` of work that is done.
+    :param seconds: how late.
+    :param before: what is delayed: the `work`, or the `answer` after the work is done.
     """
 
     fault: Literal["delay"]
@@ -153,10 +147,9 @@ class Delay(Rule):
 
 
 class SlowBody(Rule):
-    """The answer's body trickles.
+    """The answer's body is sent slowly.
 
-    Parameters:
-        rate: bytes a second.
+    :param rate: bytes per second.
     """
 
     fault: Literal["slow_body"]
@@ -166,8 +159,7 @@ class SlowBody(Rule):
 class CutBody(Rule):
     """The work is done, and the connection is closed in the middle of the answer's body.
 
-    Parameters:
-        size: bytes of the body that arrive, if it has more; None is half of it.
+    :param size: bytes of the body that arrive, if it has more; None means half of it.
     """
 
     fault: Literal["cut_body"]
@@ -186,13 +178,13 @@ class EarlyTokenExpiry(Rule):
     fault: Literal["early_token_expiry"]
     message: str = "Access token expires too soon (less than 30s remaining)."
 
-    def concerns(self, method: str, path: str, token: str | None) -> bool:
-        """Whether such a request can be struck: it needs a token."""
-        return token is not None and super().concerns(method, path, token)
+    def matches(self, method: str, path: str, token: str | None) -> bool:
+        """Whether the fault can apply to such a request. Only a request with a token matches."""
+        return token is not None and super().matches(method, path, token)
 
 
 class Refuse(Window):
-    """Connections are refused, those that exist are closed: there is no server."""
+    """Connections are refused and open ones are closed, as if there were no server."""
 
     fault: Literal["refuse"]
 
@@ -201,13 +193,12 @@ RequestRule = LoseAnswer | Timeout408 | Status | Reset | Delay | SlowBody | CutB
 
 
 class Plan(BaseModel):
-    """All that goes wrong.
+    """All faults of a server.
 
-    Parameters:
-        seed: what chance begins with; the same requests in the same order meet the same faults.
-        accounting_lag: seconds by which the accounting trails; None leaves the server's own.
-        invisible: seconds after its submission for which a job is in no list and a GET of it answers 404.
-        rules: a request meets the first one that strikes it.
+    :param seed: seed of the random numbers. The same requests in the same order meet the same faults.
+    :param accounting_lag: seconds by which the accounting view lags; None keeps the server's own value.
+    :param invisible: seconds after its submission for which a job is in no list and a GET of it answers 404.
+    :param rules: the first rule that applies to a request is carried out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -216,50 +207,3 @@ class Plan(BaseModel):
     accounting_lag: float | None = Field(None, ge=0)
     invisible: float = Field(0.0, ge=0)
     rules: tuple[Annotated[RequestRule | Refuse, Field(discriminator="fault")], ...] = ()
-
-
-class Faults:
-    """Decides, request by request, what a plan means.
-
-    Each rule counts, and rolls dice of its own, for every request that it concerns, whatever the other rules
-    do: a rule strikes the same requests when another one is added.
-
-    Parameters:
-        plan: the plan.
-        began: when it was set, in seconds of the clock that `now` is read from.
-    """
-
-    def __init__(self, plan: Plan, began: float) -> None:
-        self.plan = plan
-        self._began = began
-        self._positions = [0] * len(plan.rules)
-        self._dice = [random.Random(f"{plan.seed}/{number}") for number in range(len(plan.rules))]
-        self._refused: dict[str, EarlyTokenExpiry] = {}
-
-    def decide(self, method: str, path: str, token: str | None, now: float) -> RequestRule | None:
-        """The rule that strikes a request, if one does.
-
-        Parameters:
-            method, path: of the request.
-            token: its access token, if it has one.
-            now: when it came.
-        """
-        struck: RequestRule | None = None
-        for number, rule in enumerate(self.plan.rules):
-            if isinstance(rule, Refuse) or not rule.open(now - self._began):
-                continue
-            if not rule.concerns(method, path, token):
-                continue
-            self._positions[number] += 1
-            if rule.chooses(self._positions[number], self._dice[number].random()) and struck is None:
-                struck = rule
-        if token is not None:
-            if struck is None:
-                return self._refused.get(token)
-            if isinstance(struck, EarlyTokenExpiry):
-                self._refused[token] = struck
-        return struck
-
-    def refusing(self, now: float) -> bool:
-        """Whether connections are refused."""
-        return any(isinstance(rule, Refuse) and rule.open(now - self._began) for rule in self.plan.rules)

@@ -1,6 +1,6 @@
 """tar archives, made and unpacked inside the confinement."""
 
-# Clients' paths are text here: tar's words need them as they were written.
+# Clients' paths are text here: tar's messages show them as they were written.
 # ruff: noqa: PTH112, PTH118
 
 from __future__ import annotations
@@ -33,17 +33,14 @@ def compress(
 ) -> None:
     """Pack a file or a directory.
 
-    Parameters:
-        source: what to pack.
-        target: the archive.
-        confinement: links that lead out of it are refused when they would be followed.
-        compression: how to compress.
-        pattern: with it, only files whose path `./…` matches this regular expression are packed, out of the
-            directory that holds `source`.
-        dereference: pack what links point to.
-
-    Raises:
-        RemoteError: with tar's words.
+    :param source: what to pack.
+    :param target: the archive.
+    :param confinement: a link that leads out of it is refused if it would be followed.
+    :param compression: how to compress.
+    :param pattern: a regular expression. Only files whose path `./…` matches it are packed, from the directory that
+        holds `source`.
+    :param dereference: pack the targets of links.
+    :raises RemoteError: with tar's message.
     """
     directory, name = os.path.split(source)
 
@@ -82,10 +79,9 @@ def _create(target: str, compression: Compression, dereference: bool) -> tarfile
 
 
 def extract(source: str, target: str) -> None:
-    """Unpack an archive into a directory; nothing is ever written outside of that directory.
+    """Unpack an archive into a directory. Nothing is ever written outside of that directory.
 
-    Raises:
-        RemoteError: with tar's words.
+    :raises RemoteError: with tar's message.
     """
     if not os.path.isdir(target):
         raise RemoteError(

@@ -1,4 +1,4 @@
-"""Paths of clients, confined to the directory that clients may see."""
+"""Confines the paths of clients to the directory that clients may see."""
 
 # Clients' paths are text here: the normal form that os.path gives is the one the real server shows.
 # ruff: noqa: PTH117, PTH118
@@ -14,9 +14,8 @@ from firecrest_local.errors import ApiError
 class Confinement:
     """Decides which paths exist for clients.
 
-    Parameters:
-        root: the directory that holds all that clients may see; links are resolved here.
-        system: the system's name, for messages.
+    :param root: the directory that holds all that clients may see. Links in its own path are resolved.
+    :param system: the system's name, for messages.
     """
 
     def __init__(self, root: Path, system: str) -> None:
@@ -26,8 +25,7 @@ class Confinement:
     def path(self, path: str) -> str:
         """Give the normal form of a client's path.
 
-        Raises:
-            ApiError: 400 if it isn't absolute, or names something outside.
+        :raises ApiError: 400 if the path is not absolute, or is outside.
         """
         if not os.path.isabs(path):
             raise ApiError(400, f"The provided path ({path}) is not an absolute path.")
@@ -41,11 +39,10 @@ class Confinement:
         return normal
 
     def holds(self, path: str, *, follow: bool = True) -> bool:
-        """Whether `path` is inside after its links have been resolved.
+        """Whether `path` is inside once its links are resolved.
 
-        Parameters:
-            path: an absolute path.
-            follow: resolve the last component too, as an operation does that looks through links.
+        :param path: an absolute path.
+        :param follow: resolve the last component too, for an operation that follows links.
         """
         if follow:
             return self._within(os.path.realpath(path))

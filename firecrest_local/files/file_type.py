@@ -1,6 +1,6 @@
 """A guess at what a file holds, in the words of file(1)."""
 
-# Clients' paths are text here, links' targets included.
+# Clients' paths and links' targets are text here.
 # ruff: noqa: PTH115, PTH123
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MAGIC = (
 
 
 def file_type(path: str) -> str:
-    """Describe the file; like file(1) it never fails, but says what it could not open."""
+    """Describe a file. Like file(1) this never fails, but says what it could not open."""
     try:
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode):

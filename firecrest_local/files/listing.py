@@ -1,6 +1,6 @@
-"""Rows of a directory listing, as `ls -l` would fill them."""
+"""Rows of a directory listing, with the columns of `ls -l`."""
 
-# Clients' paths are text here, links' targets included.
+# Clients' paths and links' targets are text here.
 # ruff: noqa: PTH110, PTH115, PTH116, PTH118, PTH208
 
 from __future__ import annotations
@@ -44,14 +44,11 @@ def group_name(gid: int) -> str:
 def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = False) -> dict[str, Any]:
     """Describe one file.
 
-    Parameters:
-        path: where it is.
-        name: what to call it.
-        numeric: ids instead of names for user and group.
-        follow: describe what a link points to.
-
-    Raises:
-        OSError: it can't be looked at.
+    :param path: where the file is.
+    :param name: the name to show.
+    :param numeric: show ids instead of names for user and group.
+    :param follow: describe a link's target instead of the link.
+    :raises OSError: the file can't be read.
     """
     info = os.stat(path) if follow else os.lstat(path)
     link = stat.S_ISLNK(info.st_mode)
@@ -77,9 +74,9 @@ def directory_rows(
     follow: bool = False,
     prefix: str = "",
 ) -> Iterator[dict[str, Any]]:
-    """Describe what a directory holds, its own entries before those of its subdirectories.
+    """Describe the entries of a directory, its own before those of its subdirectories.
 
-    Links that lead out of the confinement are shown, never followed.
+    A link that leads out of the confinement is shown and never followed.
     """
     subdirectories = []
     for name in sorted(os.listdir(path)):

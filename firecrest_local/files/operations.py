@@ -1,6 +1,6 @@
 """Operations on files, done in Python, with the errors of the commands that a cluster would run."""
 
-# Clients' paths are text here: the commands' words need them as they were written.
+# Clients' paths are text here: the commands' messages show them as they were written.
 # ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH116, PTH118, PTH119, PTH123, PTH211
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from firecrest_local.files.listing import directory_rows, file_row
 
 
 class FileOperations:
-    """What clients may do with files.
+    """The operations of clients on files.
 
-    Parameters:
-        confinement: the paths that exist for clients.
-        output_limit: bytes of output that the server reads from one command.
+    :param confinement: the paths that exist for clients.
+    :param output_limit: bytes of output that the server reads from one command.
     """
 
     def __init__(self, confinement: Confinement, output_limit: int) -> None:
         self._confinement = confinement
         self._output_limit = output_limit
 
-    # --- looking
+    # --- reading
 
     def ls(self, path: str, *, hidden: bool, numeric: bool, recursive: bool, dereference: bool) -> list[dict[str, Any]]:
         """List a directory, or a single file."""
@@ -56,7 +55,7 @@ class FileOperations:
             raise RemoteError(2, f"ls: cannot access '{path}': {error.strerror}") from None
 
     def stat(self, path: str, *, dereference: bool) -> dict[str, int]:
-        """The numbers of stat(2); times are seconds since the epoch."""
+        """The numbers of stat(2). Times are Unix times."""
         self._check(path, f"stat: cannot statx '{path}'", follow=dereference)
         try:
             info = os.stat(path) if dereference else os.lstat(path)
@@ -81,16 +80,16 @@ class FileOperations:
         return {"algorithm": "SHA256", "checksum": digest.hexdigest()}
 
     def file(self, path: str) -> str:
-        """What a file seems to hold."""
+        """A guess at the type of a file."""
         self._check(path, f"file: cannot open `{path}'", follow=False)
         return file_type(path)
 
     def head(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
         """The first part of a file, or with `skip` all but the last part."""
-        complaints = f"head: cannot open '{path}' for reading", f"head: error reading '{path}'"
+        messages = f"head: cannot open '{path}' for reading", f"head: error reading '{path}'"
         if size is not None and not skip:
-            return self._text(self._read(path, *complaints, length=size))
-        data = self._read(path, *complaints)
+            return self._text(self._read(path, *messages, length=size))
+        data = self._read(path, *messages)
         if size is not None:
             return self._text(data[: max(len(data) - size, 0)])
         rows = data.splitlines(keepends=True)
@@ -98,17 +97,17 @@ class FileOperations:
         return self._text(b"".join(rows[: max(len(rows) - count, 0)] if skip else rows[:count]))
 
     def tail(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
-        """The last part of a file, or with `skip` what begins at the given byte or line (counted from 1)."""
-        complaints = f"tail: cannot open '{path}' for reading", f"tail: error reading '{path}'"
+        """The last part of a file, or with `skip` all from the given byte or line (counted from 1)."""
+        messages = f"tail: cannot open '{path}' for reading", f"tail: error reading '{path}'"
         if size is not None:
-            return self._text(self._read(path, *complaints, start=max(size - 1, 0) if skip else -size))
-        data = self._read(path, *complaints)
+            return self._text(self._read(path, *messages, start=max(size - 1, 0) if skip else -size))
+        data = self._read(path, *messages)
         rows = data.splitlines(keepends=True)
         count = 10 if lines is None else lines
         return self._text(b"".join(rows[max(count - 1, 0) :] if skip else rows[max(len(rows) - count, 0) :]))
 
     def view(self, path: str, *, size: int, offset: int) -> str:
-        """A window of a file; the server reads whole blocks of `size` and cuts by characters."""
+        """A window of a file. The real server reads whole blocks of `size` bytes and cuts by characters."""
         data = self._read(
             path,
             f"dd: failed to open '{path}'",
@@ -128,7 +127,7 @@ class FileOperations:
     # --- changing
 
     def upload(self, directory: str, name: str, data: bytes) -> None:
-        """Write a file; an existing one is overwritten."""
+        """Write a file. An existing one is overwritten."""
         path = f"{directory}/{name}"
         self._check(self._confinement.path(path), f"bash: line 1: {path}")
         try:
@@ -138,7 +137,7 @@ class FileOperations:
             raise RemoteError(1, f"bash: line 1: {path}: {error.strerror}") from None
 
     def mkdir(self, path: str, *, parent: bool) -> dict[str, Any]:
-        """Make a directory, and with `parent` all that lead to it."""
+        """Make a directory, and with `parent` its missing parents."""
         self._check(path, f"mkdir: cannot create directory '{path}'")
         try:
             if parent:
@@ -150,7 +149,7 @@ class FileOperations:
         return file_row(path, path)
 
     def symlink(self, path: str, link: str) -> dict[str, Any]:
-        """Make a link to `path`; one step, which fails when the link exists."""
+        """Make a link to `path`. This is one step, which fails when the link exists."""
         self._check(path, f"ln: failed to access '{path}'", follow=False)
         self._check(link, f"ln: failed to create symbolic link '{link}'", follow=os.path.isdir(link))
         place = os.path.join(link, os.path.basename(path)) if os.path.isdir(link) else link
@@ -178,7 +177,7 @@ class FileOperations:
         return file_row(path, path)
 
     def chown(self, path: str, owner: str, group: str) -> dict[str, Any]:
-        """Change owner and group; empty leaves as it is."""
+        """Change owner and group. An empty name changes nothing."""
         self._check(path, f"chown: changing ownership of '{path}'")
         try:
             uid = _id(owner, lambda name: pwd.getpwnam(name).pw_uid)
@@ -238,15 +237,15 @@ class FileOperations:
 
     # --- common
 
-    def _check(self, path: str, complaint: str, *, follow: bool = True, status: int = 1) -> None:
-        """Refuse what the shell line of a real server can't carry, and links that lead out."""
+    def _check(self, path: str, message: str, *, follow: bool = True, status: int = 1) -> None:
+        """Refuse a single quote, which breaks the real server's shell line, and a link that leads out."""
         if "'" in path:
             raise RemoteError(2, "bash: -c: line 1: unexpected EOF while looking for matching `''")
         if not self._confinement.holds(path, follow=follow):
-            raise RemoteError(status, f"{complaint}: Permission denied")
+            raise RemoteError(status, f"{message}: Permission denied")
 
     def _read(self, path: str, cannot_open: str, cannot_read: str, *, start: int = 0, length: int = -1) -> bytes:
-        """Read from `start` (negative: counted from the end) as many bytes as `length` (negative: all)."""
+        """Read `length` bytes (negative: all) from `start` (negative: counted from the end)."""
         self._check(path, cannot_open)
         try:
             with open(path, "rb") as file:
@@ -265,7 +264,7 @@ class FileOperations:
 
 
 def _id(name: str, look_up: Any) -> int:
-    """A numeric id for a name, a number as it is, -1 (no change) for nothing."""
+    """The numeric id of a name. A number stays as it is; an empty name gives -1 (no change)."""
     if not name:
         return -1
     return int(name) if name.isdigit() else int(look_up(name))

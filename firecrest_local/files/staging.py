@@ -1,33 +1,27 @@
-"""The staging store: presigned URLs, multipart uploads and ranges, as an S3 store offers them."""
+"""The staging store: objects behind presigned URLs, and multipart uploads, as an S3 store has them."""
+
+from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
-
-from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
 
 _DATE = "%Y%m%dT%H%M%SZ"
 _BLOCK = 1024 * 1024
 
 
 class StagingError(Exception):
-    """An answer other than success, in S3's form.
+    """A request to the store that is refused.
 
-    Parameters:
-        status: HTTP status.
-        code: S3's word for the problem.
-        message: for people.
+    :param status: HTTP status.
+    :param code: S3's code of the error.
+    :param message: S3's description of the error.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -35,22 +29,15 @@ class StagingError(Exception):
         self.status = status
         self.code = code
 
-    def response(self) -> Response:
-        """The answer."""
-        body = f"<Error><Code>{self.code}</Code><Message>{escape(str(self))}</Message></Error>"
-        text = f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'
-        return Response(text, self.status, media_type="application/xml")
-
 
 class StagingStore:
     """Objects on disk, reached by presigned URLs.
 
-    Parameters:
-        directory: holds objects and unfinished uploads.
-        url: where the store answers.
-        key: signs the URLs.
-        lifetime: seconds that a URL is valid for.
-        smallest_part: bytes that every part but the last must have.
+    :param directory: holds objects and unfinished uploads.
+    :param url: where the store answers.
+    :param key: signs the URLs.
+    :param lifetime: seconds that a URL is valid for.
+    :param smallest_part: bytes that every part but the last must have.
     """
 
     SMALLEST_PART = 5 * 1024 * 1024
@@ -68,7 +55,7 @@ class StagingStore:
     # --- for the server
 
     def new_object(self, bucket: str, name: str) -> str:
-        """Make up the key of an object that is to come, and a directory for it."""
+        """Reserve the key of a new object, and make a directory for it."""
         key = f"{bucket}/{secrets.token_hex(16)}/{name}"
         self.object_path(key).parent.mkdir(parents=True)
         return key
@@ -102,8 +89,7 @@ class StagingStore:
     def check(self, method: str, key: str, query: Mapping[str, str]) -> None:
         """Refuse a request whose URL isn't signed for it, or isn't valid any more.
 
-        Raises:
-            StagingError: 403.
+        :raises StagingError: 403.
         """
         unsigned = {name: value for name, value in query.items() if name != "X-Amz-Signature"}
         signature = query.get("X-Amz-Signature")
@@ -118,8 +104,7 @@ class StagingStore:
     def upload(self, upload_id: str) -> Path:
         """The directory of an unfinished upload.
 
-        Raises:
-            StagingError: 404, there is none such.
+        :raises StagingError: 404, there is no such upload.
         """
         path = self._uploads / upload_id
         if not upload_id or not path.is_dir():
@@ -129,13 +114,10 @@ class StagingStore:
     def complete(self, upload_id: str, key: str, body: bytes) -> str:
         """Join the parts of an upload and give the object's ETag.
 
-        Parameters:
-            upload_id: the upload.
-            key: the object.
-            body: S3's `CompleteMultipartUpload` document.
-
-        Raises:
-            StagingError: the document or the parts are wrong.
+        :param upload_id: the upload.
+        :param key: the object.
+        :param body: S3's `CompleteMultipartUpload` document.
+        :raises StagingError: the document or the parts are wrong.
         """
         directory = self.upload(upload_id)
         parts = self._parts(directory, body)
@@ -144,12 +126,12 @@ class StagingStore:
         digest = hashlib.md5(usedforsecurity=False)
         with draft.open("wb") as whole:
             for path in parts:
-                digest.update(bytes.fromhex(_etag_file(path).read_text()))
+                digest.update(bytes.fromhex(etag_file(path).read_text()))
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, _BLOCK)
         etag = f"{digest.hexdigest()}-{len(parts)}"
-        _etag_file(target).write_text(etag)
-        # The object appears whole, since a transfer job waits for it.
+        etag_file(target).write_text(etag)
+        # A transfer job waits for the object, so it must appear whole.
         draft.replace(target)
         shutil.rmtree(directory)
         return etag
@@ -172,7 +154,7 @@ class StagingStore:
         paths = []
         for position, (number, etag) in enumerate(wanted):
             path = directory / str(number)
-            if not path.is_file() or _etag_file(path).read_text() != etag:
+            if not path.is_file() or etag_file(path).read_text() != etag:
                 raise StagingError(400, "InvalidPart", f"Part {number} could not be found.")
             if position < len(wanted) - 1 and path.stat().st_size < self._smallest_part:
                 raise StagingError(400, "EntityTooSmall", f"Part {number} is smaller than allowed.")
@@ -184,30 +166,9 @@ class StagingStore:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
 
-def _etag_file(path: Path) -> Path:
+def etag_file(path: Path) -> Path:
+    """The file that holds the ETag of a part or an object."""
     return path.with_name(f"{path.name}.etag")
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The first and the last byte that a Range header asks for.
-
-    Returns:
-        None when all is asked for.
-
-    Raises:
-        StagingError: 416, nothing of it is there.
-    """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
-    if match is None or match[0] == "bytes=-":
-        return None
-    first, last = match.groups()
-    if first:
-        bounds = int(first), min(int(last), size - 1) if last else size - 1
-    else:
-        bounds = max(size - int(last), 0), size - 1
-    if bounds[0] > bounds[1]:
-        raise StagingError(416, "InvalidRange", "The requested range is not satisfiable")
-    return bounds
 
 
 def read_blocks(path: Path, first: int, last: int) -> Iterator[bytes]:
@@ -217,73 +178,3 @@ def read_blocks(path: Path, first: int, last: int) -> Iterator[bytes]:
         while first <= last and (block := file.read(min(_BLOCK, last - first + 1))):
             first += len(block)
             yield block
-
-
-def router(store: StagingStore) -> APIRouter:
-    """The store's endpoints."""
-    routes = APIRouter(prefix="/staging")
-
-    @routes.put("/{key:path}")
-    async def put_part(key: str, request: Request) -> Response:
-        try:
-            query = request.query_params
-            store.check("PUT", key, query)
-            path = store.upload(query.get("uploadId", "")) / str(int(query.get("partNumber", "0")))
-        except StagingError as error:
-            return error.response()
-        draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        digest = hashlib.md5(usedforsecurity=False)
-        try:
-            with await run_in_threadpool(draft.open, "wb") as file:
-                async for block in request.stream():
-                    digest.update(block)
-                    await run_in_threadpool(file.write, block)
-            _etag_file(path).write_text(digest.hexdigest())
-            draft.replace(path)
-        finally:
-            # A body that was cut short leaves no part behind.
-            draft.unlink(missing_ok=True)
-        return Response(headers={"ETag": f'"{digest.hexdigest()}"'})
-
-    @routes.post("/{key:path}")
-    async def complete(key: str, request: Request) -> Response:
-        body = await request.body()
-        try:
-            store.check("POST", key, request.query_params)
-            etag = await run_in_threadpool(store.complete, request.query_params.get("uploadId", ""), key, body)
-        except StagingError as error:
-            return error.response()
-        text = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n<CompleteMultipartUploadResult>'
-            f"<Key>{escape(key)}</Key><ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
-        )
-        return Response(text, media_type="application/xml")
-
-    @routes.api_route("/{key:path}", methods=["GET", "HEAD"])
-    def get(key: str, request: Request) -> Response:
-        try:
-            store.check(request.method, key, request.query_params)
-            path = store.object_path(key)
-            if not path.is_file():
-                raise StagingError(404, "NoSuchKey", "The specified key does not exist.")
-            info = path.stat()
-            bounds = parse_range(request.headers.get("range"), info.st_size)
-        except StagingError as error:
-            return error.response()
-        first, last = bounds or (0, info.st_size - 1)
-        headers = {
-            "Accept-Ranges": "bytes",
-            "Content-Length": str(last - first + 1),
-            "ETag": f'"{info.st_ino:x}-{info.st_mtime_ns:x}"',
-            "Last-Modified": formatdate(info.st_mtime, usegmt=True),
-        }
-        if bounds:
-            headers["Content-Range"] = f"bytes {first}-{last}/{info.st_size}"
-        return StreamingResponse(
-            iter(()) if request.method == "HEAD" else read_blocks(path, first, last),
-            206 if bounds else 200,
-            headers,
-            media_type="binary/octet-stream",
-        )
-
-    return routes

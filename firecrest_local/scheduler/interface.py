@@ -1,7 +1,7 @@
-"""What a scheduler is to the API, whichever it is.
+"""The interface of a scheduler, which every scheduler has.
 
-The API asks for two views of a job, as FirecREST does: the accounting (`sacct`), which knows all but knows it
-late, and the queue (`squeue`), which knows only what waits or runs. `firecrest_local.compute` merges them.
+The API asks for two views of a job, as FirecREST does. The accounting (`sacct`) has all jobs, but it lags. The queue
+(`squeue`) has only the jobs that are pending or running. `firecrest_local.api.compute` merges the two.
 """
 
 from __future__ import annotations
@@ -10,21 +10,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-#: A job, or a node, partition and so on, in the form in which the API shows it.
+#: A job, node, partition and so on, in the form in which the API shows it.
 Row = dict[str, Any]
+
+#: What a row of the accounting shows of a job as long as only its allocation is known.
+ALLOCATION: Row = {"name": "allocation", "group": "root", "partition": "", "workingDirectory": "", "priority": 0}
 
 
 @dataclass(frozen=True)
 class JobDescription:
-    """A submission: what the request's body says.
+    """A submission, as the request's body describes it.
 
-    Parameters:
-        working_directory: where the job runs.
-        script: its text; None when it's a file on the cluster.
-        script_path: that file.
-        name, account, reservation, partition, constraints: override the script's own directives.
-        standard_input, standard_output, standard_error: likewise.
-        environment: variables for the job.
+    What is not None overrides the script's own directive.
+
+    :param working_directory: where the job runs.
+    :param script: the script's text; None if the script is a file on the cluster.
+    :param script_path: the script's file on the cluster.
+    :param name: the job's name.
+    :param account: the account.
+    :param reservation: the reservation.
+    :param partition: the partition.
+    :param constraints: the node features.
+    :param standard_input: path of the standard input.
+    :param standard_output: path of the standard output.
+    :param standard_error: path of the standard error.
+    :param environment: variables for the job.
     """
 
     working_directory: str
@@ -45,11 +55,11 @@ class JobDescription:
 class JobQuery:
     """Which jobs to show.
 
-    Parameters:
-        job_id: one job, or all elements of one array; None for the user's jobs.
-        names, account: only jobs of such a name, of this account.
-        since: only jobs that have not ended before (seconds since the epoch).
-        all_users: the list shows other users' jobs, too.
+    :param job_id: one job, or all elements of one array; None for the user's jobs.
+    :param names: only jobs with one of these names; empty means all.
+    :param account: only jobs of this account.
+    :param since: only jobs that have not ended before this Unix time.
+    :param all_users: whether the list includes other users' jobs.
     """
 
     job_id: str | None = None
@@ -63,15 +73,17 @@ class Scheduler(Protocol):
     """Runs jobs. All methods block briefly, may be called from any thread, and raise `SchedulerError`."""
 
     def start(self) -> None:
-        """Take up the jobs of an earlier life and begin to schedule.
+        """Take over the jobs of an earlier run of the server, and begin to schedule.
 
-        Raises:
-            OSError: what should run the jobs isn't there.
+        :raises OSError: what should run the jobs is not available.
         """
 
     def stop(self) -> None:
-        """End what was started here: a scheduler of our own ends its jobs and returns when none of their processes is
-        left; jobs that were handed to a scheduler beside us are its own, and go on."""
+        """Stop scheduling.
+
+        A scheduler that runs the jobs itself stops them, and returns when none of their processes is left. Jobs that
+        were submitted to another scheduler continue.
+        """
 
     def submit(self, description: JobDescription) -> str:
         """Queue a job and give its id."""
@@ -83,7 +95,7 @@ class Scheduler(Protocol):
         """What `squeue` shows."""
 
     def metadata(self, job_id: str) -> list[Row] | None:
-        """Script and files of a job; None when there is no such job."""
+        """Script and files of a job; None if there is no such job."""
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job, or all elements of an array."""
@@ -95,7 +107,7 @@ class Scheduler(Protocol):
         """The nodes."""
 
     def partitions(self, *, hidden: bool) -> list[Row]:
-        """The partitions, with `hidden` also those that don't show themselves."""
+        """The partitions, with `hidden` also the hidden ones."""
 
     def reservations(self) -> list[Row]:
         """The reservations."""

@@ -1,11 +1,11 @@
-"""The environment that a job begins with, as a login on the cluster would give it."""
+"""The environment with which a job begins, like that of a login on the cluster."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-#: Variables of the server that jobs get; a server's environment may hold secrets, so all others stay behind.
+#: Variables that jobs inherit from the server. The others stay behind, since they may hold secrets.
 INHERITED = (
     "PATH",
     "LANG",
@@ -24,9 +24,8 @@ INHERITED = (
 def login_environment(home: Path, user: str) -> dict[str, str]:
     """The variables of a login shell.
 
-    Parameters:
-        home: the user's home directory.
-        user: the user's name.
+    :param home: the user's home directory.
+    :param user: the user's name.
     """
     variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
     variables |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}

@@ -1,4 +1,4 @@
-"""How submissions are read: options, times, arrays, dependencies, file names."""
+"""How submissions are parsed: options, times, arrays, dependencies, file names."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_array_that_slurm_refuses(text: str) -> None:
         parse_array(text, 1001)
 
 
-def test_waiting_elements_are_written_short() -> None:
+def test_pending_elements_are_written_as_ranges() -> None:
     assert format_indices([2, 3], 2) == "2-3%2"
     assert format_indices([9, 1, 2, 3, 5], None) == "1-3,5,9"
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 class ArraySpec:
     """The elements of a job array.
 
-    Parameters:
-        indices: sorted, each once.
-        throttle: how many may run at once; None for all.
-        step: the step of a range, for SLURM_ARRAY_TASK_STEP.
+    :param indices: the elements' indices, sorted, each once.
+    :param throttle: how many elements may run at once; None for all.
+    :param step: the step of a range, for SLURM_ARRAY_TASK_STEP.
     """
 
     indices: tuple[int, ...]
@@ -25,12 +24,9 @@ class ArraySpec:
 def parse_array(text: str, max_size: int) -> ArraySpec:
     """Read the value of `--array`.
 
-    Parameters:
-        text: the value.
-        max_size: indices must be smaller.
-
-    Raises:
-        ValueError: Slurm would call it an invalid job array specification.
+    :param text: the value.
+    :param max_size: indices must be smaller.
+    :raises ValueError: Slurm calls this an invalid job array specification.
     """
     body, percent, limit = text.strip().partition("%")
     if percent and not limit.isdigit():
@@ -50,7 +46,7 @@ def parse_array(text: str, max_size: int) -> ArraySpec:
 
 
 def format_indices(indices: Sequence[int], throttle: int | None) -> str:
-    """Write the elements that still wait as Slurm does: `2-3%2`."""
+    """Write the pending elements as Slurm does: `2-3%2`."""
     parts: list[str] = []
     ordered = sorted(indices)
     start = 0

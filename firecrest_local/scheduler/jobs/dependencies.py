@@ -12,10 +12,9 @@ KINDS = ("after", "afterany", "afterburstbuffer", "aftercorr", "afterok", "after
 class Dependency:
     """One condition on one job.
 
-    Parameters:
-        kind: a word of `KINDS`, or `singleton`.
-        job_id: the job it waits for; None for `singleton`.
-        task_id: the element of an array that it waits for; None for the whole.
+    :param kind: one of `KINDS`, or `singleton`.
+    :param job_id: the job that is waited for; None for `singleton`.
+    :param task_id: the element of an array that is waited for; None for the whole array.
     """
 
     kind: str
@@ -27,9 +26,8 @@ class Dependency:
 class Dependencies:
     """All conditions of a job.
 
-    Parameters:
-        conditions: the conditions.
-        any_of: one of them is enough (written with `?`), else all are needed.
+    :param conditions: the conditions.
+    :param any_of: whether one condition is enough (written with `?`). Otherwise all are needed.
     """
 
     conditions: tuple[Dependency, ...] = ()
@@ -39,8 +37,7 @@ class Dependencies:
 def parse_dependencies(text: str) -> Dependencies:
     """Read the value of `--dependency`.
 
-    Raises:
-        ValueError: Slurm would call it a job dependency problem.
+    :raises ValueError: Slurm calls this a job dependency problem.
     """
     any_of = "?" in text
     if any_of and "," in text:

@@ -6,7 +6,7 @@ import shlex
 
 from firecrest_local.errors import SchedulerError
 
-#: Options that take a value, by their long names; True where the value may be left out.
+#: Options that take a value, by their long names. True means that the value is optional.
 VALUED: dict[str, bool] = {
     "account": False,
     "acctg-freq": False,
@@ -152,7 +152,7 @@ SHORT = {
 
 
 def directive_lines(script: str) -> list[str]:
-    """What stands behind `#SBATCH` in the lines before the first command."""
+    """The text after `#SBATCH` in the lines before the first command."""
     lines = []
     for line in script.splitlines():
         if line.startswith("#SBATCH") and line[7:8].isspace():
@@ -165,11 +165,8 @@ def directive_lines(script: str) -> list[str]:
 def parse_directives(script: str) -> dict[str, str]:
     """Read the options of a script.
 
-    Returns:
-        Values by long option name; flags have an empty value; the last of a repeated option wins.
-
-    Raises:
-        SchedulerError: sbatch doesn't know an option, or an option lacks its value.
+    :returns: the values by long option name. Flags have an empty value. The last of a repeated option wins.
+    :raises SchedulerError: sbatch doesn't know an option, or an option lacks its value.
     """
     options: dict[str, str] = {}
     for line in directive_lines(script):
@@ -208,7 +205,7 @@ def parse_directives(script: str) -> dict[str, str]:
 
 
 def _long_name(name: str) -> str:
-    """The full name of an option that may be shortened as long as it stays unique."""
+    """The full name of an option. Names may be shortened as long as they stay unique."""
     if name in VALUED or name in FLAGS:
         return name
     matches = [known for known in (*VALUED, *FLAGS) if name and known.startswith(name)]

@@ -1,4 +1,4 @@
-"""Slurm's ways to write a time."""
+"""Slurm's notations for durations and times."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 7 * 864
 
 
 def parse_duration(text: str) -> int | None:
-    """Seconds of a time limit: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:…]`.
+    """Read a time limit: `minutes`, `minutes:seconds`, `hours:minutes:seconds`, `days-hours[:…]`.
 
-    Returns:
-        Seconds; None for no limit (`infinite`, `unlimited`, `-1`, `0`).
-
-    Raises:
-        ValueError: the text is none of these.
+    :returns: seconds; None for no limit (`infinite`, `unlimited`, `-1`, `0`).
+    :raises ValueError: the text is none of these.
     """
     if text.lower() in ("infinite", "unlimited", "-1", "0"):
         return None
@@ -35,10 +32,9 @@ def parse_duration(text: str) -> int | None:
 
 
 def parse_begin(text: str, now: float | None = None) -> float:
-    """The moment (seconds since the epoch) that `--begin` names: `now+2hours`, `16:00`, `2030-01-31T10:00`.
+    """Read the value of `--begin` as a Unix time: `now+2hours`, `16:00`, `2030-01-31T10:00`.
 
-    Raises:
-        ValueError: the text is none of these.
+    :raises ValueError: the text is none of these.
     """
     moment = time.time() if now is None else now
     if text.lower() == "now":

@@ -1,4 +1,4 @@
-"""A job as the embedded scheduler keeps it."""
+"""A job of the embedded scheduler."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ CANCELLED = "CANCELLED"
 TIMEOUT = "TIMEOUT"
 NODE_FAIL = "NODE_FAIL"
 
-#: Slurm's "signal" of a job that could not be launched.
-LAUNCH_FAILURE = 53
+#: The name of the one node.
+NODE = "nid001"
 
 
 @dataclass
 class Step:
     """A part of a job: the batch script or an `srun` inside it.
 
-    Parameters:
-        name: `batch`, or the command's name.
-        start, end: seconds since the epoch; no end while it runs.
-        exit_code, signal: how it ended.
+    :param name: `batch`, or the command's name.
+    :param start: Unix time of the start.
+    :param end: Unix time of the end; None while the step runs.
+    :param exit_code: the exit code.
+    :param signal: the signal that ended the step; 0 for none.
     """
 
     name: str
@@ -42,26 +43,48 @@ class Step:
 class Job:
     """One job, or one element of an array.
 
-    Parameters:
-        id: the raw id; the last element of an array has the array's own id.
-        name, user, account, partition, reservation: as submitted or by default.
-        working_directory, script: what runs where.
-        standard_input, standard_output, standard_error: absolute paths, all patterns expanded.
-        environment: variables that the submission exports.
-        nodes, ntasks, cpus_per_task, cpus, gpus: what was asked for; `cpus` is the sum.
-        limit: seconds; None for no limit.
-        submitted, start, end: seconds since the epoch.
-        array_id, task_id: the array and the index in it.
-        task_ids, throttle, array_step: the whole array's indices, how many may run at once, the step.
-        hold, begin, dependencies, kill_on_invalid_dependency: what it waits for.
-        warning_signal, warning_seconds, warn_batch: `--signal`: which, how long before the limit, to the
-            batch script too.
-        state, reason: Slurm's words.
-        exit_code, signal, cancelled_by: how it ended; `cancelled_by` is a user id.
-        gone: no process is left.
-        steps: the `srun` steps of a job that has ended.
-        gpu_ids: the GPUs that it holds.
-        options: every option of the script, by its long name.
+    :param id: the raw id. The last element of an array has the array's own id.
+    :param name: the name.
+    :param user: the user's name.
+    :param account: the account.
+    :param partition: the partition.
+    :param working_directory: where the script runs.
+    :param script: the script's text.
+    :param standard_input: absolute path of the standard input, with all patterns expanded.
+    :param standard_output: absolute path of the standard output, likewise.
+    :param standard_error: absolute path of the standard error, likewise.
+    :param environment: variables that the submission exports.
+    :param submitted: Unix time of the submission.
+    :param reservation: the reservation.
+    :param nodes: nodes that were requested.
+    :param ntasks: tasks that were requested.
+    :param cpus_per_task: cores of each task.
+    :param cpus: cores of the whole job.
+    :param gpus: GPUs that were requested.
+    :param limit: time limit in seconds; None for no limit.
+    :param array_id: the array that this is an element of.
+    :param task_id: the index in the array.
+    :param task_ids: the indices of the whole array.
+    :param throttle: how many elements of the array may run at once.
+    :param array_step: the step of the array's range.
+    :param hold: whether the job is held.
+    :param begin: Unix time before which the job must not start.
+    :param dependencies: the dependencies.
+    :param kill_on_invalid_dependency: whether the job is cancelled when its dependencies can never be met.
+    :param warning_signal: the signal of `--signal`.
+    :param warning_seconds: how long before the limit that signal is sent.
+    :param warn_batch: whether that signal goes to the batch script instead of the steps.
+    :param state: Slurm's state.
+    :param reason: Slurm's reason for the state.
+    :param start: Unix time of the start.
+    :param end: Unix time of the end.
+    :param exit_code: the exit code.
+    :param signal: the signal that ended the job; 0 for none.
+    :param cancelled_by: id of the user who cancelled the job.
+    :param gone: whether no process of the job is left.
+    :param steps: the `srun` steps of a job that has ended.
+    :param gpu_ids: the GPUs that the job holds.
+    :param options: every option of the script, by its long name.
     """
 
     id: int
@@ -109,17 +132,17 @@ class Job:
 
     @property
     def pending(self) -> bool:
-        """It waits."""
+        """Whether the job is in the state PENDING."""
         return self.state == PENDING
 
     @property
     def running(self) -> bool:
-        """It runs."""
+        """Whether the job is in the state RUNNING."""
         return self.state == RUNNING
 
     @property
     def ended(self) -> bool:
-        """It has ended, though its last process may still be dying."""
+        """Whether the job has ended. Its last process may still be exiting."""
         return not (self.pending or self.running)
 
     @property
@@ -129,16 +152,16 @@ class Job:
 
     @property
     def priority(self) -> int:
-        """A held job has none; the others go by age."""
+        """A held job has priority 0. Of the others, older jobs come first."""
         return 0 if self.hold else 4294901760 - (self.array_id or self.id)
 
     def to_json(self) -> str:
-        """Everything, as text for the store."""
+        """The whole job as text for the store."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """The job that `to_json` wrote."""
+        """Read a job that `to_json` wrote."""
         data: dict[str, Any] = json.loads(text)
         conditions = tuple(Dependency(**condition) for condition in data["dependencies"]["conditions"])
         data["dependencies"] = Dependencies(conditions, data["dependencies"]["any_of"])
@@ -148,7 +171,7 @@ class Job:
 
 
 def expand_pattern(pattern: str, job: Job, node: str) -> str:
-    """Fill in a file name pattern of Slurm's: `%j %A %a %x %u %N %n %t %s %b %%`, also `%4j`."""
+    """Expand one of Slurm's file name patterns: `%j %A %a %x %u %N %n %t %s %b %%`, also `%4j`."""
     values: dict[str, str | int] = {
         "j": job.id,
         "J": job.id,

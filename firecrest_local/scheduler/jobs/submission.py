@@ -1,6 +1,6 @@
-"""From a description and a script to jobs, with sbatch's checks and words."""
+"""Makes jobs from a submission, with sbatch's checks and messages."""
 
-# Clients' paths are text here, as they stand in requests and scripts.
+# Clients' paths are text here, as they are written in requests and scripts.
 # ruff: noqa: PTH118, PTH119, PTH123
 
 from __future__ import annotations
@@ -18,23 +18,20 @@ from firecrest_local.scheduler.jobs.arrays import ArraySpec, parse_array
 from firecrest_local.scheduler.jobs.dependencies import Dependencies, parse_dependencies
 from firecrest_local.scheduler.jobs.directives import parse_directives
 from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
-from firecrest_local.scheduler.jobs.job import Job, expand_pattern
+from firecrest_local.scheduler.jobs.job import NODE, Job, expand_pattern
 from firecrest_local.settings import Partition, Settings
-
-NODE = "nid001"
 
 
 def refused(reason: str, *before: str) -> SchedulerError:
-    """The controller doesn't take the job."""
+    """The error with which the controller refuses a job."""
     return SchedulerError(*before, f"sbatch: error: Batch job submission failed: {reason}")
 
 
 def read_script(description: JobDescription, confinement: Confinement) -> tuple[str, str]:
     """The script and the name that a job has by default.
 
-    Raises:
-        CommandTimeout: there is none; sbatch would wait for it on its standard input.
-        SchedulerError: it can't be read or isn't one.
+    :raises CommandTimeout: there is no script; sbatch would wait for it on its standard input.
+    :raises SchedulerError: the script can't be read, or isn't a batch script.
     """
     name = "sbatch"
     if description.script_path:
@@ -66,7 +63,7 @@ def read_script(description: JobDescription, confinement: Confinement) -> tuple[
 
 
 def exported(environment: dict[str, str]) -> dict[str, str]:
-    """The variables as `--export` makes them: joined with commas, so that a comma begins another one."""
+    """The variables as `--export` passes them: joined with commas, so that a comma in a value begins another one."""
     joined = ",".join(f"{name}={value}" for name, value in environment.items())
     pairs = (item.partition("=") for item in joined.split(","))
     return {name: value for name, equals, value in pairs if equals and name}
@@ -77,15 +74,13 @@ def build_jobs(
 ) -> list[Job]:
     """Make the job, or the elements of an array in their order.
 
-    Parameters:
-        description: the submission.
-        job_id: the next free id; an array takes as many as it has elements.
-        user: whose jobs they are.
-        settings: the cluster.
-        confinement: the paths that exist.
-
-    Raises:
-        CommandTimeout, SchedulerError: as sbatch would hang or refuse.
+    :param description: the submission.
+    :param job_id: the next free id. An array takes as many ids as it has elements.
+    :param user: the user's name.
+    :param settings: the cluster.
+    :param confinement: the paths that exist for clients.
+    :raises CommandTimeout: sbatch would hang.
+    :raises SchedulerError: sbatch would refuse.
     """
     script, default_name = read_script(description, confinement)
     options = parse_directives(script)
@@ -99,8 +94,10 @@ def build_jobs(
     cpus = max(ntasks * cpus_per_task, nodes)
     available = partition.cores or settings.node_cores
     if nodes == 1 and cpus > available:
-        complaint = ["sbatch: error: CPU count per node can not be satisfied"]
-        raise refused("Requested node configuration is not available", *complaint)
+        raise refused(
+            "Requested node configuration is not available",
+            "sbatch: error: CPU count per node can not be satisfied",
+        )
     if gpus > settings.gpus:
         raise refused("Requested node configuration is not available")
     constraints = description.constraints or options.get("constraint", "")
@@ -141,7 +138,7 @@ def build_jobs(
     )
     if array is None:
         return [_with_files(job, description)]
-    # Slurm splits one element after the other from the array's record, so the last one keeps its id.
+    # Slurm splits one element after the other from the array's record, so the last one keeps the array's id.
     ids = [*range(job_id + 1, job_id + len(array.indices)), job_id]
     return [
         _with_files(
@@ -175,7 +172,7 @@ def _with_files(job: Job, description: JobDescription) -> Job:
 def _partition(name: str | None, settings: Settings) -> Partition:
     if name is None:
         return settings.partitions[0]
-    # Several names mean: whichever is first; the embedded one takes the first that there is.
+    # With several names, Slurm takes the partition that can start the job first. Here it is the first that exists.
     for wanted in name.split(","):
         for partition in settings.partitions:
             if partition.name == wanted:
@@ -201,7 +198,7 @@ def _check_memory(options: dict[str, str]) -> None:
 
 
 def _gpus(options: dict[str, str], nodes: int, ntasks: int) -> int:
-    """How many GPUs are asked for in all, by whichever option."""
+    """How many GPUs are requested in all, by whichever option."""
 
     def count(text: str) -> int:
         last = text.rsplit(":", 1)[-1]
@@ -211,17 +208,17 @@ def _gpus(options: dict[str, str], nodes: int, ntasks: int) -> int:
             raise refused("Invalid generic resource (gres) specification")
         return 1
 
-    asked = [0]
+    requested = [0]
     for name, factor in (("gpus", 1), ("gpus-per-node", nodes), ("gpus-per-task", ntasks)):
         if name in options:
-            asked.append(sum(count(part) for part in options[name].split(",")) * factor)
+            requested.append(sum(count(part) for part in options[name].split(",")) * factor)
     for part in options.get("gres", "").split(","):
         kind, _, amount = part.partition(":")
         if kind == "gpu":
-            asked.append(count(amount or "1") * nodes)
+            requested.append(count(amount or "1") * nodes)
         elif kind and kind != "none":
             raise refused("Invalid generic resource (gres) specification")
-    return max(asked)
+    return max(requested)
 
 
 def _limit(options: dict[str, str], partition: Partition) -> int | None:

@@ -1,21 +1,20 @@
-"""Slurm's two views of a job: what `sacct` and what `squeue` know.
+"""Slurm's two views of a job: the accounting of `sacct` and the queue of `squeue`.
 
-The accounting learns late. For a lag of seconds after a job has started it knows only that something is
-allocated: such a row has the name `allocation`, no partition and no working directory, is PENDING until the job
-ends, and is shown only to those who ask for this very id.
+The accounting lags. For some seconds after a job has started it has only the allocation: such a row has the name
+`allocation`, no partition and no working directory, is PENDING until the job ends, and is shown only in answer to a
+request for this one id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from firecrest_local.scheduler.interface import Row
+from firecrest_local.scheduler.interface import ALLOCATION, Row
 from firecrest_local.scheduler.jobs.arrays import format_indices
-from firecrest_local.scheduler.jobs.job import CANCELLED, COMPLETED, FAILED, RUNNING, TIMEOUT, Job, Step
-from firecrest_local.scheduler.jobs.submission import NODE
+from firecrest_local.scheduler.jobs.job import CANCELLED, COMPLETED, FAILED, NODE, RUNNING, TIMEOUT, Job, Step
 from firecrest_local.visibility import Visibility
 
-#: Reasons that the accounting remembers after they have passed.
+#: Reasons that the accounting keeps after they have passed.
 LASTING_REASONS = frozenset(
     {
         "BeginTime",
@@ -27,11 +26,9 @@ LASTING_REASONS = frozenset(
         "PartitionTimeLimit",
     }
 )
-#: Who is cancelled while waiting for these never became eligible, and the accounting's list leaves it out.
+#: A job that is cancelled while it is pending for one of these reasons never became eligible. The accounting's list
+#: leaves it out.
 NEVER_ELIGIBLE = frozenset({"BeginTime", "Dependency", "DependencyNeverSatisfied", "JobHeldUser"})
-
-#: How the accounting shows a job of which it knows but the allocation.
-ALLOCATION: Row = {"name": "allocation", "group": "root", "partition": "", "workingDirectory": "", "priority": 0}
 
 
 def _status(state: str, reason: str | None, exit_code: int | None, signal: int | None) -> Row:
@@ -58,10 +55,9 @@ def _elapsed(start: float | None, end: float | None, now: float) -> int:
 class AccountingView:
     """Shows jobs as rows.
 
-    Parameters:
-        cluster: the system's name.
-        group: the user's group.
-        visibility: how late jobs are seen.
+    :param cluster: the system's name.
+    :param group: the user's group.
+    :param visibility: how late jobs become visible.
     """
 
     def __init__(self, cluster: str, group: str, visibility: Visibility) -> None:
@@ -72,7 +68,7 @@ class AccountingView:
     # --- squeue
 
     def queue_row(self, job: Job, now: float) -> Row:
-        """One job that waits or runs."""
+        """One job that is pending or running."""
         end = None if job.start is None or job.limit is None else job.start + job.limit
         return self._row(
             job,
@@ -84,10 +80,10 @@ class AccountingView:
         )
 
     def queue_rows(self, jobs: Iterable[Job], now: float) -> list[Row]:
-        """What the queue shows: the elements of an array that still wait share the array's one row."""
+        """What the queue shows. The pending elements of an array share one row."""
         rows: list[Row] = []
         arrays: set[int] = set()
-        for job in self._seen(jobs, now):
+        for job in self._visible(jobs, now):
             if job.ended or "|" in job.name:
                 continue
             row = self.queue_row(job, now)
@@ -102,7 +98,7 @@ class AccountingView:
     # --- sacct
 
     def known(self, job: Job, now: float) -> bool:
-        """Whether the accounting has the whole record by now."""
+        """Whether the accounting has the whole record of the job."""
         since = job.end if job.start is None else job.start
         return since is not None and now >= since + self._visibility.accounting_lag
 
@@ -117,32 +113,31 @@ class AccountingView:
         return now >= job.end + self._visibility.accounting_lag
 
     def accounted_rows(
-        self, jobs: Sequence[Job], steps: dict[int, list[Step]], now: float, asked: int | None
+        self, jobs: Sequence[Job], steps: dict[int, list[Step]], now: float, job_id: int | None
     ) -> list[Row]:
         """What the accounting shows.
 
-        Parameters:
-            jobs: those to show.
-            steps: the `srun` steps of jobs that run.
-            now: seconds since the epoch.
-            asked: the id that was asked for; None for the list.
+        :param jobs: the jobs to show.
+        :param steps: the `srun` steps of running jobs, by job id.
+        :param now: the Unix time.
+        :param job_id: the id that the request names; None for the list.
         """
-        jobs = self._seen(jobs, now)
+        jobs = self._visible(jobs, now)
         rows: list[Row] = []
         for job in jobs:
-            shown = self.known(job, now) if asked is not None else self.listed(job, now)
+            shown = self.known(job, now) if job_id is not None else self.listed(job, now)
             if shown and "|" not in job.name:
                 rows.append(self.full_row(job, steps.get(job.id, job.steps), now))
-            elif asked == job.id and not job.pending and not shown:
+            elif job_id == job.id and not job.pending and not shown:
                 rows.append(self.partial_row(job, steps.get(job.id, job.steps), now))
-        if asked is not None:
+        if job_id is not None:
             waiting = [job for job in jobs if job.pending and job.array_id is not None]
             if waiting and now >= waiting[0].submitted + self._visibility.accounting_lag:
                 rows.append(self._waiting_elements_row(waiting))
         return rows
 
     def full_row(self, job: Job, steps: Sequence[Step], now: float) -> Row:
-        """A job as the accounting knows it in the end."""
+        """A job of which the accounting has the whole record."""
         return self._row(
             job,
             job_id=job.accounting_id,
@@ -159,7 +154,7 @@ class AccountingView:
         )
 
     def partial_row(self, job: Job, steps: Sequence[Step], now: float) -> Row:
-        """A job of which the accounting knows but the allocation."""
+        """A job of which the accounting has only the allocation."""
         start = job.end if job.start is None else job.start
         row = self._row(
             job,
@@ -191,7 +186,7 @@ class AccountingView:
 
     # --- both
 
-    def _seen(self, jobs: Iterable[Job], now: float) -> list[Job]:
+    def _visible(self, jobs: Iterable[Job], now: float) -> list[Job]:
         return [job for job in jobs if now >= job.submitted + self._visibility.invisible]
 
     def _row(
@@ -234,7 +229,7 @@ class AccountingView:
             return []
 
         def row(number: int | str, step: Step) -> Row:
-            # A step that a signal ended counts as cancelled, whoever sent the signal.
+            # A step that was ended by a signal counts as cancelled, whoever sent the signal.
             if step.end is None:
                 state = RUNNING
             elif step.signal:

@@ -1,4 +1,4 @@
-"""Starts jobs as processes and finds out what became of them."""
+"""Starts jobs as processes and reads how they ended."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from firecrest_local.files.confinement import Confinement
-from firecrest_local.scheduler.jobs.job import Job, Step
-from firecrest_local.scheduler.jobs.submission import NODE
+from firecrest_local.scheduler.jobs.job import NODE, Job, Step
 from firecrest_local.scheduler.login_environment import login_environment
 from firecrest_local.scheduler.process import srun_shim, supervisor
 from firecrest_local.settings import Settings
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobExit:
     """How a job ended.
 
-    Parameters:
-        exit_code, signal: of the batch script.
-        cause: `timeout` or `cancelled` if that was it.
-        start, end: seconds since the epoch.
+    :param exit_code: the exit code of the batch script.
+    :param signal: the signal that ended the batch script; 0 for none.
+    :param cause: `timeout` or `cancelled` if the supervisor ended the job for that cause.
+    :param start: Unix time of the start.
+    :param end: Unix time of the end.
     """
 
     exit_code: int
@@ -39,14 +39,13 @@ class Ending:
 
 
 class Launcher:
-    """Runs each job under a supervisor of its own, in a directory of its own.
+    """Runs each job under its own supervisor, in its own directory.
 
-    Parameters:
-        directory: holds the jobs' directories and the `srun` stand-in.
-        settings: the cluster.
-        confinement: the paths that exist; a job that names others can't be launched.
-        home: the user's home directory.
-        user: the user's name.
+    :param directory: holds the jobs' directories and the `srun` stand-in.
+    :param settings: the cluster.
+    :param confinement: the paths that exist for clients. A job with other paths fails to launch.
+    :param home: the user's home directory.
+    :param user: the user's name.
     """
 
     def __init__(self, directory: Path, settings: Settings, confinement: Confinement, home: Path, user: str) -> None:
@@ -62,21 +61,21 @@ class Launcher:
         """Make the directories and the `srun` stand-in."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         self._bin.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-I", "-S", str(Path(srun_shim.__file__).resolve())]
+        command = [sys.executable, "-I", "-S", str(Path(srun_shim.__file__).resolve())]
         draft = self._bin / ".srun"
-        draft.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        draft.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         draft.chmod(0o755)
         draft.replace(self._bin / "srun")
 
     # --- starting
 
     def launch(self, job: Job) -> None:
-        """Start a job; returns at once."""
+        """Start a job without waiting for it."""
         directory = self._jobs / str(job.id)
         (directory / "steps").mkdir(parents=True, exist_ok=True)
         (directory / "slurm_script").write_text(job.script)
         (directory / "spec.json").write_text(json.dumps(self._spec(job, directory)))
-        # The lock is taken here and handed down, so that there is no moment in which the job runs without it.
+        # The supervisor inherits the lock, so there is no moment in which the job runs without it.
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +94,7 @@ class Launcher:
             os.close(lock)
 
     def environment(self, job: Job) -> dict[str, str]:
-        """The variables that a job sees."""
+        """The environment of a job."""
         settings = self._settings
         variables = login_environment(self._home, self._user) | job.environment
         variables["PATH"] = f"{self._bin}:{variables.get('PATH', os.defpath)}"
@@ -172,7 +171,7 @@ class Launcher:
     # --- watching
 
     def alive(self, job: Job) -> bool:
-        """Whether the job's supervisor lives, be it a child of this server or of an earlier one."""
+        """Whether the job's supervisor is alive, as a child of this server or of an earlier one."""
         child = self._children.get(job.id)
         if child is not None:
             if child.poll() is None:
@@ -191,16 +190,16 @@ class Launcher:
         return False
 
     def started(self, job: Job) -> bool:
-        """Whether the job was ever begun."""
+        """Whether the job was ever started."""
         return (self._jobs / str(job.id) / "started.json").exists()
 
-    def ending(self, job: Job) -> Ending | None:
-        """How the job ended; None if nobody wrote it down."""
+    def read_exit(self, job: Job) -> JobExit | None:
+        """How the job ended; None if its supervisor did not record it."""
         try:
             text = (self._jobs / str(job.id) / "exit.json").read_text()
         except FileNotFoundError:
             return None
-        return Ending(**json.loads(text))
+        return JobExit(**json.loads(text))
 
     def steps(self, job: Job) -> list[Step]:
         """The `srun` steps so far, in their order."""
@@ -211,7 +210,7 @@ class Launcher:
             try:
                 fields = json.loads((directory / f"{number}.json").read_text())
             except (FileNotFoundError, ValueError):
-                # A file that is still empty belongs to a step that begins this very moment.
+                # The file of a step that is just starting is still empty.
                 return steps
             fields.pop("pid")
             steps.append(Step(**fields))
@@ -220,10 +219,9 @@ class Launcher:
     # --- stopping
 
     def terminate(self, job: Job) -> bool:
-        """Ask a job to end; its supervisor kills what doesn't.
+        """Ask a job's supervisor to end the job. The supervisor kills what doesn't end by itself.
 
-        Returns:
-            False if the supervisor can't be told yet, since it was begun by an earlier server a moment ago.
+        :returns: False if the supervisor can't be signalled yet, because an earlier server has only just started it.
         """
         child = self._children.get(job.id)
         if child is not None:

@@ -1,4 +1,4 @@
-"""Which of the waiting jobs may start: first come, first served, with backfilling."""
+"""Decides which pending jobs may start: first come, first served, with backfilling."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from firecrest_local.scheduler.jobs.dependencies import Dependency
 from firecrest_local.scheduler.jobs.job import COMPLETED, Job
 from firecrest_local.settings import Settings
 
-Fate = Literal["met", "waiting", "never"]
+DependencyState = Literal["met", "waiting", "never"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a waiting job.
+    """The decision about a pending job.
 
-    Parameters:
-        start: it starts now.
-        reason: why it waits, in Slurm's words.
-        never: its dependencies can't be met any more.
+    :param start: whether the job starts now.
+    :param reason: why it stays pending: Slurm's reason.
+    :param never: whether its dependencies can never be met.
     """
 
     start: bool = False
@@ -30,8 +29,8 @@ class Decision:
     never: bool = False
 
 
-def fate_of(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> Fate:
-    """Whether one dependency is met, by the jobs that are known; an unknown job holds nobody up."""
+def condition_state(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> DependencyState:
+    """Whether one dependency is met by the known jobs. A dependency on an unknown job is met."""
     if condition.kind == "singleton":
         older = [
             other
@@ -55,25 +54,25 @@ def fate_of(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> Fate:
     return "met" if ended else "waiting"
 
 
-def dependency_fate(job: Job, jobs: Mapping[int, Job]) -> Fate:
+def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
     """Whether all (or, with `?`, any) of a job's dependencies are met."""
-    fates = [fate_of(condition, job, jobs) for condition in job.dependencies.conditions]
+    states = [condition_state(condition, job, jobs) for condition in job.dependencies.conditions]
     if job.dependencies.any_of:
-        fates = ["met"] if "met" in fates else ["waiting"] if "waiting" in fates else ["never"]
-    return "never" if "never" in fates else "waiting" if "waiting" in fates else "met"
+        states = ["met"] if "met" in states else ["waiting"] if "waiting" in states else ["never"]
+    return "never" if "never" in states else "waiting" if "waiting" in states else "met"
 
 
-def obstacle(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
-    """What keeps a job from starting however free the node is."""
+def blocking_decision(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
+    """The decision about a job that could not start even on an empty node; None for any other job."""
     partition = next((one for one in settings.partitions if one.name == job.partition), None)
     if job.hold:
         return Decision(reason="JobHeldUser")
     if job.begin is not None and job.begin > now:
         return Decision(reason="BeginTime")
     if job.dependencies.conditions:
-        fate = dependency_fate(job, jobs)
-        if fate != "met":
-            never = fate == "never"
+        state = dependency_state(job, jobs)
+        if state != "met":
+            never = state == "never"
             return Decision(reason="DependencyNeverSatisfied" if never else "Dependency", never=never)
     if partition is None:
         return Decision(reason="PartitionDown")
@@ -85,14 +84,14 @@ def obstacle(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) 
 
 
 def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tuple[Job, Decision]]:
-    """Decide about every waiting job, oldest first.
+    """Decide about every pending job, oldest first.
 
-    A job behind one that lacks room starts only if it fits and will have ended when that one could start.
+    Once a job lacks free cores, a younger job starts only if it fits and will have ended when the older one could
+    start.
 
-    Parameters:
-        jobs: all known jobs by id.
-        settings: the cluster.
-        now: seconds since the epoch.
+    :param jobs: all known jobs by id.
+    :param settings: the cluster.
+    :param now: the Unix time.
     """
     own_cores = {partition.name: partition.cores for partition in settings.partitions if partition.cores}
     holding: dict[str, list[tuple[float, int]]] = defaultdict(list)
@@ -108,18 +107,18 @@ def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tupl
         if job.array_id is not None:
             of_array[job.array_id] += 1
     decisions: list[tuple[Job, Decision]] = []
-    # When the first job of a pool that lacks room could start at the latest.
+    # For each pool: when its first job that lacks free cores could start at the latest.
     blocked_until: dict[str, float] = {}
     order = sorted(
         (job for job in jobs.values() if job.pending),
         key=lambda job: (job.array_id or job.id, job.task_id or 0),
     )
     for job in order:
-        hindrance = obstacle(job, jobs, settings, now)
-        if hindrance is None and job.array_id and job.throttle and of_array[job.array_id] >= job.throttle:
-            hindrance = Decision(reason="JobArrayTaskLimit")
-        if hindrance is not None:
-            decisions.append((job, hindrance))
+        blocking = blocking_decision(job, jobs, settings, now)
+        if blocking is None and job.array_id and job.throttle and of_array[job.array_id] >= job.throttle:
+            blocking = Decision(reason="JobArrayTaskLimit")
+        if blocking is not None:
+            decisions.append((job, blocking))
             continue
         pool = job.partition if job.partition in own_cores else ""
         capacity = own_cores.get(pool) or settings.node_cores
@@ -135,13 +134,13 @@ def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tupl
         elif pool in blocked_until:
             decisions.append((job, Decision(reason="Priority")))
         else:
-            blocked_until[pool] = _room_at(job.cpus, free, holding[pool])
+            blocked_until[pool] = _cores_free_at(job.cpus, free, holding[pool])
             decisions.append((job, Decision(reason="Resources")))
     return decisions
 
 
-def _room_at(cpus: int, free: int, holding: list[tuple[float, int]]) -> float:
-    """When enough cores will be free, if every job uses up its time limit."""
+def _cores_free_at(cpus: int, free: int, holding: list[tuple[float, int]]) -> float:
+    """When enough cores will be free, if every job uses its whole time limit."""
     for ends, held in sorted(holding):
         free += held
         if free >= cpus:

@@ -18,15 +18,16 @@ from firecrest_local.scheduler.jobs.job import (
     CANCELLED,
     COMPLETED,
     FAILED,
+    NODE,
     NODE_FAIL,
     PENDING,
     RUNNING,
     TIMEOUT,
     Job,
 )
-from firecrest_local.scheduler.jobs.submission import NODE, build_jobs
+from firecrest_local.scheduler.jobs.submission import build_jobs
 from firecrest_local.scheduler.process.accounting import AccountingView
-from firecrest_local.scheduler.process.launcher import Ending, Launcher
+from firecrest_local.scheduler.process.launcher import JobExit, Launcher
 from firecrest_local.scheduler.process.queueing import Decision, decide
 from firecrest_local.scheduler.process.store import JobStore
 from firecrest_local.settings import Settings
@@ -34,20 +35,19 @@ from firecrest_local.visibility import Visibility
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at the jobs that run.
-LOOK_INTERVAL = 0.05
+#: Seconds between two checks of the running jobs.
+POLL_INTERVAL = 0.05
 
 
 class ProcessScheduler:
-    """Queues jobs, runs them as processes within the node's cores, and remembers them.
+    """Queues jobs, runs them as processes within the node's cores, and keeps their records.
 
-    Parameters:
-        settings: the cluster.
-        state: directory for jobs and their database.
-        confinement: the paths that exist for clients.
-        identity: the user.
-        home: the user's home directory.
-        visibility: how late jobs are seen.
+    :param settings: the cluster.
+    :param state: directory for jobs and their database.
+    :param confinement: the paths that exist for clients.
+    :param identity: the user.
+    :param home: the user's home directory.
+    :param visibility: how late jobs become visible.
     """
 
     def __init__(
@@ -69,29 +69,29 @@ class ProcessScheduler:
         self._condition = threading.Condition(threading.RLock())
         self._jobs: dict[int, Job] = {}
         self._arrays: dict[int, list[Job]] = defaultdict(list)
-        #: Cancelled jobs that know it.
-        self._told: set[int] = set()
+        #: Cancelled jobs whose supervisors have the signal.
+        self._terminated: set[int] = set()
         self._changed = False
         self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="firecrest-local-scheduler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="firecrest-local-scheduler", daemon=True)
 
-    # --- life
+    # --- start and stop
 
     def start(self) -> None:
-        """Take up the jobs of an earlier life and begin to schedule."""
+        """Take over the jobs of an earlier run of the server, and begin to schedule."""
         self._launcher.prepare()
         with self._condition:
             for job in self._store.load():
                 self._remember(job)
             for job in [job for job in self._jobs.values() if not job.gone]:
                 if job.running and not self._launcher.alive(job) and not self._launcher.started(job):
-                    # The server died between deciding to start the job and starting it.
+                    # The earlier server died after it had decided to start the job, but before it started it.
                     job.state, job.start, job.gone, job.gpu_ids = PENDING, None, True, []
             self._changed = True
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop scheduling and the jobs that run; returns when none of their processes is left."""
+        """Stop scheduling and the running jobs. Returns when none of their processes is left."""
         with self._condition:
             self._stopping = True
             running = [job for job in self._jobs.values() if job.running]
@@ -102,35 +102,35 @@ class ProcessScheduler:
         with self._condition:
             self._store.close()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         with self._condition:
             while True:
                 try:
                     self._collect()
-                    if not self._stopping and (self._changed or self._begins_now()):
+                    if not self._stopping and (self._changed or self._begin_time_reached()):
                         self._changed = False
                         self._schedule()
                 except Exception:
-                    log.exception("the scheduler stumbled; it goes on")
+                    log.exception("error in the scheduler; it continues")
                 if self._stopping and all(job.gone for job in self._jobs.values()):
                     return
-                self._condition.wait(self._patience())
+                self._condition.wait(self._wait_seconds())
 
-    def _begins_now(self) -> bool:
-        """Whether the moment has come that a job waited for."""
+    def _begin_time_reached(self) -> bool:
+        """Whether the begin time of a pending job is reached."""
         return any(
             job.pending and job.reason == "BeginTime" and job.begin is not None and job.begin <= time.time()
             for job in self._jobs.values()
         )
 
-    def _patience(self) -> float | None:
-        """Seconds to wait for news; None if only a request can bring any."""
+    def _wait_seconds(self) -> float | None:
+        """Seconds to wait for the next change; None if only a request can bring one."""
         if self._changed and not self._stopping:
             return 0.0
         if any(not job.gone for job in self._jobs.values()):
-            return LOOK_INTERVAL
+            return POLL_INTERVAL
         begins = [job.begin for job in self._jobs.values() if job.pending and job.begin is not None]
-        return max(min(begins) - time.time(), LOOK_INTERVAL) if begins else None
+        return max(min(begins) - time.time(), POLL_INTERVAL) if begins else None
 
     # --- the API's requests
 
@@ -145,7 +145,7 @@ class ProcessScheduler:
             self._store.save(jobs)
             for job in jobs:
                 self._remember(job)
-            self._news()
+            self._notify()
         return str(job_id)
 
     def accounted(self, query: JobQuery) -> list[Row]:
@@ -153,8 +153,8 @@ class ProcessScheduler:
         with self._condition:
             jobs = self._select(query, "sacct: fatal: Bad job/step specified")
             steps = {job.id: self._launcher.steps(job) for job in jobs if job.running}
-            asked = None if query.job_id is None else int(query.job_id)
-            return self._view.accounted_rows(jobs, steps, time.time(), asked)
+            job_id = None if query.job_id is None else int(query.job_id)
+            return self._view.accounted_rows(jobs, steps, time.time(), job_id)
 
     def queued(self, query: JobQuery) -> list[Row]:
         """What `squeue` shows."""
@@ -163,7 +163,7 @@ class ProcessScheduler:
             return self._view.queue_rows(jobs, time.time())
 
     def metadata(self, job_id: str) -> list[Row] | None:
-        """Script and files of a job; None when there is no such job."""
+        """Script and files of a job; None if there is no such job."""
         with self._condition:
             jobs = self._remembered(job_id) if job_id.isdigit() else []
             if not jobs:
@@ -190,10 +190,10 @@ class ProcessScheduler:
             live = [job for job in jobs if not job.ended]
             if not live:
                 problem = "Job/step already completing or completed" if jobs else "Invalid job id specified"
-                complaint = f"scancel: error: Kill job error on job id {job_id}: {problem}"
-                raise SchedulerError(before, complaint, exit_status=0)
+                message = f"scancel: error: Kill job error on job id {job_id}: {problem}"
+                raise SchedulerError(before, message, exit_status=0)
             self._cancel(live, by=self._identity.uid)
-            self._news()
+            self._notify()
 
     def attach(self, job_id: str, command: str) -> None:
         """Run a shell command inside a running job."""
@@ -205,7 +205,7 @@ class ProcessScheduler:
                 f"srun: Check SLURM_JOB_ID environment variable. Expired or invalid job {job_id}",
             )
         try:
-            done = subprocess.run(
+            result = subprocess.run(
                 ["/bin/sh", "-c", command],
                 cwd=self._home,
                 env=self._launcher.environment(job),
@@ -219,8 +219,8 @@ class ProcessScheduler:
             )
         except subprocess.TimeoutExpired:
             raise CommandTimeout from None
-        if done.returncode != 0:
-            raise SchedulerError(*done.stderr.splitlines(), exit_status=done.returncode)
+        if result.returncode != 0:
+            raise SchedulerError(*result.stderr.splitlines(), exit_status=result.returncode)
 
     def nodes(self) -> list[Row]:
         """The one node."""
@@ -250,7 +250,7 @@ class ProcessScheduler:
         ]
 
     def partitions(self, *, hidden: bool) -> list[Row]:
-        """The partitions, with `hidden` also those that don't show themselves."""
+        """The partitions, with `hidden` also the hidden ones."""
         return [
             {
                 "name": partition.name,
@@ -272,7 +272,7 @@ class ProcessScheduler:
 
     # --- with the lock held
 
-    def _news(self) -> None:
+    def _notify(self) -> None:
         self._changed = True
         self._condition.notify_all()
 
@@ -290,14 +290,14 @@ class ProcessScheduler:
         return [self._jobs[number]] if number in self._jobs else []
 
     def _remembered(self, job_id: str) -> list[Job]:
-        """The same, without those that ended so long ago that only the accounting still knows them."""
+        """A job, or all elements of an array, without those that ended more than `min_job_age` seconds ago."""
         since = time.time() - self._settings.min_job_age
         return [job for job in self._find(job_id) if job.end is None or job.end >= since]
 
-    def _select(self, query: JobQuery, complaint: str) -> list[Job]:
+    def _select(self, query: JobQuery, message: str) -> list[Job]:
         if query.job_id is not None:
             if not query.job_id.isdigit():
-                cause = SchedulerError(f"{complaint}: {query.job_id}")
+                cause = SchedulerError(f"{message}: {query.job_id}")
                 raise ApiError(500, "Error executing Slurm command.", caused_by=[cause.message])
             return self._find(query.job_id)
         return [
@@ -333,7 +333,7 @@ class ProcessScheduler:
         taken = {gpu for other in self._jobs.values() if not other.gone for gpu in other.gpu_ids}
         job.gpu_ids = [gpu for gpu in range(self._settings.gpus) if gpu not in taken][: job.gpus]
         job.state, job.start, job.gone = RUNNING, time.time(), False
-        # Saved before the launch: a job that runs is never taken for one that waits.
+        # Saved before the launch, so that a restarted server never starts a running job again.
         self._store.save([job])
         try:
             self._launcher.launch(job)
@@ -347,19 +347,19 @@ class ProcessScheduler:
             if job.running:
                 job.signal = 15
             job.state, job.end, job.cancelled_by = CANCELLED, time.time(), by
-            # Written down first, so that a restarted server still knows whose wish the end was.
+            # Saved before the signal, so that a restarted server still knows who cancelled the job.
             self._store.save([job])
 
     def _collect(self) -> None:
-        """See which jobs have ended, and tell those to end that were cancelled."""
+        """Record the jobs that have ended, and terminate those that were cancelled."""
         for job in [job for job in self._jobs.values() if not job.gone]:
             if self._launcher.alive(job):
-                if job.ended and job.id not in self._told and self._launcher.terminate(job):
-                    self._told.add(job.id)
+                if job.ended and job.id not in self._terminated and self._launcher.terminate(job):
+                    self._terminated.add(job.id)
                 continue
             job.gone, job.gpu_ids, job.steps = True, [], self._launcher.steps(job)
             if job.running:
-                self._conclude(job, self._launcher.ending(job))
+                self._record_exit(job, self._launcher.read_exit(job))
             for step in job.steps:
                 if step.end is None:
                     step.end, step.signal = job.end, 15
@@ -367,15 +367,15 @@ class ProcessScheduler:
             self._changed = True
 
     @staticmethod
-    def _conclude(job: Job, ending: Ending | None) -> None:
-        """Write down how a job ended that nobody has cancelled here."""
-        if ending is None:
+    def _record_exit(job: Job, job_exit: JobExit | None) -> None:
+        """Record the end of a job that was not cancelled through this server."""
+        if job_exit is None:
             job.state, job.end = NODE_FAIL, time.time()
             return
-        job.end = ending.end
-        if ending.cause is not None:
-            job.state, job.signal = (TIMEOUT if ending.cause == "timeout" else CANCELLED), 15
-            job.cancelled_by = 0 if ending.cause == "cancelled" else None
+        job.end = job_exit.end
+        if job_exit.cause is not None:
+            job.state, job.signal = (TIMEOUT if job_exit.cause == "timeout" else CANCELLED), 15
+            job.cancelled_by = 0 if job_exit.cause == "cancelled" else None
             return
-        job.state = FAILED if ending.exit_code or ending.signal else COMPLETED
-        job.exit_code, job.signal = ending.exit_code, ending.signal
+        job.state = FAILED if job_exit.exit_code or job_exit.signal else COMPLETED
+        job.exit_code, job.signal = job_exit.exit_code, job_exit.signal

@@ -1,6 +1,6 @@
-"""A stand-in for `srun` inside a job: runs the command once and records it as a step.
+"""A replacement for `srun` inside a job. It runs the command once and records it as a step.
 
-It is started as a script and imports nothing but the standard library. Options are ignored.
+It is started as a script and imports only the standard library. It ignores the options of srun.
 """
 
 # pathlib would double the time that a step takes to start.
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-#: Options of srun whose value stands behind a space.
+#: Short options of srun that take a value.
 SHORT_WITH_VALUE = "ABcCDdeGiJLmMNnopqrStTUwWxzZ"
 FLAGS = {
     "allocation",
@@ -53,7 +53,7 @@ FLAGS = {
 
 
 def command_of(arguments: list[str]) -> list[str]:
-    """What stands behind srun's own options."""
+    """The command after srun's own options."""
     position = 0
     while position < len(arguments):
         word = arguments[position]
@@ -70,8 +70,8 @@ def command_of(arguments: list[str]) -> list[str]:
     return arguments[position:]
 
 
-def claim_step(directory: str, name: str) -> tuple[str, int]:
-    """Take the next free step number; two steps that begin at once get different ones."""
+def claim_step(directory: str) -> tuple[str, int]:
+    """Take the next free step number. Two steps that begin at the same time get different numbers."""
     number = 0
     while True:
         path = os.path.join(directory, f"{number}.json")
@@ -83,20 +83,20 @@ def claim_step(directory: str, name: str) -> tuple[str, int]:
 
 
 def record(path: str, **fields: object) -> None:
-    """Write a step's file whole."""
+    """Write a step's file atomically."""
     with open(f"{path}.new", "w") as file:
         json.dump(fields, file)
     os.replace(f"{path}.new", path)
 
 
 def main() -> int:
-    """Run the step and give its exit status as a shell would."""
+    """Run the step. Returns its exit status as a shell would."""
     command = command_of(sys.argv[1:])
     if not command:
         print("srun: fatal: No command given to execute.", file=sys.stderr)
         return 1
     name, start = os.path.basename(command[0]), time.time()
-    path, number = claim_step(os.environ["FIRECREST_LOCAL_STEPS"], name)
+    path, number = claim_step(os.environ["FIRECREST_LOCAL_STEPS"])
     environment = os.environ | {
         "SLURM_STEP_ID": str(number),
         "SLURM_STEPID": str(number),
@@ -110,7 +110,7 @@ def main() -> int:
         record(path, name=name, start=start, end=time.time(), exit_code=2, signal=0, pid=0)
         print(f"slurmstepd: error: execve(): {command[0]}: {error.strerror}", file=sys.stderr)
         return 2
-    # The job's signals reach the command by its process group; the shim stays to record its end.
+    # Signals to the job reach the command through its process group. The shim ignores them to record the end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     record(path, name=name, start=start, end=None, exit_code=0, signal=0, pid=process.pid)

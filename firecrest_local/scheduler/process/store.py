@@ -1,4 +1,4 @@
-"""Jobs on disk: one SQLite file, written through at every change."""
+"""Keeps jobs on disk, in one SQLite file that is written at every change."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from firecrest_local.scheduler.jobs.job import Job
 
 
 class JobStore:
-    """Keeps jobs over restarts. The caller makes sure that one thread at a time uses it.
+    """Keeps jobs over restarts. The caller makes sure that only one thread at a time uses it.
 
-    Parameters:
-        path: the database file; made when missing.
+    :param path: the database file; made when missing.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
-        # A killed server loses nothing; only a machine that loses power might lose the last second.
+        # A killed server loses nothing. Only a power failure might lose the last second.
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, job TEXT NOT NULL)")
 
@@ -29,7 +28,7 @@ class JobStore:
         return [Job.from_json(text) for (text,) in rows]
 
     def save(self, jobs: Iterable[Job]) -> None:
-        """Write jobs; all of them or none."""
+        """Write all of the jobs, or none."""
         self._connection.execute("BEGIN")
         self._connection.executemany(
             "INSERT OR REPLACE INTO jobs VALUES (?, ?)", [(job.id, job.to_json()) for job in jobs]

@@ -1,9 +1,8 @@
-"""The process that watches over one job.
+"""The process that supervises one job.
 
-It runs in a session of its own, so that it outlives the server, and writes down how the job ended. It is
-started as a script (`supervisor.py JOB_DIRECTORY`) and imports nothing but the standard library. As long as
-it lives it holds the lock of its directory, which it inherits: that is how a restarted server knows that the
-job still runs.
+It runs in its own session, so that it outlives the server, and records how the job ended. It is started as a script
+(`supervisor.py JOB_DIRECTORY`) and imports only the standard library. It inherits the lock of its directory and holds
+it as long as it lives. A restarted server sees by this lock that the job is still running.
 
 SIGTERM cancels the job.
 """
@@ -24,13 +23,14 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+#: Slurm's "signal" of a job that could not be launched.
 LAUNCH_FAILURE = 53
-#: Seconds between two alarms at the most: one that rings wakes also for a SIGTERM that came at a bad moment.
+#: Largest interval between two alarms, in seconds. An alarm also interrupts a wait that a SIGTERM just missed.
 TICK = 1.0
 
 
 def write_atomically(path: str, data: dict[str, Any]) -> None:
-    """Write a JSON file that is either whole or not there."""
+    """Write a JSON file that is either complete or missing."""
     draft = f"{path}.{os.getpid()}"
     with open(draft, "w") as file:
         json.dump(data, file)
@@ -38,10 +38,9 @@ def write_atomically(path: str, data: dict[str, Any]) -> None:
 
 
 class Supervisor:
-    """Runs the job that a directory's `spec.json` describes and leaves `exit.json`.
+    """Runs the job of a directory's `spec.json` and writes its `exit.json`.
 
-    Parameters:
-        directory: the job's directory.
+    :param directory: the job's directory.
     """
 
     def __init__(self, directory: str) -> None:
@@ -57,8 +56,7 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_cancel)
         signal.signal(signal.SIGALRM, self._on_alarm)
         started = time.time()
-        birth = {"pid": os.getpid(), "start": started}
-        write_atomically(os.path.join(self._directory, "started.json"), birth)
+        write_atomically(os.path.join(self._directory, "started.json"), {"pid": os.getpid(), "start": started})
         exit_code, number = self._run_script()
         self._kill(signal.SIGKILL)
         write_atomically(
@@ -140,7 +138,7 @@ class Supervisor:
         self._set_alarm()
 
     def _warn(self) -> None:
-        """Send the warning: to the batch script alone with `B:`, else to all but the batch script."""
+        """Send the warning signal: with `B:` only to the batch script, otherwise only to the steps."""
         assert self._process is not None
         number = self._spec["warning_signal"]
         if self._spec["warn_batch"]:

@@ -1,4 +1,4 @@
-"""What Slurm's commands print, as rows of the API."""
+"""Parses the output of Slurm's commands into rows of the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from firecrest_local.scheduler.interface import Row
 
-#: sacct's fields of a job, and squeue's in the same order: two of them it doesn't have.
+#: The fields of a job from sacct, and from squeue in the same order. Two of them squeue doesn't have.
 RECORD_FORMAT = (
     "JobID,AllocNodes,Cluster,ExitCode,Group,Account,JobName,NodeList,Partition,Priority,State,Reason,"
     "ElapsedRaw,Submit,Start,End,Suspended,TimelimitRaw,User,WorkDir"
@@ -20,10 +20,10 @@ QUEUE_FORMAT = (
 )
 FIELDS = RECORD_FORMAT.split(",")
 
-#: sinfo's fields of a node.
+#: The fields of a node from sinfo.
 NODE_FORMAT = "%z|%c|%O|%e|%f|%N|%o|%n|%T|%R|%w|%v|%m|%C"
 
-#: sinfo's words for a node's state; the API knows fewer.
+#: The states of a node from sinfo. The API knows fewer.
 NODE_STATES = {
     "idle": "IDLE",
     "allocated": "ALLOCATED",
@@ -42,24 +42,23 @@ NODE_STATES = {
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A job as a command shows it.
+class ParsedJob:
+    """A job in the output of a command.
 
-    Parameters:
-        row: in the API's form.
-        submitted: seconds since the epoch.
+    :param row: in the API's form.
+    :param submitted: Unix time of the submission.
     """
 
     row: Row
     submitted: int
 
 
-def parse_jobs(text: str) -> list[Seen]:
-    """The jobs that sacct or squeue printed, with their steps.
+def parse_jobs(text: str) -> list[ParsedJob]:
+    """Parse the output of sacct or squeue into jobs with their steps.
 
-    A line with a `|` in one of its fields can't be read: its job is missing, as with the real server.
+    A line with a `|` in one of its fields can't be parsed. Its job is missing, as with the real server.
     """
-    jobs: dict[str, Seen] = {}
+    jobs: dict[str, ParsedJob] = {}
     for line in text.splitlines():
         values = line.split("|")
         if len(values) != len(FIELDS):
@@ -67,7 +66,7 @@ def parse_jobs(text: str) -> list[Seen]:
         fields = dict(zip(FIELDS, values, strict=True))
         job_id, _, step = fields["JobID"].partition(".")
         if not step:
-            jobs[job_id] = Seen(_job(fields), _number(fields["Submit"]) or 0)
+            jobs[job_id] = ParsedJob(_job(fields), _number(fields["Submit"]) or 0)
         elif job_id in jobs:
             jobs[job_id].row["tasks"].append(_step(fields))
     return list(jobs.values())
@@ -82,7 +81,7 @@ def _job(fields: dict[str, str]) -> Row:
         "tasks": [],
         "time": _time(fields, duration(fields["TimelimitRaw"]) if minutes is None else minutes * 60),
         "account": fields["Account"],
-        # squeue gives a range (`1-2`) while the job waits.
+        # squeue gives a range (`1-2`) while the job is pending.
         "allocationNodes": int(fields["AllocNodes"].partition("-")[0] or 0),
         "cluster": fields["Cluster"],
         "group": fields["Group"],
@@ -132,7 +131,7 @@ def _number(text: str) -> int | None:
 
 
 def duration(text: str) -> int | None:
-    """Seconds of a plain number, `M:SS`, `H:MM:SS` or `D-HH:MM:SS`; None for other words, as for no limit at all."""
+    """Seconds of a plain number, `M:SS`, `H:MM:SS` or `D-HH:MM:SS`; None for any other text, such as `UNLIMITED`."""
     if (number := _number(text)) is not None:
         return number
     found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d\d)", text)
@@ -143,7 +142,7 @@ def duration(text: str) -> int | None:
 
 
 def parse_metadata(text: str) -> list[Row]:
-    """The files of the jobs that `scontrol show -o job` printed, each path up to its first blank."""
+    """Parse the output of `scontrol show -o job` into the jobs' files. Each path ends at its first blank."""
     names = {"standardInput": "StdIn", "standardOutput": "StdOut", "standardError": "StdErr"}
     return [{key: _attribute(line, name) for key, name in names.items()} for line in text.splitlines() if line]
 
@@ -154,7 +153,7 @@ def _attribute(line: str, name: str) -> str | None:
 
 
 def parse_nodes(text: str) -> list[Row]:
-    """The nodes that sinfo printed: a line for each node and partition."""
+    """Parse the output of sinfo, which has a line for each node and partition, into nodes."""
     nodes: dict[str, Row] = {}
     for line in text.splitlines():
         values = line.split("|")
@@ -168,7 +167,7 @@ def parse_nodes(text: str) -> list[Row]:
         allocated, idle = values[13].split("/")[:2]
         nodes[name] = {
             "sockets": sockets,
-            # The real server takes the number of sockets for that of cores and threads.
+            # The real server shows the number of sockets as the number of cores and of threads too.
             "cores": sockets,
             "threads": sockets,
             "cpus": _number(values[1]),
@@ -204,7 +203,7 @@ def _attributes(text: str) -> Iterator[dict[str, Any]]:
 
 
 def parse_partitions(text: str, *, hidden: bool) -> list[Row]:
-    """The partitions that `scontrol show -o partitions` printed, with `hidden` all of them."""
+    """Parse the output of `scontrol show -o partitions`, with `hidden` including the hidden ones."""
     return [
         {
             "name": pairs["PartitionName"],
@@ -218,9 +217,9 @@ def parse_partitions(text: str, *, hidden: bool) -> list[Row]:
 
 
 def parse_reservations(text: str) -> list[Row]:
-    """The reservations that `scontrol show -o reservations` printed."""
+    """Parse the output of `scontrol show -o reservations`."""
 
-    def given(value: str) -> str | None:
+    def or_none(value: str) -> str | None:
         return None if value == "(null)" else value
 
     return [
@@ -229,7 +228,7 @@ def parse_reservations(text: str) -> list[Row]:
             "nodeList": pairs["Nodes"],
             "endTime": int(pairs["EndTime"]),
             "startTime": int(pairs["StartTime"]),
-            "features": given(pairs["Features"]),
+            "features": or_none(pairs["Features"]),
             "state": pairs["State"].lower(),
         }
         for pairs in _attributes(text)
