@@ -68,8 +68,8 @@ def read_plan(path: Path) -> Plan:
     """Read a fault plan.
 
     :param path: a TOML file.
-    :raises OSError: it can't be read.
-    :raises ValueError: it is not a plan. The message names the places.
+    :raises OSError: the file can't be read.
+    :raises ValueError: the file is not a plan. The message names the places.
     """
     try:
         return Plan.model_validate(tomllib.loads(path.read_text()))

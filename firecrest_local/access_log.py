@@ -16,6 +16,6 @@ class NoAccessLog(asyncio.Protocol):
     access_log: bool
 
     def connection_made(self, transport: Any) -> None:
-        """Begin."""
+        """Turn the access log of a new connection off."""
         super().connection_made(transport)
         self.access_log = False

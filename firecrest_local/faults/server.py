@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class FaultyServer(uvicorn.Server):
     """Closes its port and its open connections while the fault plan refuses connections.
 
-    :param config: with `TransportProtocol`.
+    :param config: uvicorn's configuration, with `TransportProtocol`.
     :param control: the faults.
     :param port: the port.
     """

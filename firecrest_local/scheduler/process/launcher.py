@@ -41,7 +41,7 @@ class JobExit:
 class Launcher:
     """Runs each job under its own supervisor, in its own directory.
 
-    :param directory: holds the jobs' directories and the `srun` stand-in.
+    :param directory: holds the jobs' directories and the replacement for `srun`.
     :param settings: the cluster.
     :param confinement: the paths that exist for clients. A job with other paths fails to launch.
     :param home: the user's home directory.
@@ -58,7 +58,7 @@ class Launcher:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def prepare(self) -> None:
-        """Make the directories and the `srun` stand-in."""
+        """Make the directories and the replacement for `srun`."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         self._bin.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-I", "-S", str(Path(srun_shim.__file__).resolve())]

@@ -63,7 +63,7 @@ def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
 
 
 def blocking_decision(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
-    """The decision about a job that could not start even on an empty node; None for any other job."""
+    """The decision about a job that could not start even on an empty node; None if it could."""
     partition = next((one for one in settings.partitions if one.name == job.partition), None)
     if job.hold:
         return Decision(reason="JobHeldUser")

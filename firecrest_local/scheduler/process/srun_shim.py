@@ -110,7 +110,8 @@ def main() -> int:
         record(path, name=name, start=start, end=time.time(), exit_code=2, signal=0, pid=0)
         print(f"slurmstepd: error: execve(): {command[0]}: {error.strerror}", file=sys.stderr)
         return 2
-    # Signals to the job reach the command through its process group. The shim ignores them to record the end.
+    # Signals to the job reach the command through its process group. The shim ignores them, so that it can
+    # record the end.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     record(path, name=name, start=start, end=None, exit_code=0, signal=0, pid=process.pid)

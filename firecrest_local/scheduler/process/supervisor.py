@@ -25,7 +25,8 @@ from typing import Any
 
 #: Slurm's "signal" of a job that could not be launched.
 LAUNCH_FAILURE = 53
-#: Largest interval between two alarms, in seconds. An alarm also interrupts a wait that a SIGTERM just missed.
+#: Largest interval between two alarms, in seconds. If a SIGTERM arrives just before a wait begins, the next alarm
+#: interrupts that wait.
 TICK = 1.0
 
 

@@ -203,7 +203,7 @@ def _attributes(text: str) -> Iterator[dict[str, Any]]:
 
 
 def parse_partitions(text: str, *, hidden: bool) -> list[Row]:
-    """Parse the output of `scontrol show -o partitions`, with `hidden` including the hidden ones."""
+    """Parse the output of `scontrol show -o partitions`. Hidden partitions are left out unless `hidden` is true."""
     return [
         {
             "name": pairs["PartitionName"],

@@ -61,7 +61,7 @@ class SlurmScheduler:
     def start(self) -> None:
         """Check that Slurm answers.
 
-        :raises ConnectionError: it doesn't.
+        :raises ConnectionError: Slurm doesn't answer.
         """
         result = run_command(["sinfo", "--noheader"], self._environment, timeout=10, cwd=self._home)
         if result.exit_status:
@@ -201,7 +201,7 @@ class SlurmScheduler:
     # --- commands
 
     def _run(self, command: Sequence[str], stdin: str = "") -> CommandResult:
-        # Unix times. Not for sbatch, since the job gets its environment.
+        # All commands print Unix times, except sbatch, whose environment the job inherits.
         seconds = {} if command[0] == "sbatch" else {"SLURM_TIME_FORMAT": "%s"}
         return run_command(command, self._environment | seconds, timeout=self._timeout, cwd=self._home, stdin=stdin)
 
