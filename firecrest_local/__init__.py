@@ -1,6 +1,6 @@
 """An embedded FirecREST v2 server, for development and tests: a laptop's own HPC centre."""
 
-from firecrest_local.faults import Plan
+from firecrest_local.faults.plan import Plan
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import Partition, Settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from firecrest_local.faults import Plan
+from firecrest_local.faults.plan import Plan
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import SCHEDULERS, Settings
 
@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
         prog="firecrest-local",
         description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine. "
         "It is for development and tests only: everybody who has its secret can run commands as you. "
-        "When it is ready it prints the variables that a client needs, as shell lines; Ctrl-C stops it "
-        "and the jobs that run; those that Slurm runs go on.",
+        "When it is ready it prints the variables that a client needs, as shell lines. Ctrl-C stops it "
+        "and its running jobs. Jobs that Slurm runs continue.",
     )
     arguments.add_argument(
         "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--faults",
         type=Path,
         metavar="FILE",
-        help="let requests fail as this TOML file says, and let PUT, GET and DELETE /faults change it (default: none)",
+        help="inject the faults of this TOML file, and serve /faults to show and change them (default: no faults)",
     )
     return arguments
 
@@ -67,12 +67,9 @@ def parser() -> argparse.ArgumentParser:
 def read_plan(path: Path) -> Plan:
     """Read a fault plan.
 
-    Parameters:
-        path: a TOML file.
-
-    Raises:
-        OSError: it can't be read.
-        ValueError: it's no plan; says where.
+    :param path: a TOML file.
+    :raises OSError: the file can't be read.
+    :raises ValueError: the file is not a plan. The message names the places.
     """
     try:
         return Plan.model_validate(tomllib.loads(path.read_text()))
@@ -84,31 +81,28 @@ def read_plan(path: Path) -> Plan:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
-    Parameters:
-        argv: the command line's words; the process's own unless given.
-
-    Returns:
-        The exit status.
+    :param argv: the arguments; None takes those of the process.
+    :returns: the exit status.
     """
-    given = parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
-        faults = None if given.faults is None else read_plan(given.faults)
+        faults = None if options.faults is None else read_plan(options.faults)
     except (OSError, ValueError) as error:
-        print(f"firecrest-local: no fault plan in {given.faults}: {error}", file=sys.stderr)
+        print(f"firecrest-local: no fault plan in {options.faults}: {error}", file=sys.stderr)
         return 1
-    # Jobs, and all else that this process starts, need not know.
+    # Jobs, and everything else that this process starts, must not inherit the secret.
     os.environ.pop("FIRECREST_CLIENT_SECRET", None)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # each request has a line
+    logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # which logs each request
     settings = Settings(
-        root=given.root,
-        port=given.port,
-        client_id=given.client_id,
-        client_secret=given.client_secret or None,
-        system=given.system,
-        cores=given.cores,
-        gpus=given.gpus,
-        scheduler=given.scheduler,
+        root=options.root,
+        port=options.port,
+        client_id=options.client_id,
+        client_secret=options.client_secret or None,
+        system=options.system,
+        cores=options.cores,
+        gpus=options.gpus,
+        scheduler=options.scheduler,
         faults=faults,
     )
     done = threading.Event()
@@ -119,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, value in server.environ.items():
                 print(f"export {name}={shlex.quote(value)}")
             sys.stdout.flush()
-            # In turns, since a signal that another thread gets doesn't end this thread's wait.
+            # A signal that another thread receives doesn't end this thread's wait, so the wait has a timeout.
             while not done.wait(0.2):
                 pass
     except OSError as error:

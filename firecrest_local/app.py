@@ -1,88 +1,30 @@
 """The web application: all endpoints of one site."""
 
-import logging
-from collections import Counter
-from threading import Lock
-
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from firecrest_local import compute, errors, faultcontrol, filesystem, staging, status, tokens, transfer
-from firecrest_local.faultcontrol import FaultControl
-from firecrest_local.faulty import Faulty
+from firecrest_local.api import compute, faults, filesystem, staging, status, tokens, transfer
+from firecrest_local.api.error_handlers import install_error_handlers
+from firecrest_local.api.middleware import APP_VERSION, RequestCounter, RequestMiddleware
+from firecrest_local.faults.control import FaultControl
+from firecrest_local.faults.middleware import FaultMiddleware
 from firecrest_local.site import Site
 
-log = logging.getLogger(__name__)
-APP_VERSION = "2.x.x"
 
-
-class RequestCounter:
-    """Counts requests by method and route.
-
-    Attributes:
-        counts: how often each (method, route) was asked for; a route is written as in the specification.
-    """
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self._lock = Lock()
-
-    def add(self, method: str, route: str) -> None:
-        """Count one request."""
-        with self._lock:
-            self.counts[method, route] += 1
-
-
-class FrontDoor:
-    """What happens to every request: its path is read without regard to case, it is counted, and the answer
-    says which version answers.
-
-    Parameters:
-        app: what answers.
-        counter: what counts.
-    """
-
-    def __init__(self, app: ASGIApp, counter: RequestCounter) -> None:
-        self._app = app
-        self._counter = counter
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        staged = scope["path"].startswith("/staging/")
-        if not staged:
-            scope["path"] = scope["path"].lower()
-
-        async def send_on(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                route = str(getattr(scope.get("route"), "path", scope["path"]))
-                self._counter.add(scope["method"], route)
-                if not staged:
-                    MutableHeaders(scope=message)["f7t-appversion"] = APP_VERSION
-                log.debug("%s %s -> %s", scope["method"], scope["path"], message["status"])
-            await send(message)
-
-        await self._app(scope, receive, send_on)
-
-
-def create_app(site: Site, counter: RequestCounter, faults: FaultControl | None = None) -> ASGIApp:
+def create_app(site: Site, counter: RequestCounter, fault_control: FaultControl | None = None) -> ASGIApp:
     """Make the application.
 
-    Parameters:
-        site: the cluster that it speaks for.
-        counter: counts its requests; one that a fault keeps from being worked on isn't counted.
-        faults: what goes wrong; None is a sound application that knows no faults.
+    :param site: the cluster that it serves.
+    :param counter: counts the requests. A request that a fault keeps from its endpoint is not counted.
+    :param fault_control: injects faults; None makes an application without faults.
     """
     app = FastAPI(title="FirecREST (embedded, for development and tests)", version=APP_VERSION)
-    errors.install(app)
+    install_error_handlers(app)
     app.include_router(tokens.router(site.issuer))
     for endpoints in (status, compute, filesystem, transfer):
         app.include_router(endpoints.router(site))
     app.include_router(staging.router(site.staging))
-    if faults is None:
-        return FrontDoor(app, counter)
-    app.include_router(faultcontrol.router(faults, site.issuer))
-    return Faulty(FrontDoor(app, counter), faults, site.settings.system)
+    if fault_control is None:
+        return RequestMiddleware(app, counter)
+    app.include_router(faults.router(fault_control, site.issuer))
+    return FaultMiddleware(RequestMiddleware(app, counter), fault_control, site.settings.system)

@@ -1,24 +1,17 @@
-"""Errors as FirecREST answers them: one JSON shape for all."""
+"""Errors as FirecREST answers them: an HTTP status, and one JSON shape for all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 
 
 class ApiError(Exception):
     """An answer other than success.
 
-    Parameters:
-        status: HTTP status.
-        message: text for the client.
-        caused_by: messages of the underlying errors.
-        headers: additional response headers.
+    :param status: HTTP status.
+    :param message: text for the client.
+    :param caused_by: messages of the underlying errors.
+    :param headers: additional response headers.
     """
 
     def __init__(
@@ -39,9 +32,8 @@ class ApiError(Exception):
 class SchedulerError(ApiError):
     """A scheduler's command failed: 500 with the command's own words.
 
-    Parameters:
-        stderr: what the command printed, one line each.
-        exit_status: the command's exit status.
+    :param stderr: the lines that the command printed.
+    :param exit_status: the command's exit status.
     """
 
     def __init__(self, *stderr: str, exit_status: int = 1) -> None:
@@ -64,11 +56,10 @@ class OutputTooLarge(ApiError):
 
 
 class RemoteError(ApiError):
-    """A file system command failed; its words decide the status.
+    """A file system command failed. The words on its standard error decide the status.
 
-    Parameters:
-        exit_status: the command's exit status.
-        stderr: what it printed.
+    :param exit_status: the command's exit status.
+    :param stderr: what the command printed.
     """
 
     STATUSES = (
@@ -94,43 +85,3 @@ def error_body(
 ) -> dict[str, Any]:
     """The body of every error."""
     return {"errorType": kind, "message": message, "causedBy": caused_by, "data": data, "user": user}
-
-
-def validation_body(errors: Sequence[Any], user: str | None) -> dict[str, Any]:
-    """The body for a request that doesn't fit its model; the field is the second part of its location."""
-    plural = "" if len(errors) == 1 else "s"
-    # The real server capitalizes the whole text, which lowers all but its first letter.
-    message = "\n".join([f"{len(errors)} validation error{plural}:", *(f"  {error}" for error in errors)])
-    fields = [
-        {
-            "location": str(error["loc"][0]) if error["loc"] else None,
-            "name": str(error["loc"][1]) if len(error["loc"]) > 1 else None,
-            "message": error["msg"],
-        }
-        for error in errors
-    ]
-    return error_body(message.capitalize(), user, kind="validation", data={"fields": fields})
-
-
-def install(app: FastAPI) -> None:
-    """Make `app` answer every error in FirecREST's shape."""
-
-    def user_of(request: Request) -> str | None:
-        return getattr(request.state, "user", None)
-
-    @app.exception_handler(ApiError)
-    async def api_error(request: Request, error: ApiError) -> JSONResponse:
-        body = error_body(error.message, user_of(request), caused_by=error.caused_by)
-        return JSONResponse(body, error.status, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(validation_body(error.errors(), user_of(request)), 400)
-
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(error_body(str(error.detail), user_of(request)), error.status_code)
-
-    @app.exception_handler(Exception)
-    async def unforeseen_error(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(error_body(f"{error.args}", user_of(request)), 500)

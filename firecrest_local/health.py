@@ -1,4 +1,4 @@
-"""What the health probes say about the services behind the API."""
+"""The health probes of the services behind the API."""
 
 from __future__ import annotations
 
@@ -15,33 +15,31 @@ INTERVAL = 60
 
 
 class Health:
-    """The last verdict on each service; an unhealthy one is refused until the next verdict.
+    """The last result for each service. Requests to an unhealthy service are refused until the next result.
 
-    Parameters:
-        system: the system's name.
-        path: the file system's path.
+    :param system: the system's name.
+    :param path: the file system's path.
     """
 
     def __init__(self, system: str, path: str) -> None:
         self._system = system
         self._path = path
         self._since = time.time()
-        self._complaints: dict[Service, str] = {}
+        self._problems: dict[Service, str] = {}
 
     def set(self, service: Service, *, healthy: bool, message: str = "") -> None:
-        """Record a probe's verdict."""
+        """Record the result of a probe."""
         if healthy:
-            self._complaints.pop(service, None)
+            self._problems.pop(service, None)
         else:
-            self._complaints[service] = message
+            self._problems[service] = message
 
     def require(self, service: Service) -> None:
         """Refuse a request that needs an unhealthy service.
 
-        Raises:
-            ApiError: 503.
+        :raises ApiError: 503.
         """
-        if service not in self._complaints:
+        if service not in self._problems:
             return
         if service == "filesystem":
             raise ApiError(503, f"The requested filesystem ({self._path} on {self._system}) is unhealthy.")
@@ -49,15 +47,15 @@ class Health:
 
     @property
     def last_check(self) -> float:
-        """When the probes ran last, in seconds since the epoch."""
+        """When the probes ran last, as a Unix time."""
         return self._since + (time.time() - self._since) // INTERVAL * INTERVAL
 
     def report(self) -> list[dict[str, Any]]:
         """All services as `/status/systems` shows them."""
         rows = []
         for service in SERVICES:
-            healthy = service not in self._complaints
-            message = None if healthy else self._complaints[service]
+            healthy = service not in self._problems
+            message = None if healthy else self._problems[service]
             if healthy and service == "scheduler":
                 message = "[{'mode': 'primary', 'hostname': 'localhost', 'pinged': 'UP'}]"
             row: dict[str, Any] = {
@@ -74,5 +72,5 @@ class Health:
 
 
 def timestamp(moment: float) -> str:
-    """A moment (seconds since the epoch) as the API writes it."""
+    """A Unix time as the API writes it."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

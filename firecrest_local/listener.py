@@ -8,13 +8,10 @@ HOST = "127.0.0.1"
 def listen(port: int) -> socket.socket:
     """Take a port.
 
-    Parameters:
-        port: 0 takes any free one.
-
-    Raises:
-        OSError: it is taken.
+    :param port: 0 takes any free one.
+    :raises OSError: the port is taken.
     """
-    # With the protocol named asyncio sends small answers at once, else each waits some 40 ms.
+    # If the socket names its protocol, asyncio sends small answers at once. Otherwise each of them waits some 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The embedded server as an object: start it, use it, stop it."""
+"""The embedded server as an object that starts and stops."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from firecrest_local.app import RequestCounter, create_app
-from firecrest_local.faultcontrol import FaultControl
-from firecrest_local.faultserver import FaultyServer, OpenProtocol
+from firecrest_local.access.token_issuer import TokenIssuer
+from firecrest_local.access_log import NoAccessLog
+from firecrest_local.api.middleware import RequestCounter
+from firecrest_local.app import create_app
+from firecrest_local.faults.connections import TransportProtocol
+from firecrest_local.faults.control import FaultControl
+from firecrest_local.faults.server import FaultyServer
 from firecrest_local.health import Health
 from firecrest_local.listener import HOST, listen
-from firecrest_local.quiet import Quiet
-from firecrest_local.rootlock import RootLock
+from firecrest_local.root_lock import RootLock
 from firecrest_local.settings import Settings
 from firecrest_local.site import Site
-from firecrest_local.tokens import TokenIssuer
 
 
-class QuietProtocol(Quiet, AutoHTTPProtocol):  # type: ignore[misc,valid-type]
-    """The fastest of uvicorn's protocols that is there."""
+class Protocol(NoAccessLog, AutoHTTPProtocol):  # type: ignore[misc,valid-type]
+    """The fastest of uvicorn's protocols that is installed."""
 
 
 class LocalFirecREST:
     """An embedded FirecREST v2 server, for development and tests.
 
-    It listens on 127.0.0.1 in a thread of this process; its jobs are processes of this machine, or Slurm's. As a
-    context manager it starts on entry, and on exit stops itself and every job that runs; Slurm's go on.
+    It listens on 127.0.0.1 in a thread of this process. Its jobs are processes of this machine, or Slurm's. As a
+    context manager it starts on entry. On exit it stops itself and every running job, except those of Slurm.
 
-    Parameters:
-        settings: what to serve; the defaults unless given.
+    :param settings: what to serve; the defaults suit a laptop.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -50,11 +51,10 @@ class LocalFirecREST:
         self._faults: FaultControl | None = None
 
     def start(self) -> None:
-        """Begin to serve; returns when requests are answered.
+        """Begin to serve. Returns when requests are answered.
 
-        Raises:
-            OSError: the port is taken, another server serves this root, or no Slurm answers that should run the jobs.
-            RuntimeError: the server could not start.
+        :raises OSError: the port is taken, another server uses this root, or the Slurm of the settings doesn't answer.
+        :raises RuntimeError: the server could not start.
         """
         with ExitStack() as undo:
             listener = undo.enter_context(listen(self.settings.port))
@@ -72,7 +72,7 @@ class LocalFirecREST:
     ) -> tuple[uvicorn.Server, threading.Thread]:
         config = uvicorn.Config(
             create_app(site, self._counter, faults),
-            http=QuietProtocol if faults is None else OpenProtocol,
+            http=Protocol if faults is None else TransportProtocol,
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=1,
@@ -87,12 +87,15 @@ class LocalFirecREST:
         while not server.started:
             if not thread.is_alive():
                 site.scheduler.stop()
-                raise RuntimeError("the server ended before it had begun")
+                raise RuntimeError("the server ended before it had started")
             time.sleep(0.005)
         return server, thread
 
     def stop(self) -> None:
-        """Stop serving and every job that runs, unless Slurm runs it; waiting jobs stay queued for the next start."""
+        """Stop serving, and stop every running job except those of Slurm.
+
+        Waiting jobs stay queued for the next start.
+        """
         if self._site is None or self._server is None or self._thread is None or self._lock is None:
             return
         self._server.should_exit = True
@@ -112,7 +115,7 @@ class LocalFirecREST:
         """Stop."""
         self.stop()
 
-    # --- for those who use it
+    # --- for users of the object
 
     @property
     def _running(self) -> Site:
@@ -169,26 +172,25 @@ class LocalFirecREST:
 
     @property
     def requests(self) -> Counter[tuple[str, str]]:
-        """How often each (method, route) was asked for, e.g. `("GET", "/compute/{system_name}/jobs")`."""
+        """The number of requests for each (method, route), e.g. `("GET", "/compute/{system_name}/jobs")`."""
         return self._counter.counts
 
     @property
     def health(self) -> Health:
-        """What the health probes say; a test sets it."""
+        """The results of the health probes. A test can set them."""
         return self._running.health
 
     @property
     def issuer(self) -> TokenIssuer:
-        """What issues tokens; a test takes tokens of any lifetime from it, and rotates its client's secret."""
+        """What issues tokens. A test can issue tokens of any lifetime, and rotate the client's secret."""
         return self._running.issuer
 
     @property
     def faults(self) -> FaultControl:
-        """What goes wrong, and what went wrong; a test sets it.
+        """The faults that are injected, and a record of them. A test can set them.
 
-        Raises:
-            RuntimeError: the server was started without `Settings.faults`.
+        :raises RuntimeError: the server was started without `Settings.faults`.
         """
         if self._faults is None:
-            raise RuntimeError("this embedded FirecREST is a sound one: it was started without Settings.faults")
+            raise RuntimeError("this embedded FirecREST injects no faults: it was started without Settings.faults")
         return self._faults

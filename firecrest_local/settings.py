@@ -1,4 +1,4 @@
-"""What a user may choose about an embedded FirecREST."""
+"""The settings of an embedded FirecREST."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firecrest_local.faults import Plan
+from firecrest_local.faults.plan import Plan
 
 MINUTE = 60
 HOUR = 60 * MINUTE
@@ -17,12 +17,11 @@ SCHEDULERS = ("process", "slurm", "auto")
 class Partition:
     """One partition of the embedded scheduler.
 
-    Parameters:
-        name: what `--partition` takes.
-        default_time: time limit of a job that names none, in seconds.
-        max_time: longest time limit with which a job can start, in seconds.
-        cores: cores of its own; None shares the node's cores with the other partitions.
-        hidden: listed only when a client asks for hidden partitions.
+    :param name: the name that `--partition` takes.
+    :param default_time: time limit in seconds of a job that asks for none.
+    :param max_time: longest time limit, in seconds, with which a job can start.
+    :param cores: cores of its own; None shares the node's cores with the other partitions.
+    :param hidden: whether it is listed only when a client asks for hidden partitions.
     """
 
     name: str
@@ -32,38 +31,39 @@ class Partition:
     hidden: bool = False
 
 
-#: Transfer jobs wait for a client's bytes; cores of their own keep them from starving the jobs that compute.
+#: Transfer jobs wait for a client's bytes. They have cores of their own, so that they don't block computing jobs.
 TRANSFER_PARTITION = Partition("xfer", 15 * MINUTE, 24 * HOUR, cores=64, hidden=True)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set; the defaults suit a laptop.
+    """Everything that can be set. The defaults suit a laptop.
 
-    Parameters:
-        root: directory of the cluster; holds `home/` (what clients see) and `state/` (what they don't).
-        port: port on 127.0.0.1; 0 takes any free one.
-        client_id, client_secret: credentials that the token endpoint accepts; without a secret a random one
-            is made once and kept in the state directory, so that it outlives a restart.
-        system: name of the one system.
-        user: name of the user; None takes the name of the user who runs the server.
-        scheduler: what runs the jobs: `process` runs them on this machine, `slurm` hands them to the Slurm that this
-            machine's commands reach, `auto` takes Slurm where `sinfo` answers. Slurm has its own say about cores,
-            partitions, features, accounts, limits and waits, which are settings of `process`.
-        cores, gpus: what the one node offers to jobs; cores None takes the machine's.
-        partitions: the first one is the default.
-        features: node features that `--constraint` may ask for.
-        account: the user's default account.
-        max_array_size: array indices must be smaller.
-        token_lifetime: seconds that a token is valid for.
-        accounting_lag: seconds by which the accounting view trails the jobs; Slurm's trails by its own.
-        min_job_age: seconds after a job's end for which its metadata is known.
-        command_timeout: seconds after which a backend command that hangs is given up (408).
-        kill_wait: seconds between SIGTERM and SIGKILL when a job is cancelled or out of time.
-        max_ops_file_size: largest direct upload, in bytes.
-        max_part_size: largest part of a staged upload, in bytes.
-        url_lifetime: seconds that a presigned URL is valid for.
-        faults: what goes wrong; None is a sound server, which can't be told to go wrong later either.
+    :param root: directory of the cluster. It holds `home/`, which clients see, and `state/`, which they don't.
+    :param port: port on 127.0.0.1; 0 takes any free one.
+    :param client_id: the client that the token endpoint accepts.
+    :param client_secret: the client's secret. Without one a random secret is made once and kept in the state
+        directory, so that it outlives a restart.
+    :param system: name of the one system.
+    :param user: name of the user; None takes the name of the user who runs the server.
+    :param scheduler: what runs the jobs: `process` runs them on this machine, `slurm` submits them to the Slurm that
+        this machine's commands reach, `auto` takes Slurm where `sinfo` answers. Slurm has its own configuration of
+        cores, partitions, features, accounts, limits and waits. Those settings are for `process`.
+    :param cores: cores that the one node offers to jobs; None takes the machine's.
+    :param gpus: GPUs that the one node offers to jobs.
+    :param partitions: the partitions; the first one is the default.
+    :param features: node features that `--constraint` may ask for.
+    :param account: the user's default account.
+    :param max_array_size: array indices must be smaller.
+    :param token_lifetime: seconds that a token is valid for.
+    :param accounting_lag: seconds by which the accounting view lags behind the jobs. Slurm has its own lag.
+    :param min_job_age: seconds after a job's end for which its metadata is known.
+    :param command_timeout: seconds after which a backend command is aborted (408).
+    :param kill_wait: seconds between SIGTERM and SIGKILL when a job is cancelled or reaches its time limit.
+    :param max_ops_file_size: largest direct upload, in bytes.
+    :param max_part_size: largest part of a staged upload, in bytes.
+    :param url_lifetime: seconds that a presigned URL is valid for.
+    :param faults: the fault plan. None makes a server without faults, for which no plan can be set later either.
     """
 
     root: Path = Path(".firecrest-local")
@@ -100,7 +100,7 @@ class Settings:
         if self.cores is None:
             object.__setattr__(self, "cores", os.cpu_count() or 1)
         if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"unknown scheduler {self.scheduler!r}: one of {', '.join(SCHEDULERS)} is wanted")
+            raise ValueError(f"unknown scheduler {self.scheduler!r}: choose one of {', '.join(SCHEDULERS)}")
         if not self.partitions:
             raise ValueError("at least one partition is needed")
 

@@ -1,4 +1,4 @@
-"""How late jobs are seen."""
+"""How late jobs become visible."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 @dataclass
 class Visibility:
-    """What stands between a job and those who ask for it; may change while the server runs.
+    """The delays with which the API shows jobs. They can change while the server runs.
 
-    Parameters:
-        accounting_lag: seconds by which the accounting view trails the jobs.
-        invisible: seconds after its submission for which a job is in neither view.
+    :param accounting_lag: seconds by which the accounting view lags behind the jobs.
+    :param invisible: seconds after its submission for which a job is in neither view.
     """
 
     accounting_lag: float

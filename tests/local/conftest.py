@@ -23,18 +23,18 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
-    """Give the first true value of `condition`, or fail."""
+    """Return the first true value of `condition`, or fail."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.02)
-    pytest.fail(f"waited {seconds} s in vain until {what}")
+    pytest.fail(f"waited {seconds} s, but not yet: {what}")
 
 
 class Api:
-    """A client with a token, and the questions that tests ask most."""
+    """A client with a token, and the requests that tests send most."""
 
     def __init__(self, url: str, token_url: str, client_id: str, client_secret: str, system: str) -> None:
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
@@ -123,7 +123,7 @@ class Command:
         try:
             output, errors = self.process.communicate(timeout=20)
         except subprocess.TimeoutExpired:
-            # Its fault handler tells where it hangs.
+            # Its fault handler prints where it hangs.
             self.process.send_signal(signal.SIGABRT)
             pytest.fail(self.process.communicate()[1])
         return self.process.returncode, output, errors
@@ -131,7 +131,7 @@ class Command:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., LocalFirecREST]]:
-    """Starts embedded servers with the settings it is called with; they stop with the test."""
+    """Starts embedded servers with the given settings, and stops them after the test."""
     servers: list[LocalFirecREST] = []
 
     def start(**settings: Any) -> LocalFirecREST:
@@ -180,7 +180,7 @@ def connect_by_environment() -> Callable[[dict[str, str]], Api]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Starts the command; what is left of it at the end is stopped."""
+    """Starts the command, and stops it after the test if it still runs."""
     started: list[Command] = []
 
     def start(*options: str, **keywords: Any) -> Command:
@@ -201,7 +201,7 @@ def contract() -> Path:
 
 @pytest.fixture(scope="session")
 def shape() -> Callable[[Any], Any]:
-    """Reduces JSON to its shape: keys and types; lists to the different shapes of what they hold."""
+    """Reduces JSON to its shape: keys and types. A list becomes the set of its elements' shapes."""
 
     def of(value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Who gets a token, which tokens are good, and what stays secret."""
+"""Who gets a token, which tokens are accepted, and what stays secret."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ def test_chosen_secret_is_used_and_never_written(serve: Any, tmp_path: Any) -> N
         assert not path.is_file() or b"chosen-by-hand" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("faults", [None, Plan()], ids=["sound", "faulty"])
+@pytest.mark.parametrize("faults", [None, Plan()], ids=["no-faults", "faults"])
 def test_secrets_are_in_no_log_and_no_text(
     serve: Any, connect: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, faults: Plan | None
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server = serve(client_secret="most-secret-word", faults=faults)
-    # What logging.config.dictConfig does to loggers that it finds, in the process of an Airflow for one.
+    # logging.config.dictConfig does this to existing loggers, for example in an Airflow process.
     monkeypatch.setattr(logging.getLogger("uvicorn.access"), "propagate", True)
     api = connect(server)
     grant(server, client_secret="wrong")
@@ -123,7 +123,7 @@ def test_secrets_are_in_no_log_and_no_text(
     urls = api.http.post(f"{api.transfer_url}/upload", json=body).json()["transferDirectives"]
     httpx.put(urls["partsUploadUrls"][0], content=b"x")
     assert caplog.text
-    # The client's own log lines do show its URLs; the server's don't.
+    # The client's own log lines show its URLs. The server's must not.
     ours = [record for record in caplog.records if record.name.startswith(("firecrest_local", "uvicorn"))]
     lines = "\n".join(record.getMessage() for record in ours)
     assert "/staging/" in lines

@@ -1,4 +1,4 @@
-"""Every recorded exchange, played in its order against the embedded server."""
+"""Every recorded exchange, replayed in its order against the embedded server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = [exchange["name"] for exchange in EXCHANGES]
 
 
 class Replay:
-    """Plays the exchanges and keeps the answers."""
+    """Replays the exchanges and keeps the answers."""
 
     def __init__(self, server: LocalFirecREST, api: Any, until: Callable[..., Any]) -> None:
         self.server = server
@@ -31,7 +31,7 @@ class Replay:
         self.blocker = ""
 
     def translate(self, value: Any) -> Any:
-        """Recorded names and ids as they are here."""
+        """Replace recorded names and ids with those of this server."""
         if isinstance(value, dict):
             return {key: self.translate(part) for key, part in value.items()}
         if isinstance(value, list):
@@ -44,7 +44,7 @@ class Replay:
 
     def before(self, name: str) -> None:
         if name == "submit":
-            # The recorded job still waited when it was looked for; a full node makes it wait here too.
+            # The recorded job was still pending when it was listed. A full node keeps it pending here too.
             self.blocker = self.api.submit("#!/bin/sh\nsleep 60\n", self.server.home)
         elif name == "jobs_by_name":
             self.api.cancel(self.blocker)
@@ -52,7 +52,7 @@ class Replay:
         elif name == "attach":
             self.api.wait_running(self.ids["59"])
 
-    def play(self, exchange: dict[str, Any]) -> None:
+    def send(self, exchange: dict[str, Any]) -> None:
         request = exchange["request"]
         self.before(exchange["name"])
         arguments: dict[str, Any] = {}
@@ -86,15 +86,15 @@ def replay(tmp_path_factory: Any, connect: Any, until: Any) -> Any:
         cores=1,
         command_timeout=1.0,
         kill_wait=0.3,
-        # Long enough that the accounting hasn't caught up when the recorded job has ended, as it was then.
+        # When the recorded job had ended, the accounting did not have it yet. This lag is long enough for that.
         accounting_lag=60.0,
     )
     with LocalFirecREST(settings) as server:
         (server.home / "wd").mkdir()
-        played = Replay(server, connect(server), until)
+        replay = Replay(server, connect(server), until)
         for exchange in EXCHANGES:
-            played.play(exchange)
-        yield played
+            replay.send(exchange)
+        yield replay
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES, ids=NAMES)
@@ -111,7 +111,7 @@ def test_answer_is_as_recorded(exchange: dict[str, Any], replay: Replay, shape: 
     body = answer.json()
     assert shape(body) == shape(expected)
     if recorded["status"] >= 400:
-        # Where a request doesn't fit its model, the recorded text goes on with places in the real server's code.
+        # If a request doesn't fit its model, the recorded text continues with places in the real server's code.
         assert body["message"] == replay.translate(expected["message"]).partition("\n\n")[0]
         assert {key: body[key] for key in ("errorType", "causedBy", "data")} == {
             key: expected[key] for key in ("errorType", "causedBy", "data")

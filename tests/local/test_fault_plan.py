@@ -1,4 +1,4 @@
-"""Which requests a plan chooses; nothing is served here."""
+"""Which requests the rules of a plan select. No server runs here."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ from typing import Any
 
 import pytest
 
-from firecrest_local.faults import Faults, Plan
+from firecrest_local.faults.plan import Plan
+from firecrest_local.faults.selector import FaultSelector
 
 
-def decide(rules: list[dict[str, Any]], requests: int = 10, *, seed: int = 0, path: str = "/a") -> list[str | None]:
-    """The labels of the rules that strike equal requests, one a second."""
-    faults = Faults(Plan.model_validate({"seed": seed, "rules": rules}), began=100.0)
-    struck = [faults.decide("GET", path, None, 100.0 + second) for second in range(requests)]
-    return [rule and rule.label for rule in struck]
+def select(rules: list[dict[str, Any]], requests: int = 10, *, seed: int = 0, path: str = "/a") -> list[str | None]:
+    """The labels of the rules that apply to equal requests, one per second."""
+    selector = FaultSelector(Plan.model_validate({"seed": seed, "rules": rules}), started=100.0)
+    selected = [selector.select("GET", path, None, 100.0 + second) for second in range(requests)]
+    return [rule and rule.label for rule in selected]
 
 
 def positions(rule: dict[str, Any], **keywords: Any) -> list[int]:
-    return [number for number, label in enumerate(decide([{"fault": "reset", **rule}], **keywords), 1) if label]
+    return [number for number, label in enumerate(select([{"fault": "reset", **rule}], **keywords), 1) if label]
 
 
 @pytest.mark.parametrize(
-    ("rule", "struck"),
+    ("rule", "expected"),
     [
         ({}, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
         ({"first": 3}, [1, 2, 3]),
         ({"nth": [2, 5]}, [2, 5]),
         ({"start": 4}, [5, 6, 7, 8, 9, 10]),
         ({"start": 4, "duration": 2}, [5, 6]),
-        # Positions begin with the time.
+        # Positions are counted from the start time.
         ({"start": 4, "first": 1}, [5]),
         ({"method": "get", "first": 1}, [1]),
         ({"method": "POST"}, []),
     ],
 )
-def test_which_of_many(rule: dict[str, Any], struck: list[int]) -> None:
-    assert positions(rule) == struck
+def test_which_of_many(rule: dict[str, Any], expected: list[int]) -> None:
+    assert positions(rule) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,26 +58,27 @@ def test_routes(route: str, path: str, matches: bool) -> None:
     assert bool(positions({"route": route}, path=path)) is matches
 
 
-def test_chance_is_seeded_and_a_rules_own() -> None:
+def test_each_rule_has_its_own_seeded_random_numbers() -> None:
     rare = {"fault": "reset", "probability": 0.3}
-    alone = decide([rare], 200, seed=5)
+    alone = select([rare], 200, seed=5)
     assert 30 < alone.count("reset") < 90
-    assert decide([rare], 200, seed=5) == alone
-    assert decide([rare], 200, seed=6) != alone
+    assert select([rare], 200, seed=5) == alone
+    assert select([rare], 200, seed=6) != alone
     other = {"fault": "lose_answer", "probability": 0.3}
-    assert [label == "reset" for label in decide([rare, other], 200, seed=5)] == [label == "reset" for label in alone]
+    assert [label == "reset" for label in select([rare, other], 200, seed=5)] == [label == "reset" for label in alone]
 
 
-def test_first_rule_that_strikes_wins() -> None:
+def test_first_rule_that_applies_wins() -> None:
     rules = [{"fault": "reset", "nth": [2]}, {"fault": "lose_answer", "first": 3}]
-    assert decide(rules, 4) == ["lose_answer", "reset", "lose_answer", None]
+    assert select(rules, 4) == ["lose_answer", "reset", "lose_answer", None]
 
 
 def test_refused_tokens_stay_refused() -> None:
-    faults = Faults(Plan.model_validate({"rules": [{"fault": "early_token_expiry", "nth": [2]}]}), began=0.0)
-    asked = [None, "old", "old", "old", "new", None]
-    struck = [faults.decide("GET", "/a", token, 0.0) is not None for token in asked]
-    assert struck == [False, False, True, True, False, False]
+    plan = Plan.model_validate({"rules": [{"fault": "early_token_expiry", "nth": [2]}]})
+    selector = FaultSelector(plan, started=0.0)
+    tokens = [None, "old", "old", "old", "new", None]
+    selected = [selector.select("GET", "/a", token, 0.0) is not None for token in tokens]
+    assert selected == [False, False, True, True, False, False]
 
 
 @pytest.mark.parametrize(

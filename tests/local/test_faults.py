@@ -28,8 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]
 
 
 @pytest.fixture(autouse=True)
-def _server_notices_nothing(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """A fault isn't an error of the server that carries it out."""
+def _no_errors_in_the_servers_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Injecting a fault must not be an error of the server."""
     yield
     assert [
         one.getMessage() for one in caplog.records if one.name.startswith("uvicorn") and one.levelname == "ERROR"
@@ -43,7 +43,7 @@ def api(server: LocalFirecREST, connect: Any) -> Any:
 
 
 @pytest.fixture
-def strike(server: LocalFirecREST) -> Callable[..., None]:
+def set_fault(server: LocalFirecREST) -> Callable[..., None]:
     """Sets a plan of one rule."""
 
     def set_rule(fault: str, **rule: Any) -> None:
@@ -63,8 +63,8 @@ def submitted(api: Any, name: str) -> list[str]:
 # --- the answer is lost or wrong, the work is done
 
 
-def test_lost_answer(server: Any, api: Any, strike: Any) -> None:
-    strike("lose_answer", method="POST", route=JOBS, first=1)
+def test_lost_answer(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("lose_answer", method="POST", route=JOBS, first=1)
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         api.try_submit(SCRIPT, server.home, name="lost")
     assert len(submitted(api, "lost")) == 1
@@ -73,8 +73,8 @@ def test_lost_answer(server: Any, api: Any, strike: Any) -> None:
     assert injected(server) == [("lose_answer", [201])]
 
 
-def test_timeout_of_a_submission_that_worked(server: Any, api: Any, strike: Any) -> None:
-    strike("timeout_408", method="POST", route=JOBS)
+def test_timeout_of_a_submission_that_worked(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("timeout_408", method="POST", route=JOBS)
     answer = api.try_submit(SCRIPT, server.home, name="late")
     assert answer.status_code == 408
     assert answer.json()["message"] == "Command execution timeout limit exceeded."
@@ -82,15 +82,15 @@ def test_timeout_of_a_submission_that_worked(server: Any, api: Any, strike: Any)
     assert injected(server) == [("timeout_408", [201])]
 
 
-def test_answer_of_work_that_failed_is_lost_too(server: Any, api: Any, strike: Any) -> None:
-    strike("lose_answer", method="DELETE")
+def test_answer_of_work_that_failed_is_lost_too(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("lose_answer", method="DELETE")
     with pytest.raises(httpx.RemoteProtocolError):
         api.cancel("999999")
     assert injected(server) == [("lose_answer", [500])]
 
 
-def test_duplicate(server: Any, api: Any, strike: Any) -> None:
-    strike("duplicate", method="POST", route=JOBS, first=1)
+def test_duplicate(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("duplicate", method="POST", route=JOBS, first=1)
     answered = api.submit(SCRIPT, server.home, name="twice")
     both = submitted(api, "twice")
     assert len(both) == 2
@@ -110,8 +110,8 @@ def test_duplicate(server: Any, api: Any, strike: Any) -> None:
         (503, "The scheduler service for the requested system (local) is unhealthy."),
     ],
 )
-def test_status(status: int, words: str, server: Any, api: Any, strike: Any) -> None:
-    strike("status", status=status, method="POST", route=JOBS)
+def test_status(status: int, words: str, server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("status", status=status, method="POST", route=JOBS)
     answer = api.try_submit(SCRIPT, server.home, name=f"refused-{status}")
     assert (answer.status_code, answer.json()["message"]) == (status, words)
     assert answer.headers.get("Retry-After") == ("1" if status == 429 else None)
@@ -120,8 +120,8 @@ def test_status(status: int, words: str, server: Any, api: Any, strike: Any) -> 
 
 
 @pytest.mark.parametrize("status", [502, 504])
-def test_page_of_a_proxy(status: int, server: Any, api: Any, strike: Any) -> None:
-    strike("status", status=status, retry_after=7, method="POST", route=JOBS)
+def test_page_of_a_proxy(status: int, server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("status", status=status, retry_after=7, method="POST", route=JOBS)
     answer = api.try_submit(SCRIPT, server.home, name=f"refused-{status}")
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith("text/html")
@@ -129,13 +129,13 @@ def test_page_of_a_proxy(status: int, server: Any, api: Any, strike: Any) -> Non
     assert submitted(api, f"refused-{status}") == []
 
 
-def test_status_with_words_of_ones_own(api: Any, strike: Any) -> None:
-    strike("status", status=502, message="gone fishing")
+def test_status_with_its_own_message(api: Any, set_fault: Any) -> None:
+    set_fault("status", status=502, message="gone fishing")
     assert api.http.get("/status/systems").json()["message"] == "gone fishing"
 
 
-def test_reset(server: Any, api: Any, strike: Any) -> None:
-    strike("reset", method="POST", route=JOBS)
+def test_reset(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("reset", method="POST", route=JOBS)
     with pytest.raises(httpx.ReadError):
         api.try_submit(SCRIPT, server.home, name="reset")
     assert submitted(api, "reset") == []
@@ -146,21 +146,21 @@ def test_reset(server: Any, api: Any, strike: Any) -> None:
 
 
 @pytest.mark.parametrize("before", ["work", "answer"])
-def test_delay(before: str, server: Any, api: Any, strike: Any) -> None:
-    strike("delay", seconds=0.3, before=before, route="/filesystem/**")
+def test_delay(before: str, server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("delay", seconds=0.3, before=before, route="/filesystem/**")
     path = server.home / f"made-before-{before}"
     asked = time.time()
     answer = api.http.post(f"{api.ops_url}/mkdir", json={"path": str(path)})
     answered = time.time()
     assert answer.status_code == 201
     made = path.stat().st_mtime
-    # A file system's clock ticks in steps of some milliseconds.
+    # The timestamps of a file system have a resolution of some milliseconds.
     assert (made - asked if before == "work" else answered - made) > 0.28
 
 
-def test_slow_body(server: Any, api: Any, strike: Any) -> None:
+def test_slow_body(server: Any, api: Any, set_fault: Any) -> None:
     (server.home / "slow").write_bytes(b"0123456789" * 100)
-    strike("slow_body", rate=4000, route="/filesystem/**")
+    set_fault("slow_body", rate=4000, route="/filesystem/**")
     began = time.monotonic()
     answer = api.http.get(f"{api.ops_url}/download", params={"path": f"{server.home}/slow"})
     assert time.monotonic() - began > 0.24
@@ -168,10 +168,10 @@ def test_slow_body(server: Any, api: Any, strike: Any) -> None:
     assert injected(server) == [("slow_body", [200])]
 
 
-# --- broken off
+# --- cut off
 
 
-def read_until_it_breaks(api: Any, url: str, **params: str) -> bytes:
+def read_until_cut_off(api: Any, url: str, **params: str) -> bytes:
     received = b""
     with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
         with api.http.stream("GET", url, params=params or None) as answer:
@@ -182,35 +182,35 @@ def read_until_it_breaks(api: Any, url: str, **params: str) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "arrives"), [(None, 500), (7, 7), (0, 0), (5000, 999)])
-def test_cut_body(size: int | None, arrives: int, server: Any, api: Any, strike: Any) -> None:
+def test_cut_body(size: int | None, arrives: int, server: Any, api: Any, set_fault: Any) -> None:
     content = b"0123456789" * 100
     (server.home / "cut").write_bytes(content)
-    strike("cut_body", size=size, route="/filesystem/**")
-    received = read_until_it_breaks(api, f"{api.ops_url}/download", path=f"{server.home}/cut")
+    set_fault("cut_body", size=size, route="/filesystem/**")
+    received = read_until_cut_off(api, f"{api.ops_url}/download", path=f"{server.home}/cut")
     assert received == content[:arrives]
     assert injected(server) == [("cut_body", [200])]
 
 
-def test_nothing_to_cut(server: Any, api: Any, strike: Any) -> None:
+def test_nothing_to_cut(server: Any, api: Any, set_fault: Any) -> None:
     job_id = api.submit("#!/bin/sh\nsleep 60\n", server.home)
-    strike("cut_body", method="DELETE")
+    set_fault("cut_body", method="DELETE")
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         api.cancel(job_id)
     assert api.state(job_id).startswith("CANCELLED")
 
 
-def test_staging_store_breaks_off_too(server: Any, api: Any, strike: Any, until: Any) -> None:
+def test_staging_store_is_cut_off_too(server: Any, api: Any, set_fault: Any, until: Any) -> None:
     content = b"0123456789" * 300_000
     (server.home / "large").write_bytes(content)
     body = {"path": f"{server.home}/large", "transferDirectives": {"transferMethod": "s3"}}
     url = api.http.post(f"{api.transfer_url}/download", json=body).json()["transferDirectives"]["downloadUrl"]
     until(lambda: httpx.get(url).status_code == 200, "the object is there")
-    strike("cut_body", route="/staging/{key:path}", first=1)
-    assert read_until_it_breaks(api, url) == content[:1_500_000]
+    set_fault("cut_body", route="/staging/{key:path}", first=1)
+    assert read_until_cut_off(api, url) == content[:1_500_000]
     assert httpx.get(url).content == content
 
 
-# --- jobs that are seen late
+# --- jobs that become visible late
 
 
 def test_new_job_is_invisible_for_a_while(server: Any, api: Any, until: Any) -> None:
@@ -248,8 +248,8 @@ def test_accounting_lag_can_be_changed(server: Any, api: Any, until: Any) -> Non
 # --- access
 
 
-def test_token_that_expires_early(server: Any, api: Any, strike: Any, connect: Any) -> None:
-    strike("early_token_expiry", first=1)
+def test_token_that_expires_early(server: Any, api: Any, set_fault: Any, connect: Any) -> None:
+    set_fault("early_token_expiry", first=1)
     for _ in range(2):
         answer = api.http.get("/status/systems")
         assert answer.status_code == 401
@@ -258,8 +258,8 @@ def test_token_that_expires_early(server: Any, api: Any, strike: Any, connect: A
     assert connect(server).http.get("/status/systems").status_code == 200
 
 
-def test_token_issuer_is_down(server: Any, api: Any, strike: Any) -> None:
-    strike("status", status=503, message="Down", route="/token")
+def test_token_issuer_is_down(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("status", status=503, message="Down", route="/token")
     assert httpx.post(server.token_url, data={}).status_code == 503
     assert api.http.get("/status/systems").status_code == 200
 
@@ -267,7 +267,7 @@ def test_token_issuer_is_down(server: Any, api: Any, strike: Any) -> None:
 # --- outages
 
 
-def test_refused_connections(server: Any, api: Any, strike: Any, until: Any) -> None:
+def test_refused_connections(server: Any, api: Any, set_fault: Any, until: Any) -> None:
     def answers() -> bool:
         try:
             return api.http.get("/status/systems").is_success
@@ -283,20 +283,20 @@ def test_refused_connections(server: Any, api: Any, strike: Any, until: Any) -> 
             pass
         return False
 
-    strike("refuse")
+    set_fault("refuse")
     until(refused, "connections are refused")
     assert injected(server) == [("refuse", [])]
     server.faults.clear()
     until(answers, "the server is back")
-    strike("refuse", duration=1.0)
+    set_fault("refuse", duration=1.0)
     until(lambda: server.faults.log, "the port is closed again")
     until(answers, "the server is back again")
     assert injected(server) == [("refuse", [])]
 
 
-def test_outage_of_some_routes(api: Any, strike: Any, until: Any) -> None:
+def test_outage_of_some_routes(api: Any, set_fault: Any, until: Any) -> None:
     url = f"{api.jobs_url}/999999"
-    strike("status", status=503, route=JOB, duration=1.0)
+    set_fault("status", status=503, route=JOB, duration=1.0)
     assert api.http.get(url).status_code == 503
     assert api.http.get("/status/systems").status_code == 200
     until(lambda: api.http.get(url).status_code == 404, "the outage is over")
@@ -308,14 +308,14 @@ def test_server_stops_while_it_refuses(serve: Any, connect: Any, until: Any) -> 
     until(lambda: server.faults.log, "the port is closed")
     server.stop()
     server.start()
-    until(lambda: connect(server).http.get("/status/systems").is_success, "the next life answers")
+    until(lambda: connect(server).http.get("/status/systems").is_success, "the restarted server answers")
 
 
 # --- which requests
 
 
-def test_no_other_route_is_struck(server: Any, api: Any, strike: Any) -> None:
-    strike("status", status=500, method="GET", route=JOB)
+def test_no_other_route_is_affected(server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("status", status=500, method="GET", route=JOB)
     job_id = api.submit(SCRIPT, server.home)
     assert api.http.get(api.jobs_url).status_code == 200
     assert api.http.get(f"{api.jobs_url}/{job_id}/metadata").status_code == 200
@@ -332,7 +332,7 @@ def test_no_other_route_is_struck(server: Any, api: Any, strike: Any) -> None:
 
 
 def test_same_seed_same_faults(server: Any, api: Any) -> None:
-    def storm(seed: int) -> list[int]:
+    def statuses(seed: int) -> list[int]:
         rules = [
             {"fault": "status", "status": 429, "probability": 0.3},
             {"fault": "status", "status": 500, "probability": 0.3},
@@ -340,30 +340,30 @@ def test_same_seed_same_faults(server: Any, api: Any) -> None:
         server.faults.set({"seed": seed, "rules": rules})
         return [api.http.get("/status/systems").status_code for _ in range(40)]
 
-    first = storm(1)
+    first = statuses(1)
     assert set(first) == {200, 429, 500}
     assert server.faults.counts == {"status_429": first.count(429), "status_500": first.count(500)}
-    assert storm(1) == first
-    assert storm(2) != first
+    assert statuses(1) == first
+    assert statuses(2) != first
 
 
 # --- control
 
 
-def test_sound_server_has_no_faults(serve: Any, connect: Any) -> None:
+def test_server_without_a_plan_has_no_faults(serve: Any, connect: Any) -> None:
     server = serve()
     api = connect(server)
     secret = {"X-Client-Secret": server.client_secret}
     for method in ("GET", "PUT", "DELETE"):
         assert api.http.request(method, "/faults", headers=secret).status_code == 404
-    with pytest.raises(RuntimeError, match="sound"):
+    with pytest.raises(RuntimeError, match=r"without Settings\.faults"):
         _ = server.faults
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 @pytest.mark.parametrize("headers", [{}, {"X-Client-Secret": "wrong"}, {"X-Client-Secret": "ä".encode()}])
-def test_control_refuses_strangers(method: str, headers: Any, server: Any, api: Any, strike: Any) -> None:
-    strike("status", status=500)
+def test_control_needs_the_secret(method: str, headers: Any, server: Any, api: Any, set_fault: Any) -> None:
+    set_fault("status", status=500)
     body = {"json": {}} if method == "PUT" else {}
     answer = api.http.request(method, "/faults", headers=headers, **body)
     assert answer.status_code == 401
@@ -374,7 +374,7 @@ def test_control_over_http(server: Any, api: Any) -> None:
     control = httpx.Client(base_url=server.url, headers={"X-Client-Secret": server.client_secret})
     plan = {"seed": 3, "rules": [{"fault": "status", "status": 424, "first": 1}]}
     assert control.put("/faults", json=plan).status_code == 204
-    # It meets no faults itself.
+    # The endpoint itself meets no faults.
     assert control.get("/faults").json() == {"plan": plan, "injected": {}}
     assert [api.http.get("/status/systems").status_code for _ in range(2)] == [424, 200]
     assert control.get("/faults").json()["injected"] == {"status_424": 1}
@@ -416,7 +416,7 @@ def test_docs_show_the_example() -> None:
         (None, "No such file"),
     ],
 )
-def test_wrong_file_is_said_in_one_line(text: str | None, complaint: str, tmp_path: Path, capsys: Any) -> None:
+def test_wrong_file_is_reported_in_one_line(text: str | None, complaint: str, tmp_path: Path, capsys: Any) -> None:
     path = tmp_path / "faults.toml"
     if text is not None:
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""Operations on files: parameters, odd names, limits, and the confinement to the root."""
+"""Operations on files: parameters, unusual names, limits, and the confinement to the root."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_empty_upload_hangs(place: Path, api: Any) -> None:
     assert answer.status_code == 408
 
 
-def test_upload_of_odd_names(place: Path, api: Any, get: Any) -> None:
+def test_upload_of_unusual_names(place: Path, api: Any, get: Any) -> None:
     for name in ("a b.txt", "naïve.txt", "a&b.bin"):
         files = {"file": (name, b"content")}
         answer = api.http.post(f"{api.ops_url}/upload", params={"path": str(place)}, files=files)
@@ -150,7 +150,7 @@ def test_file_type(content: bytes, words: str, place: Path, get: Any) -> None:
     assert get("file", place / "f").json()["output"] == words
 
 
-def test_file_type_of_what_is_not_there(place: Path, get: Any) -> None:
+def test_file_type_of_a_missing_file(place: Path, get: Any) -> None:
     answer = get("file", place / "none")
     assert answer.status_code == 200
     assert "No such file or directory" in answer.json()["output"]

@@ -1,4 +1,4 @@
-"""Real jobs: what they see, what they leave, how they end."""
+"""Real jobs: their environment, their files, their ends."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_array_in_steps_with_its_variables(server: Any, api: Any) -> None:
     assert int(api.submit("#!/bin/sh\n", server.home)) == int(job_id) + 3
 
 
-def test_cancelling_an_array_cancels_what_runs_and_what_waits(serve: Any, connect: Any) -> None:
+def test_cancelling_an_array_cancels_running_and_pending_elements(serve: Any, connect: Any) -> None:
     server = serve(cores=1)
     api = connect(server)
     job_id = api.submit("#!/bin/sh\n#SBATCH --array=0-2\nsleep 60\n", server.home)
@@ -161,7 +161,7 @@ def test_begin_in_the_future_waits(server: Any, api: Any) -> None:
     assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
 
 
-def test_full_node_makes_jobs_wait(serve: Any, connect: Any) -> None:
+def test_full_node_keeps_jobs_pending(serve: Any, connect: Any) -> None:
     server = serve(cores=1)
     api = connect(server)
     first = api.submit("#!/bin/sh\nsleep 60\n", server.home)
@@ -243,7 +243,7 @@ def test_metadata_is_gone_some_time_after_the_end(serve: Any, connect: Any, unti
     assert "Invalid job id specified" in api.cancel(job_id).json()["message"]
 
 
-def test_list_leaves_out_what_has_just_ended(serve: Any, connect: Any, until: Any) -> None:
+def test_list_leaves_out_a_job_that_has_just_ended(serve: Any, connect: Any, until: Any) -> None:
     server = serve(accounting_lag=0.8)
     api = connect(server)
     job_id = api.submit("#!/bin/sh\nsleep 1.5\n", server.home, name="just-ended")

@@ -1,13 +1,13 @@
-"""Which waiting job may start."""
+"""Which pending job may start."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from firecrest_local.dependencies import parse_dependencies
-from firecrest_local.scheduler.job import COMPLETED, FAILED, PENDING, RUNNING, Job
-from firecrest_local.scheduler.queueing import decide
+from firecrest_local.scheduler.jobs.dependencies import parse_dependencies
+from firecrest_local.scheduler.jobs.job import COMPLETED, FAILED, PENDING, RUNNING, Job
+from firecrest_local.scheduler.process.queueing import decide
 from firecrest_local.settings import Partition, Settings
 
 NOW = 1000.0
@@ -56,7 +56,7 @@ def test_small_job_passes_a_big_one_only_if_it_ends_in_time() -> None:
     assert reasons(running, big, job(3, limit=500)) == {2: "Resources", 3: "Priority"}
 
 
-def test_partition_with_its_own_cores_is_not_held_up() -> None:
+def test_partition_with_its_own_cores_is_independent() -> None:
     running = job(1, state=RUNNING, cpus=4)
     assert reasons(running, job(2), job(3, partition="own"), job(4, partition="own")) == {
         2: "Resources",
@@ -90,20 +90,20 @@ def test_what_keeps_a_job_from_starting() -> None:
 def test_dependencies() -> None:
     done, failed, waits = job(1, state=COMPLETED), job(2, state=FAILED), job(3, state=PENDING, hold=True)
 
-    def fate(text: str) -> str:
+    def reason(text: str) -> str:
         return reasons(done, failed, waits, job(9, dependencies=parse_dependencies(text)))[9]
 
-    assert fate("afterok:1") == "start"
-    assert fate("afterok:2") == "DependencyNeverSatisfied"
-    assert fate("afterok:3") == "Dependency"
-    assert fate("afterany:1:2") == "start"
-    assert fate("afterany:3") == "Dependency"
-    assert fate("afternotok:2") == "start"
-    assert fate("afternotok:1") == "DependencyNeverSatisfied"
-    assert fate("after:3") == "Dependency"
-    assert fate("afterok:1,afterok:2") == "DependencyNeverSatisfied"
-    assert fate("afterok:1?afterok:2") == "start"
-    assert fate("afterok:777") == "start"
+    assert reason("afterok:1") == "start"
+    assert reason("afterok:2") == "DependencyNeverSatisfied"
+    assert reason("afterok:3") == "Dependency"
+    assert reason("afterany:1:2") == "start"
+    assert reason("afterany:3") == "Dependency"
+    assert reason("afternotok:2") == "start"
+    assert reason("afternotok:1") == "DependencyNeverSatisfied"
+    assert reason("after:3") == "Dependency"
+    assert reason("afterok:1,afterok:2") == "DependencyNeverSatisfied"
+    assert reason("afterok:1?afterok:2") == "start"
+    assert reason("afterok:777") == "start"
 
 
 def test_singleton_waits_for_older_jobs_of_its_name() -> None:

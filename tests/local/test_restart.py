@@ -1,4 +1,4 @@
-"""A server that is stopped or killed, and what its next life knows."""
+"""A server that is stopped or killed, and what it still has after its restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def alive(pid: int) -> bool:
-    """Whether a process lives; a zombie whose parent hasn't looked yet doesn't."""
+    """Whether a process is alive. A zombie is not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody uses."""
+    """A port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -68,7 +68,7 @@ def test_help_says_what_it_is_for() -> None:
     assert "development and tests" in " ".join(shown.split())
 
 
-def test_taken_port_is_said_in_one_line(command: Any, tmp_path: Path) -> None:
+def test_taken_port_is_reported_in_one_line(command: Any, tmp_path: Path) -> None:
     port = command().environ["FIRECREST_URL"].rpartition(":")[2]
     words = [sys.executable, "-m", "firecrest_local", "--root", str(tmp_path / "other"), "--port", port]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20)
@@ -78,7 +78,7 @@ def test_taken_port_is_said_in_one_line(command: Any, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_killed_server_leaves_its_jobs_and_knows_them_again(
+def test_killed_server_leaves_its_jobs_running_and_takes_them_over(
     command: Any, connect_by_environment: Any, until: Any
 ) -> None:
     first = command()
@@ -115,9 +115,7 @@ def test_killed_server_leaves_its_jobs_and_knows_them_again(
     assert api.submit("#!/bin/sh\n", second.home) == str(int(waits) + 1)
 
 
-def test_next_life_can_cancel_what_an_earlier_one_started(
-    command: Any, connect_by_environment: Any, until: Any
-) -> None:
+def test_restarted_server_can_cancel_an_earlier_job(command: Any, connect_by_environment: Any, until: Any) -> None:
     first = command()
     api = connect_by_environment(first.environ)
     job_id = api.submit("#!/bin/bash\necho $$ > pid\nsleep 300\n", first.home)
@@ -138,14 +136,14 @@ def test_killed_server_comes_back_at_the_same_port(command: Any, connect_by_envi
     script = "#!/bin/bash\necho >> runs\nuntil [ -e go ]; do sleep 0.05; done\n"
     job_id = api.submit(script, first.home)
     api.wait_running(job_id)
-    # Clients' connections that the server closes first, or that die with it, must not hold the port.
+    # Connections of clients that the server closes first, or that end with it, must not block the port.
     for _ in range(3):
         first.end(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):
             api.http.get("/status/systems")
         first = command("--port", url.rpartition(":")[2])
         assert first.environ["FIRECREST_URL"] == url
-        # The token of the first life is good in the next one.
+        # A token of the first server is valid at the next one.
         assert api.row(job_id)["tasks"][0]["status"]["state"] == "RUNNING"
     (first.home / "go").touch()
     assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
@@ -176,7 +174,7 @@ def test_killed_with_its_supervisor_counts_as_a_failed_node(
     assert connect_by_environment(second.environ).wait_end(job_id)["status"]["state"] == "NODE_FAIL"
 
 
-def test_orderly_stop_ends_jobs_and_keeps_what_waits(serve: Any, connect: Any, until: Any) -> None:
+def test_stop_ends_running_jobs_and_keeps_pending_ones(serve: Any, connect: Any, until: Any) -> None:
     first = serve(cores=1)
     api = connect(first)
     runs = api.submit("#!/bin/bash\necho $$ > pid\nsleep 300\n", first.home)

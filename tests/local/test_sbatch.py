@@ -1,4 +1,4 @@
-"""How submissions are read: options, times, arrays, dependencies, file names."""
+"""How submissions are parsed: options, times, arrays, dependencies, file names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from firecrest_local.arrays import format_indices, parse_array
-from firecrest_local.dependencies import Dependency, parse_dependencies
-from firecrest_local.directives import parse_directives
-from firecrest_local.durations import parse_begin, parse_duration
 from firecrest_local.errors import SchedulerError
-from firecrest_local.scheduler.job import Job, expand_pattern
+from firecrest_local.scheduler.jobs.arrays import format_indices, parse_array
+from firecrest_local.scheduler.jobs.dependencies import Dependency, parse_dependencies
+from firecrest_local.scheduler.jobs.directives import parse_directives
+from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
+from firecrest_local.scheduler.jobs.job import Job, expand_pattern
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_array_that_slurm_refuses(text: str) -> None:
         parse_array(text, 1001)
 
 
-def test_waiting_elements_are_written_short() -> None:
+def test_pending_elements_are_written_as_ranges() -> None:
     assert format_indices([2, 3], 2) == "2-3%2"
     assert format_indices([9, 1, 2, 3, 5], None) == "1-3,5,9"
 

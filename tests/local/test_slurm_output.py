@@ -1,10 +1,10 @@
-"""What Slurm's commands print, read as the real server reads it."""
+"""The output of Slurm's commands, parsed as the real server parses it."""
 
 from __future__ import annotations
 
 import pytest
 
-from firecrest_local.scheduler.slurm_output import (
+from firecrest_local.scheduler.slurm.output import (
     duration,
     parse_jobs,
     parse_metadata,
@@ -34,7 +34,7 @@ def test_steps_belong_to_their_jobs() -> None:
     assert [task["name"] for task in heterogeneous.row["tasks"]] == ["sleep"]
 
 
-def test_a_waiting_job_of_the_queue() -> None:
+def test_a_pending_job_of_the_queue() -> None:
     line = "7|1-2|rig||users|test|job||normal|42|PENDING|Resources|0:00|100|N/A|N/A||UNLIMITED|me|/wd"
     (job,) = parse_jobs(line)
     assert job.row["status"] == {

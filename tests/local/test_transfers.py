@@ -18,7 +18,7 @@ PART = 1000
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
     root = tmp_path_factory.mktemp("transfers") / "cluster"
-    # One core: transfer jobs have cores of their own, so that a full node doesn't hold them up.
+    # One core: transfer jobs have cores of their own, so a full node doesn't delay them.
     settings = Settings(root=root, cores=1, accounting_lag=0.0, kill_wait=0.3, max_part_size=PART)
     with LocalFirecREST(settings) as running:
         yield running
@@ -140,7 +140,7 @@ def test_empty_object(server: LocalFirecREST, api: Any) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_head_needs_a_url_of_its_own(server: LocalFirecREST, api: Any) -> None:
+def test_head_needs_its_own_url(server: LocalFirecREST, api: Any) -> None:
     url = download_url(server, api, b"0123456789")
     assert httpx.head(url).status_code == 403
     key = urlsplit(url).path.removeprefix("/staging/")
@@ -148,7 +148,7 @@ def test_head_needs_a_url_of_its_own(server: LocalFirecREST, api: Any) -> None:
     assert (answer.status_code, answer.headers["content-length"]) == (200, "10")
 
 
-def test_object_that_is_not_there_yet(server: LocalFirecREST, api: Any) -> None:
+def test_object_that_does_not_exist_yet(server: LocalFirecREST, api: Any) -> None:
     staging = server._running.staging
     answer = httpx.get(staging.presign("GET", staging.new_object("ada", "soon")))
     assert answer.status_code == 404
@@ -212,7 +212,7 @@ def test_jobs_that_move_files(server: LocalFirecREST, api: Any) -> None:
     assert not (place / "out").exists()
 
 
-def test_move_that_fails_says_why_in_its_log(server: LocalFirecREST, api: Any) -> None:
+def test_move_that_fails_logs_the_reason(server: LocalFirecREST, api: Any) -> None:
     body = {"path": f"{server.home}/none", "targetPath": f"{server.home}/new"}
     job = api.http.post(f"{api.transfer_url}/mv", json=body).json()["transferJob"]
     assert api.wait_end(job["jobId"])["status"]["state"] == "FAILED"

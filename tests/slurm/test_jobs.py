@@ -14,8 +14,7 @@ from demo.cluster import Cluster
 from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
 from firecrest_core.spec.render import submit_request
-from firecrest_local import LocalFirecREST, Settings
-from firecrest_local.faults import Plan
+from firecrest_local import LocalFirecREST, Plan, Settings
 
 
 async def submit(client: FirecRESTClient, workdir: Path, command: str, **fields: Any) -> Job:

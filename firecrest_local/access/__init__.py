@@ -1,0 +1,1 @@
+"""Who may use the server: its user, its secrets, its tokens."""

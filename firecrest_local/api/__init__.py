@@ -1,0 +1,1 @@
+"""The HTTP endpoints of the API, and what they have in common."""

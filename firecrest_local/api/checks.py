@@ -1,0 +1,61 @@
+"""Checks that endpoints depend on: the token, the system, healthy services, the path."""
+
+from fastapi import Path as PathParameter
+from fastapi import Request
+
+from firecrest_local.errors import ApiError
+from firecrest_local.site import Site
+
+
+class RequestChecks:
+    """FastAPI dependencies for the requests to one cluster.
+
+    :param site: the cluster.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def authenticated(self, request: Request) -> None:
+        """Refuse a request without a valid token, and note the token's user."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise ApiError(401, "Not authenticated", headers={"WWW-Authenticate": "Bearer"})
+        request.state.user = self._site.issuer.verify(token)
+
+    def known_system(self, system_name: str = PathParameter()) -> None:
+        """Refuse a system that isn't this one."""
+        if system_name != self._site.settings.system:
+            raise ApiError(404, "System not found")
+
+    def healthy_scheduler(self) -> None:
+        """Refuse requests while the scheduler is unhealthy."""
+        self._site.health.require("scheduler")
+        self._site.health.require("ssh")
+
+    async def given_path(self, request: Request) -> str:
+        """The path of a file operation, from the query or the body, in its absolute and normal form."""
+        normal = self._site.confinement.path(await self._requested_path(request))
+        self._site.health.require("filesystem")
+        return normal
+
+    async def given_tree(self, request: Request) -> str:
+        """The path of what is to be packed. `<directory>/.` stays, so that tar's root is `.`, also behind a link."""
+        path = await self.given_path(request)
+        return f"{path}/." if (await self._requested_path(request)).endswith("/.") else path
+
+    @staticmethod
+    async def _requested_path(request: Request) -> str:
+        path = request.query_params.get("path")
+        if path is None:
+            try:
+                body = await request.json()
+                path = next(body[name] for name in ("sourcePath", "source_path", "path") if name in body)
+            except (ValueError, TypeError, StopIteration):
+                raise ApiError(
+                    400,
+                    "Unable to decode request and retreive the required path or source_path parameter.",
+                ) from None
+        if not isinstance(path, str):
+            raise ApiError(400, "All filesystem requests require a path or source_path parameter.")
+        return path

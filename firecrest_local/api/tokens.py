@@ -1,0 +1,55 @@
+"""`/token`: the token endpoint."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Header
+from fastapi.responses import JSONResponse
+
+from firecrest_local.access.token_issuer import TokenIssuer
+
+
+def _basic_credentials(authorization: str | None) -> tuple[str, str] | None:
+    """The credentials of an HTTP basic header, if there are any."""
+    scheme, _, value = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        client_id, _, client_secret = base64.b64decode(value).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return client_id, client_secret
+
+
+def _refusal(status: int, error: str, description: str) -> JSONResponse:
+    return JSONResponse({"error": error, "error_description": description}, status)
+
+
+def router(issuer: TokenIssuer) -> APIRouter:
+    """The endpoint (OAuth 2, client credentials by form fields or by HTTP basic)."""
+    routes = APIRouter()
+
+    @routes.post("/token")
+    def token(
+        grant_type: Annotated[str | None, Form()] = None,
+        client_id: Annotated[str, Form()] = "",
+        client_secret: Annotated[str, Form()] = "",
+        authorization: Annotated[str | None, Header()] = None,
+    ) -> Any:
+        if grant_type is None:
+            return _refusal(400, "invalid_request", "Missing form parameter: grant_type")
+        if grant_type != "client_credentials":
+            return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
+        given = _basic_credentials(authorization) or (client_id, client_secret)
+        if not issuer.accepts(*given):
+            error = "unauthorized_client" if issuer.knows(given[0]) else "invalid_client"
+            return _refusal(401, error, "Invalid client or Invalid client credentials")
+        return {
+            "access_token": issuer.issue(),
+            "expires_in": int(issuer.lifetime),
+            "token_type": "Bearer",
+            "scope": "profile email",
+        }
+
+    return routes

@@ -1,0 +1,1 @@
+"""Fault injection: the plan, and what carries it out."""

@@ -1,0 +1,1 @@
+"""A job, and how it is read from a script and its `#SBATCH` lines."""

@@ -1,0 +1,1 @@
+"""The scheduler `slurm`: jobs go to the Slurm of this machine."""
