@@ -1,4 +1,4 @@
-# Everything a newcomer and the CI do, with Python and make alone.
+# Everything that contributors and CI run; needs only Python and make.
 #
 # Environments live under .envs/NAME, one for each set of pinned versions in constraints/NAME.txt:
 #   airflow   the Airflow face with its newest release; the demo, the linters and most tests run here
@@ -29,7 +29,7 @@ EXTRAS_both := airflow,prefect
 GROUPS_both := --group test
 
 .PHONY: help
-help: ## say what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
@@ -54,7 +54,7 @@ test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
 	$(PREFECT)/python -m pytest tests/prefect tests/prefect_e2e $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 .PHONY: test-both
-test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest Prefect that will do
+test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest supported Prefect
 	$(BOTH)/python -m pytest tests/both tests/prefect $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
 
 # mypy reads the types of Prefect, which is not in the environment that it runs in, from the other one.
@@ -67,18 +67,18 @@ lint: .envs/airflow/stamp .envs/prefect/stamp ## run ruff, mypy and import-linte
 	$(AIRFLOW)/lint-imports
 
 .PHONY: format
-format: .envs/airflow/stamp ## format the code and mend what ruff can mend
+format: .envs/airflow/stamp ## format the code and fix what ruff can fix
 	$(AIRFLOW)/ruff check --fix .
 	$(AIRFLOW)/ruff format .
 
 .PHONY: screenshots
-screenshots: .envs/airflow/stamp .envs/prefect/stamp ## take the pictures in docs/images (needs Chromium)
+screenshots: .envs/airflow/stamp .envs/prefect/stamp ## take the screenshots in docs/images (needs Chromium)
 	$(AIRFLOW)/pip install --quiet --group browser --constraint constraints/airflow.txt
 	$(AIRFLOW)/python docs/screenshots.py
 	$(PREFECT)/python docs/screenshots_prefect.py
 
 .PHONY: constraints
-constraints: $(ENVIRONMENTS:%=constrain-%) ## pin the newest versions anew in constraints/
+constraints: $(ENVIRONMENTS:%=constrain-%) ## pin the newest versions in constraints/
 
 .PHONY: $(ENVIRONMENTS:%=constrain-%)
 $(ENVIRONMENTS:%=constrain-%): constrain-%:

@@ -1,14 +1,13 @@
-"""How long after a flow run was cancelled do its jobs end?
+"""How long after the cancelling of a flow run do its jobs end?
 
-A real Prefect server, flows that it serves, the reconciler, and jobs that run on the embedded FirecREST. Each case is
-cancelled as the button in the UI does it; the time is until FirecREST shows every job of the flow run as cancelled.
+A real Prefect server with served flows and the reconciler, and jobs that run on the embedded FirecREST. Each case is
+cancelled as the UI's button does it. The time ends when FirecREST shows every job of the flow run as cancelled.
 
     python -m benchmarks.prefect_cancel [--check]
 
 The last line is a JSON object with the seconds of each case: ``direct``, ``submit`` (``.submit()``), ``map`` (eight
-jobs), ``subflow``, ``suspended`` (the flow run waits without a process), ``sigkill`` (its runner and its process are
-gone).
-``--check`` fails where it took longer than ten seconds, which is more than one interval of the reconciler (five).
+jobs), ``subflow``, ``suspended`` (the flow run waits without a process), ``sigkill`` (its runner and its process were
+killed). ``--check`` fails if a case took longer than ten seconds, two intervals of the reconciler.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ BUDGET = 10.0
 
 
 def main() -> None:
+    """Measure all cases and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="fail where the budget is exceeded")
+    parser.add_argument("--check", action="store_true", help="fail if the budget is exceeded")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         seconds = measure(Path(directory))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(root: Path) -> dict[str, float]:
-    """Run all cases, one after another."""
+    """Run all cases, one after another, and return their seconds."""
     settings = Settings(root=root / "cluster", cores=32, accounting_lag=0.2, kill_wait=0.5, faults=Plan())
     environment = real.environment(root)
     reconciler = [sys.executable, "-m", "prefect_firecrest.reconcile"]
@@ -54,7 +54,7 @@ def measure(root: Path) -> dict[str, float]:
         served = real.Served(api, environment, root)
         seconds = {}
         with real.process(reconciler, environment, root / "reconciler"):
-            for case in CASES:  # the last one ends the runner
+            for case in CASES:  # the last case kills the runner
                 with served.running() as runner:
                     seconds[case] = round(cancel(case, api, served, f7t, runner), 1)
                 print(case, seconds[case], flush=True)
@@ -62,18 +62,18 @@ def measure(root: Path) -> dict[str, float]:
 
 
 def cancel(case: str, api: real.Api, served: real.Served, f7t: LocalFirecREST, runner: psutil.Popen) -> float:
-    """Run one case and return how long its jobs have outlived the wish."""
+    """Run one case and return the seconds from the cancelling to the end of its jobs."""
     directory = Path(f7t.home, case)
     directory.mkdir()
     runs = directory / "runs"
-    way, jobs = "submit" if case == "sigkill" else case, 8 if case == "map" else 1
-    flow_run = served.start("endless", working_dir=str(directory), case=way)
+    flow_case, jobs = "submit" if case == "sigkill" else case, 8 if case == "map" else 1
+    flow_run = served.start("endless", working_dir=str(directory), case=flow_case)
     real.until(lambda: runs.exists() and len(runs.read_text().split()) == jobs, "the start of the jobs")
     if case == "suspended":
         real.until(lambda: api.state(flow_run) == "PAUSED", "the suspension")
     if case == "sigkill":
-        for one in [runner, *runner.children(recursive=True)]:
-            one.kill()
+        for process in [runner, *runner.children(recursive=True)]:
+            process.kill()
     credentials = FirecRESTCredentials(
         url=f7t.url, token_url=f7t.token_url, client_id=f7t.client_id, client_secret=f7t.client_secret
     )

@@ -1,15 +1,14 @@
 """What does a Prefect flow that waits for many mapped jobs cost?
 
-A real Prefect server, a real flow run in a process of its own, and firecrest-local. The jobs are real, but most of them
-wait in its queue: one job that sleeps has its only core, and the others are released and end one after the other. In
-between, in a quiet time, the requests are counted that the flow's process sends. Its peak memory is compared with that
-of an empty flow.
+A real Prefect server, a real flow run in its own process, and firecrest-local. The jobs are real, but nearly all of
+them wait in the queue of its two cores, until a file lets all of them end. While nothing changes, the requests of the
+flow's process are counted. Its peak memory is compared with that of an empty flow.
 
-    python benchmarks/prefect_waiting.py [--jobs N] [--quiet SECONDS] [--check]
+    python -m benchmarks.prefect_waiting [--jobs N] [--quiet SECONDS] [--check]
 
 The last line is a JSON object with, among others:
 
-- ``requests_per_interval``: requests of the flow's process to FirecREST in the quiet time for each poll interval (10 s)
+- ``requests_per_interval``: requests of the flow's process to FirecREST in each poll interval (10 s) of the quiet time
 - ``added_mb``: peak resident memory over that of an empty flow
 """
 
@@ -17,24 +16,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from firecrest_local import LocalFirecREST, Plan, Settings
+from harness.environment import clean_environment
+from harness.prefect.server import PrefectServer
 
 POLL_INTERVAL = 10.0
-MOST_REQUESTS, MOST_MB = 1.5, 250.0  # the interval has jitter, and jobs that are due are asked for sooner
+MOST_REQUESTS, MOST_MB = 1.5, 250.0  # the interval has jitter, and jobs that are due are polled earlier
 
 FLOW = """
 import json, resource, sys
@@ -74,70 +68,31 @@ print(json.dumps({"peak_mb": peak / (2**20 if sys.platform == "darwin" else 2**1
 """
 
 
-@contextmanager
-def prefect_server(home: Path) -> Iterator[dict[str, str]]:
-    """Run a server; return the variables with which processes find it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        until(lambda: healthy(url), "Prefect's server to answer")
-        yield environment
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def healthy(url: str) -> bool:
-    """Ask the server whether it is ready."""
-    try:
-        return httpx.get(f"{url}/health").is_success
-    except httpx.TransportError:
-        return False
-
-
-def until(happened: Callable[[], Any], what: str, patience: float = 1800.0) -> Any:
-    """Wait for a condition and return its value."""
-    give_up_at = time.monotonic() + patience
-    while not (value := happened()):
-        if time.monotonic() > give_up_at:
-            sys.exit(f"waited {patience:.0f} s in vain for {what}")
-        time.sleep(0.2)
-    return value
-
-
 def run_flow(source: str, environment: dict[str, str], log: Path, given: Any = None) -> subprocess.Popen[str]:
-    """Start a flow run in a process of its own; what it prints is read from its pipe, its log goes to a file."""
+    """Start a flow run in its own process, with its standard output in a pipe and its log in a file."""
     command = [sys.executable, "-c", source, json.dumps(given)]
     with log.open("w") as file:
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=file, text=True)
 
 
-def peak(flow: subprocess.Popen[str], log: Path) -> float:
-    """Wait for a flow's end and return its peak memory in MB."""
-    told, _ = flow.communicate()
+def peak_memory(flow: subprocess.Popen[str], log: Path) -> float:
+    """Wait for the end of a flow and return its peak memory in MB."""
+    output, _ = flow.communicate()
     if flow.returncode:
         sys.exit(f"the flow failed:\n{log.read_text()[-4000:]}")
-    return float(json.loads(told.splitlines()[-1])["peak_mb"])
+    return float(json.loads(output.splitlines()[-1])["peak_mb"])
 
 
 def measure(jobs: int, quiet: float) -> dict[str, Any]:
-    """Run both flows."""
-    with tempfile.TemporaryDirectory(prefix="prefect-waiting-") as place:
-        home = Path(place)
+    """Run both flows and return the costs."""
+    with tempfile.TemporaryDirectory(prefix="prefect-waiting-") as directory:
+        home = Path(directory)
         settings = Settings(root=home / "cluster", cores=2, faults=Plan())
-        with prefect_server(home) as environment, LocalFirecREST(settings) as f7t:
+        with PrefectServer(home / "prefect") as prefect, LocalFirecREST(settings) as f7t:
             assert f7t.faults is not None
-            empty_mb = peak(run_flow(EMPTY, environment, home / "empty.log"), home / "empty.log")
+            prefect.wait()
+            environment = clean_environment() | prefect.variables
+            empty_mb = peak_memory(run_flow(EMPTY, environment, home / "empty.log"), home / "empty.log")
             given = {
                 "credentials": {
                     "url": f7t.url,
@@ -154,16 +109,16 @@ def measure(jobs: int, quiet: float) -> dict[str, Any]:
             flow = run_flow(FLOW, environment, home / "flow.log", given)
             assert flow.stdout is not None
             if flow.stdout.readline().strip() != "waiting":
-                peak(flow, home / "flow.log")
+                peak_memory(flow, home / "flow.log")
             submitted = time.monotonic() - began
-            # A young job is asked for more often: a tenth of the time since anything changed, up to the interval.
+            # A new job is polled more often: after a tenth of the time since its last change, up to the interval.
             time.sleep(12 * POLL_INTERVAL)
-            f7t.faults.set({"rules": [{"fault": "delay", "seconds": 0.001}]})  # which notes every request
+            f7t.faults.set({"rules": [{"fault": "delay", "seconds": 0.001}]})  # the plan logs every request
             time.sleep(quiet)
-            requests = [f"{one.method} {one.path}" for one in f7t.faults.log]
+            requests = [f"{request.method} {request.path}" for request in f7t.faults.log]
             f7t.faults.clear()
             Path(f7t.home, "go").touch()
-            flow_mb = peak(flow, home / "flow.log")
+            flow_mb = peak_memory(flow, home / "flow.log")
     return {
         "jobs": jobs,
         "submitted_within_s": round(submitted, 1),
@@ -178,7 +133,7 @@ def measure(jobs: int, quiet: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print the costs; with ``--check`` return 1 when they are over the budget."""
+    """Print the costs; with ``--check`` return 1 if they are over the budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=500, help="mapped jobs (default: 500)")
     parser.add_argument("--quiet", type=float, default=100.0, help="seconds to count requests for (default: 100)")

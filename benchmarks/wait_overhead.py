@@ -1,13 +1,13 @@
 """What does waiting add to the time that a job takes?
 
-Jobs of a few seconds run on the embedded FirecREST. Each writes the moment of its own end; the benchmark compares
-it with the moment at which the operator (waiting in its worker) or the trigger (waiting in the triggerer) knew the
-result. Up to one poll interval of that is the question's own period; the rest is what we add.
+Jobs of a few seconds run on the embedded FirecREST. Each writes the time of its end. The benchmark compares it with
+the time at which the operator (waiting in its worker) or the trigger (waiting in the triggerer) has the result. Up to
+one poll interval of the difference is unavoidable; the rest is overhead.
 
     python benchmarks/wait_overhead.py [--jobs N] [--seconds S]
 
-The last line is a JSON object: for each way the median and the worst delay in seconds, and the same with the poll
-interval taken off.
+The last line is a JSON object with, for each way of waiting, the median and the worst delay in seconds, and the worst
+one without the poll interval.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ BUDGET = 1.0
 
 
 def main() -> None:
+    """Measure both ways of waiting and print the report."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--jobs", type=int, default=5, help="jobs for each way of waiting")
     arguments.add_argument("--seconds", type=float, default=3.0, help="how long each job takes")
@@ -50,22 +51,26 @@ def main() -> None:
             "worker": [in_worker(server.home, given.seconds, number) for number in range(given.jobs)],
             "trigger": [in_trigger(server.home, given.seconds, number) for number in range(given.jobs)],
         }
-    print(json.dumps({"job_seconds": given.seconds, "poll_interval": POLL_INTERVAL, "budget": BUDGET} | report(delays)))
+    print(
+        json.dumps({"job_seconds": given.seconds, "poll_interval": POLL_INTERVAL, "budget": BUDGET} | summarize(delays))
+    )
 
 
-def report(delays: dict[str, list[float]]) -> dict[str, Any]:
+def summarize(delays: dict[str, list[float]]) -> dict[str, Any]:
+    """Median and worst delay of each way of waiting, and whether they are within the budget."""
     ways: dict[str, Any] = {
         way: {
-            "median": round(statistics.median(seen), 3),
-            "worst": round(max(seen), 3),
-            "worst_less_poll_interval": round(max(0.0, max(seen) - POLL_INTERVAL), 3),
+            "median": round(statistics.median(seconds), 3),
+            "worst": round(max(seconds), 3),
+            "worst_less_poll_interval": round(max(0.0, max(seconds) - POLL_INTERVAL), 3),
         }
-        for way, seen in delays.items()
+        for way, seconds in delays.items()
     }
     return ways | {"within_budget": all(way["worst_less_poll_interval"] <= BUDGET for way in ways.values())}
 
 
 def submit_operator(home: Path, seconds: float, end: Path) -> Any:
+    """An operator whose job writes the time of its end into a file."""
     from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 
     return FirecRESTSubmitOperator(

@@ -1,18 +1,18 @@
 """What does it cost to wait for many jobs at once?
 
-A stub of a scheduler answers on a clock that skips the waiting; the client, its requests and the reading of its answers
-are real, only the network is not. For each number of jobs: ten minutes in the queue, three of them an outage in which
-every request fails at once; a run of ten minutes; an end for each job within one minute.
+A stub of a scheduler answers on a virtual clock that skips the waiting. The client, its requests and its parsing are
+real, only the network is not. For each number of jobs, the jobs are ten minutes in the queue, with an outage of three
+minutes in which every request fails at once; they run for ten minutes; they end within one minute.
 
     python benchmarks/waiting_cost.py [--jobs N …] [--check]
 
 The last line is a JSON object with, for each number of jobs:
 
-- ``requests_per_interval``: requests in a quiet time for each poll interval (10 s)
-- ``outage``: requests a second in its three minutes, the most in any one second, waits that failed
+- ``requests_per_interval``: requests in each poll interval (10 s) while nothing changes
+- ``outage``: requests a second in its three minutes, the maximum in one second, waits that failed
 - ``latency``: seconds from a job's end to its result
 - ``kb_per_job``: memory that one more wait takes (tracemalloc)
-- ``blocked_ms``: the longest time for which the event loop had no turn, on the real clock
+- ``blocked_ms``: the longest time for which the event loop was blocked, on the real clock
 """
 
 from __future__ import annotations
@@ -49,32 +49,35 @@ CONNECTION = Connection(
 
 
 class Clock(selectors.SelectSelector):
-    """Moves on where an event loop would sleep, unless a thread is at work; notes how long the loop had no turn."""
+    """A selector that advances the clock instead of sleeping, and measures how long the event loop was blocked.
+
+    While a thread works for the loop, the clock stands still.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.threads_at_work = 0
-        self.not_ours = 0.0
+        self.working_threads = 0
+        self.excluded = 0.0
         self.blocked = 0.0
-        self._turn = time.perf_counter()
+        self._last_select = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        turn = time.perf_counter()
-        self.blocked = max(self.blocked, turn - self._turn - self.not_ours)
-        self._turn, self.not_ours = turn, 0.0
-        if self.threads_at_work and timeout != 0:
-            self.not_ours = 0.001
+        now = time.perf_counter()
+        self.blocked = max(self.blocked, now - self._last_select - self.excluded)
+        self._last_select, self.excluded = now, 0.0
+        if self.working_threads and timeout != 0:
+            self.excluded = 0.001
             return super().select(0.001)
         self.now += timeout or 0.0
         return super().select(0)
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """Leave out what the stub takes for itself."""
+    def excluding(self) -> Iterator[None]:
+        """Do not count the time of the stub as blocking."""
         began = time.perf_counter()
         yield
-        self.not_ours += time.perf_counter() - began
+        self.excluded += time.perf_counter() - began
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -89,16 +92,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         def done(_: Any) -> None:
-            self._clock.threads_at_work -= 1
+            self._clock.working_threads -= 1
 
-        self._clock.threads_at_work += 1
+        self._clock.working_threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(done)
         return future
 
 
-class Site:
-    """A FirecREST and its scheduler, as far as waiting goes."""
+class StubScheduler:
+    """A FirecREST with a scheduler, with the requests that waiting needs."""
 
     def __init__(self, clock: Clock, jobs: int) -> None:
         self.clock = clock
@@ -119,11 +122,11 @@ class Site:
         if OUTAGE[0] <= self.clock.now < OUTAGE[1]:
             raise httpx.ConnectError("refused")
         await asyncio.sleep(LATENCY)
-        with self.clock.stopped():
+        with self.clock.excluding():
             if request.url.path == "/token":
                 return httpx.Response(200, json={"access_token": "token", "expires_in": 36000})
-            asked = request.url.path.rpartition("/")[2]
-            numbers = range(self.jobs) if asked == "jobs" else [int(asked)]
+            last = request.url.path.rpartition("/")[2]
+            numbers = range(self.jobs) if last == "jobs" else [int(last)]
             return httpx.Response(200, json={"jobs": [self.row(number) for number in numbers]})
 
     def row(self, number: int) -> dict[str, Any]:
@@ -159,71 +162,76 @@ class Site:
         ]
 
 
-def lives(jobs: int) -> dict[str, Any]:
-    """Wait for all jobs through the outage to their ends."""
+def run_jobs(jobs: int) -> dict[str, Any]:
+    """Wait for all jobs, through the outage, until they end; return the costs."""
     clock = Clock()
-    site = Site(clock, jobs)
-    late: list[float] = []
+    scheduler = StubScheduler(clock, jobs)
+    latencies: list[float] = []
 
     async def timed(number: int, wait: Any) -> None:
         assert (await wait).succeeded
-        late.append(clock.now - site.ends_at(number))
+        latencies.append(clock.now - scheduler.ends_at(number))
 
-    async def all_of_them() -> int:
-        waits = [timed(number, wait) for number, wait in enumerate(site.waits())]
+    async def wait_for_all() -> int:
+        waits = [timed(number, wait) for number, wait in enumerate(scheduler.waits())]
         return sum(isinstance(end, BaseException) for end in await asyncio.gather(*waits, return_exceptions=True))
 
-    failed = run(clock, all_of_them())
-    quiet = [at for at in site.requests if QUIET[0] <= at < QUIET[1]]
-    outage = [at for at in site.requests if OUTAGE[0] <= at < OUTAGE[1]]
+    failed = run(clock, wait_for_all())
+    quiet = [at for at in scheduler.requests if QUIET[0] <= at < QUIET[1]]
+    outage = [at for at in scheduler.requests if OUTAGE[0] <= at < OUTAGE[1]]
     return {
         "requests_per_interval": round(len(quiet) / (QUIET[1] - QUIET[0]) * POLL_INTERVAL, 2),
-        "requests_in_all": len(site.requests),
+        "requests_in_all": len(scheduler.requests),
         "outage": {
             "requests": len(outage),
             "a_second": round(len(outage) / (OUTAGE[1] - OUTAGE[0]), 3),
             "most_in_one_second": max(sum(since <= at < since + 1 for at in outage) for since in outage),
             "failed_waits": failed,
         },
-        "latency": {"median": round(statistics.median(late), 2), "worst": round(max(late), 2)} if late else None,
+        "latency": {"median": round(statistics.median(latencies), 2), "worst": round(max(latencies), 2)}
+        if latencies
+        else None,
         "blocked_ms": round(1000 * clock.blocked, 1),
     }
 
 
 def memory(jobs: int) -> float:
-    """Return kB for each wait, between two questions."""
+    """The memory of one wait in kB, between two requests."""
     clock = Clock()
 
-    async def taken() -> int:
-        site = Site(clock, jobs)
-        await asyncio.gather(*site.waits(timeout=5), return_exceptions=True)  # imports and caches
+    async def measure() -> int:
+        scheduler = StubScheduler(clock, jobs)
+        await asyncio.gather(*scheduler.waits(timeout=5), return_exceptions=True)  # imports and caches
         gc.collect()
         tracemalloc.start()
-        waits = [asyncio.create_task(wait) for wait in site.waits()]
+        waits = [asyncio.create_task(wait) for wait in scheduler.waits()]
         await asyncio.sleep(10.5)
         gc.collect()
-        taken = tracemalloc.get_traced_memory()[0]
+        traced = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        for one in waits:
-            one.cancel()
+        for wait in waits:
+            wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-        return taken
+        return traced
 
-    return round(run(clock, taken()) / jobs / 1024, 2)
+    return round(run(clock, measure()) / jobs / 1024, 2)
 
 
 def run(clock: Clock, coroutine: Any) -> Any:
+    """Run a coroutine on the clock."""
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock)) as runner:
         return runner.run(coroutine)
 
 
 def main() -> int:
-    """Print the costs; with ``--check`` return 1 when an outage costs a wait or too many requests."""
+    """Print the costs; with ``--check`` return 1 if a wait fails in the outage or there are too many requests."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, nargs="+", default=[50, 1000], help="numbers of jobs (default: 50 1000)")
-    parser.add_argument("--check", action="store_true", help="fail when an outage costs too much")
+    parser.add_argument(
+        "--check", action="store_true", help="fail if a wait fails in the outage or there are too many requests"
+    )
     given = parser.parse_args()
-    costs = {str(jobs): lives(jobs) | {"kb_per_job": memory(jobs)} for jobs in given.jobs}
+    costs = {str(jobs): run_jobs(jobs) | {"kb_per_job": memory(jobs)} for jobs in given.jobs}
     passed = all(
         cost["outage"]["failed_waits"] == 0 and cost["outage"]["most_in_one_second"] <= MOST_REQUESTS_A_SECOND
         for cost in costs.values()

@@ -1,6 +1,6 @@
-"""Run the example DAGs in a real Airflow on an embedded FirecREST, and show what they found.
+"""Run the example DAGs in a real Airflow on an embedded FirecREST, and print their results.
 
-In a terminal everything stays up afterwards, until Ctrl-C; without one, or with KEEP=0 in the environment,
+In a terminal, everything stays up after the runs until Ctrl-C. Without a terminal, or with KEEP=0 in the environment,
 everything is stopped.
 """
 
@@ -14,34 +14,39 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.deployment import USER
-from demo.runs import Run, follow
-from demo.session import Outcome, perform
-from demo.stack import ROOT, Stack, copy_structure
+from demo.command import Outcome, run_command
+from harness.airflow.deployment import USER
+from harness.airflow.runs import DAGRun, wait_for_runs
+from harness.airflow.stack import AirflowStack
+from harness.examples import ROOT, copy_structure
 
-ENERGY = Run("structure_energy", "demo")
-TRAINING = Run("train_model", "demo")
+ENERGY = DAGRun("structure_energy", "demo")
+TRAINING = DAGRun("train_model", "demo")
 
 
 def main() -> int:
-    """Run the demo; the exit code is 0 when both runs were successful."""
-    return perform(play, "python -m demo", __doc__, ROOT / ".demo")
+    """Run the demo.
+
+    :returns: the exit code, 0 if both runs succeeded
+    """
+    return run_command(start, "python -m demo", __doc__, ROOT / ".demo")
 
 
 @contextlib.contextmanager
-def play(home: Path, console: Console) -> Iterator[Outcome]:
-    """Start everything and run both DAGs."""
-    with Stack(home) as stack:
+def start(home: Path, console: Console) -> Iterator[Outcome]:
+    """Start Airflow and FirecREST, run both DAGs, and stop everything at the exit."""
+    with AirflowStack(home) as stack:
         yield Outcome(
             report=run(stack, console),
-            farewell=f"Airflow's UI           {stack.airflow.url}   user {USER}, password {stack.airflow.password}\n"
-            f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
+            instructions=f"Airflow's UI           {stack.airflow.url}"
+            f"   user {USER}, password {stack.airflow.password}\n"
+            f"The cluster's files    {stack.firecrest.variables['FIRECREST_WORKDIR']}\n\n"
             "Airflow and the embedded FirecREST stay up until you press Ctrl-C.",
         )
 
 
-def run(stack: Stack, console: Console) -> dict[str, object]:
-    """Run both DAGs, show their results, and return them with the times measured."""
+def run(stack: AirflowStack, console: Console) -> dict[str, object]:
+    """Run both DAGs and print their results; return them with the measured times."""
     structures = stack.results / "structures"
     copy_structure(structures)
     console.print(f"Airflow is healthy after {stack.seconds['airflow_healthy']:.0f} s: {stack.airflow.url}")
@@ -49,7 +54,7 @@ def run(stack: Stack, console: Console) -> dict[str, object]:
     stack.wait_for_dags(ENERGY.dag_id, TRAINING.dag_id)
     for each in (ENERGY, TRAINING):
         stack.api.trigger(each.dag_id, each.run_id)
-    follow(stack.api, [ENERGY, TRAINING], console)
+    wait_for_runs(stack.api, [ENERGY, TRAINING], console)
     runs = time.monotonic() - healthy
 
     energy = stack.api.xcom(ENERGY.dag_id, ENERGY.run_id, "log_energy")

@@ -1,6 +1,6 @@
-"""Take the pictures of the documentation: the example flows in Prefect's UI, after a real run.
+"""Take the documentation's screenshots of the example flows in Prefect's UI, after a real run.
 
-`make screenshots`; needs a Chromium, which CHROMIUM names or the search path holds.
+Run by `make screenshots`. Needs a Chromium, in PATH or named by the variable CHROMIUM.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from rich.console import Console
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from demo.browser import browser  # noqa: E402
-from demo.prefect.runs import follow  # noqa: E402
-from demo.prefect.stack import PrefectStack  # noqa: E402
+from harness.browser import browser  # noqa: E402
+from harness.prefect.runs import wait_for_flow_runs  # noqa: E402
+from harness.prefect.stack import PrefectStack  # noqa: E402
 
 IMAGES = Path(__file__).parent / "images"
 
 
 def main() -> None:
-    """Run the flows one after another, and take the pictures."""
+    """Run the flows one after another, and take the screenshots."""
     with tempfile.TemporaryDirectory() as folder, PrefectStack(Path(folder) / "stack") as stack:
         runs = {}
         for flow in ("train_model", "parameter_sweep"):
             runs[flow] = stack.start(flow)
-            follow(stack.api, {runs[flow]: flow}, Console())
+            wait_for_flow_runs(stack.api, {runs[flow]: flow}, Console())
         with browser() as chromium:
             page = chromium.new_page(
                 viewport={"width": 1280, "height": 1250}, device_scale_factor=2, color_scheme="light"
@@ -38,15 +38,15 @@ def main() -> None:
 
 
 def flow_run(page: Page, stack: PrefectStack, run_id: str) -> None:
-    """The flow run's graph above its log, where the job's output is."""
+    """Take the flow run's graph above its log, which holds the job's output."""
     page.goto(f"{stack.server.url}/v2/runs/flow-run/{run_id}")
     page.get_by_text("writes:").first.wait_for()
-    page.wait_for_timeout(3000)  # the graph moves into its place
+    page.wait_for_timeout(3000)  # the graph is animated
     page.screenshot(path=IMAGES / "prefect_flow_run.png")
 
 
 def jobs(page: Page, stack: PrefectStack, run_id: str) -> None:
-    """The table of the sweep's jobs."""
+    """Take the table of the sweep's jobs."""
     table = next(one for one in stack.api.artifacts(run_id) if one["key"] == "firecrest-jobs")
     page.set_viewport_size({"width": 1280, "height": 600})
     page.goto(f"{stack.server.url}/artifacts/artifact/{table['id']}")

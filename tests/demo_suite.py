@@ -1,4 +1,4 @@
-"""A demo as a newcomer runs it: what it says, how it ends, and that it leaves nothing behind."""
+"""Tests of a demo as a command: its output, its end, and that no process is left. Run for both engines."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any, ClassVar
 
 import pytest
 
-from demo.stack import ROOT
+from harness.examples import ROOT
 
 
 class DemoSuite:
-    """What is the same for both engines."""
+    """The tests that both demos share."""
 
-    #: The module that is run, as `python -m` takes it.
+    #: The module that `python -m` runs.
     module: ClassVar[str]
-    #: What the report says that everything took its time for.
+    #: The names of the times in the report.
     seconds: ClassVar[set[str]]
-    #: Words of the line that says where the UI is.
+    #: Words of the line with the address of the UI.
     ui: ClassVar[tuple[str, ...]]
-    #: Words that are said when the engine is up, and when a job runs.
+    #: Words that are printed when the engine is up, and when a job runs.
     up: ClassVar[tuple[str, ...]]
     job_runs: ClassVar[tuple[str, ...]]
-    #: A program that changes the demo, called `demo` there, so that a run fails, and what is then said.
+    #: Code that changes the module, called `demo` in it, so that a run fails, and words of the resulting message.
     broken: ClassVar[str]
     failure: ClassVar[tuple[str, ...]]
 
     def check(self, report: dict[str, Any], messages: str) -> None:
-        """See that the results are there that this demo alone has."""
+        """Check the results that only this demo has."""
 
-    def test_it_shows_its_results_and_ends(self, demo: Callable[..., Any]) -> None:
-        process = demo("-m", self.module)
+    def test_it_prints_its_results_and_ends(self, start_demo: Callable[..., Any]) -> None:
+        process = start_demo("-m", self.module)
         output, messages = process.communicate()
         assert process.returncode == 0, messages
         report = json.loads(output)
@@ -43,8 +43,8 @@ class DemoSuite:
         assert Path(report["results"], "structures", "energies.csv").exists()
         self.check(report, messages)
 
-    def test_it_stays_up_until_ctrl_c(self, demo: Callable[..., Any]) -> None:
-        process = demo("-m", self.module, keep="1")
+    def test_it_stays_up_until_ctrl_c(self, start_demo: Callable[..., Any]) -> None:
+        process = start_demo("-m", self.module, keep="1")
         process.read_until(*self.ui)
         process.read_until("until you press Ctrl-C")
         assert process.poll() is None
@@ -52,28 +52,28 @@ class DemoSuite:
         process.communicate()
         assert process.returncode == 0
 
-    # SIGTERM is what `kill` and a closing CI send.
+    # `kill` and a cancelled CI job send SIGTERM.
     @pytest.mark.parametrize(
         ("moment", "number", "exit_code"), [("job_runs", signal.SIGINT, 130), ("up", signal.SIGTERM, 143)]
     )
-    def test_interrupted_in_the_middle_it_stops_everything(
-        self, demo: Callable[..., Any], moment: str, number: signal.Signals, exit_code: int
+    def test_a_signal_stops_everything(
+        self, start_demo: Callable[..., Any], moment: str, number: signal.Signals, exit_code: int
     ) -> None:
-        process = demo("-m", self.module)
+        process = start_demo("-m", self.module)
         process.read_until(*getattr(self, moment))
         process.send_signal(number)
         process.read_until("Stopping")
-        process.send_signal(signal.SIGINT)  # an impatient second Ctrl-C
+        process.send_signal(signal.SIGINT)  # a second Ctrl-C must not interrupt the stopping
         process.communicate()
         assert process.returncode == exit_code
 
-    def test_a_failed_run_is_told_with_its_log(self, demo: Callable[..., Any], tmp_path: Path) -> None:
+    def test_a_failed_run_is_reported_with_its_log(self, start_demo: Callable[..., Any], tmp_path: Path) -> None:
         program = tmp_path / "broken.py"
         program.write_text(
             f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nimport {self.module}.__main__ as demo\n"
             f"{self.broken}\nsys.exit(demo.main())\n"
         )
-        process = demo(str(program))
+        process = start_demo(str(program))
         output, messages = process.communicate()
         assert process.returncode == 1, messages
         assert output == ""

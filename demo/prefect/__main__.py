@@ -1,6 +1,6 @@
-"""Run the example flows with a real Prefect server on an embedded FirecREST, and show what they found.
+"""Run the example flows with a real Prefect server on an embedded FirecREST, and print their results.
 
-In a terminal everything stays up afterwards, until Ctrl-C; without one, or with KEEP=0 in the environment,
+In a terminal, everything stays up after the runs until Ctrl-C. Without a terminal, or with KEEP=0 in the environment,
 everything is stopped.
 """
 
@@ -16,35 +16,38 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.prefect.runs import follow
-from demo.prefect.stack import FLOWS, PrefectStack
-from demo.session import Outcome, perform
-from demo.stack import ROOT
+from demo.command import Outcome, run_command
+from harness.examples import ROOT
+from harness.prefect.runs import wait_for_flow_runs
+from harness.prefect.stack import FLOWS, PrefectStack
 
 
 def main() -> int:
-    """Run the demo; the exit code is 0 when all runs were successful."""
-    return perform(play, "python -m demo.prefect", __doc__, ROOT / ".demo-prefect")
+    """Run the demo.
+
+    :returns: the exit code, 0 if all runs succeeded
+    """
+    return run_command(start, "python -m demo.prefect", __doc__, ROOT / ".demo-prefect")
 
 
 @contextlib.contextmanager
-def play(home: Path, console: Console) -> Iterator[Outcome]:
-    """Start everything and run the flows."""
+def start(home: Path, console: Console) -> Iterator[Outcome]:
+    """Start Prefect and FirecREST, run the flows, and stop everything at the exit."""
     with PrefectStack(home) as stack:
         yield Outcome(
             report=run(stack, console),
-            farewell=f"Prefect's UI           {stack.server.url}\n"
-            f"The cluster's files    {stack.cluster.variables['FIRECREST_WORKDIR']}\n\n"
+            instructions=f"Prefect's UI           {stack.server.url}\n"
+            f"The cluster's files    {stack.firecrest.variables['FIRECREST_WORKDIR']}\n\n"
             "Prefect and the embedded FirecREST stay up until you press Ctrl-C.",
         )
 
 
 def run(stack: PrefectStack, console: Console) -> dict[str, object]:
-    """Run the flows, show their results, and return them with the times measured."""
+    """Run the flows and print their results; return them with the measured times."""
     console.print(f"Prefect serves the flows after {stack.seconds['flows_served']:.0f} s: {stack.server.url}")
     served = time.monotonic()
     started = {stack.start(flow): flow for flow in FLOWS}
-    follow(stack.api, started, console)
+    wait_for_flow_runs(stack.api, started, console)
     runs = time.monotonic() - served
 
     run_ids = {flow: run_id for run_id, flow in started.items()}

@@ -1,4 +1,4 @@
-"""A real Airflow beside an embedded FirecREST, started as the demo starts them, for all tests here."""
+"""One real Airflow beside an embedded FirecREST for all tests of this directory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from demo.runs import Run, RunFailed, follow
-from demo.stack import Stack
+from harness.airflow.runs import DAGRun, wait_for_runs
+from harness.airflow.stack import AirflowStack
+from harness.errors import RunFailed
 
 DAGS = ("structure_energy", "train_model", "parameter_sweep")
 _numbers = itertools.count(1)
@@ -25,51 +26,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Airflow with the example DAGs, and its connection to the embedded FirecREST."""
-    with Stack(tmp_path_factory.mktemp("e2e") / "stack") as stack:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
+    """Airflow with the example DAGs and an embedded FirecREST."""
+    with AirflowStack(tmp_path_factory.mktemp("e2e") / "stack") as stack:
         stack.wait_for_dags(*DAGS)
         yield stack
 
 
 @pytest.fixture
-def start(stack: Stack) -> Callable[..., Run]:
+def start_run(stack: AirflowStack) -> Callable[..., DAGRun]:
     """Start a run of a DAG with parameters."""
 
-    def start(dag_id: str, **params: Any) -> Run:
-        # The form of the ids that Airflow gives to runs that are started in its UI.
-        run = Run(dag_id, f"manual__2026-08-01T12:00:00.{next(_numbers):06}+00:00")
+    def start_run(dag_id: str, **params: Any) -> DAGRun:
+        # Has the form of the ids of runs that are started in Airflow's UI.
+        run = DAGRun(dag_id, f"manual__2026-08-01T12:00:00.{next(_numbers):06}+00:00")
         stack.api.trigger(run.dag_id, run.run_id, params)
         return run
 
-    return start
+    return start_run
 
 
 @pytest.fixture
-def succeed(stack: Stack) -> Callable[[Run], None]:
-    """Wait for a run that has to be successful."""
+def wait_for_success(stack: AirflowStack) -> Callable[[DAGRun], None]:
+    """Wait for a run that has to succeed."""
 
-    def succeed(run: Run) -> None:
-        follow(stack.api, [run], Console())
+    def wait_for_success(run: DAGRun) -> None:
+        wait_for_runs(stack.api, [run], Console())
 
-    return succeed
+    return wait_for_success
 
 
 @pytest.fixture
-def fail(stack: Stack) -> Callable[[Run], str]:
-    """Wait for a run that has to fail; returns what is said about it, with the failed tasks' logs."""
+def wait_for_failure(stack: AirflowStack) -> Callable[[DAGRun], str]:
+    """Wait for a run that has to fail; returns the message, which holds the logs of the failed tasks."""
 
-    def fail(run: Run) -> str:
+    def wait_for_failure(run: DAGRun) -> str:
         with pytest.raises(RunFailed) as failure:
-            follow(stack.api, [run], Console())
+            wait_for_runs(stack.api, [run], Console())
         return str(failure.value)
 
-    return fail
+    return wait_for_failure
 
 
 @pytest.fixture
 def structures(tmp_path: Path) -> Path:
-    """A folder where structures arrive."""
+    """A new folder for the structures of `structure_energy`."""
     folder = tmp_path / "structures"
     folder.mkdir()
     return folder

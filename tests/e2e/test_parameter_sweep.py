@@ -1,4 +1,4 @@
-"""The sweep: a job for each point of the grid, one table, one plot."""
+"""The DAG `parameter_sweep`: a job for each point of the grid, one table and one plot."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from demo.runs import Run
-from demo.stack import Stack
+from harness.airflow.runs import DAGRun
+from harness.airflow.stack import AirflowStack
 
 
 @pytest.mark.parametrize(("c", "gamma"), [([1, 10], [0.0003, 0.001]), ([10], [0.001])])
 def test_each_point_becomes_a_job_and_a_row(
-    stack: Stack,
-    start: Callable[..., Run],
-    succeed: Callable[[Run], None],
+    stack: AirflowStack,
+    start_run: Callable[..., DAGRun],
+    wait_for_success: Callable[[DAGRun], None],
     tmp_path: Path,
     c: list[float],
     gamma: list[float],
 ) -> None:
-    run = start("parameter_sweep", folder=str(tmp_path), c=c, gamma=gamma)
-    succeed(run)
+    run = start_run("parameter_sweep", folder=str(tmp_path), c=c, gamma=gamma)
+    wait_for_success(run)
     points = len(c) * len(gamma)
     tasks = stack.api.task_instances(run.dag_id, run.run_id)
     assert sorted(task["map_index"] for task in tasks if task["task_id"] == "score") == list(range(points))

@@ -1,4 +1,4 @@
-"""Which failures of a job a real Airflow tries again."""
+"""Which failures of a job are retried in a real Airflow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo.stack import Stack, stack_of
+from harness.airflow.stack import AirflowStack, stack_with_dags
 
 DAG = '''
 import os
@@ -19,7 +19,7 @@ from airflow.sdk import DAG
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from airflow_provider_firecrest.retry_policy import FirecRESTRetryPolicy
 
-# The script's parent is what watches over the job: when it dies, the embedded scheduler says NODE_FAIL.
+# The script's parent supervises the job: when it dies, the embedded scheduler reports NODE_FAIL.
 NODE = """#!/bin/bash
 echo $SLURM_JOB_ID >> node.runs
 [ $(wc -l < node.runs) -gt 1 ] || kill -9 $PPID
@@ -47,28 +47,28 @@ with DAG(
 '''
 
 
-def ended(stack: Stack) -> dict[str, Any]:
-    deadline = time.monotonic() + 300  # a node's failure counts when the job has not come back within a minute
+def wait_for_end(stack: AirflowStack) -> dict[str, Any]:
+    deadline = time.monotonic() + 300  # a node failure is final when the job is not requeued within a minute
     while stack.api.run_state("fails", "one") not in ("success", "failed"):
         assert time.monotonic() < deadline, stack.api.task_instances("fails", "one")
         time.sleep(0.5)
     return {task["task_id"]: task for task in stack.api.task_instances("fails", "one")}
 
 
-def test_a_node_failure_is_tried_again_and_a_bad_script_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with stack_of(tmp_path_factory.mktemp("retry-policy"), DAG, "fails") as stack:
+def test_a_node_failure_is_retried_and_a_failing_script_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with stack_with_dags(tmp_path_factory.mktemp("retry-policy"), DAG, "fails") as stack:
         stack.api.trigger("fails", "one")
-        tasks = ended(stack)
-        seen = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}
-        assert seen == {
+        tasks = wait_for_end(stack)
+        outcomes = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}
+        assert outcomes == {
             "node": ("success", 2),
             "node_in_worker": ("success", 2),
             "script": ("failed", 1),
             "script_in_worker": ("failed", 1),
         }
-        folder = Path(stack.cluster.variables["FIRECREST_WORKDIR"])
+        folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
         runs = {file.name: len(file.read_text().split()) for file in folder.glob("*.runs")}
-        assert runs == {"node.runs": 2, "worker.runs": 2, "script.runs": 2}  # the last is of two tasks
+        assert runs == {"node.runs": 2, "worker.runs": 2, "script.runs": 2}  # the last one is written by two tasks
         for name in ("script", "script_in_worker"):
             log = stack.api.log("fails", "one", tasks[name])
             assert "Retry policy decision" in log

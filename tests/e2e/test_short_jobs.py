@@ -1,4 +1,4 @@
-"""Jobs that end soon after their tasks are deferred, where workers beat as seldom as they do by default."""
+"""Jobs that end soon after their tasks were deferred, with Airflow's default heartbeat interval of workers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from demo.runs import Run, follow
-from demo.stack import stack_of
+from harness.airflow.runs import DAGRun, wait_for_runs
+from harness.airflow.stack import stack_with_dags
 
 DAG = """
 import os
@@ -23,9 +23,9 @@ with DAG("short", schedule=None):
 """
 
 
-def test_a_task_whose_job_ends_soon_is_not_taken_for_killed(tmp_path: Path) -> None:
-    """Airflow kills tasks that go on before it has heard of their first half's end (apache/airflow#72716)."""
-    with stack_of(tmp_path, DAG, "short", variables={"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5"}) as stack:
-        run = Run("short", "run")
+def test_a_task_whose_job_ends_soon_is_not_killed(tmp_path: Path) -> None:
+    """Airflow kills tasks that resume before it has seen that their first process ended (apache/airflow#72716)."""
+    with stack_with_dags(tmp_path, DAG, "short", variables={"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5"}) as stack:
+        run = DAGRun("short", "run")
         stack.api.trigger(run.dag_id, run.run_id)
-        follow(stack.api, [run], Console())
+        wait_for_runs(stack.api, [run], Console())

@@ -1,4 +1,4 @@
-"""The machine-learning pipeline: what it fetches, and that a bad model fails the run."""
+"""The DAG `train_model`: what it downloads, and that a bad model fails the run."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.runs import Run
-from demo.stack import Stack
+from harness.airflow.runs import DAGRun
+from harness.airflow.stack import AirflowStack
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def test_model_metrics_and_plot_are_fetched(
-    stack: Stack, start: Callable[..., Run], succeed: Callable[[Run], None], tmp_path: Path
+def test_model_metrics_and_plot_are_downloaded(
+    stack: AirflowStack, start_run: Callable[..., DAGRun], wait_for_success: Callable[[DAGRun], None], tmp_path: Path
 ) -> None:
-    run = start("train_model", folder=str(tmp_path), epochs=20)
-    succeed(run)
+    run = start_run("train_model", folder=str(tmp_path), epochs=20)
+    wait_for_success(run)
     results = tmp_path / run.run_id
     metrics = json.loads((results / "metrics.json").read_text())
     assert len(metrics["learning_curve"]) == 20
@@ -32,10 +32,10 @@ def test_model_metrics_and_plot_are_fetched(
 
 
 def test_a_model_that_is_not_good_enough_fails_the_run(
-    stack: Stack, start: Callable[..., Run], fail: Callable[[Run], str], tmp_path: Path
+    stack: AirflowStack, start_run: Callable[..., DAGRun], wait_for_failure: Callable[[DAGRun], str], tmp_path: Path
 ) -> None:
-    run = start("train_model", folder=str(tmp_path), epochs=1, min_accuracy=0.99)
-    message = fail(run)
+    run = start_run("train_model", folder=str(tmp_path), epochs=1, min_accuracy=0.99)
+    message = wait_for_failure(run)
     assert "Task check_accuracy of train_model failed" in message
     assert "under the 99.0% that `min_accuracy` asks for" in message
     assert (tmp_path / run.run_id / "model.joblib").exists()

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.cluster import Cluster
 from firecrest_core import Connection, FirecRESTClient, System
 from firecrest_core.errors import FirecRESTError
+from harness.firecrest import FirecRESTServer
 
 HERE = Path(__file__).parent
 
@@ -43,9 +43,9 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield os.environ
         return
     slurm = request.getfixturevalue("slurm") if request.param == "slurm" else None
-    with Cluster(tmp_path_factory.mktemp("live") / "cluster", slurm=slurm) as cluster:
-        cluster.wait()
-        yield cluster.variables
+    with FirecRESTServer(tmp_path_factory.mktemp("live") / "cluster", slurm=slurm) as server:
+        server.wait()
+        yield server.variables
 
 
 @pytest.fixture(scope="session")

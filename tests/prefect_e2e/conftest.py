@@ -1,4 +1,4 @@
-"""A real Prefect server beside an embedded FirecREST, started as the demo starts them, for all tests here."""
+"""One real Prefect server beside an embedded FirecREST for all tests of this directory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from demo.prefect.runs import follow
-from demo.prefect.stack import FLOWS, PrefectStack
+from harness.prefect.runs import wait_for_flow_runs
+from harness.prefect.stack import FLOWS, PrefectStack
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,14 +21,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectStack]:
-    """A Prefect server of its own, started as the demo starts it, with the example flows."""
+    """A Prefect server with the example flows and an embedded FirecREST."""
     with PrefectStack(tmp_path_factory.mktemp("demo") / "stack") as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def finished(stack: PrefectStack) -> dict[str, str]:
-    """A completed run of each example flow: its id."""
+def finished_runs(stack: PrefectStack) -> dict[str, str]:
+    """The id of a completed run of each example flow, by the flow's name."""
     started = {stack.start(flow): flow for flow in FLOWS}
-    follow(stack.api, started, Console())
+    wait_for_flow_runs(stack.api, started, Console())
     return {flow: run_id for run_id, flow in started.items()}

@@ -1,4 +1,4 @@
-"""What a person sees in Prefect's UI after the examples ran, in both of its versions."""
+"""The finished example flows in both versions of Prefect's UI."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.prefect.stack import PrefectStack
+from harness.prefect.stack import PrefectStack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# Prefect's UI asks its API again and again, so that the network is never idle; on a busy machine it takes its time.
-PATIENCE = 60_000
+# Milliseconds. Prefect's UI polls its API, so the network is never idle; on a busy machine a page takes long.
+TIMEOUT = 60_000
 
 
 @pytest.fixture(scope="module")
-def page(need: Callable[[bool, str], None]) -> Iterator[Page]:
-    playwright = True
+def page(require: Callable[[bool, str], None]) -> Iterator[Page]:
+    installed = True
     try:
-        from demo import browser
+        from harness import browser
     except ImportError:
-        playwright = False
-    need(playwright, "playwright is not installed")
-    need(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
+        installed = False
+    require(installed, "playwright is not installed")
+    require(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
     with browser.browser() as chromium:
         page = chromium.new_page(viewport={"width": 1400, "height": 1200})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(TIMEOUT)
         yield page
 
 
@@ -43,11 +43,11 @@ def artifact(stack: PrefectStack, run_id: str, key: str) -> str:
     return next(one["id"] for one in stack.api.artifacts(run_id) if one["key"] == key)
 
 
-def test_the_flow_run(page: Page, ui: str, finished: dict[str, str]) -> None:
-    page.goto(f"{ui}/runs/flow-run/{finished['train_model']}")
+def test_the_flow_run(page: Page, ui: str, finished_runs: dict[str, str]) -> None:
+    page.goto(f"{ui}/runs/flow-run/{finished_runs['train_model']}")
     page.get_by_text("Completed", exact=True).first.wait_for()
     page.get_by_text("train-model", exact=True).first.wait_for()
-    # The story of the job, and what it wrote.
+    # The messages about the job, and its output.
     page.get_by_text(re.compile(r"Job \d+ \(train-digits\) was submitted to local")).first.wait_for()
     page.get_by_text(re.compile(r"Job \d+ \(train-digits\) writes:\s+epoch")).first.wait_for()
     page.get_by_text(re.compile(r"Job \d+ \(train-digits\) on local ended COMPLETED, exit code 0")).first.wait_for()
@@ -62,14 +62,14 @@ def test_the_flow_run(page: Page, ui: str, finished: dict[str, str]) -> None:
     page.get_by_text("firecrest-train-digits").first.wait_for()
 
 
-def test_the_page_of_artifacts(page: Page, ui: str, finished: dict[str, str]) -> None:
+def test_the_list_of_artifacts(page: Page, ui: str, finished_runs: dict[str, str]) -> None:
     page.goto(f"{ui}/artifacts")
     for key in ("firecrest-jobs", "firecrest-energy", "firecrest-train-digits"):
         page.get_by_text(key, exact=True).first.wait_for()
 
 
-def test_the_table_of_jobs(page: Page, ui: str, stack: PrefectStack, finished: dict[str, str]) -> None:
-    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished['parameter_sweep'], 'firecrest-jobs')}")
+def test_the_table_of_jobs(page: Page, ui: str, stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished_runs['parameter_sweep'], 'firecrest-jobs')}")
     page.get_by_text(re.compile(r"6 jobs: 6 COMPLETED; 0\.\d+ node hours")).first.wait_for()
     for column in ("Job", "State", "Nodes", "Node hours"):
         page.get_by_text(column, exact=True).first.wait_for()
@@ -78,18 +78,18 @@ def test_the_table_of_jobs(page: Page, ui: str, stack: PrefectStack, finished: d
     assert page.get_by_text("COMPLETED", exact=True).count() == 6
 
 
-def test_the_progress_of_a_job(page: Page, ui: str, stack: PrefectStack, finished: dict[str, str]) -> None:
-    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished['train_model'], 'firecrest-train-digits')}")
+def test_the_progress_of_a_job(page: Page, ui: str, stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished_runs['train_model'], 'firecrest-train-digits')}")
     page.get_by_text(re.compile(r"\(train-digits\) on local ended COMPLETED")).first.wait_for()
     page.get_by_text("100%").first.wait_for()
 
 
-def test_the_events_of_a_job(page: Page, stack: PrefectStack, finished: dict[str, str]) -> None:
+def test_the_events_of_a_job(page: Page, stack: PrefectStack, finished_runs: dict[str, str]) -> None:
     from playwright import sync_api
 
     feed = page.get_by_text(re.compile(r"^firecrest\.job\.(submitted|running|ended)$"))
-    deadline = time.monotonic() + 2 * PATIENCE / 1000
-    while True:  # the feed ends with the last full minute, and does not go on by itself
+    deadline = time.monotonic() + 2 * TIMEOUT / 1000
+    while True:  # the feed ends with the last full minute and does not reload by itself
         page.goto(f"{stack.server.url}/v2/events")
         with suppress(sync_api.TimeoutError):
             return feed.first.wait_for(timeout=10_000)

@@ -14,9 +14,9 @@ class TestDemo(DemoSuite):
     ui = ("Prefect's UI", "http://127.0.0.1:")
     up = ("Prefect serves the flows",)
     job_runs = ("train_model", "wait for Job", "Running")
-    # An accuracy that no model has.
+    # An accuracy that no model reaches.
     broken = """
-from demo.prefect.stack import PrefectStack
+from harness.prefect.stack import PrefectStack
 start = PrefectStack.start
 demo.FLOWS = ("train_model",)
 PrefectStack.start = lambda self, flow: start(self, flow, epochs=1, min_accuracy=1)

@@ -1,4 +1,4 @@
-"""The example flows with a real Prefect server, as they are served and as scripts."""
+"""The example flows with a real Prefect server, served and run as scripts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from demo.prefect.runs import follow
-from demo.prefect.stack import PrefectStack
-from demo.runs import RunFailed
-from demo.services import surroundings
-from demo.stack import EXAMPLES, ROOT
+from harness.environment import clean_environment
+from harness.errors import RunFailed
+from harness.examples import EXAMPLE_DAGS, EXAMPLE_FLOWS, ROOT
+from harness.prefect.runs import wait_for_flow_runs
+from harness.prefect.stack import PrefectStack
 
 PNG = b"\x89PNG\r\n\x1a\n"
-ATOMS = 8  # the literature's cohesive energy of silicon with this potential is 4.63 eV an atom
+ATOMS = 8  # The literature's cohesive energy of silicon with this potential is 4.63 eV an atom
 
 
 def run(stack: PrefectStack, flow: str, **parameters: Any) -> str:
     run_id = stack.start(flow, **parameters)
-    follow(stack.api, {run_id: flow}, Console())
+    wait_for_flow_runs(stack.api, {run_id: flow}, Console())
     return run_id
 
 
@@ -34,39 +34,41 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_energy_becomes_a_row(stack: PrefectStack, finished: dict[str, str]) -> None:
+def test_an_energy_becomes_a_row(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
     [row] = [
         row
         for row in rows(stack.results / "structures" / "energies.csv")
-        if row["run_id"] == finished["structure_energy"]
+        if row["run_id"] == finished_runs["structure_energy"]
     ]
     assert row["structure"] == "silicon.cif"
     assert float(row["energy_eV"]) / ATOMS == pytest.approx(-4.63, abs=0.005)
-    assert f"silicon.cif: {float(row['energy_eV']):.6f} eV" in stack.api.log(finished["structure_energy"])
+    assert f"silicon.cif: {float(row['energy_eV']):.6f} eV" in stack.api.log(finished_runs["structure_energy"])
 
 
-def test_the_table_is_an_asset_made_from_the_fetched_output(stack: PrefectStack, finished: dict[str, str]) -> None:
-    flow_run = f"prefect.flow-run.{finished['structure_energy']}"
+def test_the_table_is_an_asset_made_from_the_downloaded_output(
+    stack: PrefectStack, finished_runs: dict[str, str]
+) -> None:
+    flow_run = f"prefect.flow-run.{finished_runs['structure_energy']}"
     query = {"filter": {"any_resource": {"id": [flow_run]}, "event": {"prefix": ["prefect.asset.materialization"]}}}
     made = {
         event["resource"]["prefect.resource.id"]: event
         for event in stack.api.request("POST", "/events/filter", query)["events"]
     }
     folder = stack.results / "structures"
-    output = f"file://{folder}/outputs/{finished['structure_energy']}/energy.out"
+    output = f"file://{folder}/outputs/{finished_runs['structure_energy']}/energy.out"
     table = made[f"file://{folder}/energies.csv"]
     assert len(made[output]["payload"]["sha256"]) == 64
     assert len(table["payload"]["sha256"]) == 64
     assert output in {related["prefect.resource.id"] for related in table["related"]}
 
 
-def test_model_metrics_and_plot_are_fetched(stack: PrefectStack, finished: dict[str, str]) -> None:
-    results = stack.results / "models" / finished["train_model"]
+def test_model_metrics_and_plot_are_downloaded(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    results = stack.results / "models" / finished_runs["train_model"]
     metrics = json.loads((results / "metrics.json").read_text())
     assert metrics["accuracy"] > 0.95
     assert (results / "learning_curve.png").read_bytes().startswith(PNG)
     assert (results / "model.joblib").exists()
-    assert "epoch  40  loss" in stack.api.log(finished["train_model"])
+    assert "epoch  40  loss" in stack.api.log(finished_runs["train_model"])
 
 
 def test_a_model_that_is_not_good_enough_fails_the_run(stack: PrefectStack) -> None:
@@ -74,52 +76,54 @@ def test_a_model_that_is_not_good_enough_fails_the_run(stack: PrefectStack) -> N
         run(stack, "train_model", epochs=1, min_accuracy=0.99)
 
 
-def test_each_point_becomes_a_job_and_a_row(stack: PrefectStack, finished: dict[str, str]) -> None:
-    results = stack.results / "sweeps" / finished["parameter_sweep"]
+def test_each_point_becomes_a_job_and_a_row(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    results = stack.results / "sweeps" / finished_runs["parameter_sweep"]
     points = {(float(row["c"]), float(row["gamma"])) for row in rows(results / "sweep.csv")}
     assert points == {(c, gamma) for c in (1, 10) for gamma in (0.0003, 0.001, 0.003)}
     assert (results / "sweep.png").read_bytes().startswith(PNG)
-    [table] = [one for one in stack.api.artifacts(finished["parameter_sweep"]) if one["key"] == "firecrest-jobs"]
+    [table] = [one for one in stack.api.artifacts(finished_runs["parameter_sweep"]) if one["key"] == "firecrest-jobs"]
     assert [row["State"] for row in json.loads(table["data"])] == ["COMPLETED"] * 6
 
 
-def test_an_unknown_partition_ends_the_run_with_the_schedulers_words(stack: PrefectStack) -> None:
+def test_an_unknown_partition_fails_the_run_with_the_schedulers_message(stack: PrefectStack) -> None:
     with pytest.raises(RunFailed, match="invalid partition specified: moon"):
         run(stack, "structure_energy", partition="moon")
 
 
 @pytest.fixture
-def script(stack: PrefectStack, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program with the variables that `firecrest-local` prints, and with those of the Prefect server."""
+def run_script(stack: PrefectStack, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a Python program with the variables of the embedded FirecREST and of the Prefect server."""
 
-    def script(*command: str) -> subprocess.CompletedProcess[str]:
+    def run_script(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *command],
-            env=surroundings()
+            env=clean_environment()
             | dict(stack.server.variables)
-            | dict(stack.cluster.variables)
+            | dict(stack.firecrest.variables)
             | {"EXAMPLES_FOLDER": str(tmp_path), "EXAMPLES_PYTHON": sys.executable, "PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
         )
 
-    return script
+    return run_script
 
 
-def test_it_is_a_script(script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
-    done = script(str(ROOT / "example_flows" / "structure_energy.py"))
+def test_an_example_runs_as_a_script(
+    run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = run_script(str(EXAMPLE_FLOWS / "structure_energy.py"))
     assert done.returncode == 0, done.stderr
     assert len(rows(tmp_path / "structures" / "energies.csv")) == 1
 
 
-def test_a_saved_block_takes_the_place_of_the_environment(
-    script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+def test_a_saved_block_replaces_the_variables(
+    run_script: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = script(
+    done = run_script(
         "-c",
         "import os, sys\n"
-        f"sys.path.insert(0, {str(ROOT / 'example_flows')!r})\n"
+        f"sys.path.insert(0, {str(EXAMPLE_FLOWS)!r})\n"
         "from prefect_firecrest import FirecRESTCredentials\n"
         "from structure_energy import structure_energy\n"
         "FirecRESTCredentials.from_environment().save('mine')\n"
@@ -130,7 +134,7 @@ def test_a_saved_block_takes_the_place_of_the_environment(
     assert len(rows(tmp_path / "structures" / "energies.csv")) == 1
 
 
-def test_the_examples_of_both_engines_share_their_data() -> None:
-    assert {file.name for file in (ROOT / "example_flows").glob("*.py")} - {"serve.py"} == {
-        file.name for file in EXAMPLES.glob("*.py")
+def test_both_engines_have_the_same_examples() -> None:
+    assert {file.name for file in EXAMPLE_FLOWS.glob("*.py")} - {"serve.py"} == {
+        file.name for file in EXAMPLE_DAGS.glob("*.py")
     }

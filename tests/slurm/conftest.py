@@ -1,4 +1,4 @@
-"""An embedded FirecREST before a real Slurm."""
+"""An embedded FirecREST that runs its jobs through a real Slurm."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.cluster import Cluster
-from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient
+from harness.firecrest import FirecRESTServer
+from harness.slurm import Slurm
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,26 +20,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster", slurm=slurm) as cluster:
-        cluster.wait()
-        yield cluster
+def firecrest(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirecRESTServer]:
+    """An embedded FirecREST in its own process, with the Slurm."""
+    with FirecRESTServer(tmp_path_factory.mktemp("slurm") / "cluster", slurm=slurm) as server:
+        server.wait()
+        yield server
 
 
 @pytest.fixture(scope="session")
-def connection(cluster: Cluster) -> Connection:
-    return Connection.from_environment(cluster.variables)
+def connection(firecrest: FirecRESTServer) -> Connection:
+    """The connection to `firecrest`."""
+    return Connection.from_environment(firecrest.variables)
 
 
 @pytest.fixture
 async def client(connection: Connection) -> AsyncIterator[FirecRESTClient]:
+    """A client of `firecrest`."""
     async with FirecRESTClient(connection) as client:
         yield client
 
 
 @pytest.fixture
-def workdir(cluster: Cluster, tmp_path: Path) -> Path:
-    """A directory on the cluster for this test alone."""
-    path = Path(cluster.variables["FIRECREST_WORKDIR"]) / tmp_path.name
+def workdir(firecrest: FirecRESTServer, tmp_path: Path) -> Path:
+    """A new directory on the cluster."""
+    path = Path(firecrest.variables["FIRECREST_WORKDIR"]) / tmp_path.name
     path.mkdir()
     return path

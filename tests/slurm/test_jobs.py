@@ -1,4 +1,4 @@
-"""What only a real Slurm does, and what the server before it adds."""
+"""What only a real Slurm does, and what the embedded server adds to it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from demo.cluster import Cluster
-from demo.slurm import Slurm
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
 from firecrest_core.spec.render import submit_request
 from firecrest_local import LocalFirecREST, Plan, Settings
+from harness.firecrest import FirecRESTServer
+from harness.slurm import Slurm
 
 
 async def submit(client: FirecRESTClient, workdir: Path, command: str, **fields: Any) -> Job:
@@ -68,14 +68,14 @@ async def test_attaching(client: FirecRESTClient, connection: Connection, workdi
 
 async def test_jobs_outlive_the_server(slurm: Slurm, tmp_path: Path) -> None:
     ids = []
-    for grace in (5, 0):  # asked to stop, and killed
-        with Cluster(tmp_path / str(grace), slurm=slurm) as cluster:
-            cluster.wait()
-            async with FirecRESTClient(Connection.from_environment(cluster.variables)) as client:
-                job = await submit(client, Path(cluster.variables["FIRECREST_WORKDIR"]), "sleep 100")
+    for grace in (5, 0):  # interrupted, and killed
+        with FirecRESTServer(tmp_path / str(grace), slurm=slurm) as firecrest:
+            firecrest.wait()
+            async with FirecRESTClient(Connection.from_environment(firecrest.variables)) as client:
+                job = await submit(client, Path(firecrest.variables["FIRECREST_WORKDIR"]), "sleep 100")
                 await until(lambda id_=job.job_id: "RUNNING" in slurm.command("squeue", "-h", "-o", "%T", "-j", id_))
                 ids.append(job.job_id)
-            cluster.service.stop(grace)
+            firecrest.service.stop(grace)
     assert sorted(slurm.command("squeue", "-h", "-o", "%i", "-j", ",".join(ids)).split()) == sorted(ids)
     slurm.command("scancel", *ids)
 
@@ -85,13 +85,13 @@ async def test_jobs_outlive_the_server(slurm: Slurm, tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalFirecREST]:
-    """An embedded server that chose Slurm by itself, with a plan that changes what is seen of jobs."""
+    """An embedded server in this process that detected Slurm by itself, with an empty fault plan."""
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
     with LocalFirecREST(Settings(root=tmp_path / "auto", scheduler="auto", faults=Plan(), command_timeout=2)) as server:
         yield server
 
 
-async def test_jobs_are_seen_as_late_as_the_plan_says(server: LocalFirecREST) -> None:
+async def test_jobs_become_visible_as_late_as_the_plan_says(server: LocalFirecREST) -> None:
     async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
         server.faults.set(Plan(invisible=600))
         job_id = await client.system().submit_job(submit_request(JobSpec(command="true", working_dir=str(server.home))))
@@ -107,7 +107,7 @@ async def test_jobs_are_seen_as_late_as_the_plan_says(server: LocalFirecREST) ->
         assert (row.name, row.state) == ("allocation", JobState.COMPLETED)
 
 
-async def test_a_slow_slurm_is_given_up(
+async def test_a_slow_slurm_command_times_out(
     server: LocalFirecREST, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.stop()
@@ -125,11 +125,11 @@ async def test_a_slow_slurm_is_given_up(
             await client.system().get_jobs()
 
 
-async def test_the_cluster_is_shown(client: FirecRESTClient) -> None:
+async def test_the_account_is_shown(client: FirecRESTClient) -> None:
     assert (await client.system().get_userinfo()).accounts[0] == "test"
 
 
-def test_no_slurm_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_slurm_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "slurm.conf").write_text("ClusterName=none\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\n")
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     with pytest.raises(ConnectionError, match="no Slurm answers here"):

@@ -1,4 +1,4 @@
-"""The Slurm that the tests start."""
+"""The Slurm of the harness: two beside each other, nothing left over, missing packages."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo import slurm as module
-from demo.slurm import Slurm, SlurmMissing
+from harness import slurm as module
+from harness.errors import SlurmNotInstalled
+from harness.slurm import Slurm
 
 
-def test_two_run_beside_each_other_and_leave_nothing(slurm: Slurm, tmp_path: Path) -> None:
-    script = "sleep 1000 & setsid sleep 1000 & echo $! > aside; echo $$ > script; wait; sleep 1000"
+def test_two_run_beside_each_other_and_leave_no_process(slurm: Slurm, tmp_path: Path) -> None:
+    script = "sleep 1000 & setsid sleep 1000 & echo $! > detached; echo $$ > script; wait; sleep 1000"
     with Slurm(tmp_path / "second") as second:
         slurm.command("sbatch", "--wait", f"--chdir={tmp_path}", "--job-name=first", "--wrap", "true")
         second.command("sbatch", f"--chdir={tmp_path}", "--job-name=second", "--wrap", script)
-        # A job's own step shows that jobs find their Slurm.
+        # A step of the job shows that jobs find their own Slurm.
         wait = "until [ -s script ]; do sleep 0.1; done; srun true; echo $SLURM_JOB_ACCOUNT > account"
         second.command("sbatch", "--wait", f"--chdir={tmp_path}", "--wrap", wait)
         assert second.command("squeue", "-h", "-o", "%j") == "second\n"
-        pids = [int((tmp_path / name).read_text()) for name in ("aside", "script")]
+        pids = [int((tmp_path / name).read_text()) for name in ("detached", "script")]
         assert all(psutil.pid_exists(pid) for pid in pids)
     assert (tmp_path / "account").read_text() == "test\n"
     assert slurm.command("sinfo", "-h", "-o", "%T").split()[0] == "idle"
@@ -31,9 +32,9 @@ def test_two_run_beside_each_other_and_leave_nothing(slurm: Slurm, tmp_path: Pat
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SEARCHED", str(tmp_path))
+    monkeypatch.setattr(module, "SEARCH_PATH", str(tmp_path))
     with pytest.raises(
-        SlurmMissing, match="apt-get install mariadb-server munge slurm-client slurmctld slurmd slurmdbd"
+        SlurmNotInstalled, match="apt-get install mariadb-server munge slurm-client slurmctld slurmd slurmdbd"
     ):
         Slurm(tmp_path / "slurm").__enter__()
     assert not (tmp_path / "slurm").exists()

@@ -1,0 +1,1 @@
+"""A real Airflow, alone or beside an embedded FirecREST, and the runs of its DAGs."""

@@ -1,0 +1,59 @@
+"""A small fixed part of the kill matrix, and a check that the command finds violations."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.examples import ROOT
+from harness.slurm import missing_packages
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
+
+CASES = 12  # with this seed they cover every kind of component, fault and user's action
+SEED = 2661
+POSTGRESQL = "a PostgreSQL for Airflow: apt-get install postgresql, pip install psycopg2-binary asyncpg"
+
+RunChaos = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run_chaos(require: Callable[[bool, str], None]) -> RunChaos:
+    """Run the command and return its report."""
+    drivers = all(importlib.util.find_spec(name) for name in ("psycopg2", "asyncpg"))
+    require(drivers and bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), POSTGRESQL)
+
+    def run_chaos(*options: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "tests.chaos", *options]
+        output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert output.returncode in (0, 1), output.stderr
+        print(output.stdout)
+        report: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
+        return report
+
+    return run_chaos
+
+
+@pytest.mark.parametrize("scheduler", ["process", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_no_job_is_doubled_orphaned_or_lost(
+    run_chaos: RunChaos, require: Callable[[bool, str], None], scheduler: str
+) -> None:
+    require(scheduler == "process" or not missing_packages(), f"a real Slurm: {' '.join(missing_packages())}")
+    report = run_chaos("--cases", str(CASES), "--seed", str(SEED), "--scheduler", scheduler)
+    violations = {name: report[name] for name in ("not_checked", "doubled", "orphaned", "lost")}
+    assert report["cases"] == CASES
+    assert not any(violations.values()), violations
+
+
+def test_a_submission_without_a_claim_is_found(run_chaos: RunChaos, tmp_path: Path) -> None:
+    """The check of the check: events that double and orphan jobs, with the protection off."""
+    report = run_chaos("--sabotage", "--home", str(tmp_path / "home"))  # kept, since violations are found
+    assert report["doubled"]
+    assert report["orphaned"]

@@ -1,0 +1,115 @@
+"""Runs of one task whose job runs until the test lets it finish, in a real Airflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.airflow.stack import AirflowStack, stack_with_dags
+
+DAGS = '''
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+
+SCRIPT = """#!/bin/bash
+echo $SLURM_JOB_ID >> {{ run_id }}.started
+trap 'echo $SLURM_JOB_ID >> {{ run_id }}.ended' EXIT
+until [ -e {{ run_id }}.finish ]; do sleep 0.2; done
+"""
+KINDS = {
+    "deferred": {},
+    "worker": {"deferrable": False, "retries": 1, "retry_delay": timedelta(hours=1)},
+    "last_try": {"deferrable": False},
+    "retried": {"deferrable": False, "retries": 1, "retry_delay": timedelta(0)},
+    "limited": {"execution_timeout": timedelta(seconds=8)},
+    "limited_run": {},
+}
+
+for dag_id, options in KINDS.items():
+    limit = timedelta(seconds=8) if dag_id == "limited_run" else None
+    with DAG(dag_id, schedule=None, dagrun_timeout=limit):
+        FirecRESTSubmitOperator(
+            task_id="job", script=SCRIPT, working_dir=os.environ["FIRECREST_WORKDIR"], poll_interval=1, **options
+        )
+'''
+
+
+class WaitingRun:
+    """A run of one task whose job runs until `finish_job` is called."""
+
+    def __init__(self, stack: AirflowStack, dag_id: str, run_id: str) -> None:
+        self._api = stack.api
+        self._folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
+        self.dag_id, self.run_id = dag_id, run_id
+        self._run = f"/dags/{dag_id}/dagRuns/{run_id}"
+        self._api.trigger(dag_id, run_id)
+
+    def task(self) -> dict[str, Any]:
+        return self._api.task_instances(self.dag_id, self.run_id)[0]
+
+    def state(self) -> str | None:
+        return self.task()["state"]
+
+    def log(self) -> str:
+        return self._api.log(self.dag_id, self.run_id, self.task())
+
+    def is_watched(self) -> bool:
+        """Whether its job runs and the task's log says so."""
+        return bool(self.started_jobs()) and "RUNNING" in self.log()
+
+    def started_jobs(self) -> list[str]:
+        """The ids of the jobs that have started, in their order."""
+        return self._lines("started")
+
+    def ended_jobs(self) -> list[str]:
+        """The ids of the jobs that have ended, in their order."""
+        return self._lines("ended")
+
+    def _lines(self, suffix: str) -> list[str]:
+        file = self._folder / f"{self.run_id}.{suffix}"
+        return file.read_text().split() if file.exists() else []
+
+    def finish_job(self) -> None:
+        """Let the job end successfully."""
+        (self._folder / f"{self.run_id}.finish").touch()
+
+    def mark(self, state: str) -> None:
+        self._api.request("PATCH", f"{self._run}/taskInstances/job", json={"new_state": state})
+
+    def mark_run(self, state: str) -> None:
+        self._api.request("PATCH", self._run, json={"state": state})
+
+    def delete(self) -> None:
+        self._api.request("DELETE", self._run)
+
+    def clear(self) -> None:
+        body = {"dry_run": False, "dag_run_id": self.run_id, "only_failed": False, "reset_dag_runs": True}
+        self._api.request("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=body)
+
+    def worker(self) -> psutil.Process:
+        """The process that executes the task."""
+        return psutil.Process(self.task()["pid"])
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@contextmanager
+def waiting_dags(home: Path) -> Iterator[AirflowStack]:
+    """An Airflow with the DAGs of this module."""
+    dag_ids = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+    with stack_with_dags(home, DAGS, *dag_ids) as stack:
+        yield stack
