@@ -77,6 +77,10 @@ screenshots: .envs/airflow/stamp .envs/prefect/stamp ## take the screenshots in 
 	$(AIRFLOW)/python docs/screenshots.py
 	$(PREFECT)/python docs/screenshots_prefect.py
 
+.PHONY: architecture
+architecture: .envs/airflow/stamp ## draw the picture in docs/architecture.md (needs Graphviz)
+	$(AIRFLOW)/python docs/architecture_picture.py
+
 .PHONY: constraints
 constraints: $(ENVIRONMENTS:%=constrain-%) ## pin the newest versions in constraints/
 

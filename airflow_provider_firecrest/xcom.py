@@ -8,8 +8,13 @@ if TYPE_CHECKING:
     from firecrest_core.result import JobResult
 
 
-def mapping(result: JobResult) -> dict[str, Any]:
-    """Return a job's end in JSON types. ``jobId`` is what CSCS's tutorial operators call ``job_id``."""
+def job_mapping(result: JobResult) -> dict[str, Any]:
+    """Return how a job ended in JSON types.
+
+    ``jobId`` is what CSCS's tutorial operators call ``job_id``.
+
+    :param result: the job's
+    """
     return {
         "jobId": result.job_id,
         "job_id": result.job_id,
@@ -19,7 +24,7 @@ def mapping(result: JobResult) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "elapsed": result.elapsed,
         "nodes": result.nodes,
-        "working_directory": result.working_directory,
+        "working_directory": result.working_dir,
         "stdout": result.stdout,
         "stderr": result.stderr,
     }

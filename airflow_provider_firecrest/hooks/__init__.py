@@ -1,0 +1,1 @@
+"""The Airflow connection: its hook, its fields, and clients that use it."""

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from airflow.sdk.log import amask_secret
 
-from firecrest_core.client import FirecRESTClient
+from airflow_provider_firecrest.hooks import connection as stored_connection
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.errors import AuthenticationFailed
 
@@ -16,9 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class ConnectedClient(FirecRESTClient):
-    """A client that takes up the credentials that its Airflow connection has by now, when its own are refused.
+    """A client that reads its Airflow connection again when its credentials are refused.
 
-    Tasks wait for weeks, and secrets are rotated meanwhile. What is asked, and where, stays as it was.
+    Tasks wait for weeks, and secrets are rotated meanwhile. The client takes the newest credentials; the URL and all
+    other settings stay as they were.
 
     :cvar conn_id: set by :func:`client_type`
     """
@@ -26,40 +28,42 @@ class ConnectedClient(FirecRESTClient):
     conn_id: ClassVar[str]
     _newest: Connection | None = None
 
-    async def _auth_headers(self) -> dict[str, str]:
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the header that authenticates a request.
+
+        :raises AuthenticationFailed: when the identity provider refuses what is stored now as well
+        """
         try:
-            headers: dict[str, str] = await super()._auth_headers()
+            return await super().auth_headers()
         except AuthenticationFailed:
-            newest = await self._stored()
+            newest = await self._load_connection()
             if newest is None or newest == (self._newest or self.connection):
                 raise
-            log.info("The client of the connection %s is refused; trying what is stored by now.", self.conn_id)
-            self._newest = newest
-            self.use_credentials(newest)
-            headers = await super()._auth_headers()
-        return headers
+        log.info("The client of the connection %s is refused; trying what is stored now.", self.conn_id)
+        self._newest = newest
+        self.use_credentials(newest)
+        return await super().auth_headers()
 
-    async def _stored(self) -> Connection | None:
-        from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-
+    async def _load_connection(self) -> Connection | None:
         try:
-            return await FirecRESTHook(self.conn_id).aconnection()
-        except Exception as error:  # whatever keeps Airflow from telling, the refusal is what has to be told
+            return await stored_connection.aload(self.conn_id)
+        except Exception as error:  # whatever keeps Airflow from answering, the user has to read of the refusal
             log.debug("The connection %s cannot be read again: %s", self.conn_id, error)
             return None
 
 
 class MaskedClient(ConnectedClient):
-    """A client whose access tokens would appear as ``***`` in a task's log.
+    """A client whose access tokens appear as ``***`` in a task's log.
 
-    For workers alone. Airflow keeps every masked text until its process ends and searches each line of a log
-    for all of them: in the triggerer, which lives for months, a token every few minutes would slow it down.
+    It is for workers alone. Airflow keeps every masked text until its process ends and searches each line of a log for
+    all of them. The triggerer lives for months, where a token every few minutes would slow it down.
     """
 
     _masked = ""
 
-    async def _auth_headers(self) -> dict[str, str]:
-        headers = await super()._auth_headers()
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the header that authenticates a request, after its token was masked."""
+        headers = await super().auth_headers()
         token = headers["Authorization"].removeprefix("Bearer ")
         if token != self._masked:
             await amask_secret(token)
@@ -69,5 +73,9 @@ class MaskedClient(ConnectedClient):
 
 @cache
 def client_type(conn_id: str, base: type[ConnectedClient] = ConnectedClient) -> type[ConnectedClient]:
-    """Return the type of the clients of one Airflow connection: they share a watcher, as the core sees it."""
+    """Return the type of the clients of one Airflow connection. Clients of one type share a watcher of jobs.
+
+    :param conn_id: the Airflow connection
+    :param base: what the type is made from
+    """
     return type(base.__name__, (base,), {"conn_id": conn_id})

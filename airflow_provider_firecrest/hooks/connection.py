@@ -1,9 +1,12 @@
-"""An Airflow connection of type ``firecrest``, as the core's :class:`Connection`."""
+"""An Airflow connection of type ``firecrest``, as the core's :class:`~firecrest_core.connection.Connection`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError
@@ -12,14 +15,56 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
 
 
-def read(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
+def load(conn_id: str) -> Connection:
+    """Read the connection that Airflow has stored, and mask its secret in the log.
+
+    :param conn_id: an Airflow connection of the type ``firecrest``
+    :raises ConfigurationError: there is none, or it is incomplete
+    """
+    from airflow.sdk.log import mask_secret
+
+    try:
+        stored = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _missing(conn_id) from None
+    connection = parse(stored, stored.extra_dejson)
+    mask_secret(connection.client_secret)
+    return connection
+
+
+async def aload(conn_id: str) -> Connection:
+    """Do what :func:`load` does, inside an event loop.
+
+    :param conn_id: an Airflow connection of the type ``firecrest``
+    :raises ConfigurationError: there is none, or it is incomplete
+    """
+    from airflow.sdk.log import amask_secret
+
+    try:
+        stored = await BaseHook.aget_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _missing(conn_id) from None
+    connection = parse(stored, await stored.aextra_dejson())
+    await amask_secret(connection.client_secret)
+    return connection
+
+
+def _missing(conn_id: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Airflow finds no connection {conn_id!r} that it can read: create one of the type 'firecrest', or name "
+        "another with firecrest_conn_id."
+    )
+
+
+def parse(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
     """Read a connection that was stored as fields, as JSON or as a URI.
 
-    Host: the API's URL; without a scheme ``https`` is meant, and a port or a path that Airflow took apart (it
-    does with URIs) is put back. Login and password: the OAuth2 client. Extra: ``token_url``, ``system``,
-    ``scopes``, ``verify``, ``timeout``, ``max_in_flight``, numbers and booleans also as text.
+    Its host is the API's URL; without a scheme, ``https`` is meant. A port or a path is put back into the URL: Airflow
+    takes URIs apart. Login and password are the OAuth2 client's. The extra holds ``token_url``, ``system``, ``scopes``,
+    ``verify``, ``timeout`` and ``max_in_flight``; numbers and booleans may be given as text.
 
-    :param extra: the extra as a mapping; Airflow reads it in two ways, one of them for event loops
+    :param stored: the connection
+    :param extra: its extra as a mapping; Airflow reads it in two ways, one of them for event loops
     :raises ConfigurationError: naming the connection and the field that is wrong
     """
     try:

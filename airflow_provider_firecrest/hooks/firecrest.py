@@ -8,20 +8,19 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks import connection as stored_connection
-from firecrest_core.errors import ConfigurationError, FirecRESTError
+from firecrest_core.errors import ConfigurationError, FileTooLarge, FirecRESTError, RemotePathRefused
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import FirecRESTClient
+    from firecrest_core.api.models import FileInfo, SystemInfo
     from firecrest_core.connection import Connection
-    from firecrest_core.job import Job
-    from firecrest_core.jobspec import JobSpec
-    from firecrest_core.models import FileInfo, SystemInfo
-    from firecrest_core.progress import Progress
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
+    from firecrest_core.spec.jobspec import JobSpec
     from firecrest_core.transfer import Transferred
 
     LocalPath = str | PathLike[str]
@@ -32,17 +31,18 @@ T = TypeVar("T")
 class FirecRESTHook(BaseHook):
     """Run jobs and move files on HPC systems behind a FirecREST v2.
 
-    Every method exists twice: ``submit`` for a function that waits, ``asubmit`` for a coroutine, and so on.
-    Where ``system`` is left out, the connection's default system is meant. What the user has to mend (a path, a
-    script, a partition, a credential) raises an exception that ends the task without a retry; all errors are
-    also the types of :mod:`firecrest_core.errors`::
+    Every method exists twice: ``submit_job`` for a function, which waits for the answer, and ``asubmit_job`` for a
+    coroutine. If ``system`` is left out, the connection's default system is meant.
+
+    All errors are of the types of :mod:`firecrest_core.errors`. If the user has to mend something (a path, a script, a
+    partition, a credential), the exception also ends the task without a retry::
 
         @task
         def energy() -> float:
             hook = FirecRESTHook()
-            job = hook.submit(script=SCRIPT, working_dir="/scratch/me/si")
-            hook.wait(job)
-            hook.download("/scratch/me/si/si.out", "si.out")
+            job = hook.submit_job(script=SCRIPT, working_dir="/scratch/me/si")
+            hook.wait_for_job(job)
+            return float(hook.read_text("/scratch/me/si/energy.txt"))
 
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
     """
@@ -65,40 +65,23 @@ class FirecRESTHook(BaseHook):
         :raises ConfigurationError: when the Airflow connection is missing or incomplete
         """
         if self._connection is None:
-            from airflow.sdk.log import mask_secret
-
             try:
-                stored = self.get_connection(self.firecrest_conn_id)
-            except AirflowNotFoundException:
-                raise task_error(self._missing()) from None
-            self._connection = self._read(stored, stored.extra_dejson)
-            mask_secret(self._connection.client_secret)
+                self._connection = stored_connection.load(self.firecrest_conn_id)
+            except ConfigurationError as error:
+                raise task_error(error) from None
         return self._connection
 
     async def aconnection(self) -> Connection:
-        """Do what :meth:`connection` does, inside an event loop."""
+        """Do what :meth:`connection` does, inside an event loop.
+
+        :raises ConfigurationError: when the Airflow connection is missing or incomplete
+        """
         if self._connection is None:
-            from airflow.sdk.log import amask_secret
-
             try:
-                stored = await self.aget_connection(self.firecrest_conn_id)
-            except AirflowNotFoundException:
-                raise task_error(self._missing()) from None
-            self._connection = self._read(stored, await stored.aextra_dejson())
-            await amask_secret(self._connection.client_secret)
+                self._connection = await stored_connection.aload(self.firecrest_conn_id)
+            except ConfigurationError as error:
+                raise task_error(error) from None
         return self._connection
-
-    def _missing(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"Airflow finds no connection {self.firecrest_conn_id!r} that it can read: create one of the type "
-            "'firecrest', or name another with firecrest_conn_id."
-        )
-
-    def _read(self, stored: Any, extra: dict[str, Any]) -> Connection:
-        try:
-            return stored_connection.read(stored, extra)
-        except ConfigurationError as error:
-            raise task_error(error) from None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[FirecRESTClient]:
@@ -112,7 +95,10 @@ class FirecRESTHook(BaseHook):
             raise task_error(error) from None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run one of this hook's coroutines to its end."""
+        """Run one of this hook's coroutines to its end.
+
+        :param coroutine: for example ``hook.asubmit_job(…)``
+        """
         from firecrest_core.sync import run
 
         try:
@@ -120,7 +106,7 @@ class FirecRESTHook(BaseHook):
             self.connection()
             return run(coroutine)
         except FirecRESTError as error:
-            # What lies behind is asyncio's and httpx's stack, which says nothing to the reader of a task's log.
+            # The traceback behind it is asyncio's and httpx's, which tells the reader of a task's log nothing.
             raise task_error(error) from None
         finally:
             coroutine.close()
@@ -128,61 +114,67 @@ class FirecRESTHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Say which systems answer, and as whom."""
         try:
-            return True, self.run(self._who())
+            return True, self.run(self._describe_systems())
         except FirecRESTError as error:
             return False, str(error)
 
-    async def _who(self) -> str:
+    async def _describe_systems(self) -> str:
         async with self.client() as client:
-            seen = []
-            for system in await client.get_systems():
+            systems = []
+            for info in await client.list_systems():
                 try:
-                    state = f"answers as {(await client.get_userinfo(system.name)).name!r}"
+                    state = f"answers as {(await client.system(info.name).get_userinfo()).name!r}"
                 except FirecRESTError as error:
                     state = f"does not answer: {error}"
-                if system.unhealthy:
-                    state += f" (unhealthy: {', '.join(one.service_type for one in system.unhealthy)})"
-                seen.append(f"{system.name} {state}")
-            return f"{client.connection.url}: {'; '.join(seen) or 'no system is configured'}"
+                if info.unhealthy:
+                    state += f" (unhealthy: {', '.join(service.service_type for service in info.unhealthy)})"
+                systems.append(f"{info.name} {state}")
+            return f"{client.connection.url}: {'; '.join(systems) or 'no system is configured'}"
 
     # --- jobs -----------------------------------------------------------------------------------------
 
-    def submit(
+    def submit_job(
         self, job: JobSpec | Mapping[str, Any] | None = None, *, system: str | None = None, **fields: Any
     ) -> Job:
         """Submit a job and return as soon as the scheduler has taken it.
 
         :param job: a ``JobSpec``, or its fields as a mapping
+        :param system: the system; the connection's default system if left out
         :param fields: fields of a ``JobSpec``, instead of ``job`` or to change it: ``script``, ``working_dir``,
             ``nodes``, ``time_limit``, …
         :raises SubmissionRejected: the scheduler refused it, in its own words
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        return self.run(self.asubmit(job, system=system, **fields))
+        return self.run(self.asubmit_job(job, system=system, **fields))
 
-    async def asubmit(
+    async def asubmit_job(
         self, job: JobSpec | Mapping[str, Any] | None = None, *, system: str | None = None, **fields: Any
     ) -> Job:
+        """Do what :meth:`submit_job` does."""
         from firecrest_core import lifecycle
 
         async with self.client() as client:
-            return await lifecycle.submit(client, client.connection.system_or_default(system), spec_of(job, fields))
+            return await lifecycle.submit(client.system(system), build_spec(job, fields))
 
-    def job(self, job_id: str, *, system: str | None = None) -> Progress:
+    def get_job(self, job_id: str, *, system: str | None = None) -> JobStatus:
         """Return where a job is: its state, reason, nodes, elapsed seconds and, of an array, its elements.
 
+        :param job_id: the job's id
+        :param system: the system; the connection's default system if left out
         :raises JobNotFound: the scheduler does not know it
         """
-        return self.run(self.ajob(job_id, system=system))
+        return self.run(self.aget_job(job_id, system=system))
 
-    async def ajob(self, job_id: str, *, system: str | None = None) -> Progress:
+    async def aget_job(self, job_id: str, *, system: str | None = None) -> JobStatus:
+        """Do what :meth:`get_job` does."""
         from firecrest_core import lifecycle
+        from firecrest_core.jobs.status import read_status
 
         async with self.client() as client:
-            job = await lifecycle.find(client, client.connection.system_or_default(system), job_id)
-            return await lifecycle.status(client, job)
+            where = client.system(system)
+            return await read_status(where, await lifecycle.find(where, job_id))
 
-    def wait(
+    def wait_for_job(
         self,
         job: Job | str,
         *,
@@ -192,9 +184,10 @@ class FirecRESTHook(BaseHook):
         check: bool = True,
         fail_if_stuck: bool = False,
     ) -> JobResult:
-        """Wait for a job's end, with its story in the log. (The coroutine is ``await_``: Python owns ``await``.)
+        """Wait for a job's end, and log each change of its state.
 
-        :param job: what ``submit`` returned, or the id of any job
+        :param job: what ``submit_job`` returned, or the id of any job
+        :param system: the system of a job that is given by its id; the connection's default system if left out
         :param poll_interval: seconds between two questions at the most
         :param timeout: seconds to wait; the job is left alone after that
         :param check: raise when the job ended otherwise than COMPLETED; ``False`` returns the result whatever it is
@@ -204,7 +197,7 @@ class FirecRESTHook(BaseHook):
         :raises JobStuck: if wanted
         """
         return self.run(
-            self.await_(
+            self.await_for_job(
                 job,
                 system=system,
                 poll_interval=poll_interval,
@@ -214,7 +207,7 @@ class FirecRESTHook(BaseHook):
             )
         )
 
-    async def await_(
+    async def await_for_job(
         self,
         job: Job | str,
         *,
@@ -224,96 +217,139 @@ class FirecRESTHook(BaseHook):
         check: bool = True,
         fail_if_stuck: bool = False,
     ) -> JobResult:
+        """Do what :meth:`wait_for_job` does."""
         from firecrest_core import lifecycle
 
         async with self.client() as client:
+            where = client.system(system) if isinstance(job, str) else client.system(job.system)
             if isinstance(job, str):
-                job = await lifecycle.find(client, client.connection.system_or_default(system), job)
+                job = await lifecycle.find(where, job)
             result = await lifecycle.wait(
-                client,
+                where,
                 job,
                 poll_interval=poll_interval,
                 timeout=timeout,
-                story=self.log.info,
+                on_message=self.log.info,
                 fail_if_stuck=fail_if_stuck,
             )
-            if not check or result.succeeded:
-                return result
-            stdout, stderr = await lifecycle.output_tail(client, result)
-            return lifecycle.check(result, stderr, stdout)
+            return await lifecycle.raise_for_state(where, result) if check else result
 
-    def cancel(self, job: Job | str, *, system: str | None = None) -> None:
-        """Cancel a job. Cancelling one that has ended succeeds."""
-        self.run(self.acancel(job, system=system))
+    def cancel_job(self, job: Job | str, *, system: str | None = None) -> None:
+        """Cancel a job. Cancelling one that has ended succeeds.
 
-    async def acancel(self, job: Job | str, *, system: str | None = None) -> None:
+        :param job: what ``submit_job`` returned, or the id of any job
+        :param system: the system of a job that is given by its id; the connection's default system if left out
+        """
+        self.run(self.acancel_job(job, system=system))
+
+    async def acancel_job(self, job: Job | str, *, system: str | None = None) -> None:
+        """Do what :meth:`cancel_job` does."""
         from firecrest_core import lifecycle
+        from firecrest_core.jobs.job import Job
 
         async with self.client() as client:
             if isinstance(job, str):
-                await lifecycle.cancel(client, client.connection.system_or_default(system), job)
-            else:
-                await lifecycle.cancel(client, job.system, job.job_id)
+                job = Job(system=client.system(system).name, job_id=job)
+            await lifecycle.cancel(client.system(job.system), job)
 
     # --- files ------------------------------------------------------------------------------------------
 
     def upload(self, source: LocalPath, target: str, *, system: str | None = None) -> Transferred:
-        """Copy a file to a system, whatever its size, and compare size and SHA-256 at the end.
+        """Copy a file or a directory to a system, whatever its size, and compare size and SHA-256 at the end.
 
         :param source: a local path, or an ``ObjectStoragePath``
-        :param target: the file's path on the system, or a directory there
+        :param target: the path on the system. If it ends in ``/`` or is a directory, the source keeps its name
+        :param system: the system; the connection's default system if left out
         """
         return self.run(self.aupload(source, target, system=system))
 
     async def aupload(self, source: LocalPath, target: str, *, system: str | None = None) -> Transferred:
+        """Do what :meth:`upload` does."""
         from firecrest_core import transfer
 
         async with self.client() as client:
-            return await transfer.upload(client, client.connection.system_or_default(system), source, target)
+            return await transfer.upload(client.system(system), source, target)
 
     def download(self, source: str, target: LocalPath, *, system: str | None = None) -> Transferred:
-        """Copy a file from a system. It appears under its name only when it is whole.
+        """Copy a file or a directory from a system. A file appears under its name only when it is whole.
 
-        :param source: the file's path on the system
-        :param target: a local path or an ``ObjectStoragePath``; a file, or a directory that exists
+        :param source: the path on the system
+        :param target: a local path or an ``ObjectStoragePath``. If it ends in ``/`` or is a directory, the source keeps
+            its name
+        :param system: the system; the connection's default system if left out
         """
         return self.run(self.adownload(source, target, system=system))
 
     async def adownload(self, source: str, target: LocalPath, *, system: str | None = None) -> Transferred:
+        """Do what :meth:`download` does."""
         from firecrest_core import transfer
 
         async with self.client() as client:
-            return await transfer.download(client, client.connection.system_or_default(system), source, target)
+            return await transfer.download(client.system(system), source, target)
 
     def list_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
         """List a directory, or a file alone.
 
+        :param path: absolute path
+        :param system: the system; the connection's default system if left out
         :param hidden: names that begin with a dot, too
         :raises RemotePathNotFound: when it does not exist
         """
         return self.run(self.alist_files(path, system=system, hidden=hidden))
 
     async def alist_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
+        """Do what :meth:`list_files` does."""
         async with self.client() as client:
-            return await client.ls(client.connection.system_or_default(system), path, hidden=hidden)
+            return await client.system(system).list_files(path, hidden=hidden)
+
+    def read_text(self, path: str, *, system: str | None = None) -> str:
+        """Return the content of a small text file in UTF-8. ``download`` is for all others.
+
+        :param path: absolute path
+        :param system: the system; the connection's default system if left out
+        :raises RemotePathNotFound: when it does not exist
+        :raises RemotePathRefused: when it is no text in UTF-8
+        :raises FileTooLarge: when it is larger than the site allows for one request (5 MiB on most sites)
+        """
+        return self.run(self.aread_text(path, system=system))
+
+    async def aread_text(self, path: str, *, system: str | None = None) -> str:
+        """Do what :meth:`read_text` does."""
+        async with self.client() as client:
+            where = client.system(system)
+            try:
+                content = await where.download_small(path)
+                return content.decode()
+            except FileTooLarge:
+                raise FileTooLarge(
+                    f"{path} on {where} is too large to be read in one request. Download it instead."
+                ) from None
+            except UnicodeDecodeError as error:
+                raise RemotePathRefused(
+                    f"{path} on {where} is no text in UTF-8 (its byte {error.start} is {content[error.start]:#04x}). "
+                    "Download it instead."
+                ) from None
 
     # --- systems ------------------------------------------------------------------------------------------
 
-    def systems(self) -> list[SystemInfo]:
+    def list_systems(self) -> list[SystemInfo]:
         """Return the systems behind this FirecREST, with their health and limits."""
-        return self.run(self.asystems())
+        return self.run(self.alist_systems())
 
-    async def asystems(self) -> list[SystemInfo]:
+    async def alist_systems(self) -> list[SystemInfo]:
+        """Do what :meth:`list_systems` does."""
         async with self.client() as client:
-            return await client.get_systems()
+            return await client.list_systems()
 
 
-def spec_of(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:
-    """Return a specification from one, or a mapping of its fields, and fields that count more.
+def build_spec(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:
+    """Return a job's specification.
 
+    :param job: a specification, or its fields as a mapping
+    :param fields: fields that replace those of ``job``, unless they are ``None``
     :raises InvalidJobSpec: naming the field that cannot be right
     """
-    from firecrest_core.jobspec import JobSpec
+    from firecrest_core.spec.jobspec import JobSpec
 
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})
     return JobSpec.from_mapping(given | {name: value for name, value in fields.items() if value is not None})

@@ -1,7 +1,8 @@
-"""What every FirecREST operator shares: where it speaks to, and how it waits."""
+"""What every FirecREST operator shares: its connection, and how it waits."""
 
 from __future__ import annotations
 
+import pkgutil
 import sys
 import time
 from abc import abstractmethod
@@ -11,26 +12,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
-from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 
-from airflow_provider_firecrest import ledger
+from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
+from airflow_provider_firecrest.cancellation.records import JobRecord, delete_record, describe_jobs
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.ledger import Entry, told
-from airflow_provider_firecrest.wish import CLEARED, ENDED, state_of
 from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
+    from firecrest_core.jobs.job import Job
 
-    _End = Callable[[FirecRESTClient, dict[str, Any]], Coroutine[Any, Any, None]]
+    Cancel = Callable[[System, Job], Coroutine[Any, Any, None]]
 
 
 class FirecRESTBaseOperator(BaseOperator):
-    """An operator that speaks to a FirecREST.
+    """An operator that uses a FirecREST.
 
     :param system: the system (cluster), for example ``daint``; the connection's default system if left out
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
@@ -52,15 +52,19 @@ class FirecRESTBaseOperator(BaseOperator):
 
     @cached_property
     def hook(self) -> FirecRESTHook:
+        """The hook of the task's connection."""
         return FirecRESTHook(self.firecrest_conn_id)
 
     def defer(self, *, trigger: FirecRESTTrigger, **how: Any) -> NoReturn:  # type: ignore[override]
         """Defer until the trigger fires, but not before Airflow has heard that this worker is done.
 
-        A worker may notice the end of its own process ``[workers] min_heartbeat_interval`` late (5 s), and Airflow 3.3
-        takes a task that goes on by then for one that was killed (apache/airflow#72716).
+        A worker may notice the end of its own process ``[workers] min_heartbeat_interval`` late (5 s). Airflow 3.3
+        takes a task that runs again by then for one that was killed (apache/airflow#72716).
+
+        :param trigger: what to wait for
+        :param how: as for any operator
         """
-        from airflow.sdk.configuration import conf
+        from airflow.sdk import conf
 
         # Half as much again, for the scheduler to read it.
         trigger.not_before = time.time() + 1.5 * conf.getint("workers", "min_heartbeat_interval")
@@ -70,7 +74,7 @@ class FirecRESTBaseOperator(BaseOperator):
 class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     """An operator that waits for jobs, in the triggerer or in its worker; both run the same trigger.
 
-    ``execution_timeout`` is kept in both, and cancels the jobs.
+    ``execution_timeout`` holds in both, and cancels the jobs.
 
     :param deferrable: wait in the triggerer, where thousands of jobs share one process (the default: queues take
         hours); ``False`` holds the worker's slot
@@ -87,88 +91,112 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     def wait(self, context: Context, trigger: FirecRESTTrigger) -> Any:
         """Wait for the trigger's event, then go on in :meth:`execute_complete`.
 
-        What :meth:`finish` needs goes with the trigger into its event: ``dag.test()`` drops all that a task keeps
-        besides.
+        What :meth:`finish` needs is passed through the trigger into its event: ``dag.test()`` drops everything else
+        that a task keeps while it is deferred.
+
+        :param context: the task's
+        :param trigger: what to wait for
         """
-        # The deadline goes with the trigger: Airflow does not keep execution_timeout while a task is deferred, and
+        # The trigger keeps the deadline, because Airflow does not keep execution_timeout while a task is deferred, and
         # defer(timeout=…) would end the task without anybody having cancelled the job.
         if self.execution_timeout is not None:
             trigger.deadline = context["ti"].start_date.timestamp() + self.execution_timeout.total_seconds()
         awaited = list(trigger.serialize())
-        self.watch(context, trigger.jobs)
+        self.record_jobs(context, trigger.jobs)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
         trigger.hook = self.hook
         event = self.hook.run(trigger.event())
         return self.execute_complete(context, event, awaited)
 
-    def watch(self, context: Context, jobs: list[dict[str, Any]]) -> None:
-        """Note which jobs are to end with the task: here, and in Airflow for when this worker is no more."""
+    def record_jobs(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Record which jobs are to end with the task: here, and in Airflow for when this worker is no more.
+
+        :param context: the task's
+        :param jobs: as ``Job.to_dict`` gives them
+        """
         if jobs:
             self._context, self._waiting_for = context, jobs
-            Entry(self.firecrest_conn_id, context["ti"].max_tries, jobs).write(context)
+            JobRecord(self.firecrest_conn_id, context["ti"].max_tries, jobs).write(context)
 
-    def end_earlier_run(self, context: Context) -> None:
-        """End what the task had going when a person cleared it, and wait until it has ended.
+    def cancel_earlier_run(self, context: Context) -> None:
+        """If a person has cleared the task, cancel the jobs of its earlier run, and wait until they have ended.
 
-        To be called before anything is submitted. Airflow starts the new try without waiting for the old one's end.
+        This has to be called before anything is submitted: Airflow starts the new try without waiting for the old one.
+
+        :param context: the task's
         """
-        earlier = Entry.of(context)
+        from firecrest_core import lifecycle
+
+        earlier = JobRecord.read(context)
         if earlier is None or earlier.max_tries == context["ti"].max_tries:
             return
         self._context, self._waiting_for = context, earlier.jobs
         hook = FirecRESTHook(earlier.firecrest_conn_id)
-        self.log.info("The task was cleared: ending %s of its earlier run.", told(earlier.jobs))
-        hook.run(self._end_jobs(hook, earlier.jobs, ledger.end_for_good))
+        self.log.info("The task was cleared: cancelling %s of its earlier run.", describe_jobs(earlier.jobs))
+        hook.run(self._cancel_jobs(hook, earlier.jobs, lifecycle.cancel_and_wait))
 
     def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None) -> Any:
         """Go on after the wait.
 
+        :param context: the task's
+        :param event: the trigger's
         :param awaited: the trigger that this try waits for, serialized; ``dag.test()`` passes the event alone
         """
-        trigger = import_string(awaited[0])(**awaited[1]) if awaited else None
+        trigger = pkgutil.resolve_name(awaited[0])(**awaited[1]) if awaited else None
         if trigger is not None and event["jobs"] != trigger.jobs:
-            # A clear removes the old trigger's row, and SQLite gives its id to the new one: the end of the old job,
-            # which this very try has cancelled, then arrives here.
-            self.log.info("That was about %s of an earlier run; still waiting.", told(event["jobs"]))
+            # A clear deletes the row of the old trigger, and SQLite gives its id to the new one. Then the end of the
+            # old job, which this very try has cancelled, arrives here.
+            self.log.info("That was about %s of an earlier run; still waiting.", describe_jobs(event["jobs"]))
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
         if event["status"] == "timeout":
             self._give_up(context, event["jobs"])
-        if event["status"] == "done" and event["jobs"]:
+        if event["status"] == "success" and event["jobs"]:
             self._waiting_for = []
-            ledger.erase(context)
+            delete_record(context)
         if event["status"] == "error":
             error = from_event(event)
             if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day
-                self._cancel(event["jobs"], ledger.end)
+                self._cancel(event["jobs"])
             raise error from None
         return self.finish(context, event)
 
     @abstractmethod
     def finish(self, context: Context, event: dict[str, Any]) -> Any:
-        """Return the task's result, or raise, once the wait is over."""
+        """Return the task's result, or raise, once the wait is over.
+
+        :param context: the task's
+        :param event: the trigger's
+        """
 
     def _give_up(self, context: Context, jobs: list[dict[str, Any]]) -> NoReturn:
         self._cancel_at_limit(context, jobs)
-        raise AirflowTaskTimeout(f"execution_timeout ({self.execution_timeout}) has passed; cancelled {told(jobs)}.")
+        raise AirflowTaskTimeout(
+            f"execution_timeout ({self.execution_timeout}) has passed; cancelled {describe_jobs(jobs)}."
+        )
 
     def _cancel_at_limit(self, context: Context, jobs: list[dict[str, Any]]) -> None:
-        """Cancel jobs whose try has taken too long. The limit is one try's: the next one, if any, may run them anew."""
-        self._cancel(jobs, ledger.end if _is_last(context) else ledger.stop)
+        """Cancel jobs whose try has taken too long. The limit is for one try: the next one, if any, runs them anew."""
+        self._cancel(jobs, attempt_alone=not _is_last(context))
 
-    def _cancel(self, jobs: list[dict[str, Any]], end: _End) -> None:
-        self.hook.run(self._end_jobs(self.hook, jobs, end))
-        self.log.info("Cancelled %s.", told(jobs))
+    def _cancel(self, jobs: list[dict[str, Any]], *, attempt_alone: bool = False) -> None:
+        from firecrest_core import lifecycle
 
-    async def _end_jobs(self, hook: FirecRESTHook, jobs: list[dict[str, Any]], end: _End) -> None:
+        cancel = lifecycle.cancel_attempt if attempt_alone else lifecycle.cancel
+        self.hook.run(self._cancel_jobs(self.hook, jobs, cancel))
+        self.log.info("Cancelled %s.", describe_jobs(jobs))
+
+    async def _cancel_jobs(self, hook: FirecRESTHook, jobs: list[dict[str, Any]], cancel: Cancel) -> None:
+        from firecrest_core.jobs.job import Job
+
         async with hook.client() as client:
-            for job in jobs:
-                await end(client, job)
+            for job in map(Job.from_dict, jobs):
+                await cancel(client.system(job.system), job)
 
     def on_kill(self) -> None:
         """Cancel the jobs that this worker waits for, if a person or ``execution_timeout`` ended the task.
 
-        Airflow calls this, too, when a worker is stopped; then the jobs go on, also where no try is left to adopt them.
+        Airflow also calls this when a worker is stopped. Then the jobs go on, even if no try is left to adopt them.
         """
         jobs, self._waiting_for = self._waiting_for, []
         if not jobs:
@@ -177,21 +205,21 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             self._cancel_at_limit(self._context, jobs)
             return
         try:
-            state = state_of(self._context["ti"])
+            reason = ask_cancel_reason(self._context["ti"])
         except Exception as error:
-            # This runs in the midst of whatever the worker was doing. Was that a question to Airflow, another one is
-            # refused (DeadlockImminentError).
+            # A signal handler calls this while the worker may be asking Airflow something else. Then Airflow refuses
+            # another question.
             self.log.warning("Airflow does not say whether this task was ended: %s", error)
-            self.log.info("If it was, the triggerer ends this: %s", told(jobs))
+            self.log.info("If it was, the triggerer cancels this: %s", describe_jobs(jobs))
             return
-        if state in ENDED:
-            self._cancel(jobs, ledger.end)
-        elif state == CLEARED:
-            self.log.info("The task was cleared: its new try, or the triggerer, ends this: %s", told(jobs))
-        else:
-            self.log.info("Nobody ended this task, so this goes on: %s", told(jobs))
+        if reason is None:
+            self.log.info("Nobody ended this task, so this goes on: %s", describe_jobs(jobs))
             if _is_last(self._context):
-                ledger.erase(self._context)
+                delete_record(self._context)
+        elif reason.final:
+            self._cancel(jobs)
+        else:
+            self.log.info("The task was cleared: its new try, or the triggerer, cancels this: %s", describe_jobs(jobs))
 
 
 def _is_last(context: Context) -> bool:

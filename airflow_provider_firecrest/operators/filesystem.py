@@ -1,4 +1,4 @@
-"""Operators on the file systems of a system."""
+"""Operators that create and remove directories and files on a system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FirecRESTMakeDirectoryOperator(FirecRESTBaseOperator):
     """Create a directory on a system, and return its path.
 
     :param path: absolute path
-    :param parents: create the directories above it, too; then one that exists already is no error
+    :param parents: create the directories above it, too. If the directory exists already, that is no error then
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, "path")
@@ -26,21 +26,24 @@ class FirecRESTMakeDirectoryOperator(FirecRESTBaseOperator):
         self.parents = parents
 
     def execute(self, context: Context) -> str:
-        self.hook.run(self._make())
+        """Create the directory.
+
+        :param context: the task's
+        """
+        self.hook.run(self._make_directory())
         self.log.info("%s exists.", self.path)
         return self.path
 
-    async def _make(self) -> None:
+    async def _make_directory(self) -> None:
         async with self.hook.client() as client:
-            system = client.connection.system_or_default(self.system)
-            await client.make_directory(system, self.path, parents=self.parents)
+            await client.system(self.system).make_directory(self.path, parents=self.parents)
 
 
 class FirecRESTDeleteOperator(FirecRESTBaseOperator):
     """Remove a file or a directory tree on a system.
 
     :param path: absolute path
-    :param missing_ok: whether it is no error when nothing is there
+    :param missing_ok: if nothing is there, that is no error
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, "path")
@@ -51,10 +54,13 @@ class FirecRESTDeleteOperator(FirecRESTBaseOperator):
         self.missing_ok = missing_ok
 
     def execute(self, context: Context) -> None:
+        """Remove what is there.
+
+        :param context: the task's
+        """
         self.hook.run(self._remove())
         self.log.info("%s is gone.", self.path)
 
     async def _remove(self) -> None:
         async with self.hook.client() as client:
-            system = client.connection.system_or_default(self.system)
-            await client.remove(system, self.path, missing_ok=self.missing_ok)
+            await client.system(self.system).remove(self.path, missing_ok=self.missing_ok)

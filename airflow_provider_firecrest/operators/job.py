@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_firecrest.claim import Submission
+from airflow_provider_firecrest.airflow_internals import BeforeRendering
 from airflow_provider_firecrest.exceptions import task_error
-from airflow_provider_firecrest.hooks.firecrest import spec_of
+from airflow_provider_firecrest.hooks.firecrest import build_spec
+from airflow_provider_firecrest.identity import TaskIdentity
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
-from airflow_provider_firecrest.xcom import mapping
+from airflow_provider_firecrest.xcom import job_mapping
 
 if TYPE_CHECKING:
-    import jinja2
     from airflow.sdk import Context
 
-    from firecrest_core.job import Job
-    from firecrest_core.jobspec import JobSpec
+    from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
+    from firecrest_core.spec.jobspec import JobSpec
 
 
-class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
+class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
     """Submit a job, wait for its end, and return how it ended.
 
-    The task's log tells the job's story: its id, each change of state with reason, node and elapsed time, and the
-    last lines of its output. A job that ended otherwise than COMPLETED fails the task, with its state, exit code
-    and the last lines of its standard error; a script, partition or directory that cannot be right fails it at
-    once, without a retry.
+    The task's log shows the job's id, each change of its state with reason, node and elapsed time, and the last lines
+    of its output. If the job ends otherwise than COMPLETED, the task fails with the job's state, its exit code and the
+    last lines of its standard error. If a script, partition or directory cannot be right, the task fails at once,
+    without a retry.
 
     However often the task is tried, its job runs once: a retry goes on with the job that is alive, returns the result
-    of one that ended well, and submits again only when the job itself has failed. A task that is cleared first ends
+    of one that ended well, and submits again only when the job itself has failed. A task that is cleared first cancels
     the job of its earlier run.
 
-    ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``; given twice, those here count.
+    ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``. If one is given twice, the one here
+    counts.
 
     :param script: the text of a batch script, or the name of a template file of it beside the DAG or in its
         ``template_searchpath`` (a line that ends in ``.sh``, ``.sbatch`` or ``.slurm``)
@@ -44,12 +45,11 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
     :param working_dir: absolute path of the directory on the system where the job runs
     :param job: what else to ask for, as a ``JobSpec`` or a mapping of its fields: ``nodes``, ``time_limit``,
         ``account``, ``partition``, ``gpus``, ``array``, ``environment``, …, or ``command`` in place of a script
-    :param exactly_once: let the jobs settle among themselves, by a link in ``working_dir/.firecrest``, which of them
-        runs. It takes a file system that the compute nodes share with the login nodes; ``False`` submits once for
-        each try.
+    :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
+        This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
     :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
         the partition's, a job that it depends on has failed, …). The default is to warn at once, with the reason and
-        what to do about it, and to wait on: an administrator may still change the limit.
+        what to do about it, and to wait on: an administrator may still change the limit
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``exit_code``, ``elapsed``
         (seconds), ``nodes``, ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). The id is
         pushed as XCom ``job_id``, too, as soon as it is known.
@@ -87,22 +87,26 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         self.job = to_mapping() if to_mapping else job
 
     def execute(self, context: Context) -> dict[str, Any]:
+        """Submit the job, or find the one that an earlier try has submitted, and wait for it.
+
+        :param context: the task's
+        """
         from firecrest_core.errors import FirecRESTError
 
         try:
             system = self.hook.connection().system_or_default(self.system)
-            spec = spec_of(
+            spec = build_spec(
                 self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
             )
         except FirecRESTError as error:
             raise task_error(error) from None
-        self.end_earlier_run(context)
-        submission = Submission.of(context, system, spec) if self.exactly_once else None
-        if submission is not None:  # its claim can be cancelled before the job has an id
-            self._say_where(submission, system, spec)
-            self.watch(context, [submission.unborn().to_dict()])
-        job = self.hook.run(self._submit(system, spec, submission))
-        self.log.info(job.arrival())
+        self.cancel_earlier_run(context)
+        identity = TaskIdentity.load(context, system, spec) if self.exactly_once else None
+        if identity is not None:  # its claim can be cancelled before the job has an id
+            self._warn_of_another_place(identity, system, spec)
+            self.record_jobs(context, [identity.placeholder_job().to_dict()])
+        job = self.hook.run(self._submit(system, spec, identity))
+        self.log.info(job.submission_message())
         context["ti"].xcom_push(key="job_id", value=job.job_id)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
@@ -113,82 +117,74 @@ class FirecRESTSubmitOperator(FirecRESTWaitingOperator):
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 
-    async def _submit(self, system: str, spec: JobSpec, submission: Submission | None) -> Job:
+    async def _submit(self, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
-            if submission is None:
-                return await lifecycle.submit(client, system, spec)
-            return await submission.submit(client)
+            if identity is None:
+                return await lifecycle.submit(client.system(system), spec)
+            return await lifecycle.submit(
+                client.system(identity.system), identity.spec, identity.key, first_attempt=identity.first_attempt
+            )
 
-    def _say_where(self, submission: Submission, system: str, spec: JobSpec) -> None:
-        if (submission.system, submission.spec.working_dir) != (system, spec.working_dir):
+    def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:
+        if (identity.system, identity.spec.working_dir) != (system, spec.working_dir):
             self.log.warning(
                 "This run began on %s, in %s, and goes on there. Clear the task to run it on %s, in %s.",
-                submission.system,
-                submission.spec.working_dir,
+                identity.system,
+                identity.spec.working_dir,
                 system,
                 spec.working_dir,
             )
 
     def finish(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Show the end of the job's output, and fail if the job did."""
-        from firecrest_core import lifecycle
-        from firecrest_core.errors import JobFailed
+        """Log the end of the job's output, and fail if the job did.
+
+        :param context: the task's
+        :param event: the trigger's
+        """
         from firecrest_core.result import JobResult
 
         result = JobResult.from_dict(event["result"])
-        stdout, stderr = self.hook.run(self._tails(result))
-        self._show(result.stdout, stdout)
-        self._show(result.stderr, stderr)
-        try:
-            lifecycle.check(result, stderr, stdout)
-        except JobFailed as error:
-            raise task_error(error) from None
-        return mapping(result)
+        self.hook.run(self._check(result))
+        return job_mapping(result)
 
-    async def _tails(self, result: JobResult) -> tuple[str, str]:
+    async def _check(self, result: JobResult) -> None:
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
-            return await lifecycle.output_tail(client, result)
+            await lifecycle.raise_for_state(client.system(result.system), result, on_output=self._log_output)
 
-    def _show(self, path: str | None, tail: str) -> None:
-        if tail.strip():
-            self.log.info("Last lines of %s:", path)
-            for line in tail.rstrip().splitlines():
-                self.log.info("  %s", line)
+    def _log_output(self, path: str, tail: str) -> None:
+        self.log.info("Last lines of %s:", path)
+        for line in tail.splitlines():
+            self.log.info("  %s", line)
 
     # --- template files: `script` alone ---------------------------------------------------------------
-    # Airflow would take every templated value that ends in ".sh" for a file of ours, but script_path, and names in
+    # Airflow would take every templated value that ends in ".sh" for a file on its side, but script_path, and names in
     # `job`, are files on the cluster.
 
     def resolve_template_files(self) -> None:
         """Put the template file's text in ``script`` while the DAG is parsed, so that Airflow versions it."""
         with suppress(AirflowFailException):  # a name that is itself a template is known only when the task runs
-            self.script = self._text(self.script, self.get_template_env())
+            self.script = self._script_text(self.script, self.get_template_env())
 
-    def _do_render_template_fields(
-        self,
-        parent: Any,
-        template_fields: Iterable[str],
-        context: Context,
-        jinja_env: jinja2.Environment,
-        seen_oids: set[int],
-    ) -> None:
-        self.script = self._text(self.script, jinja_env)  # again: the script of a mapped task comes only now
+    def before_rendering(self, jinja_env: Any) -> None:
+        """Do what :meth:`resolve_template_files` does, for the script of a mapped task, which is known only now.
+
+        :param jinja_env: Jinja's environment
+        :raises AirflowFailException: there is no such file
+        """
+        self.script = self._script_text(self.script, jinja_env)
         self.template_ext = ()
-        super()._do_render_template_fields(parent, template_fields, context, jinja_env, seen_oids)
 
     @classmethod
-    def _text(cls, script: Any, jinja_env: jinja2.Environment) -> Any:
+    def _script_text(cls, script: Any, jinja_env: Any) -> Any:
         """Return the text of the file that ``script`` names; a script itself has more than one line."""
         if not isinstance(script, str) or "\n" in script or not script.endswith(tuple(cls.template_ext)):
             return script
-        from jinja2 import TemplateError
-
         if jinja_env.loader is not None:
-            with suppress(TemplateError):
+            with suppress(LookupError):  # jinja2.TemplateNotFound
                 return jinja_env.loader.get_source(jinja_env, script)[0]
         raise AirflowFailException(
             f"script: there is no template file {script!r} beside the DAG or in its template_searchpath. A file on "
@@ -209,5 +205,9 @@ class FirecRESTCancelOperator(FirecRESTBaseOperator):
         self.job_id = job_id
 
     def execute(self, context: Context) -> None:
-        self.hook.cancel(str(self.job_id), system=self.system)
+        """Cancel the job.
+
+        :param context: the task's
+        """
+        self.hook.cancel_job(str(self.job_id), system=self.system)
         self.log.info("Job %s was cancelled, unless it had ended.", self.job_id)

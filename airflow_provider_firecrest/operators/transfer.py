@@ -1,7 +1,7 @@
-"""Operators that move files and directories between our side and a system.
+"""Operators that copy files and directories between Airflow's side and a system.
 
-They go directly or through the site's staging store, as their size demands; what needs a transfer job is waited for
-like any job. Our side is a local path, the URL of an object store (``s3://my_conn@bucket/key``), or an
+Small files go directly, large ones through the site's staging store. A transfer job of the site is waited for like any
+job. On Airflow's side a path is a local path, the URL of an object store (``s3://my_conn@bucket/key``), or an
 ``ObjectStoragePath``.
 """
 
@@ -22,11 +22,11 @@ from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigge
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
     from firecrest_core.transfer import PendingTransfer, Transferred
 
-    OurPath = str | Path | ObjectStoragePath
-    Move = tuple[Any, Any]
+    LocalPath = str | Path | ObjectStoragePath
+    SourceAndTarget = tuple[Any, Any]
 
 
 class FirecRESTTransferOperator(FirecRESTWaitingOperator):
@@ -42,59 +42,82 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         self.account = account
 
     @abstractmethod
-    def moves(self, context: Context) -> list[Move]:
-        """Return sources and targets."""
+    def files(self, context: Context) -> list[SourceAndTarget]:
+        """Return what to copy: sources and targets.
+
+        :param context: the task's
+        """
 
     @abstractmethod
-    async def begin(
-        self, client: FirecRESTClient, system: str, source: Any, target: Any
-    ) -> PendingTransfer | Transferred:
-        """Begin one transfer."""
+    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+        """Begin one transfer.
+
+        :param system: the system
+        :param source: what to copy
+        :param target: where to
+        """
 
     @abstractmethod
-    async def end(self, client: FirecRESTClient, pending: PendingTransfer, target: Any) -> Transferred:
-        """Finish one transfer whose job has ended."""
+    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+        """Finish one transfer whose job has ended.
+
+        :param system: the system
+        :param pending: what was begun
+        :param target: where to
+        """
 
     def execute(self, context: Context) -> Any:
-        self.end_earlier_run(context)
-        begun = self.hook.run(self._begin(self.moves(context)))
+        """Begin the transfers, and wait for those that have jobs.
+
+        :param context: the task's
+        """
+        self.cancel_earlier_run(context)
+        transfers = self.hook.run(self._begin(self.files(context)))
         trigger = FirecRESTTransferTrigger(
-            begun=begun, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
+            transfers=transfers, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
         )
-        return self.wait(context, trigger) if trigger.jobs else self.result(begun)
+        return self.wait(context, trigger) if trigger.jobs else self.result(transfers)
 
     def finish(self, context: Context, event: dict[str, Any]) -> Any:
-        """Make sure that everything arrived."""
-        return self.result(self.hook.run(self._end(self.moves(context), event["begun"])))
+        """Make sure that everything arrived.
 
-    def result(self, done: list[dict[str, Any]]) -> Any:
-        """Return what goes into the XCom."""
-        return done
+        :param context: the task's
+        :param event: the trigger's
+        """
+        return self.result(self.hook.run(self._finish(self.files(context), event["transfers"])))
 
-    async def _begin(self, moves: list[Move]) -> list[dict[str, Any]]:
+    def result(self, transferred: list[dict[str, Any]]) -> Any:
+        """Return what goes into the XCom.
+
+        :param transferred: what arrived, file by file
+        """
+        return transferred
+
+    async def _begin(self, files: list[SourceAndTarget]) -> list[dict[str, Any]]:
         from firecrest_core.transfer import Transferred
 
-        begun = []
+        transfers = []
         async with self.hook.client() as client:
-            system = client.connection.system_or_default(self.system)
-            for source, target in moves:
+            system = client.system(self.system)
+            for source, target in files:
                 self.log.info("Transferring %s to %s (system %s).", source, target, system)
-                one = await self.begin(client, system, source, target)
-                begun.append(self._done(one) if isinstance(one, Transferred) else one.to_dict())
-        return begun
+                one = await self.begin_transfer(system, source, target)
+                transfers.append(self._log_end(one) if isinstance(one, Transferred) else one.to_dict())
+        return transfers
 
-    async def _end(self, moves: list[Move], begun: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _finish(self, files: list[SourceAndTarget], transfers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         from firecrest_core.transfer import PendingTransfer
 
-        done = []
+        transferred = []
         async with self.hook.client() as client:
-            for (_, target), one in zip(moves, begun, strict=True):
+            for (_, target), one in zip(files, transfers, strict=True):
                 if "job" in one:
-                    one = self._done(await self.end(client, PendingTransfer.from_dict(one), target))
-                done.append(one)
-        return done
+                    pending = PendingTransfer.from_dict(one)
+                    one = self._log_end(await self.finish_transfer(client.system(pending.job.system), pending, target))
+                transferred.append(one)
+        return transferred
 
-    def _done(self, transferred: Transferred) -> dict[str, Any]:
+    def _log_end(self, transferred: Transferred) -> dict[str, Any]:
         self.log.info(
             "%s (local) and %s (remote) are the same: %s bytes, SHA-256 %s.",
             transferred.local,
@@ -108,80 +131,112 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
 class FirecRESTUploadOperator(FirecRESTTransferOperator):
     """Copy a file or a directory to a system.
 
-    :param source_path: on our side, see :mod:`airflow_provider_firecrest.operators.transfer`
-    :param target_path: absolute path on the system. A directory takes the source under its own name (so does a
-        path that ends in ``/``), anything else is the new name.
+    :param source_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`
+    :param target_path: absolute path on the system. If it ends in ``/`` or is a directory, the source keeps its name;
+        otherwise it is the new name
     :returns: a mapping with ``local``, ``remote``, ``size`` (bytes) and ``sha256``
     """
 
     template_fields: Sequence[str] = (*FirecRESTTransferOperator.template_fields, "source_path", "target_path")
 
-    def __init__(self, *, source_path: OurPath, target_path: str, **kwargs: Any) -> None:
+    def __init__(self, *, source_path: LocalPath, target_path: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.source_path = source_path
         self.target_path = target_path
 
-    def moves(self, context: Context) -> list[Move]:
-        return [(_our_side(self.source_path), self.target_path)]
+    def files(self, context: Context) -> list[SourceAndTarget]:
+        """Return what to copy: sources and targets.
 
-    async def begin(
-        self, client: FirecRESTClient, system: str, source: Any, target: Any
-    ) -> PendingTransfer | Transferred:
+        :param context: the task's
+        """
+        return [(_open_path(self.source_path), self.target_path)]
+
+    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+        """Begin one upload.
+
+        :param system: the system
+        :param source: what to copy
+        :param target: where to
+        """
         from firecrest_core import transfer
 
-        return await transfer.begin_upload(client, system, source, target, account=self.account)
+        return await transfer.begin_upload(system, source, target, account=self.account)
 
-    async def end(self, client: FirecRESTClient, pending: PendingTransfer, target: Any) -> Transferred:
+    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+        """Finish one upload whose job has ended.
+
+        :param system: the system
+        :param pending: what was begun
+        :param target: where to
+        """
         from firecrest_core import transfer
 
-        return await transfer.finish_upload(client, pending)
+        return await transfer.finish_upload(system, pending)
 
-    def result(self, done: list[dict[str, Any]]) -> dict[str, Any]:
-        return done[0]
+    def result(self, transferred: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what goes into the XCom.
+
+        :param transferred: what arrived
+        """
+        return transferred[0]
 
 
 class FirecRESTDownloadOperator(FirecRESTTransferOperator):
     """Copy files or directories from a system. A file appears under its name only when it is whole.
 
     :param remote_files: absolute paths on the system
-    :param local_path: on our side, see :mod:`airflow_provider_firecrest.operators.transfer`. The directory for
-        several files; for one file its new name, or the directory that takes it under its own name.
+    :param local_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`. For several
+        files it is their directory. For one file it is the new name, or the directory in which the file keeps its name
     :returns: for each file a mapping with ``local``, ``remote``, ``size`` (bytes) and ``sha256``
     """
 
     template_fields: Sequence[str] = (*FirecRESTTransferOperator.template_fields, "remote_files", "local_path")
     template_fields_renderers: ClassVar[dict[str, str]] = {"remote_files": "json"}
 
-    def __init__(self, *, remote_files: str | Sequence[str], local_path: OurPath, **kwargs: Any) -> None:
+    def __init__(self, *, remote_files: str | Sequence[str], local_path: LocalPath, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.remote_files = remote_files
         self.local_path = local_path
 
-    def moves(self, context: Context) -> list[Move]:
+    def files(self, context: Context) -> list[SourceAndTarget]:
+        """Return what to copy: sources and targets.
+
+        :param context: the task's
+        """
         return self._into(self.local_path, self._sources())
 
     def _sources(self) -> list[str]:
         return [self.remote_files] if isinstance(self.remote_files, str) else list(self.remote_files)
 
-    def _into(self, local_path: OurPath, sources: list[str]) -> list[Move]:
-        target = _our_side(local_path)
+    def _into(self, local_path: LocalPath, sources: list[str]) -> list[SourceAndTarget]:
+        target = _open_path(local_path)
         if len(sources) == 1:
             return [(sources[0], target)]
         if isinstance(target, str):
             return [(source, posixpath.join(target, "")) for source in sources]
         return [(source, target / posixpath.basename(source.rstrip("/"))) for source in sources]
 
-    async def begin(
-        self, client: FirecRESTClient, system: str, source: Any, target: Any
-    ) -> PendingTransfer | Transferred:
+    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+        """Begin one download.
+
+        :param system: the system
+        :param source: what to copy
+        :param target: where to
+        """
         from firecrest_core import transfer
 
-        return await transfer.begin_download(client, system, source, target, account=self.account)
+        return await transfer.begin_download(system, source, target, account=self.account)
 
-    async def end(self, client: FirecRESTClient, pending: PendingTransfer, target: Any) -> Transferred:
+    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+        """Finish one download whose job has ended.
+
+        :param system: the system
+        :param pending: what was begun
+        :param target: where to
+        """
         from firecrest_core import transfer
 
-        return await transfer.finish_download(client, pending, target)
+        return await transfer.finish_download(system, pending, target)
 
 
 class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
@@ -191,7 +246,8 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
 
     :param remote_files: paths on the system, relative to the job's working directory or absolute
     :param local_path: as in :class:`FirecRESTDownloadOperator`
-    :param target_task_id: the task that submitted the job. If both tasks are mapped, the one with the same index.
+    :param target_task_id: the task that submitted the job. If both tasks are mapped, the one with the same index is
+        meant
     """
 
     template_fields: Sequence[str] = (*FirecRESTDownloadOperator.template_fields, "target_task_id")
@@ -200,7 +256,11 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
         super().__init__(**kwargs)
         self.target_task_id = target_task_id
 
-    def moves(self, context: Context) -> list[Move]:
+    def files(self, context: Context) -> list[SourceAndTarget]:
+        """Return what to copy: sources and targets.
+
+        :param context: the task's
+        """
         job = self._job(context)
         local_path = self.local_path
         if isinstance(local_path, str):
@@ -226,15 +286,15 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
         )
 
 
-def _our_side(path: OurPath) -> OurPath:
-    """Return a URL as a path that Airflow can open with its connections."""
+def _open_path(path: LocalPath) -> LocalPath:
+    """Return a URL as a path that Airflow can open with its connections, and any other path as it is."""
     if isinstance(path, str) and "://" in path:
         from airflow.sdk import ObjectStoragePath
 
         try:
-            there = ObjectStoragePath(path)
-            there.fs  # noqa: B018  # Airflow looks for the store's file system here
+            stored = ObjectStoragePath(path)
+            stored.fs  # noqa: B018  # Airflow looks for the store's file system here
         except ValueError as error:
             raise AirflowFailException(f"{path}: {error}. Install the Airflow provider of that store.") from None
-        return there
+        return stored
     return path

@@ -8,7 +8,7 @@ from airflow_provider_firecrest.plugins import listener
 
 
 class FirecRESTPlugin(AirflowPlugin):
-    """Ends the jobs of tasks that have ended (see :mod:`airflow_provider_firecrest.sweeper`)."""
+    """Cancels the jobs of tasks that have ended, see :mod:`airflow_provider_firecrest.cancellation.reconciler`."""
 
     name = "firecrest"
     listeners = [listener]  # noqa: RUF012  # Airflow's own form

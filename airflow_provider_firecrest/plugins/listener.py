@@ -1,76 +1,107 @@
-"""Starts what works in each triggerer, and lets other components look where only they can see.
+"""Starts the reconciler in each triggerer, and lets other components scan the tasks where only they can.
 
-The triggerer is where jobs are waited for anyway; its main process may read the database. Airflow's listeners are told
-of a task or run that is marked in the API, but not of one that is cleared or deleted.
+The triggerer is where jobs are waited for anyway, and its main process may read the database. Airflow's listeners are
+told of a task or run that is marked in the API, but not of one that is cleared or deleted.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
+import threading
 from typing import Any
 
 from airflow.listeners import hookimpl
 
+from airflow_provider_firecrest import airflow_internals
+
 log = logging.getLogger(__name__)
 
-_started = False
-"""Whether this is a scheduler, triggerer, DAG processor or a task; the API server is the one that nobody announces."""
+SECONDS_TO_FORK = 60.0
+"""How long a triggerer may take from its start until it has forked the process that runs the triggers."""
+
+_announced = False
+"""This is a scheduler, triggerer, DAG processor or a task. Only the API server is never announced to listeners."""
 
 
 @hookimpl
 def on_starting(component: Any) -> None:
-    """Note the clears that a scheduler forgets when it starts, and start what works in a triggerer."""
-    global _started
-    _started = True
-    jobs = sys.modules.get("airflow.jobs.job")
-    if jobs is None or not isinstance(component, jobs.Job):
+    """Note the clears that a scheduler forgets when it starts, and start the reconciler in a triggerer.
+
+    :param component: what starts
+    """
+    global _announced
+    _announced = True
+    if not airflow_internals.is_component(component):
         return  # a task, which may not read the database
     _note_clears()
-    _begin_after_fork(component)
+    _start_after_fork(component)
 
 
 @hookimpl
 def on_dag_run_success() -> None:
-    """Hold on to the jobs of a run that a person marks: it may be deleted at once."""
-    _follow()
+    """Remember the jobs of a run that a person marks: it may be deleted at once."""
+    _run_for_a_while()
 
 
 @hookimpl
 def on_dag_run_failed() -> None:
     """Do what :func:`on_dag_run_success` does."""
-    _follow()
+    _run_for_a_while()
 
 
-def _follow() -> None:
-    if not _started:
-        from airflow_provider_firecrest import sweeper
+def _run_for_a_while() -> None:
+    # The scheduler is told of each run that ends. It has a triggerer for this, and must not get threads: it forks.
+    if not _announced:
+        from airflow_provider_firecrest.cancellation import reconciler
 
-        sweeper.follow()
+        reconciler.run_for(reconciler.SECONDS_AFTER_MARK)
 
 
 def _note_clears() -> None:
-    from airflow_provider_firecrest import sweeper
+    from airflow_provider_firecrest.cancellation import reconciler
 
     try:
-        sweeper.look()
-    except Exception:  # a database that is not made yet, or away: that is the component's own affair
-        log.debug("Cannot see which tasks were cleared.", exc_info=True)
+        reconciler.scan()
+    except Exception:  # a database that is not made yet, or is away: the component itself reports that
+        log.debug("The tasks that were cleared cannot be read.", exc_info=True)
 
 
-def _begin_after_fork(component: Any) -> None:
-    """Start our threads once the triggerer's child process is forked: one before that could leave it locks."""
-    begun = False
+def _start_after_fork(component: Any) -> None:
+    """Start the reconciler once the triggerer has forked its child: a thread before that could leave it locks."""
+    forked, process = threading.Event(), os.getpid()
 
     def after_fork() -> None:
-        nonlocal begun
-        # What kind of process this is becomes known only after Airflow has called the listeners.
-        if not begun and getattr(component, "job_type", None) == "TriggererJob":
-            from airflow_provider_firecrest import sweeper, takeover
-
-            begun = True
-            sweeper.start()
-            takeover.start(component.hostname, component.id)
+        if forked.is_set() or os.getpid() != process:  # the child has inherited the hook
+            return
+        forked.set()
+        # Airflow says what kind of component this is only after it has called the listeners.
+        if airflow_internals.is_triggerer(component):
+            _start_reconciler()
 
     os.register_at_fork(after_in_parent=after_fork)
+    if airflow_internals.may_be_triggerer():
+        threading.Thread(target=_warn_unless, args=(forked,), name="firecrest-start", daemon=True).start()
+
+
+def _start_reconciler() -> None:
+    from airflow_provider_firecrest.cancellation import reconciler
+
+    try:
+        reconciler.start()
+    except Exception as error:
+        _warn(str(error))
+
+
+def _warn_unless(forked: threading.Event) -> None:
+    """Wait, and do nothing else: this thread may be there when the triggerer forks, so it must hold no lock."""
+    if not forked.wait(SECONDS_TO_FORK):
+        _warn("Airflow has not forked the process that runs the triggers")
+
+
+def _warn(reason: str) -> None:
+    log.warning(
+        "The reconciler of FirecREST jobs does not run in this triggerer: %s. The job of a task that a person ends "
+        "or clears is now cancelled by the task's worker or trigger alone, and goes on if neither is alive.",
+        reason,
+    )

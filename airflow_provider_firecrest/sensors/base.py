@@ -1,4 +1,4 @@
-"""What every FirecREST sensor shares: where it speaks to, and how it waits."""
+"""What every FirecREST sensor shares: its connection, and how it waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
         self.poll_interval = poll_interval
 
     def wait(self, context: Context, trigger: FirecRESTTrigger) -> None:
-        """Go on in :meth:`execute_complete` when the trigger fires, at the latest when ``timeout`` has passed."""
+        """Go on in :meth:`execute_complete` when the trigger fires, at the latest when ``timeout`` has passed.
+
+        :param context: the task's
+        :param trigger: what to wait for
+        """
         limits = [self.timeout]
         if self.execution_timeout is not None:
             limits.append(self.execution_timeout.total_seconds())
@@ -41,7 +45,11 @@ class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
         self.defer(trigger=trigger, method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on after the wait."""
+        """Go on after the wait.
+
+        :param context: the task's
+        :param event: the trigger's
+        """
         if event["status"] == "timeout":
             raise AirflowSensorTimeout(f"Nothing came within {self.timeout:g} s (timeout) or execution_timeout.")
         if event["status"] == "error":
@@ -49,4 +57,7 @@ class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
         return self.finish(event)
 
     def finish(self, event: dict[str, Any]) -> Any:
-        """Return the task's result once the wait is over."""
+        """Return the task's result once the wait is over.
+
+        :param event: the trigger's
+        """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class FirecRESTFileSensor(FirecRESTBaseSensor):
     """Wait until a file or directory exists on a system.
 
-    It may still be written to: let whoever writes it give it its name at the end.
+    The file may still be written to. A program that writes to it slowly should rename it to its final name at the end.
 
     :param path: absolute path
     """
@@ -27,6 +27,10 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
         self.path = path
 
     def execute(self, context: Context) -> Any:
+        """Wait, unless it is there.
+
+        :param context: the task's
+        """
         if not self.deferrable:
             return super().execute(context)
         if self.poke(context):
@@ -40,7 +44,10 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
         return self.wait(context, trigger)
 
     def poke(self, context: Context) -> bool:
-        """Ask once. A server that does not answer is asked again."""
+        """Ask once. A server that does not answer is asked again.
+
+        :param context: the task's
+        """
         from firecrest_core.errors import TransientError
 
         try:
@@ -51,7 +58,11 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
 
     async def _exists(self) -> bool:
         async with self.hook.client() as client:
-            return await exists(client, client.connection.system_or_default(self.system), self.path)
+            return await exists(client.system(self.system), self.path)
 
     def finish(self, event: dict[str, Any]) -> None:
+        """Log that it exists.
+
+        :param event: the trigger's
+        """
         self.log.info("%s exists.", self.path)

@@ -10,24 +10,24 @@ from airflow.sdk import PokeReturnValue
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
-from airflow_provider_firecrest.xcom import mapping
+from airflow_provider_firecrest.xcom import job_mapping
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from firecrest_core.job import Job
+    from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
 
 
 class FirecRESTJobSensor(FirecRESTBaseSensor):
-    """Wait until a job has ended well. The job is never cancelled: it belongs to whoever submitted it.
+    """Wait until a job is COMPLETED. The job is never cancelled: it belongs to whoever submitted it.
 
     :param job_id: the job's id
     :param fail_if_stuck: fail when the job can never start, instead of only warning with the reason
     :returns: the mapping that ``FirecRESTSubmitOperator`` returns
     :raises JobFailed: when the job ended otherwise than COMPLETED, with state, exit code and the last lines of its
         output, as far as this user may read them. No retry changes that, so the task is not tried again
-    :raises JobNotFound: when the scheduler does not know it, without a retry, too
+    :raises JobNotFound: when the scheduler does not know the job; this is not tried again either
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
@@ -38,6 +38,10 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         self.fail_if_stuck = fail_if_stuck
 
     def execute(self, context: Context) -> Any:
+        """Wait for the job.
+
+        :param context: the task's
+        """
         if not self.deferrable:
             return super().execute(context)
         job = self.hook.run(self._find())
@@ -54,15 +58,17 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
-            system = client.connection.system_or_default(self.system)
-            return await lifecycle.find(client, system, str(self.job_id))
+            return await lifecycle.find(client.system(self.system), str(self.job_id))
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
-        """Ask once. A server that does not answer is asked again."""
+        """Ask once. A server that does not answer is asked again.
+
+        :param context: the task's
+        """
         from firecrest_core.errors import TransientError, WaitTimedOut
 
         try:
-            result = self.hook.wait(
+            result = self.hook.wait_for_job(
                 str(self.job_id), system=self.system, timeout=0, check=False, fail_if_stuck=self.fail_if_stuck
             )
         except WaitTimedOut:
@@ -70,29 +76,28 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         except TransientError as error:
             self.log.warning("Still waiting for job %s. %s", self.job_id, error)
             return False
-        return PokeReturnValue(True, self._judge(result))
+        return PokeReturnValue(True, self._check(result))
 
     def finish(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Return how the job ended, or fail if it did.
+
+        :param event: the trigger's
+        """
         from firecrest_core.result import JobResult
 
-        return self._judge(JobResult.from_dict(event["result"]))
+        return self._check(JobResult.from_dict(event["result"]))
 
-    def _judge(self, result: JobResult) -> dict[str, Any]:
-        """Return a good end; tell a bad one with the job's last words, and let nobody retry."""
+    def _check(self, result: JobResult) -> dict[str, Any]:
+        if not result.succeeded:
+            self.hook.run(self._fail(result))
+        return job_mapping(result)
+
+    async def _fail(self, result: JobResult) -> None:
         from firecrest_core import lifecycle
         from firecrest_core.errors import JobFailed
 
-        if result.succeeded:
-            return mapping(result)
-        stdout, stderr = self.hook.run(self._tails(result))
-        try:
-            lifecycle.check(result, stderr, stdout)
-        except JobFailed as error:
-            raise task_error(error, final=True) from None
-        raise AssertionError("what has not succeeded has failed")
-
-    async def _tails(self, result: JobResult) -> tuple[str, str]:
-        from firecrest_core import lifecycle
-
         async with self.hook.client() as client:
-            return await lifecycle.output_tail(client, result)
+            try:
+                await lifecycle.raise_for_state(client.system(result.system), result)
+            except JobFailed as error:
+                raise task_error(error, final=True) from None  # another try would find the same job

@@ -10,34 +10,32 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
-from airflow_provider_firecrest import ledger
+from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.wish import ENDED, state_of
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import FirecRESTClient
     from firecrest_core.connection import Connection
 
 # An event loop alone does not keep a task from being collected.
-_endings: set[asyncio.Task[None]] = set()
+_cancelling: set[asyncio.Task[None]] = set()
 
 
 class FirecRESTTrigger(BaseTrigger):
     """Waits for something on a system and fires once.
 
-    The event's ``status`` is ``done``, ``timeout`` (the deadline passed) or ``error`` (see
-    :func:`airflow_provider_firecrest.exceptions.from_event`), and its ``jobs`` are those of :attr:`jobs`. Outages are
+    The event's ``status`` is ``success``, ``timeout`` (the deadline passed) or ``error`` (see
+    :func:`airflow_provider_firecrest.exceptions.from_event`). Its ``jobs`` are those of :attr:`jobs`. Outages are
     waited out.
 
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
     :param poll_interval: seconds between two questions at the most
-    :param deadline: seconds since the epoch after which to stop waiting. A point in time and not a duration: a
-        triggerer that is restarted begins anew with the same arguments.
-    :param not_before: seconds since the epoch before which not to fire, however early the wait is over
+    :param deadline: Unix time after which to stop waiting. It is a point in time and not a duration, because a
+        triggerer that is restarted begins anew with the same arguments
+    :param not_before: Unix time before which not to fire, even if the wait is over earlier
     """
 
     def __init__(
@@ -70,6 +68,7 @@ class FirecRESTTrigger(BaseTrigger):
 
     @cached_property
     def hook(self) -> FirecRESTHook:
+        """The hook of the task's connection."""
         return FirecRESTHook(self.firecrest_conn_id)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -83,7 +82,7 @@ class FirecRESTTrigger(BaseTrigger):
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
-                return {"status": "done", "jobs": self.jobs, **await self.wait(await self.hook.aconnection())}
+                return {"status": "success", "jobs": self.jobs, **await self.wait(await self.hook.aconnection())}
         except FirecRESTError as error:
             return to_event(error) | {"jobs": self.jobs}
         except TimeoutError:
@@ -93,7 +92,7 @@ class FirecRESTTrigger(BaseTrigger):
 
     @property
     def client_type(self) -> type[FirecRESTClient]:
-        """Makes clients that take up a secret that was rotated since the wait began."""
+        """The type of clients that take the newest secret, if it was rotated since the wait began."""
         from airflow_provider_firecrest.hooks.client import client_type
 
         return client_type(self.firecrest_conn_id)
@@ -104,40 +103,50 @@ class FirecRESTTrigger(BaseTrigger):
 
         The hook's client is not for triggers: Airflow would keep each of its tokens for masking as long as the
         triggerer lives.
+
+        :param connection: where to ask, and as whom
         """
 
     async def on_kill(self) -> None:
         """Cancel the task's jobs if a person ended it.
 
-        Airflow 3.3 calls this, too, when a triggerer loses its heartbeat and its triggers move to another one;
-        then the task has not ended, and the jobs go on.
+        Airflow 3.3 also calls this when a triggerer loses its heartbeat and its triggers move to another one. Then the
+        task has not ended, and the jobs go on.
         """
         if not self.jobs:
             return
-        ending = asyncio.create_task(self._end_jobs())
-        _endings.add(ending)
-        ending.add_done_callback(_endings.discard)
-        while not ending.done():
+        cancelling = asyncio.create_task(self._cancel_if_ended())
+        _cancelling.add(cancelling)
+        cancelling.add_done_callback(_cancelling.discard)
+        while not cancelling.done():
             try:
-                await asyncio.shield(ending)
+                await asyncio.shield(cancelling)
             except asyncio.CancelledError:
                 # Airflow 3.3 cancels a trigger anew each second until it is gone, its on_kill included.
                 continue
 
-    async def _end_jobs(self) -> None:
+    async def _cancel_if_ended(self) -> None:
         try:
-            wanted = await sync_to_async(state_of)(self.task_instance) in ENDED
+            # In a thread: Airflow's call blocks until its supervisor has answered, over this very event loop.
+            reason = await asyncio.to_thread(ask_cancel_reason, self.task_instance)
         except Exception as error:
             self.log.error("Airflow does not say whether a person ended this task, so its jobs go on: %s", error)
-            wanted = False
+            reason = None
         for job in self.jobs:
-            job_id, system = job["job_id"], job["system"]
-            if not wanted:
-                self.log.info("Job %s on %s goes on. To end it: scancel %s", job_id, system, job_id)
-                continue
-            try:
-                async with self.client_type(await self.hook.aconnection()) as client:
-                    await ledger.end(client, job)
-                self.log.info("Job %s on %s was cancelled.", job_id, system)
-            except FirecRESTError as error:
-                self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)
+            if reason is not None and reason.final:
+                await self._cancel(job)
+            else:
+                job_id, system = job["job_id"], job["system"]
+                self.log.info("Job %s on %s goes on. To cancel it: scancel %s", job_id, system, job_id)
+
+    async def _cancel(self, job: dict[str, Any]) -> None:
+        from firecrest_core import lifecycle
+        from firecrest_core.jobs.job import Job
+
+        job_id, system = job["job_id"], job["system"]
+        try:
+            async with self.client_type(await self.hook.aconnection()) as client:
+                await lifecycle.cancel(client.system(system), Job.from_dict(job))
+            self.log.info("Job %s on %s was cancelled.", job_id, system)
+        except FirecRESTError as error:
+            self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
 
 
@@ -25,36 +25,43 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
         self.path = path
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class's path and the constructor's arguments."""
         path, arguments = super().serialize()
         return path, arguments | {"system": self.system, "path": self.path}
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
-        """Ask again and again, through every outage."""
-        from firecrest_core import errors
+        """Ask again and again, also while the server is away.
 
-        # The task's worker has reached the server as this user, so that these are outages, too.
-        outages = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
-        system = connection.system_or_default(self.system)
-        told = False
+        :param connection: where to ask, and as whom
+        """
+        from firecrest_core.api.backoff import OUTAGES
+
+        warned = False
         async with self.client_type(connection) as client:
+            system = client.system(self.system)
             while True:
                 try:
-                    if await exists(client, system, self.path):
+                    if await exists(system, self.path):
                         return {}
-                    told = False
-                except outages as error:
-                    if not told:
+                    warned = False
+                # The task's worker has reached the server as this user, so a refusal is an outage, too.
+                except OUTAGES as error:
+                    if not warned:
                         self.log.warning("Still waiting for %s. %s", self.path, error)
-                    told = True
+                    warned = True
                 await asyncio.sleep(self.poll_interval)
 
 
-async def exists(client: FirecRESTClient, system: str, path: str) -> bool:
-    """Tell whether something is at ``path``, at this moment."""
+async def exists(system: System, path: str) -> bool:
+    """Tell whether something is at a path now.
+
+    :param system: the system
+    :param path: absolute path
+    """
     from firecrest_core.errors import RemotePathNotFound
 
     try:
-        await client.ls(system, path)
+        await system.list_files(path)
     except RemotePathNotFound:
         return False
     return True

@@ -11,14 +11,13 @@ if TYPE_CHECKING:
 
 
 class FirecRESTJobTrigger(FirecRESTTrigger):
-    """Waits for one job's end and tells its story in the task's log.
+    """Waits for one job's end, and logs each change of its state in the task's log.
 
-    A job costs one trigger from its submission to its end: deferring again just to log would cut Airflow's log
-    of the trigger short. The event holds the job's ``result``.
+    One trigger waits from the job's submission to its end: deferring again just to log would cut Airflow's log of the
+    trigger short. The event holds the job's ``result``.
 
-    :param job: the job, as ``firecrest_core.job.Job.to_dict`` gives it
-    :param owned: whether the job belongs to the task and ends with it; ``False`` for one that somebody else
-        submitted
+    :param job: the job, as ``firecrest_core.jobs.job.Job.to_dict`` gives it
+    :param owned: the job belongs to the task and ends with it; ``False`` for one that somebody else submitted
     :param fail_if_stuck: fire with ``JobStuck`` when the job can never start, instead of only warning
     """
 
@@ -35,26 +34,26 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
+        """The job, if it belongs to the task."""
         return [self.job] if self.owned else []
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the job's end, whatever it is.
 
+        :param connection: where to ask, and as whom
         :raises JobNotFound: when the scheduler does not know the job for a minute
         :raises JobStuck: if wanted; the job is left in the queue
         """
         from firecrest_core import lifecycle
-        from firecrest_core.job import Job
-        from firecrest_core.watcher import JobWatcher
+        from firecrest_core.jobs.job import Job
 
         job = Job.from_dict(self.job)
-        watcher = JobWatcher.shared(connection, job.system, self.client_type)  # with all triggers of this triggerer
-        result = await watcher.wait(
-            job, poll_interval=self.poll_interval, story=self.log.info, fail_if_stuck=self.fail_if_stuck
-        )
-        if job.key is not None:  # a submission with a claim: the payload may have run in another job
-            async with self.client_type(connection) as client:
-                result = await lifecycle.settle(
-                    client, job, result, poll_interval=self.poll_interval, story=self.log.info
-                )
+        async with self.client_type(connection) as client:
+            result = await lifecycle.wait(
+                client.system(job.system),
+                job,
+                poll_interval=self.poll_interval,
+                on_message=self.log.info,
+                fail_if_stuck=self.fail_if_stuck,
+            )
         return {"result": result.to_dict()}

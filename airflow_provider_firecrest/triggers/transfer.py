@@ -11,37 +11,43 @@ if TYPE_CHECKING:
 
 
 class FirecRESTTransferTrigger(FirecRESTTrigger):
-    """Waits until some transfer jobs have ended. Whether the files arrived whole is the operator's to see.
+    """Waits until some transfer jobs have ended. The operator checks whether the files arrived whole.
 
-    The event holds what was ``begun``, too.
+    The event holds the ``transfers``, too.
 
-    :param begun: for each file what was begun (``firecrest_core.transfer.PendingTransfer.to_dict``) or is done
-        already, which has no ``job``
+    :param transfers: what was begun for each file (``firecrest_core.transfer.PendingTransfer.to_dict``), or what has
+        arrived already, which has no ``job``
     """
 
-    def __init__(self, *, begun: list[dict[str, Any]], **common: Any) -> None:
+    def __init__(self, *, transfers: list[dict[str, Any]], **common: Any) -> None:
         super().__init__(**common)
-        self.begun = begun
+        self.transfers = transfers
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the constructor's arguments."""
         path, arguments = super().serialize()
-        return path, arguments | {"begun": self.begun}
+        return path, arguments | {"transfers": self.transfers}
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
-        return [one["job"] for one in self.begun if "job" in one]
+        """The transfer jobs."""
+        return [transfer["job"] for transfer in self.transfers if "job" in transfer]
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
-        """Wait for one after the other: all of them have to end anyway."""
-        from firecrest_core.errors import JobNotFound
-        from firecrest_core.job import Job
-        from firecrest_core.watcher import JobWatcher
+        """Wait for one after the other: all of them have to end anyway.
 
-        for job in map(Job.from_dict, self.jobs):
-            try:
-                watcher = JobWatcher.shared(connection, job.system, self.client_type)
-                await watcher.wait(job, poll_interval=self.poll_interval, story=self.log.info)
-            except JobNotFound:
-                self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
-        return {"begun": self.begun}
+        :param connection: where to ask, and as whom
+        """
+        from firecrest_core import lifecycle
+        from firecrest_core.errors import JobNotFound
+        from firecrest_core.jobs.job import Job
+
+        async with self.client_type(connection) as client:
+            for job in map(Job.from_dict, self.jobs):
+                try:
+                    await lifecycle.wait(
+                        client.system(job.system), job, poll_interval=self.poll_interval, on_message=self.log.info
+                    )
+                except JobNotFound:
+                    self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)
+        return {"transfers": self.transfers}

@@ -9,7 +9,7 @@ import tempfile
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "INFO"
-# Nobody has to hear of the end of a worker that these tests play.
+# These tests have no real workers whose end Airflow would have to notice.
 os.environ["AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL"] = "0"
 
 import asyncio
@@ -67,7 +67,7 @@ def connected(f7t: LocalFirecREST, store: Callable[..., None], stored: dict[str,
 
 @pytest.fixture
 def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Airflow's tables of tasks, triggers, and what tasks write down, with nothing in them; gives sessions."""
+    """Airflow's tables of tasks, runs and task states, with nothing in them; returns what makes sessions."""
     from airflow import models
     from airflow.models.task_state_store import TaskStateStoreModel
     from airflow.utils import session as airflow_session
@@ -76,7 +76,7 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]
 
     engine = create_engine(f"sqlite:///{tmp_path}/airflow.db")
     models.import_all_models()
-    for model in (models.TaskInstance, models.Trigger, TaskStateStoreModel):
+    for model in (models.TaskInstance, models.DagRun, TaskStateStoreModel):
         model.__table__.create(engine)
 
     @contextmanager
@@ -177,12 +177,12 @@ def first_event() -> Callable[[Any], Any]:
 
 
 @pytest.fixture
-def told(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def task_log(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """What the task's log says so far."""
-    heard: list[str] = []
+    pieces: list[str] = []
 
-    def told() -> str:
-        heard.append(capfd.readouterr().out)
-        return "".join(heard)
+    def task_log() -> str:
+        pieces.append(capfd.readouterr().out)
+        return "".join(pieces)
 
-    return told
+    return task_log

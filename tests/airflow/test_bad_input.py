@@ -25,7 +25,7 @@ from airflow_provider_firecrest.operators import (
     FirecRESTUploadOperator,
 )
 from firecrest_core import errors
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
 
 
 def submit(workdir: Any, **changed: Any) -> Callable[[], Any]:
@@ -138,12 +138,12 @@ def test_name_with_a_quote(connected, workdir, tmp_path, fails) -> None:
 
 def test_file_over_the_direct_limit_where_nothing_else_is(connected, workdir, tmp_path, fails, monkeypatch) -> None:
     """A site without a staging store."""
-    system = FirecRESTClient.system
+    info = System.info
 
-    async def without_store(self, name):
-        return (await system(self, name)).model_copy(update={"transfer_method": None})
+    async def without_store(self):
+        return (await info(self)).model_copy(update={"transfer_method": None})
 
-    monkeypatch.setattr(FirecRESTClient, "system", without_store)
+    monkeypatch.setattr(System, "info", without_store)
     (tmp_path / "large.bin").write_bytes(bytes(100_000))
     fails(upload(tmp_path / "large.bin", workdir), errors.FileTooLarge, "100,000 bytes", "65,536", "large.bin")
     (workdir / "large.bin").write_bytes(bytes(100_000))

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import Connection as Stored
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_firecrest.hooks.connection import read
+from airflow_provider_firecrest.hooks import connection as stored_connection
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError
@@ -26,7 +26,7 @@ def stored(**fields: object) -> Stored:
 
 
 def parse(connection: Stored) -> Connection:
-    return read(connection, connection.extra_dejson)
+    return stored_connection.parse(connection, connection.extra_dejson)
 
 
 def test_fields() -> None:
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_named(fields: dict, said: str) -> None:
 
 def test_missing_connection_fails_at_once() -> None:
     with pytest.raises(AirflowFailException, match="no connection 'nowhere'"):
-        FirecRESTHook("nowhere").systems()
+        FirecRESTHook("nowhere").list_systems()
 
 
 def test_connection_says_which_systems_answer_and_as_whom(connected: LocalFirecREST) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 from firecrest_core import JobSpec
 
-JOB = {"system": "daint", "job_id": "12", "name": "si", "working_directory": "/scratch", "array_indices": [0, 1]}
+JOB = {"system": "daint", "job_id": "12", "name": "si", "working_dir": "/scratch", "array_indices": [0, 1]}
 
 TASKS: dict[str, dict[str, Any]] = {
     "FirecRESTSubmitOperator": {
@@ -43,7 +43,7 @@ TASKS: dict[str, dict[str, Any]] = {
 
 TRIGGERS = [
     FirecRESTJobTrigger(job=JOB, owned=False, firecrest_conn_id="c", poll_interval=3.0, deadline=1.5, not_before=1.0),
-    FirecRESTTransferTrigger(begun=[{"job": JOB}], firecrest_conn_id="c", poll_interval=3.0, deadline=None),
+    FirecRESTTransferTrigger(transfers=[{"job": JOB}], firecrest_conn_id="c", poll_interval=3.0, deadline=None),
     FirecRESTFileTrigger(system=None, path="/p", firecrest_conn_id="c", poll_interval=3.0, deadline=1.5),
 ]
 
@@ -138,8 +138,8 @@ def test_a_job_spec_is_kept_as_a_mapping_that_airflow_can_render() -> None:
 def test_importing_everything_loads_no_client() -> None:
     code = (
         "import sys; from airflow.sdk import DAG; before = set(sys.modules);"
-        "import airflow_provider_firecrest.operators, airflow_provider_firecrest.sensors, firecrest_core.jobspec;"
-        "heavy = {'firecrest', 'httpx', 'tenacity', 'cryptography', 'firecrest_core.client'};"
+        "import airflow_provider_firecrest.operators, airflow_provider_firecrest.sensors, firecrest_core.spec.jobspec;"
+        "heavy = {'firecrest', 'httpx', 'tenacity', 'cryptography', 'firecrest_core.api.client'};"
         "assert not heavy & (set(sys.modules) - before), heavy & (set(sys.modules) - before)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

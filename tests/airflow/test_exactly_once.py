@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.execution_time.comms import DeadlockImminentError
 
+from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.ledger import Entry
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import JobFailed, JobWithdrawn
 from firecrest_core.states import JobState
@@ -62,13 +63,14 @@ def runs(workdir: Path) -> list[str]:
     return (workdir / "runs").read_text().split() if (workdir / "runs").exists() else []
 
 
-def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, crash, run_task, told) -> None:
+def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, crash, run_task, task_log) -> None:
     first = crash()
-    assert f"Job {first} (counted) was submitted to {connected.system}, in {workdir}." in told()
+    assert f"Job {first} (counted) was submitted to {connected.system}, in {workdir}." in task_log()
     let_go(workdir)
     result = run_task(make).result
-    assert told().count("was submitted to") == 1
-    assert f"Job {first} (counted) is there already, on {connected.system}, in {workdir}: going on with it." in told()
+    log = task_log()
+    assert log.count("was submitted to") == 1
+    assert f"Job {first} (counted) is there already, on {connected.system}, in {workdir}: going on with it." in log
     assert result["job_id"] == first
     assert result["name"] == "counted"
     assert runs(workdir) == [first]
@@ -77,7 +79,7 @@ def test_a_retry_goes_on_with_the_job_that_is_alive(connected, workdir, make, cr
 def test_a_retry_returns_the_result_of_a_job_that_ended_well(connected, workdir, make, crash, run_task) -> None:
     first = crash()
     let_go(workdir)
-    FirecRESTHook().wait(first, poll_interval=0.2)
+    FirecRESTHook().wait_for_job(first, poll_interval=0.2)
     assert run_task(make).result["job_id"] == first
     assert runs(workdir) == [first]
 
@@ -92,24 +94,24 @@ def test_a_retry_runs_again_what_has_failed(connected, workdir, make, run_task) 
     assert len(runs(workdir)) == 2
 
 
-def test_a_clear_ends_the_job_of_the_run_before(connected, workdir, make, crash, ti, run_task) -> None:
+def test_a_clear_cancels_the_job_of_the_run_before(connected, workdir, make, crash, ti, run_task) -> None:
     first = crash()
     ti.max_tries += 1  # as Airflow counts a clear
     second = crash()
     assert second != first
-    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    assert FirecRESTHook().wait_for_job(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
     let_go(workdir)
     assert run_task(make).result["job_id"] == second
 
 
-def test_a_clear_that_only_the_notes_know_of(connected, workdir, make, crash, ti, run_task) -> None:
-    """As the sweeper leaves them when a task was cleared and its scheduler was lost."""
+def test_a_clear_that_only_the_state_store_knows_of(connected, workdir, make, crash, ti, run_task) -> None:
+    """As the reconciler notes it when a task was cleared and its scheduler was lost."""
     first = crash()
-    for key, note in {key: json.loads(value) for key, value in ti.state_store.items()}.items():
-        ti.state_store[key] = json.dumps(note | {"max_tries": None})
+    for key, value in list(ti.state_store.items()):
+        ti.state_store[key] = json.dumps(json.loads(value) | {"max_tries": None})
     second = crash()
     assert second != first
-    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    assert FirecRESTHook().wait_for_job(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
     let_go(workdir)
     assert run_task(make).result["job_id"] == second
 
@@ -124,11 +126,11 @@ def test_a_clear_that_was_lost_half_way_is_made_good(connected, workdir, make, c
         raise RuntimeError("the worker is gone")
 
     with monkeypatch.context() as lost, pytest.raises(RuntimeError):
-        lost.setattr(lifecycle, "end_older", die)
+        lost.setattr(lifecycle, "cancel_and_wait", die)
         make().execute({"ti": ti, "task_state_store": ti.state_store})
     second = crash()
-    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
-    FirecRESTHook().cancel(second)
+    assert FirecRESTHook().wait_for_job(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    FirecRESTHook().cancel_job(second)
 
 
 def test_deployments_with_equal_run_ids_do_not_meet(connected, workdir, crash, ti) -> None:
@@ -138,34 +140,35 @@ def test_deployments_with_equal_run_ids_do_not_meet(connected, workdir, crash, t
     assert len(jobs) == 2
     let_go(workdir)
     for job in jobs:
-        assert FirecRESTHook().wait(job, poll_interval=0.2).succeeded
+        assert FirecRESTHook().wait_for_job(job, poll_interval=0.2).succeeded
     assert set(runs(workdir)) == jobs
 
 
 def test_a_task_that_was_ended_before_its_job_had_an_id(connected, workdir, make, ti, monkeypatch) -> None:
-    """The person's wish comes while the submission is under way: whatever still arrives runs nothing."""
+    """A person ends the task while the submission is under way: a job that still arrives runs nothing."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": "failed"}})
-    task, post = make(), FirecRESTClient.submit_job
+    task, post = make(), System.submit_job
 
-    async def submit_job(client: FirecRESTClient, *arguments: Any) -> str:
+    async def submit_job(system: System, *arguments: Any) -> str:
         task.on_kill()
-        return await post(client, *arguments)
+        return await post(system, *arguments)
 
-    monkeypatch.setattr(FirecRESTClient, "submit_job", submit_job)
+    monkeypatch.setattr(System, "submit_job", submit_job)
     let_go(workdir)
     with pytest.raises(TaskDeferred) as deferred:
         task.execute({"ti": ti, "task_state_store": ti.state_store})
-    result = FirecRESTHook().wait(deferred.value.trigger.job["job_id"], poll_interval=0.2, check=False)
+    result = FirecRESTHook().wait_for_job(deferred.value.trigger.job["job_id"], poll_interval=0.2, check=False)
     assert result.job_id
     assert runs(workdir) == []
 
 
 def test_a_cancelled_task_stays_cancelled_for_a_late_retry(connected, workdir, make, crash, ti) -> None:
-    from airflow_provider_firecrest.ledger import end
+    from firecrest_core import lifecycle
+    from firecrest_core.jobs.job import Job
 
     task = make()
     with pytest.raises(TaskDeferred) as deferred:
@@ -173,10 +176,11 @@ def test_a_cancelled_task_stays_cancelled_for_a_late_retry(connected, workdir, m
 
     async def cancel() -> None:
         async with task.hook.client() as client:
-            await end(client, json.loads(json.dumps(deferred.value.trigger.job)))
+            job = Job.from_dict(json.loads(json.dumps(deferred.value.trigger.job)))
+            await lifecycle.cancel(client.system(job.system), job)
 
     task.hook.run(cancel())
-    FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2, check=False)
+    FirecRESTHook().wait_for_job(ti.pushed["job_id"], poll_interval=0.2, check=False)
     with pytest.raises(JobWithdrawn):
         make().execute({"ti": ti, "task_state_store": ti.state_store})
 
@@ -212,7 +216,7 @@ def test_the_event_of_an_earlier_runs_trigger(connected, workdir, make, ti, firs
     assert make().execute_complete(context, event, **again.value.kwargs)["state"] == "COMPLETED"
 
 
-def test_a_retry_goes_on_where_the_first_try_submitted(connected, workdir, make, crash, run_task, told) -> None:
+def test_a_retry_goes_on_where_the_first_try_submitted(connected, workdir, make, crash, run_task, task_log) -> None:
     """A working directory with the number of the try in it, or an edited DAG, must not double the job."""
     first = crash()
     other = workdir / "try-2"
@@ -220,26 +224,26 @@ def test_a_retry_goes_on_where_the_first_try_submitted(connected, workdir, make,
     let_go(workdir)
     result = run_task(lambda: make(working_dir=str(other))).result
     assert (result["job_id"], result["working_directory"]) == (first, str(workdir))
-    assert "Clear the task to run it on" in told()
+    assert "Clear the task to run it on" in task_log()
     assert runs(workdir) == [first]
     assert runs(other) == []
 
 
-def test_a_cleared_task_ends_its_job_where_it_was_submitted(connected, workdir, make, crash, ti, run_task) -> None:
+def test_a_cleared_task_cancels_its_job_where_it_was_submitted(connected, workdir, make, crash, ti, run_task) -> None:
     first = crash()
     other = workdir / "elsewhere"
     other.mkdir()
     ti.max_tries += 1
     let_go(other)
     result = run_task(lambda: make(working_dir=str(other))).result
-    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    assert FirecRESTHook().wait_for_job(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
     assert (result["state"], result["working_directory"]) == ("COMPLETED", str(other))
     assert runs(other) == [result["job_id"]]
 
 
 @pytest.mark.parametrize("cleared", [True, False])
-def test_a_trigger_that_hears_late_of_its_end(connected, workdir, make, ti, monkeypatch, cleared) -> None:
-    """By then another try may wait: of the same run, for the very job, or of a newer one, for a job of its own."""
+def test_a_trigger_that_is_killed_late(connected, workdir, make, ti, monkeypatch, cleared) -> None:
+    """By then another try may be waiting: one of the same run for this very job, or one of a newer run for its own."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     deferrals = []
@@ -250,20 +254,20 @@ def test_a_trigger_that_hears_late_of_its_end(connected, workdir, make, ti, monk
         ti.max_tries += cleared
     late, newest = deferrals
     late.task_instance = ti
-    # Of a newer run even an end is none of the late trigger's business.
+    # Even if the newer run has ended, its job is not the late trigger's to cancel.
     state = "failed" if cleared else "deferred"
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": state}})
     asyncio.run(late.on_kill())
     assert (late.job["job_id"] == newest.job["job_id"]) is not cleared
     let_go(workdir)
-    assert FirecRESTHook().wait(newest.job["job_id"], poll_interval=0.2).succeeded
+    assert FirecRESTHook().wait_for_job(newest.job["job_id"], poll_interval=0.2).succeeded
     assert runs(workdir)[-1] == newest.job["job_id"]
 
 
 def test_a_cleared_task_whose_old_directory_is_gone(connected, workdir, make, crash, ti, run_task) -> None:
     first = crash()
     let_go(workdir)
-    FirecRESTHook().wait(first, poll_interval=0.2)
+    FirecRESTHook().wait_for_job(first, poll_interval=0.2)
     other = workdir.with_name(workdir.name + "-new")
     other.mkdir()
     shutil.rmtree(workdir)
@@ -280,9 +284,9 @@ def test_a_clear_after_retries_were_lowered_in_the_dag(connected, workdir, crash
     ti.max_tries = 1
     second = crash()
     assert second != first
-    assert FirecRESTHook().wait(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
+    assert FirecRESTHook().wait_for_job(first, poll_interval=0.2, check=False).state is JobState.CANCELLED
     let_go(workdir)
-    assert FirecRESTHook().wait(second, poll_interval=0.2).succeeded
+    assert FirecRESTHook().wait_for_job(second, poll_interval=0.2).succeeded
     assert runs(workdir)[-1] == second
 
 
@@ -298,23 +302,24 @@ def test_a_retry_after_execution_timeout_runs_the_job_again(connected, workdir, 
     assert runs(workdir)[-1] == result["job_id"]
 
 
-def test_the_jobs_of_a_task_are_written_down_until_they_have_ended(connected, workdir, make, ti, run_task) -> None:
+def test_the_jobs_of_a_task_are_recorded_until_they_have_ended(connected, workdir, make, ti, run_task) -> None:
     context = {"ti": ti, "task_state_store": ti.state_store}
     with pytest.raises(TaskDeferred):
         make().execute(context)
-    entry = Entry.of(context)
-    assert [job["job_id"] for job in entry.jobs] == [ti.pushed["job_id"]]
+    record = JobRecord.read(context)
+    assert [job["job_id"] for job in record.jobs] == [ti.pushed["job_id"]]
     let_go(workdir)
     run_task(make)
-    assert Entry.of(context) is None
+    assert JobRecord.read(context) is None
 
 
-def test_a_worker_that_may_not_ask_leaves_the_job_to_the_sweeper(connected, workdir, make, ti, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("no supervisor"), DeadlockImminentError("a question")])
+def test_a_worker_that_may_not_ask_leaves_its_job(connected, workdir, make, ti, monkeypatch, error) -> None:
     """Airflow refuses a question in a signal handler while another one is under way."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     def refuse(**_: Any) -> None:
-        raise RuntimeError("DeadlockImminentError")
+        raise error
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", refuse)
     ti.try_number = ti.max_tries + 1
@@ -323,9 +328,9 @@ def test_a_worker_that_may_not_ask_leaves_the_job_to_the_sweeper(connected, work
     with pytest.raises(TaskDeferred):
         task.execute(context)
     task.on_kill()
-    assert Entry.of(context) is not None
+    assert JobRecord.read(context) is not None
     let_go(workdir)
-    assert FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2).succeeded
+    assert FirecRESTHook().wait_for_job(ti.pushed["job_id"], poll_interval=0.2).succeeded
 
 
 @pytest.mark.parametrize(
@@ -334,7 +339,7 @@ def test_a_worker_that_may_not_ask_leaves_the_job_to_the_sweeper(connected, work
 def test_a_job_outlives_a_worker_that_is_stopped_in_the_last_try(
     connected, workdir, make, ti, monkeypatch, state, try_number, kept
 ) -> None:
-    """With a try to come, or a run after a clear, the job stays the task's; else the failed task must not end it."""
+    """If a try follows, or a run after a clear, the job stays the task's; else the failed task must not cancel it."""
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": state}})
@@ -344,6 +349,6 @@ def test_a_job_outlives_a_worker_that_is_stopped_in_the_last_try(
     with pytest.raises(TaskDeferred):
         task.execute(context)
     task.on_kill()
-    assert (Entry.of(context) is not None) is kept
+    assert (JobRecord.read(context) is not None) is kept
     let_go(workdir)
-    assert FirecRESTHook().wait(ti.pushed["job_id"], poll_interval=0.2).succeeded
+    assert FirecRESTHook().wait_for_job(ti.pushed["job_id"], poll_interval=0.2).succeeded

@@ -1,4 +1,4 @@
-"""What a task's log tells of a job that failed: how it ended, what to do, and the job's last words."""
+"""What a task's log says of a job that failed: how it ended, what to do, and the last lines of its output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def fails(connected: Any, workdir: Path, run_task: Callable[..., Any]) -> Callab
 
 @both_ways
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message_end"),
     [
         (HEAD + "echo fine; echo 'no basis set' >&2; exit 7", "standard error:\nno basis set"),
         (HEAD + "echo 'no basis set'; exit 7", "output:\nno basis set"),
@@ -52,16 +52,16 @@ def fails(connected: Any, workdir: Path, run_task: Callable[..., Any]) -> Callab
     ],
     ids=["standard error", "output alone", "one file", "no file", "huge", "binary", "presigned"],
 )  # fmt: skip
-def test_a_script_that_fails(fails: Any, told: str, script: str, deferrable: bool) -> None:
+def test_a_script_that_fails(fails: Any, message_end: str, script: str, deferrable: bool) -> None:
     error = fails(script + "\n", deferrable=deferrable)
     message = str(error)
     assert "ended FAILED, exit code 7" in message
-    assert message.rstrip().endswith(told)
+    assert message.rstrip().endswith(message_end)
     assert len(message) < 2000
     assert (error.result.state, error.result.exit_code) == (JobState.FAILED, 7)
 
 
-def test_nothing_to_tell(fails: Any) -> None:
+def test_no_output(fails: Any) -> None:
     assert "Last lines" not in str(fails(HEAD + "rm err-* out-*; exit 7\n"))
 
 
@@ -95,7 +95,7 @@ def test_somebody_else_cancels(fails: Any, connected: Any, workdir: Path, ti: An
     def cancel() -> None:
         while not (workdir / "began").exists():
             began.wait(0.05)
-        FirecRESTHook().cancel(ti.pushed["job_id"])
+        FirecRESTHook().cancel_job(ti.pushed["job_id"])
 
     canceller = threading.Thread(target=cancel)
     canceller.start()
@@ -121,34 +121,34 @@ def test_somebody_else_cancels(fails: Any, connected: Any, workdir: Path, ti: An
 def test_what_only_a_real_cluster_can_do(
     fails: Any, monkeypatch: pytest.MonkeyPatch, state: str, kind: type, advice: str, deferrable: bool
 ) -> None:
-    from firecrest_core.models import JobInfo
+    from firecrest_core.api.models import JobInfo
 
-    monkeypatch.setattr("firecrest_core.waiting.PROVISIONAL_GRACE", 0.3)
+    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.3)
     # The embedded server's jobs can only fail.
     monkeypatch.setattr(
         JobInfo, "state", property(lambda row: JobState(state) if "FAILED" in str(row.raw_state) else JobState.RUNNING)
     )
-    error = fails(HEAD + "echo 'last words' >&2; exit 9\n", deferrable=deferrable)
+    error = fails(HEAD + "echo 'last line' >&2; exit 9\n", deferrable=deferrable)
     assert isinstance(error, kind)
-    for words in (f"ended {state}, exit code 9", advice, "standard error:\nlast words"):
+    for words in (f"ended {state}, exit code 9", advice, "standard error:\nlast line"):
         assert words in str(error)
 
 
 @both_ways
-def test_the_sensor_tells_as_much_and_lets_nobody_retry(
+def test_the_sensor_says_as_much_and_is_not_tried_again(
     connected: Any, workdir: Path, run_task: Any, deferrable: bool
 ) -> None:
-    job = FirecRESTHook().submit(script=HEAD + "echo 'no basis set' >&2; exit 7\n", working_dir=str(workdir))
+    job = FirecRESTHook().submit_job(script=HEAD + "echo 'no basis set' >&2; exit 7\n", working_dir=str(workdir))
     with pytest.raises(errors.JobFailed, match="exit code 7") as failed:
         run_task(lambda: FirecRESTJobSensor(task_id="s", job_id=job.job_id, poll_interval=0.2, deferrable=deferrable))
     assert isinstance(failed.value, AirflowFailException)
     assert str(failed.value).endswith("standard error:\nno basis set")
 
 
-def test_the_hook_tells_which_stream_it_was(connected: Any, workdir: Path) -> None:
+def test_the_hook_says_which_stream_it_was(connected: Any, workdir: Path) -> None:
     hook = FirecRESTHook()
-    job = hook.submit(script=HEAD + "echo fine; echo 'no basis set' >&2; exit 7\n", working_dir=str(workdir))
+    job = hook.submit_job(script=HEAD + "echo fine; echo 'no basis set' >&2; exit 7\n", working_dir=str(workdir))
     with pytest.raises(errors.JobFailed) as failed:
-        hook.wait(job, poll_interval=0.2)
+        hook.wait_for_job(job, poll_interval=0.2)
     assert str(failed.value).endswith("standard error:\nno basis set")
     assert "fine" not in str(failed.value)

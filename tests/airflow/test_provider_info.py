@@ -6,7 +6,6 @@ import importlib
 import json
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import airflow
 import jsonschema
@@ -14,10 +13,8 @@ import pytest
 from airflow._shared.plugins_manager import is_valid_plugin
 from airflow.providers_manager import ProviderInfo, ProvidersManager
 from airflow.sdk.module_loading import import_string
-from pytest_mock import MockerFixture
 
 from airflow_provider_firecrest.get_provider_info import get_provider_info
-from airflow_provider_firecrest.plugins import listener
 
 ROOT = Path(__file__).parents[2]
 INFO = get_provider_info()
@@ -101,19 +98,3 @@ def test_the_plugin_is_declared_as_airflow_loads_it() -> None:
     module, _, name = points["firecrest"].partition(":")
     plugin = getattr(importlib.import_module(module), name)
     assert is_valid_plugin(plugin)
-
-
-@pytest.mark.parametrize(("job_type", "threads"), [("TriggererJob", 1), ("SchedulerJob", 0), (None, 0)])
-def test_the_plugin_starts_its_threads_in_the_triggerer_alone(mocker: MockerFixture, job_type, threads) -> None:
-    sweep = mocker.patch("airflow_provider_firecrest.sweeper.start")
-    take_over = mocker.patch("airflow_provider_firecrest.takeover.start")
-    mocker.patch("airflow_provider_firecrest.sweeper.look")
-    mocker.patch.object(listener, "_started", False)
-    mocker.patch("airflow.jobs.job.Job", SimpleNamespace)
-    at_fork = mocker.patch("os.register_at_fork")
-    component = SimpleNamespace(hostname="here")
-    listener.on_starting(component)
-    component.id, component.job_type = 7, job_type  # Airflow sets them after it has told its listeners
-    for _ in range(2):
-        at_fork.call_args.kwargs["after_in_parent"]()
-    assert (sweep.call_count, take_over.call_args_list) == (threads, [mocker.call("here", 7)] * threads)

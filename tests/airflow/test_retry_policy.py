@@ -1,4 +1,4 @@
-"""Which failures are tried again, as the policy hears of them where a task ends."""
+"""Which failures are tried again, with the exceptions that end a task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 from airflow_provider_firecrest.exceptions import from_event, task_error, to_event
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from airflow_provider_firecrest.retry_policy import FirecRESTRetryPolicy
-from firecrest_core import errors, lifecycle
+from firecrest_core import errors
 from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
 
@@ -42,9 +42,8 @@ def decision(error: BaseException) -> Any:
 )
 def test_jobs(state: str, action: RetryAction) -> None:
     result = JobResult(job_id="57", system="daint", state=JobState(state))
-    with pytest.raises(errors.JobFailed) as failed:
-        lifecycle.check(result)
-    for error in (failed.value, task_error(failed.value)):  # from the hook's coroutines, and from a task
+    failed = errors.JobFailed.kind(result.state)(result)
+    for error in (failed, task_error(failed)):  # from the hook's coroutines, and from a task
         decided = decision(error)
         assert decided.action is action
         assert type(error).__name__ in decided.reason
@@ -78,7 +77,7 @@ def test_what_is_not_ours() -> None:
     assert decision(AirflowTaskTimeout("execution_timeout")).action is FAIL
 
 
-# The batch script's parent is what watches over the job: without it, nobody knows how the job ended.
+# The batch script's parent watches the job: without it, it is unknown how the job ended.
 LOST = """#!/bin/bash
 echo $SLURM_JOB_ID >> runs
 [ $(wc -l < runs) -gt 1 ] && exit $(cat exit_code)
@@ -90,7 +89,7 @@ kill -9 $PPID
 def test_a_node_that_fails_and_then_a_script_that_does(
     connected: Any, workdir: Path, run_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, deferrable: bool
 ) -> None:
-    monkeypatch.setattr("firecrest_core.waiting.PROVISIONAL_GRACE", 0.5)
+    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.5)
     (workdir / "exit_code").write_text("3")
 
     def make() -> FirecRESTSubmitOperator:

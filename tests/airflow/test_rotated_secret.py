@@ -50,10 +50,10 @@ def keep(short_lived: LocalFirecREST, store: Callable[..., None]) -> Callable[[]
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often a client was refused a token so far."""
-    from firecrest_core.auth import TokenProvider
+    from firecrest_core.api.auth import TokenProvider
     from firecrest_core.errors import AuthenticationFailed
 
-    count, ask = 0, TokenProvider._ask
+    count, ask = 0, TokenProvider._request_token
 
     async def counted(self: TokenProvider) -> Any:
         nonlocal count
@@ -63,7 +63,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
             count += 1
             raise
 
-    monkeypatch.setattr(TokenProvider, "_ask", counted)
+    monkeypatch.setattr(TokenProvider, "_request_token", counted)
     return lambda: count
 
 
@@ -91,13 +91,13 @@ def test_jobs_are_waited_for_with_the_new_secret(
         waiting = [asyncio.create_task(trigger.event()) for trigger in triggers]
         await until(lambda: short_lived.requests[("GET", question)])
         short_lived.issuer.rotate()
-        await until(refused)  # nobody has told Airflow yet
+        await until(refused)  # Airflow does not know the new secret yet
         keep()
         (workdir / "go").touch()
         return list(await asyncio.gather(*waiting))
 
     events = asyncio.run(wait())
-    assert [event["status"] for event in events] == ["done"] * number
+    assert [event["status"] for event in events] == ["success"] * number
     assert {event["result"]["state"] for event in events} == {"COMPLETED"}
 
 
@@ -116,10 +116,10 @@ def test_files_are_waited_for_with_the_new_secret(short_lived: LocalFirecREST, k
         path.touch()
         return await waiting
 
-    assert asyncio.run(wait())["status"] == "done"
+    assert asyncio.run(wait())["status"] == "success"
 
 
-def test_a_secret_that_stays_wrong_is_told(short_lived: LocalFirecREST, keep: Any) -> None:
+def test_a_secret_that_stays_wrong_is_reported(short_lived: LocalFirecREST, keep: Any) -> None:
     short_lived.issuer.rotate()
     ok, message = FirecRESTHook().test_connection()
     assert not ok

@@ -37,7 +37,7 @@ def sense_file(path: object, **more: Any) -> Callable[[], FirecRESTFileSensor]:
 
 @pytest.fixture
 def start(connected, workdir) -> Callable[[str], str]:
-    return lambda line: FirecRESTHook().submit(command=line, working_dir=str(workdir)).job_id
+    return lambda line: FirecRESTHook().submit_job(command=line, working_dir=str(workdir)).job_id
 
 
 @both_ways
@@ -56,7 +56,7 @@ def test_a_job_that_fails_is_not_asked_for_again(start, run_task, deferrable) ->
 
 
 @both_ways
-def test_a_job_that_nobody_knows(connected, run_task, deferrable) -> None:
+def test_a_job_that_does_not_exist(connected, run_task, deferrable) -> None:
     with pytest.raises(AirflowFailException, match="Job not found"):
         run_task(sense_job("99999", deferrable=deferrable))
 
@@ -66,7 +66,7 @@ def test_the_sensors_own_limit_leaves_the_job_alone(start, run_task, deferrable)
     job_id = start("sleep 3")
     with pytest.raises(AirflowSensorTimeout):
         run_task(sense_job(job_id, deferrable=deferrable, timeout=0.5))
-    assert FirecRESTHook().job(job_id).state is JobState.RUNNING
+    assert FirecRESTHook().get_job(job_id).state is JobState.RUNNING
 
 
 def test_soft_fail_skips(start, run_task) -> None:
@@ -76,7 +76,7 @@ def test_soft_fail_skips(start, run_task) -> None:
         run_task(sense_job(start("exit 1"), soft_fail=True))
 
 
-def test_a_person_who_ends_the_sensor_does_not_end_the_job(start) -> None:
+def test_a_person_who_ends_the_sensor_does_not_cancel_the_job(start) -> None:
     job_id = start("sleep 3")
     sensor = sense_job(job_id)()
     with pytest.raises(TaskDeferred) as deferred:
@@ -84,7 +84,7 @@ def test_a_person_who_ends_the_sensor_does_not_end_the_job(start) -> None:
     trigger = deferred.value.trigger
     assert trigger.jobs == []
     asyncio.run(trigger.on_kill())
-    assert FirecRESTHook().job(job_id).state is JobState.RUNNING
+    assert FirecRESTHook().get_job(job_id).state is JobState.RUNNING
 
 
 def test_reschedule_mode_pokes_once(start, ti) -> None:
@@ -121,39 +121,39 @@ def test_a_path_that_can_never_be(connected, run_task, deferrable) -> None:
         run_task(sense_file("/nowhere/at/all", deferrable=deferrable))
 
 
-def test_outages_are_waited_out_and_told_once(connected, workdir, monkeypatch, first_event, told) -> None:
+def test_outages_are_waited_out_and_logged_once(connected, workdir, monkeypatch, first_event, task_log) -> None:
     (workdir / "here").touch()
     calls = 0
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
 
-    ls = FirecRESTClient.ls
+    list_files = System.list_files
 
     async def shaky(self, *args, **kwargs):
         nonlocal calls
         calls += 1
         if calls < 4:
             raise ServerUnreachable("no connection to the site")
-        return await ls(self, *args, **kwargs)
+        return await list_files(self, *args, **kwargs)
 
-    monkeypatch.setattr(FirecRESTClient, "ls", shaky)
+    monkeypatch.setattr(System, "list_files", shaky)
     trigger = FirecRESTFileTrigger(
         system=None, path=str(workdir / "here"), firecrest_conn_id="firecrest_default", poll_interval=0.05
     )
-    assert asyncio.run(first_event(trigger)) == {"status": "done", "jobs": []}
-    assert told().count("Still waiting") == 1
+    assert asyncio.run(first_event(trigger)) == {"status": "success", "jobs": []}
+    assert task_log().count("Still waiting") == 1
 
 
-def test_poking_through_an_outage(connected, workdir, monkeypatch, told) -> None:
+def test_poking_through_an_outage(connected, workdir, monkeypatch, task_log) -> None:
     async def down(self, *args, **kwargs):
         raise ServerUnreachable("no connection to the site")
 
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
 
-    monkeypatch.setattr(FirecRESTClient, "ls", down)
-    monkeypatch.setattr(FirecRESTClient, "get_job", down)
+    monkeypatch.setattr(System, "list_files", down)
+    monkeypatch.setattr(System, "get_job", down)
     assert sense_file(workdir / "x")().poke({}) is False
     assert sense_job("1")().poke({}) is False
-    assert told().count("Still waiting") == 2
+    assert task_log().count("Still waiting") == 2
 
 
 def test_a_poke_that_finds_the_end_returns_the_mapping(start) -> None:

@@ -35,48 +35,48 @@ def sense(job_id: str, **more: Any) -> Callable[[], FirecRESTJobSensor]:
 
 @pytest.fixture
 def stuck(connected: Any, workdir: Path) -> str:
-    return FirecRESTHook().submit(TOO_LONG, working_dir=str(workdir)).job_id
+    return FirecRESTHook().submit_job(TOO_LONG, working_dir=str(workdir)).job_id
 
 
 def state_of(job_id: str) -> JobState:
-    return FirecRESTHook().job(job_id).state
+    return FirecRESTHook().get_job(job_id).state
 
 
 @both_ways
-def test_the_operator_warns_at_once_and_waits_on(connected, workdir, run_task, ti, told, deferrable) -> None:
+def test_the_operator_warns_at_once_and_waits_on(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     with pytest.raises(AirflowTaskTimeout):
         run_task(submit(workdir, deferrable=deferrable, execution_timeout=timedelta(seconds=2)))
-    story = told()
-    assert f"Warning: Job {ti.pushed['job_id']} (job) on {connected.system} {REASON}" in story
-    assert story.count("can never start") == 1
+    log = task_log()
+    assert f"Warning: Job {ti.pushed['job_id']} (job) on {connected.system} {REASON}" in log
+    assert log.count("can never start") == 1
 
 
 @both_ways
-def test_the_operator_gives_up_if_wanted_and_its_job_goes(connected, workdir, run_task, ti, told, deferrable) -> None:
+def test_the_operator_gives_up_if_wanted_and_cancels(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     with pytest.raises(JobStuck) as given_up:
         run_task(submit(workdir, deferrable=deferrable, fail_if_stuck=True))
     error = given_up.value
     assert isinstance(error, AirflowFailException)  # another try would wait for the same
     assert REASON in str(error)
     assert error.reason == "PartitionTimeLimit"
-    assert f"Cancelled job {ti.pushed['job_id']} on {connected.system}." in told()
+    assert f"Cancelled job {ti.pushed['job_id']} on {connected.system}." in task_log()
     assert state_of(ti.pushed["job_id"]) is JobState.CANCELLED
 
 
 @both_ways
-def test_the_sensor_gives_up_if_wanted_and_leaves_the_job(stuck, run_task, told, deferrable) -> None:
+def test_the_sensor_gives_up_if_wanted_and_leaves_the_job(stuck, run_task, task_log, deferrable) -> None:
     with pytest.raises(AirflowSensorTimeout):
         run_task(sense(stuck, deferrable=deferrable, timeout=1))
-    assert f"Warning: Job {stuck}" in told()
+    assert f"Warning: Job {stuck}" in task_log()
     with pytest.raises(JobStuck, match="PartitionTimeLimit") as given_up:
         run_task(sense(stuck, deferrable=deferrable, fail_if_stuck=True))
     assert isinstance(given_up.value, AirflowFailException)
     assert state_of(stuck) is JobState.PENDING
-    FirecRESTHook().cancel(stuck)
+    FirecRESTHook().cancel_job(stuck)
 
 
 def test_the_hook_gives_up_if_wanted(stuck) -> None:
     with pytest.raises(JobStuck, match="PartitionTimeLimit"):
-        FirecRESTHook().wait(stuck, poll_interval=0.2, fail_if_stuck=True)
+        FirecRESTHook().wait_for_job(stuck, poll_interval=0.2, fail_if_stuck=True)
     assert state_of(stuck) is JobState.PENDING
-    FirecRESTHook().cancel(stuck)
+    FirecRESTHook().cancel_job(stuck)

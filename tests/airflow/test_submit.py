@@ -41,7 +41,7 @@ def submit(script: str, workdir: Path, **more: Any) -> Callable[[], FirecRESTSub
 
 
 @both_ways
-def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferrable) -> None:
+def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     run = run_task(submit(TELLING, workdir, deferrable=deferrable))
     job_id = run.result["job_id"]
     assert run.result == {
@@ -60,7 +60,7 @@ def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferr
     assert run.result == json.loads(json.dumps(run.result))
     assert len(run.deferrals) == (1 if deferrable else 0)
     assert ti.pushed == {"job_id": job_id}
-    story = told()
+    log = task_log()
     lines = (
         f"Job {job_id} (telling) was submitted to {connected.system}",
         f"Job {job_id} (telling) on {connected.system}: RUNNING on nid001, elapsed 0:00:0",
@@ -70,12 +70,12 @@ def test_the_result_and_the_story(connected, workdir, run_task, ti, told, deferr
         "careful",
     )
     for line in lines:
-        assert line in story, story
-    assert story.count("ended COMPLETED") == 1
+        assert line in log, log
+    assert log.count("ended COMPLETED") == 1
 
 
 @both_ways
-def test_a_failed_job_tells_state_exit_code_and_last_words(connected, workdir, run_task, deferrable) -> None:
+def test_a_failed_job_names_state_exit_code_and_last_lines(connected, workdir, run_task, deferrable) -> None:
     script = "#!/bin/bash\n#SBATCH --error=err.txt\necho fine\necho 'no basis set' >&2\nexit 7\n"
     with pytest.raises(JobFailed) as caught:
         run_task(submit(script, workdir, deferrable=deferrable))
@@ -179,7 +179,7 @@ SLEEPING = "#!/bin/bash\ntouch began\nsleep 8\ntouch late\n"
 
 
 def state_of(job_id: str) -> JobState:
-    return FirecRESTHook().job(job_id).state
+    return FirecRESTHook().get_job(job_id).state
 
 
 def cancelled(job_id: str) -> bool:
@@ -206,7 +206,7 @@ def test_a_deadline_survives_the_triggerers_restart(connected, workdir, ti) -> N
         task.execute({"ti": ti, "task_state_store": ti.state_store})
     assert deferred.value.timeout is None
     assert deferred.value.trigger.deadline == pytest.approx(time.time() + 60, abs=5)
-    task.hook.cancel(ti.pushed["job_id"])
+    task.hook.cancel_job(ti.pushed["job_id"])
 
 
 def test_a_trigger_does_not_fire_before_airflow_knows_that_the_worker_is_done(
@@ -218,7 +218,7 @@ def test_a_trigger_does_not_fire_before_airflow_knows_that_the_worker_is_done(
         submit("#!/bin/bash\ntrue\n", workdir)().execute({"ti": ti, "task_state_store": ti.state_store})
     trigger = deferred.value.trigger
     assert trigger.not_before >= began + 3
-    assert asyncio.run(first_event(trigger))["status"] == "done"
+    assert asyncio.run(first_event(trigger))["status"] == "success"
     assert time.time() >= trigger.not_before
 
 
@@ -244,7 +244,7 @@ def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", None])
-def test_a_person_who_ends_a_deferred_task_ends_its_job(waiting_trigger, task_state, state) -> None:
+def test_a_person_who_ends_a_deferred_task_cancels_its_job(waiting_trigger, task_state, state) -> None:
     task_state(state)
     asyncio.run(waiting_trigger.on_kill())
     assert cancelled(waiting_trigger.job["job_id"])
@@ -258,14 +258,14 @@ def test_the_element_of_a_mapped_task_is_looked_up(waiting_trigger, task_state, 
 
 
 @pytest.mark.parametrize("state", ["deferred", "up_for_retry", "scheduled", "queued", "running", "restarting"])
-def test_a_trigger_whose_task_goes_on_leaves_its_job_alone(waiting_trigger, task_state, told, state) -> None:
+def test_a_trigger_whose_task_goes_on_leaves_its_job_alone(waiting_trigger, task_state, task_log, state) -> None:
     task_state(state)
     asyncio.run(waiting_trigger.on_kill())
-    assert "goes on. To end it: scancel" in told()
+    assert "goes on. To cancel it: scancel" in task_log()
     assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
 
 
-def test_when_airflow_does_not_answer_the_job_goes_on(waiting_trigger, monkeypatch, told) -> None:
+def test_when_airflow_does_not_answer_the_job_goes_on(waiting_trigger, monkeypatch, task_log) -> None:
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     def broken(**asked: object) -> None:
@@ -273,8 +273,8 @@ def test_when_airflow_does_not_answer_the_job_goes_on(waiting_trigger, monkeypat
 
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", broken)
     asyncio.run(waiting_trigger.on_kill())
-    assert "no supervisor" in told()
-    assert "scancel" in told()
+    assert "no supervisor" in task_log()
+    assert "scancel" in task_log()
     assert state_of(waiting_trigger.job["job_id"]) is not JobState.CANCELLED
 
 
@@ -313,7 +313,7 @@ def test_a_trigger_that_is_stopped_leaves_its_job_alone(waiting_trigger) -> None
 
 @pytest.mark.parametrize(("state", "ends"), [("failed", True), ("running", False), ("deferred", False)])
 def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, state, ends) -> None:
-    """SIGTERM comes for a person's wish and for a worker's shutdown; the task's state tells which."""
+    """SIGTERM comes when a person ends the task and when a worker is stopped; the task's state says which."""
     task_state(state)
     task = submit(SLEEPING, workdir, deferrable=False)()
 
@@ -338,9 +338,9 @@ def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, 
 def test_a_limit_that_airflow_enforces_in_the_worker_cancels(connected, workdir, ti, task_state) -> None:
     task_state("running")
     hook = FirecRESTHook()
-    job = hook.submit(script=SLEEPING, working_dir=str(workdir))
+    job = hook.submit_job(script=SLEEPING, working_dir=str(workdir))
     task = submit(SLEEPING, workdir, deferrable=False)()
-    task.watch({"ti": ti, "task_state_store": ti.state_store}, [job.to_dict()])
+    task.record_jobs({"ti": ti, "task_state_store": ti.state_store}, [job.to_dict()])
     try:
         raise AirflowTaskTimeout
     except AirflowTaskTimeout:
@@ -349,7 +349,7 @@ def test_a_limit_that_airflow_enforces_in_the_worker_cancels(connected, workdir,
 
 
 def test_cancel_operator(connected, workdir, run_task) -> None:
-    job = FirecRESTHook().submit(script=SLEEPING, working_dir=str(workdir))
+    job = FirecRESTHook().submit_job(script=SLEEPING, working_dir=str(workdir))
     make = lambda: FirecRESTCancelOperator(task_id="c", job_id=job.job_id)  # noqa: E731
     run_task(make)
     assert cancelled(job.job_id)
@@ -357,7 +357,7 @@ def test_cancel_operator(connected, workdir, run_task) -> None:
 
 
 def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, workdir, run_task, monkeypatch) -> None:
-    monkeypatch.setattr("firecrest_core.waiting.NOT_FOUND_GRACE", 0.5)
+    monkeypatch.setattr("firecrest_core.watch.tracker.NOT_FOUND_GRACE", 0.5)
     task = submit(TELLING, workdir)()
     job = {"system": connected.system, "job_id": "424242"}
     trigger = FirecRESTJobTrigger(job=job, firecrest_conn_id="firecrest_default", poll_interval=0.2)

@@ -17,8 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, Tas
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
+from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.ledger import Entry
 from airflow_provider_firecrest.operators import (
     FirecRESTDeleteOperator,
     FirecRESTDownloadFromJobOperator,
@@ -26,7 +26,7 @@ from airflow_provider_firecrest.operators import (
     FirecRESTMakeDirectoryOperator,
     FirecRESTUploadOperator,
 )
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
 
 SMALL = 1000
 LARGE = 200_000  # over the test server's direct limit
@@ -88,13 +88,13 @@ def test_several_files_defer_once_and_keep_their_order(connected, workdir, tmp_p
 
 
 def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_path, ti, monkeypatch) -> None:
-    start_download, tickets = FirecRESTClient.start_download, []
+    start_download, tickets = System.start_download, []
 
-    async def noted(self, *args, **kwargs):
+    async def recorded(self, *args, **kwargs):
         tickets.append(await start_download(self, *args, **kwargs))
         return tickets[-1]
 
-    monkeypatch.setattr(FirecRESTClient, "start_download", noted)
+    monkeypatch.setattr(System, "start_download", recorded)
     (workdir / "data.bin").write_bytes(content(LARGE))
     with pytest.raises(TaskDeferred) as deferred:
         download([f"{workdir}/data.bin"], str(tmp_path))().execute({"ti": ti, "task_state_store": ti.state_store})
@@ -204,17 +204,17 @@ def test_execution_timeout_cancels_the_transfer_job(connected, workdir, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clear_ends_the_transfer_job_of_the_run_before(connected, workdir, tmp_path, ti) -> None:
+def test_a_clear_cancels_the_transfer_job_of_the_run_before(connected, workdir, tmp_path, ti) -> None:
     (workdir / "data.bin").write_bytes(content(LARGE))
-    earlier = FirecRESTHook().submit(script="#!/bin/bash\nsleep 60\n", working_dir=str(workdir))
+    earlier = FirecRESTHook().submit_job(script="#!/bin/bash\nsleep 60\n", working_dir=str(workdir))
     context = {"ti": ti, "task_state_store": ti.state_store}
-    Entry("firecrest_default", ti.max_tries, [earlier.to_dict()]).write(context)
+    JobRecord("firecrest_default", ti.max_tries, [earlier.to_dict()]).write(context)
     ti.max_tries += 1
     with pytest.raises(TaskDeferred) as deferred:
         download([f"{workdir}/data.bin"], str(tmp_path))().execute(context)
-    assert FirecRESTHook().job(earlier.job_id).state.ended
-    entry = Entry.of(context)
-    assert [job["job_id"] for job in entry.jobs] == [job["job_id"] for job in deferred.value.trigger.jobs]
+    assert FirecRESTHook().get_job(earlier.job_id).state.ended
+    record = JobRecord.read(context)
+    assert [job["job_id"] for job in record.jobs] == [job["job_id"] for job in deferred.value.trigger.jobs]
 
 
 def test_directories_are_made_and_removed(connected, workdir, run_task) -> None:

@@ -1,0 +1,82 @@
+"""Which jobs belong to a task, stored where they can be read when no process of the task is left.
+
+Airflow's task state store belongs to a task of a run, and all tries of the task share it. While a task has jobs, its
+record there names them. :mod:`airflow_provider_firecrest.cancellation.reconciler` reads the records in Airflow's
+database. A record is deleted when its jobs have ended, and with the run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+STORE_KEY = "firecrest_jobs"
+"""Where the task state store holds a task's record."""
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The jobs of one run of a task.
+
+    :param firecrest_conn_id: the Airflow connection that they were submitted with
+    :param max_tries: the task's, which stays the same over automatic retries and changes when a person clears the task;
+        ``None`` once it is known that the task was cleared
+    :param jobs: as ``firecrest_core.jobs.job.Job.to_dict`` gives them, with what cancelling them takes
+    """
+
+    firecrest_conn_id: str
+    max_tries: int | None
+    jobs: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, context: Context) -> JobRecord | None:
+        """Read the task's record.
+
+        :param context: the task's
+        :returns: ``None`` if it has none
+        """
+        stored: Any = context["task_state_store"].get(STORE_KEY)
+        return cls(**stored) if stored else None
+
+    @classmethod
+    def parse(cls, value: str) -> JobRecord:
+        """Read a record from its JSON.
+
+        :param value: the JSON
+        :raises ValueError: it is none
+        """
+        try:
+            return cls(**json.loads(value))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
+    def write(self, context: Context) -> None:
+        """Store the record.
+
+        :param context: the task's
+        """
+        # An array's indices may be more than the store takes.
+        jobs = [job | {"array_indices": None, "stdout": None, "stderr": None} for job in self.jobs]
+        context["task_state_store"].set(STORE_KEY, asdict(self) | {"jobs": jobs}, retention=NEVER_EXPIRE)
+
+
+def delete_record(context: Context) -> None:
+    """Delete the task's record, because its jobs have ended or are to outlive the task.
+
+    :param context: the task's
+    """
+    context["task_state_store"].delete(STORE_KEY)
+
+
+def describe_jobs(jobs: list[dict[str, Any]]) -> str:
+    """Name jobs in a message.
+
+    :param jobs: as in :class:`JobRecord`
+    """
+    return ", ".join(f"job {job['job_id'] or 'without an id yet'} on {job['system']}" for job in jobs)

@@ -1,0 +1,323 @@
+"""What Airflow does not promise, and this provider stands on: a test for each function of ``airflow_internals``.
+
+When Airflow changes one of these things, the test says which function is to be changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, BaseOperator
+
+from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest.airflow_internals import BeforeRendering, StoredValue, TaskDeleted, TaskStateUnknown
+
+TASK = {"dag_id": "dag", "task_id": "job", "run_id": "run", "map_index": -1}
+
+
+@contextmanager
+def contract(function: object, assumption: str) -> Iterator[None]:
+    """Say which function no longer works, and what Airflow has changed, where the body fails."""
+    try:
+        yield
+    except (Exception, pytest.fail.Exception) as error:
+        name = getattr(function, "__name__", function)
+        pytest.fail(f"airflow_internals.{name} assumes that {assumption}. This Airflow differs: {error!r}")
+
+
+@pytest.fixture
+def stored(tables: Callable[[], Any]) -> Callable[..., None]:
+    """Store a run, a task instance and its values in Airflow's own tables."""
+
+    def store(state: str | None = "running", **values: Any) -> None:
+        from airflow.models.dagrun import DagRun
+        from airflow.models.task_state_store import TaskStateStoreModel
+        from airflow.models.taskinstance import TaskInstance
+        from sqlalchemy import insert
+
+        now = datetime.now(UTC)
+        run = {"id": 1, "run_id": "run", "dag_id": "dag", "run_type": "manual", "run_after": now, "log_template_id": 1}
+        row = {"id": uuid.uuid4(), "state": state, "max_tries": 2, "pool_slots": 1, "pool": "default_pool"}
+        with tables() as session:
+            session.execute(insert(DagRun).values(**run))
+            session.execute(insert(TaskInstance).values(**TASK, **row))
+            for key, value in values.items():
+                session.add(TaskStateStoreModel(**TASK, dag_run_id=1, key=key, value=json.dumps(value)))
+
+    return store
+
+
+def values(tables: Callable[[], Any]) -> dict[str, Any]:
+    from airflow.models.task_state_store import TaskStateStoreModel
+    from sqlalchemy import select
+
+    query = select(TaskStateStoreModel.key, TaskStateStoreModel.value)
+    with tables() as session:
+        return {key: json.loads(value) for key, value in session.execute(query)}
+
+
+# --- get_task_state ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch, tables: Callable[[], Any]) -> Any:
+    """Airflow's supervisor, which answers as the route of its API server does."""
+    from airflow.api_fastapi.execution_api.routes.task_instances import get_task_instance_states
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
+
+    class Supervisor:
+        def send(self, question: GetTaskStates) -> TaskStatesResult:
+            assert isinstance(question, GetTaskStates)
+            asked = question.model_dump(exclude={"type"})
+            with tables() as session:
+                answer = get_task_instance_states(session=session, dag_bag=None, **asked)
+            return TaskStatesResult(task_states=answer.task_states)
+
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    return supervisor
+
+
+@pytest.mark.parametrize("map_index", [-1, 3])
+def test_get_task_state(supervisor, stored, tables, ti, map_index) -> None:
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import update
+
+    ti.task_id, ti.map_index = "job", map_index
+    with contract(
+        airflow_internals.get_task_state,
+        "RuntimeTaskInstance.get_task_states asks the supervisor for the states of task instances, and that the answer "
+        "names a run's tasks by their ids, and elements of mapped tasks by id and index",
+    ):
+        with pytest.raises(TaskDeleted):
+            airflow_internals.get_task_state(ti)
+        stored("failed")
+        with tables() as session:
+            session.execute(update(TaskInstance).values(map_index=map_index))
+        assert airflow_internals.get_task_state(ti) == "failed"
+
+
+def test_get_task_state_when_airflow_refuses_another_question(supervisor, ti, monkeypatch) -> None:
+    from airflow.sdk.execution_time.comms import CommsDecoder
+
+    class Busy(CommsDecoder):
+        """What a signal handler finds when it has interrupted the event loop in a question."""
+
+        _is_on_loop_thread = True
+
+    with contract(
+        airflow_internals.get_task_state,
+        "a question during another one is refused by DeadlockImminentError, which is no Exception",
+    ):
+        busy = Busy(socket=None)
+        busy._thread_lock.acquire()
+        monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", busy)
+        with pytest.raises(TaskStateUnknown, match="deadlock"):
+            airflow_internals.get_task_state(ti)
+
+
+# --- the database ------------------------------------------------------------------------------------
+
+
+def test_read_stored_values(stored, tables) -> None:
+    with contract(
+        airflow_internals.read_stored_values,
+        "TaskStateStoreModel holds the values of tasks as JSON, and has the columns of TaskInstance that name a task",
+    ):
+        stored("deferred", firecrest_jobs={"jobs": []}, other=1)
+        [one] = airflow_internals.read_stored_values("firecrest_jobs")
+        assert (one.dag_run, one.dag_id, one.task_id, one.map_index) == ((1, "run"), "dag", "job", -1)
+        assert (json.loads(one.value), one.state, one.max_tries) == ({"jobs": []}, "deferred", 2)
+        assert one.ti_id is not None
+
+
+def test_what_a_task_stores_is_what_is_read(monkeypatch) -> None:
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import SetTaskStateStore
+    from airflow.sdk.execution_time.context import NEVER_EXPIRE, TaskStateStoreAccessor
+
+    sent: list[SetTaskStateStore] = []
+
+    class Supervisor:
+        def send(self, message: SetTaskStateStore) -> None:
+            sent.append(message)
+
+    with contract(
+        airflow_internals.read_stored_values,
+        "context['task_state_store'] sends values as they are, with no expiry for NEVER_EXPIRE",
+    ):
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(), raising=False)
+        TaskStateStoreAccessor(uuid.uuid4(), None).set("firecrest_jobs", {"jobs": []}, retention=NEVER_EXPIRE)
+        [message] = sent
+        assert (message.key, message.value, message.expires_at) == ("firecrest_jobs", {"jobs": []}, None)
+
+
+@pytest.mark.parametrize(("state", "changed"), [("restarting", True), ("running", False)])
+def test_change_stored_values(stored, tables, state, changed) -> None:
+    with contract(
+        airflow_internals.change_stored_values,
+        "rows of TaskStateStoreModel can be changed while the row of their TaskInstance is locked",
+    ):
+        stored(state, firecrest=1, firecrest_jobs=1, other=1)
+        [one] = airflow_internals.read_stored_values("firecrest_jobs")
+        done = airflow_internals.change_stored_values(
+            one, ["firecrest", "firecrest_jobs"], lambda value: f"{value}0", only_while="restarting"
+        )
+        assert done is changed
+        number = 10 if changed else 1
+        assert values(tables) == {"firecrest": number, "firecrest_jobs": number, "other": 1}
+
+
+def test_delete_stored_value(stored, tables) -> None:
+    with contract(airflow_internals.delete_stored_value, "rows of TaskStateStoreModel can be deleted"):
+        stored(firecrest_jobs=1, other=1)
+        [one] = airflow_internals.read_stored_values("firecrest_jobs")
+        airflow_internals.delete_stored_value(StoredValue(**{**vars(one), "value": "2"}))
+        assert values(tables) == {"firecrest_jobs": 1, "other": 1}
+        airflow_internals.delete_stored_value(one)
+        assert values(tables) == {"other": 1}
+
+
+def test_existing_dag_runs(stored) -> None:
+    with contract(airflow_internals.existing_dag_runs, "DagRun has the columns id and run_id"):
+        stored()
+        asked = {(1, "run"), (1, "another run of the same number"), (2, "run")}
+        assert airflow_internals.existing_dag_runs(asked) == {(1, "run")}
+
+
+# --- processes ---------------------------------------------------------------------------------------
+
+
+class Listener:
+    """A listener that keeps with what it was called, and what was known then."""
+
+    def __init__(self) -> None:
+        self.component: Any = None
+        self.was_component = False
+        self.was_triggerer = False
+
+    def on_starting(self, component: Any) -> None:
+        self.component = component
+        self.was_component = airflow_internals.is_component(component)
+        self.was_triggerer = airflow_internals.is_triggerer(component)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
+    """Receive what Airflow calls listeners with when a component starts."""
+    from airflow.jobs import job
+
+    listener = Listener()
+    monkeypatch.setattr(job, "get_listener_manager", lambda: SimpleNamespace(hook=listener))
+    return listener
+
+
+def test_is_component(listener) -> None:
+    from airflow.jobs.job import Job
+    from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
+
+    with contract(
+        airflow_internals.is_component,
+        "the listeners of components are called with an airflow.jobs.job.Job, those of tasks with something else",
+    ):
+        Job()
+        assert listener.was_component
+        assert not airflow_internals.is_component(TaskRunnerMarker())
+
+
+def test_is_triggerer(listener) -> None:
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.jobs.triggerer_job_runner import TriggererJobRunner
+
+    with contract(
+        airflow_internals.is_triggerer,
+        "a triggerer's Job has the job_type 'TriggererJob', which is set after on_starting and before the fork",
+    ):
+        TriggererJobRunner(Job(), capacity=1)
+        assert not listener.was_triggerer
+        assert airflow_internals.is_triggerer(listener.component)
+        SchedulerJobRunner(Job())
+        assert not airflow_internals.is_triggerer(listener.component)
+
+
+def test_a_triggerer_forks(listener, monkeypatch) -> None:
+    from airflow.jobs.job import Job
+    from airflow.jobs.triggerer_job_runner import TriggerRunnerSupervisor
+
+    class Forked(Exception):
+        pass
+
+    def fork() -> None:
+        raise Forked
+
+    with contract(
+        "is_triggerer and plugins.listener",
+        "a triggerer runs its triggers in a process that it forks, so that hooks of os.register_at_fork are called",
+    ):
+        monkeypatch.setattr(os, "fork", fork)
+        with pytest.raises(Forked):
+            TriggerRunnerSupervisor.start(job=Job(), capacity=1)
+
+
+@pytest.mark.parametrize(("component", "may_be"), [("triggerer", True), ("scheduler", False), ("dag_processor", False)])
+def test_may_be_triggerer(component, may_be) -> None:
+    with contract(
+        airflow_internals.may_be_triggerer,
+        "of all components the triggerer alone imports airflow.jobs.triggerer_job_runner",
+    ):
+        code = (
+            f"import airflow.cli.commands.{component}_command;"
+            "from airflow_provider_firecrest import airflow_internals;"
+            "print(airflow_internals.may_be_triggerer())"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert ran.stdout.split()[-1] == str(may_be)
+
+
+# --- rendering ---------------------------------------------------------------------------------------
+
+
+class Changed(BeforeRendering, BaseOperator):
+    template_fields = ("field",)
+
+    def __init__(self, *, field: str, **more: Any) -> None:
+        super().__init__(**more)
+        self.field = field
+
+    def before_rendering(self, jinja_env: Any) -> None:
+        assert jinja_env.from_string("{{ 1 }}").render() == "1"
+        self.field += " of {{ ds }}"
+
+
+def test_before_rendering() -> None:
+    with contract(
+        BeforeRendering, "BaseOperator.render_template_fields calls _do_render_template_fields of the operator"
+    ):
+        task = Changed(task_id="t", field="file")
+        task.render_template_fields({"ds": "today"})
+        assert task.field == "file of today"
+
+
+def test_before_rendering_of_a_mapped_task(ti) -> None:
+    with contract(
+        BeforeRendering,
+        "MappedOperator.render_template_fields calls _do_render_template_fields of the operator that it expands to",
+    ):
+        with DAG("d", schedule=None) as dag:
+            mapped = Changed.partial(task_id="t").expand(field=["one", "two"])
+        ti.map_index, ti.task = 1, mapped
+        context: dict[str, Any] = {"ds": "today", "ti": ti, "dag": dag, "dag_run": SimpleNamespace(conf={})}
+        mapped.render_template_fields(context)
+        assert context["task"].field == "two of today"
