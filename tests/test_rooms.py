@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +19,15 @@ def test_the_contracts_are_kept() -> None:
 
 def test_every_room_is_typed() -> None:
     assert [room for room in ROOMS if not (ROOT / room / "py.typed").exists()] == []
+
+
+def test_airflow_is_used_by_its_promises_alone() -> None:
+    promised = ("airflow.sdk", "airflow.triggers.base", "airflow.plugins_manager", "airflow.listeners")
+    package = ROOT / "airflow_provider_firecrest"
+    used = {
+        (file.relative_to(ROOT).as_posix(), module)
+        for file in package.rglob("*.py")
+        if file.name != "airflow_internals.py"
+        for module in re.findall(r"^\s*(?:from|import) (airflow\.[\w.]+)", file.read_text(), re.MULTILINE)
+    }
+    assert sorted(one for one in used if not one[1].startswith(promised)) == []
