@@ -80,7 +80,7 @@ def cancel(case: str, api: real.Api, served: real.Served, f7t: LocalFirecREST, r
 
     async def states() -> set[JobState]:
         async with credentials.get_client() as client:
-            rows: list[Any] = await client.get_jobs(f7t.system)
+            rows: list[Any] = await client.system(f7t.system).get_jobs()
             return {row.state for row in rows if row.working_directory == str(directory)}
 
     began = time.monotonic()
