@@ -161,7 +161,7 @@ class Waiter:
         self._timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
     def interval(self, at: float, least: float) -> float:
-        """Return the seconds until this wait's next query: a tenth of the time since the last change.
+        """Return the seconds until this wait's next query: a tenth of :meth:`JobTracker.idle_seconds`.
 
         :param at: the current time of the event loop's clock
         :param least: shortest interval in seconds
@@ -196,7 +196,7 @@ class Waiter:
             self.end.set_exception(error)
 
     def dismiss(self) -> None:
-        """Stop the timeout, after the wait has ended."""
+        """Stop the timeout, because the wait is over."""
         if self._timer:
             self._timer.cancel()
         if self.end.done() and not self.end.cancelled():
