@@ -52,7 +52,7 @@ async def submit(
     :param system: where to submit it
     :param spec: the job
     :param key: the key of the job's claim. Without it, each call submits a new job, at most once.
-    :param first_attempt: this is the first call for the key's epoch, so no earlier job has to be searched
+    :param first_attempt: this is the first call for the key's epoch, so there is no earlier job to search for
     :param resubmit_failed: run the job once more if it has failed, as an automatic retry needs it
     :returns: the job that was submitted or found
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it

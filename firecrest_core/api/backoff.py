@@ -30,7 +30,7 @@ OUTAGES = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFou
 # healthy again. Once a job may exist, only the caller's own limit ends the retries.
 FIRST_CONTACT_LIMIT = 300.0
 
-# Seconds: our longest pause, and the longest pause that a server may ask for.
+# Seconds: the longest pause of its own choice, and the longest pause that a server may ask for.
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 600.0
 

@@ -58,8 +58,8 @@ async def submit(
     earlier one whose claim is still free.
 
     A first attempt costs one POST and, once for each client, the requests for the scheduler's type and the working
-    directory. Any other attempt searches an earlier job first. That costs a listing of files and a status query for the
-    job that holds the claim, or a list of jobs if no job holds it.
+    directory. Any other attempt searches for an earlier job first. That costs a listing of files and a status query for
+    the job that holds the claim, or a list of jobs if no job holds it.
 
     :param system: where to submit it
     :param spec: the job; a ``script_path`` is read and sent as a script, because the prologue must be in it
@@ -88,7 +88,7 @@ async def submit(
                 return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
             return await submission.post(key)
         except errors.SubmissionUnknown as error:
-            # The job may exist, so search it before submitting it once more.
+            # The job may exist, so search for it before submitting it once more.
             find_first, limit = True, math.inf
             await backoff.wait(error, spec.job_name())
         except OUTAGES as error:

@@ -95,7 +95,7 @@ def _quote(value: str) -> str:
 
 @lru_cache(maxsize=128)  # one submission reads it several times, and a script may be long
 def _head(script: str) -> tuple[str, ...]:
-    """Return the lines behind ``#!`` in which a scheduler searches options: comments and empty lines."""
+    """Return the lines behind ``#!`` in which a scheduler reads options: comments and empty lines."""
     head = []
     for line in _lines(script)[1:]:
         if line.strip() and not line.lstrip().startswith("#"):

@@ -48,7 +48,7 @@ def survives_multipart(name: str) -> bool:
 
 
 def has_space(path: str) -> bool:
-    """Tell whether a path contains white space. That breaks ``ops/checksum``: the server counts the words of its output."""
+    """Tell if a path contains white space. It breaks ``ops/checksum``: the server counts the words of the output."""
     return any(character.isspace() for character in path)
 
 
