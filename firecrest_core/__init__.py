@@ -1,4 +1,4 @@
-"""HPC job lifecycles through the FirecREST v2 API; knows neither Airflow nor Prefect.
+"""HPC job lifecycles through the FirecREST v2 API, independent of Airflow and Prefect.
 
 The names below are imported on first use: a DAG file that says ``from firecrest_core import JobSpec``
 must not pay for an HTTP client while it is parsed.

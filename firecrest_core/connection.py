@@ -1,4 +1,4 @@
-"""Where a FirecREST is and as whom to speak to it."""
+"""The connection to a FirecREST: its URL, the OAuth2 client and the settings of requests."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _REQUIRED = ("FIRECREST_URL", "AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECRES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One FirecREST v2 deployment and the OAuth2 client that speaks to it.
+    """One FirecREST v2 deployment and the OAuth2 client to use it with.
 
     :param url: the API's root, for example ``https://api.cscs.ch/hpc/firecrest/v2``
     :param token_url: the OAuth2 token endpoint of the site's identity provider
     :param client_id: the OAuth2 client (client credentials grant)
-    :param client_secret: its secret; never shown in ``repr``
+    :param client_secret: the client's secret; never shown in ``repr``
     :param scopes: OAuth2 scopes to ask for; the provider's default when empty
-    :param system: the system that is meant when a call names none, for example ``daint``
+    :param system: the default system, for calls that name none, for example ``daint``
     :param verify: check TLS certificates: ``True``, ``False``, or the path of a CA bundle
-    :param timeout: seconds without an answer, or between two pieces of one, after which a request is given up; ten
-        times as long altogether
+    :param timeout: seconds to wait for an answer, and for each further piece of it; the whole answer may take ten
+        times as long
     :param max_in_flight: requests in flight at once for each server and user. A site's sshd allows ten
         sessions on a connection and a status call takes two, so more than four is answered with 500 and 424.
-    :raises ConfigurationError: when a value is missing or is no URL
+    :raises ConfigurationError: a value is missing, is no URL or is out of range
     """
 
     url: str
@@ -60,8 +60,9 @@ class Connection:
         """Read the variables that CSCS's documentation uses.
 
         :param environ: ``FIRECREST_URL``, ``AUTH_TOKEN_URL``, ``FIRECREST_CLIENT_ID``,
-            ``FIRECREST_CLIENT_SECRET`` and, if wanted, ``FIRECREST_SYSTEM``; ``os.environ`` unless given
-        :raises ConfigurationError: naming every variable that is missing
+            ``FIRECREST_CLIENT_SECRET`` and optionally ``FIRECREST_SYSTEM``; ``os.environ`` unless given
+        :returns: the connection that they describe
+        :raises ConfigurationError: a variable is missing; the message names all that are
         """
         environ = os.environ if environ is None else environ
         missing = [name for name in _REQUIRED if not environ.get(name)]
@@ -76,9 +77,10 @@ class Connection:
         )
 
     def system_or_default(self, system: str | None) -> str:
-        """Return ``system``, or the connection's default where it is empty.
+        """Return ``system``, or the connection's default if it is empty.
 
-        :raises ConfigurationError: when neither names a system
+        :param system: a system's name, for example ``daint``
+        :raises ConfigurationError: neither names a system
         """
         chosen = system or self.system
         if not chosen:

@@ -24,9 +24,11 @@ _ADVICE = {
 
 
 def advice(state: JobState, signal: int | None = None) -> str:
-    """Return what to do about a job that ended in ``state``; an empty text where there is nothing to say.
+    """Return what to do about a job that ended in ``state``.
 
+    :param state: the state in which the job ended
     :param signal: the signal that ended the job's script, as the scheduler reports it
+    :returns: one sentence, or an empty text if there is no advice
     """
     if signal == _LAUNCH_FAILED and state not in _ADVICE:
         return "Slurm could not launch it: check that its working directory and output paths can be written."
@@ -37,9 +39,9 @@ def advice(state: JobState, signal: int | None = None) -> str:
 class PendingReason:
     """Why a job does not start by itself.
 
-    :param advice: what it means and what to do
-    :param hopeless: as the job and the site's limits are, it will never start; otherwise somebody holds it, or has
-        to act first
+    :param advice: what the reason means and what to do
+    :param hopeless: ``True``: with the site's limits, the job can never start as it is. ``False``: somebody holds the
+        job, or has to act before it can start.
     """
 
     advice: str
@@ -47,7 +49,11 @@ class PendingReason:
 
     @classmethod
     def parse(cls, text: str | None) -> PendingReason | None:
-        """Read a reason as the scheduler words it; ``None`` for one that passes with time, such as ``Priority``."""
+        """Read a pending reason of the scheduler.
+
+        :param text: the reason, for example ``QOSMaxCpuPerJobLimit`` or ``launch failed requeued held``
+        :returns: ``None`` for a reason that passes with time, such as ``Priority``
+        """
         word = re.match(r"\w+", text or "")
         if word is None:
             return None
@@ -62,8 +68,9 @@ def _held(names: str, advice: str) -> tuple[str, PendingReason]:
     return names, PendingReason(advice, hopeless=False)
 
 
-# The first that fits counts. Limits that other jobs use up (…Grp…, …PerUser, …JobsLimit) pass with time; those for one
-# job (…PerJob, …PerNode, …Min…) do not. PartitionConfig, the word of the first moments, soon becomes one of these.
+# The first pattern that matches is used. Limits that other jobs use up (…Grp…, …PerUser, …JobsLimit) pass with time.
+# Limits for one job (…PerJob, …PerNode, …Min…) do not. Slurm gives PartitionConfig only at first, and soon replaces it
+# by one of these.
 _REASONS = (
     _hopeless("DependencyNeverSatisfied", "a job that it depends on did not end as asked. Submit it anew."),
     _hopeless("PartitionTimeLimit", "its time limit is above the partition's. Ask for less, or for another partition."),
@@ -86,7 +93,7 @@ _REASONS = (
     _held("JobHeldAdmin", "an administrator holds it. Ask the site."),
     _held(
         "JobHoldMaxRequeue|JobLaunchFailure|launch|launch_failed_requeued_held",
-        "it was held after it could not be started. Look at its working directory and output paths, then "
+        "it was held after it could not be started. Check its working directory and output paths, then "
         "`scontrol release`.",
     ),
     _held(

@@ -1,9 +1,10 @@
-"""Everything that can go wrong, as one tree that answers three questions.
+"""All errors of this package, in one hierarchy.
 
-*Can it be tried again as it is?* (``retryable``) — *Is it the user's to mend?* (``user_error``: fail at once,
-a retry cannot help) — *Did the job itself fail?* (``JobFailed`` and its kinds).
+- ``retryable`` errors may pass: the same call may succeed later.
+- ``user_error`` marks those that the user has to correct. A retry cannot help, so the task should fail at once.
+- ``JobFailed`` and its subclasses say that the job itself failed.
 
-Messages say what happened, where, and what to do. No token, secret or presigned URL is ever in one.
+Messages say what happened, where, and what to do. They never contain a token, a secret or a presigned URL.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from firecrest_core.states import JobState
 
 
 class FirecRESTError(Exception):
-    """The root of the tree.
+    """Base class of all errors of this package.
 
-    :ivar retry_after: seconds to wait before asking again, where that is known
+    :ivar retryable: the same call may succeed later
+    :ivar user_error: the user has to correct something; a retry cannot help
+    :ivar retry_after: seconds to wait before the next attempt, if known
     """
 
     retryable: ClassVar[bool] = False
@@ -26,7 +29,7 @@ class FirecRESTError(Exception):
     retry_after: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python would call the class with the message alone, which most of them are not made of.
+        # By default, unpickling calls the class with the message alone. Most of these classes take other arguments.
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -36,13 +39,13 @@ def _restored(kind: type[FirecRESTError], args: tuple[Any, ...], state: dict[str
     return error
 
 
-# --- can be tried again as it is ------------------------------------------------------------------
+# --- transient: the same request may succeed later ------------------------------------------------
 
 
 class TransientError(FirecRESTError):
-    """The same request may succeed later: nobody has to change anything.
+    """The same request may succeed later without any change.
 
-    :param not_processed: the server certainly did not act on the request, so even a submission may be sent again
+    :param not_processed: the server certainly did not act on the request, so even a submission may be repeated
     :param retry_after: seconds that the server asked to wait, if it did
     """
 
@@ -55,26 +58,32 @@ class TransientError(FirecRESTError):
 
 
 class ServerUnreachable(TransientError):
-    """No connection, or it broke before the answer was whole."""
+    """No connection could be made, or it broke before the answer was complete."""
 
 
 class RequestTimedOut(TransientError):
-    """No answer in time, or 408: the server gave up waiting for a command. The work may be done all the same."""
+    """No answer came in time, or the server answered 408 because a command took too long.
+
+    The server may have done the work all the same.
+    """
 
 
 class RateLimited(TransientError):
-    """429."""
+    """The server answered 429: too many requests."""
 
 
 class SystemUnhealthy(TransientError):
-    """503 from the server's own health probe: nothing was done, and it stays so for 60 to 120 s."""
+    """The server answered 503 because its own probe found the system unhealthy.
+
+    It did not process the request. The probe needs 60 to 120 s to see that the system is healthy again.
+    """
 
 
 class ServerFault(TransientError):
-    """Another 5xx, or 424: the server could not open an SSH session."""
+    """The server answered another 5xx, or 424: it could not open an SSH session."""
 
 
-# --- the user's to mend ---------------------------------------------------------------------------
+# --- user errors: something has to be corrected ---------------------------------------------------
 
 
 class UserError(FirecRESTError):
@@ -88,9 +97,10 @@ class ConfigurationError(UserError):
 
 
 class InvalidJobSpec(UserError, ValueError):
-    """A field of a job specification cannot be right.
+    """A field of a job specification is not valid.
 
     :param field: the field's name, which also begins the message
+    :param message: what is wrong with it, and what would be valid
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -99,15 +109,15 @@ class InvalidJobSpec(UserError, ValueError):
 
 
 class AuthenticationFailed(UserError):
-    """The identity provider refused the client, or FirecREST its token."""
+    """The identity provider refused the client, or FirecREST refused its token."""
 
 
 class AccessDenied(UserError):
-    """403: the user may not do this."""
+    """The server answered 403: the user may not do this."""
 
 
 class HostNotFound(UserError):
-    """The host's name does not resolve, also after a short, bounded retry."""
+    """The host's name does not resolve, even after a few brief retries."""
 
 
 class TLSFailed(UserError):
@@ -119,45 +129,46 @@ class SystemNotFound(UserError):
 
 
 class RequestRejected(UserError):
-    """The server called the request wrong."""
+    """The server refused the request as wrong."""
 
 
 class SubmissionRejected(UserError):
-    """The scheduler refused the job: partition, account, script, limits."""
+    """The scheduler refused the job, for example because of its partition, account, script or limits."""
 
 
 class RemotePathNotFound(UserError):
-    """No such file or directory on the system."""
+    """The file or directory does not exist on the system."""
 
 
 class RemotePathExists(UserError):
-    """It exists already."""
+    """The path on the system exists already."""
 
 
 class RemotePathRefused(UserError):
-    """Outside the system's file systems, not permitted, or not of the right kind."""
+    """The path is outside the system's file systems, not permitted, or of the wrong kind."""
 
 
 class LocalFileNotFound(UserError):
-    """No such file or directory on this side."""
+    """The local file or directory does not exist."""
 
 
 class FileTooLarge(UserError):
-    """Too large for every way of transfer that the system offers."""
+    """The file is too large for every transfer method that the system offers."""
 
 
 class InvalidFileName(UserError):
-    """A name that the server's shell lines or templates would break."""
+    """The server's shell commands or job templates cannot handle this file name."""
 
 
 class JobNotFound(UserError):
-    """The scheduler does not know the job, also after the grace that a new job is given."""
+    """The scheduler does not know the job, even after the grace period for new jobs."""
 
 
 class JobStuck(UserError):
-    """The job can never start, and the caller asked to be told; the job is left in the queue.
+    """The job can never start, and the caller asked for an error in this case. The job stays in the queue.
 
-    :param reason: why, in the scheduler's word
+    :param message: which job, why, and what to do
+    :param reason: the scheduler's reason
     """
 
     def __init__(self, message: str, reason: str = "") -> None:
@@ -166,38 +177,38 @@ class JobStuck(UserError):
 
 
 class ClaimMissing(UserError):
-    """A job ended, but the claim that lets it run is not where it must be: nothing says that it ran."""
+    """A job ended, but its claim does not exist, so nothing shows that the payload ran."""
 
 
-# --- neither --------------------------------------------------------------------------------------
+# --- other errors ---------------------------------------------------------------------------------
 
 
 class SubmissionUnknown(FirecRESTError):
-    """The answer to a submission was lost: the job may exist or not. Only a job with a claim is submitted again."""
+    """The answer to a submission was lost, so the job may or may not exist. Only a job with a claim is resubmitted."""
 
-    retry_after = 2.0  # seconds until a job that does exist is in the list
+    retry_after = 2.0  # seconds until a job that exists appears in the list
 
 
 class TransferFailed(FirecRESTError):
-    """A file did not arrive whole: its transfer job failed, or size or SHA-256 differ."""
+    """A transfer is incomplete: the transfer job failed, or size or SHA-256 differ."""
 
     retryable = True
 
 
 class WaitTimedOut(FirecRESTError):
-    """The caller's own limit passed before the job ended; the job is left alone."""
+    """The caller's time limit passed before the job ended. The job is not cancelled."""
 
 
 # --- the job itself failed ------------------------------------------------------------------------
 
 
 class JobFailed(FirecRESTError):
-    """The job ended otherwise than COMPLETED.
+    """The job ended in another state than COMPLETED.
 
-    :param result: what is known of the job at its end
+    :param result: the job's result
     :param stderr_tail: the last lines of its standard error
-    :param stdout_tail: the last lines of its output; the message shows them where the standard error is empty, or where
-        both are one file
+    :param stdout_tail: the last lines of its standard output; the message shows them if the standard error is empty or
+        if both are one file
     """
 
     def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
@@ -219,36 +230,36 @@ class JobFailed(FirecRESTError):
 
     @staticmethod
     def kind(state: JobState) -> type[JobFailed]:
-        """Return the class for a job that ended in ``state``."""
+        """Return the error class for a job that ended in ``state``."""
         return _KINDS.get(state, JobFailed)
 
 
 class JobOutOfMemory(JobFailed):
-    """OUT_OF_MEMORY."""
+    """The job ended OUT_OF_MEMORY."""
 
 
 class JobTimeLimit(JobFailed):
-    """TIMEOUT or DEADLINE."""
+    """The job ended in TIMEOUT or DEADLINE."""
 
 
 class JobNodeFailure(JobFailed):
-    """NODE_FAIL or BOOT_FAIL: not the job's fault, running it again may help."""
+    """The job ended in NODE_FAIL or BOOT_FAIL. That is not its fault, so another run may succeed."""
 
     retryable = True
 
 
 class JobPreempted(JobFailed):
-    """PREEMPTED: a job of higher priority took its place, running it again may help."""
+    """The job was PREEMPTED by one of higher priority. Another run may succeed."""
 
     retryable = True
 
 
 class JobCancelled(JobFailed):
-    """CANCELLED, by the user, an administrator, or because it could never start."""
+    """The job was CANCELLED by the user, by an administrator, or because it could never start."""
 
 
 class JobWithdrawn(JobCancelled):
-    """It was cancelled before any job of it had begun, or a newer run took its place: none will run."""
+    """The task was cancelled before a job of it began, or a newer run replaced it. No job of it will run."""
 
     def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
         self.result = result

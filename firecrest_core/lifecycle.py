@@ -1,8 +1,8 @@
-"""The life of a job: submit it, wait for its end, cancel it, read what it left. Both faces use it.
+"""The lifecycle of a job: submit it, wait for its end, cancel it, read its output. Both faces use it.
 
 With a :class:`~firecrest_core.jobs.key.ClaimKey` one payload runs for the key, however often :func:`submit` is called
-(see :mod:`firecrest_core.claims.protocol`). Without one, a job is submitted once and nothing is remembered: if the
-answer is lost, so is the job.
+(see :mod:`firecrest_core.claims.protocol`). Without one, a job is submitted once and nothing is recorded. If the answer
+to that submission is lost, the job cannot be found again.
 """
 
 from __future__ import annotations
@@ -44,16 +44,20 @@ async def submit(
     first_attempt: bool = False,
     resubmit_failed: bool = True,
 ) -> Job:
-    """Submit a job and return it as soon as the scheduler has taken it, or find the one that runs for its key.
+    """Submit a job, or find the one that was submitted for its key.
 
-    While the system is unhealthy or cannot be reached, the submission waits.
+    The call returns as soon as the scheduler has accepted the job. It waits while the system is unhealthy or cannot be
+    reached.
 
-    :param key: what the claim is for; without it, the job is submitted at most once, and always anew
-    :param first_attempt: nobody has called this for the key's epoch before, so nothing needs to be looked for
-    :param resubmit_failed: run the job once more if it has failed, as an automatic retry wants it
-    :raises RemotePathNotFound: the working directory does not exist. Slurm itself would take the job and fail
-        it without a word when its turn comes, hours later.
-    :raises SubmissionRejected: the scheduler refused it
+    :param system: where to submit it
+    :param spec: the job
+    :param key: the key of the job's claim. Without it, each call submits a new job, at most once.
+    :param first_attempt: this is the first call for the key's epoch, so there is no earlier job to search for
+    :param resubmit_failed: run the job once more if it has failed, as an automatic retry needs it
+    :returns: the job that was submitted or found
+    :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
+        without a message when it starts, hours later.
+    :raises SubmissionRejected: the scheduler refused the job
     :raises SubmissionUnknown: the answer was lost; only without a key
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
@@ -62,7 +66,7 @@ async def submit(
     request = submit_request(spec, await system.scheduler())
     await check_working_dir(system, spec.working_dir)
     submitted_at = time.time()
-    # An outage is waited out: the server was reached before, and has certainly done nothing yet.
+    # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
     job_id = await retry_transient(partial(system.submit_job, request), math.inf)
     return await job_from_submission(system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
@@ -77,23 +81,25 @@ async def wait(
     on_status: OnStatus | None = None,
     fail_if_stuck: bool = False,
 ) -> JobResult:
-    """Wait for a job's end, whatever it is, together with all who wait for jobs of the same system and user.
+    """Wait until a job has ended in any state. Waits for jobs of the same system and user share their requests.
 
-    Of a job with a key, the result is that of the job that holds the claim, which may be another one: it is waited for,
-    too.
+    For a job with a key, the result is that of the job that holds the claim. If that is another job, the call waits for
+    it, too.
 
-    :param system: says where and as whom; the questions themselves are asked by the client of the shared
-        :class:`~firecrest_core.watch.watcher.JobWatcher`
-    :param poll_interval: seconds between two questions at the most; a young job is asked for more often
-    :param timeout: seconds after which to give up waiting, though not before the first answer; the job is left alone
+    :param system: where the job is, and as which user to ask. The client of the shared
+        :class:`~firecrest_core.watch.watcher.JobWatcher` sends the status queries.
+    :param job: the job to wait for
+    :param poll_interval: longest time between two status queries, in seconds; a young job is queried more often
+    :param timeout: seconds after which to stop waiting, though not before the first answer; the job is not cancelled
     :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, what
         keeps it from starting, and each outage
-    :param on_status: gets each answer until the job has ended
-    :param fail_if_stuck: give up when the job can never start, instead of only saying so
+    :param on_status: gets each status until the job has ended
+    :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
+    :returns: how the job ended
     :raises WaitTimedOut: after ``timeout``
-    :raises JobNotFound: when the job stays unknown
-    :raises JobStuck: if wanted
-    :raises ClaimMissing: the job ended, but nothing says that it ran
+    :raises JobNotFound: the scheduler still does not know the job after a minute
+    :raises JobStuck: the job can never start; only with ``fail_if_stuck``
+    :raises ClaimMissing: the job ended, but nothing shows that it ran
     """
     watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
     until = None if timeout is None else time.monotonic() + timeout
@@ -106,16 +112,20 @@ async def wait(
             on_status=on_status,
             fail_if_stuck=fail_if_stuck,
         )
-        found = await protocol.find_owner(system, job, result)
-        if isinstance(found, JobResult):
-            return found
-        job = found
+        owner = await protocol.find_owner(system, job, result)
+        if isinstance(owner, JobResult):
+            return owner
+        job = owner
 
 
 async def cancel(system: System, job: Job) -> None:
-    """Cancel a job, and with a key all that was or will be submitted for its epoch. What has ended is no error.
+    """Cancel a job. If it has a key, cancel all jobs that were or will be submitted for its epoch.
 
-    :raises FirecRESTError: when it cannot be cancelled; see :func:`firecrest_core.claims.protocol.cancel`
+    A job that has already ended is no error.
+
+    :param system: where the job is
+    :param job: the job to cancel
+    :raises FirecRESTError: it cannot be cancelled; see :func:`firecrest_core.claims.protocol.cancel`
     """
     if job.key is None:
         await system.cancel_job(job.job_id)
@@ -124,9 +134,12 @@ async def cancel(system: System, job: Job) -> None:
 
 
 async def cancel_attempt(system: System, job: Job) -> None:
-    """Cancel a job alone and wait until it is gone, so that the next attempt for its key runs it anew.
+    """Cancel this job only and wait until it has ended, so that the next attempt for its key submits a new one.
 
-    A job without an id is left to that attempt.
+    Nothing is done for a job without an id: the next attempt finds it.
+
+    :param system: where the job is
+    :param job: the job to cancel
     """
     if job.job_id:
         await system.cancel_job(job.job_id)
@@ -134,7 +147,11 @@ async def cancel_attempt(system: System, job: Job) -> None:
 
 
 async def cancel_and_wait(system: System, job: Job) -> None:
-    """Cancel what :func:`cancel` does, and wait until nothing of it runs any more."""
+    """Cancel the same jobs as :func:`cancel`, and wait until they have ended.
+
+    :param system: where the job is
+    :param job: the job to cancel
+    """
     if job.key is None:
         await cancel_attempt(system, job)
     else:
@@ -142,11 +159,14 @@ async def cancel_and_wait(system: System, job: Job) -> None:
 
 
 async def raise_for_state(system: System, result: JobResult, *, on_output: OnOutput | None = None) -> JobResult:
-    """Return the result of a job that ended well; raise for any other, with the last lines of its output.
+    """Raise an error if a job did not end well, with the last lines of its output.
 
-    :param on_output: gets the path and the last lines of each of the job's output files that has any. Without it, a job
-        that ended well costs no request.
-    :raises JobFailed: or the kind of it that the state names
+    :param system: where the job ran
+    :param result: how it ended
+    :param on_output: gets the path and the last lines of each of the job's output files that is not empty. Without it,
+        a job that ended well costs no request.
+    :returns: ``result``
+    :raises JobFailed: or the subclass for its state
     """
     if result.succeeded and on_output is None:
         return result
@@ -161,21 +181,23 @@ async def raise_for_state(system: System, result: JobResult, *, on_output: OnOut
 
 
 async def find(system: System, job_id: str) -> Job:
-    """Return a job that somebody else submitted.
+    """Return a job that was submitted elsewhere, for example by hand.
 
+    :param system: where it is
+    :param job_id: its id, for example ``57``
     :raises JobNotFound: the scheduler does not know it
     """
-    seen = parse_status(await system.get_job(job_id), job_id)
+    status = parse_status(await system.get_job(job_id), job_id)
     try:
         metadata = await system.get_job_metadata(job_id)
     except (errors.JobNotFound, errors.TransientError):  # gone soon after the job's end on Slurm < 24.05
-        return Job(system=system.name, job_id=job_id, name=seen.name, working_dir=seen.working_dir)
+        return Job(system=system.name, job_id=job_id, name=status.name, working_dir=status.working_dir)
     array = script_options(metadata.script, await system.scheduler()).get("array")
     return Job(
         system=system.name,
         job_id=job_id,
-        name=seen.name,
-        working_dir=seen.working_dir,
+        name=status.name,
+        working_dir=status.working_dir,
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
         array_indices=None if array is None else arrays.indices(array),

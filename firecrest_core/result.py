@@ -10,7 +10,7 @@ from firecrest_core.states import JobState
 
 
 def duration(seconds: int | float | None) -> str:
-    """Render seconds as Slurm does: ``0:00:07``, ``1-02:00:00``; ``?`` where unknown."""
+    """Format seconds as Slurm does: ``0:00:07``, ``1-02:00:00``, and ``?`` for ``None``."""
     if seconds is None:
         return "?"
     minutes, second = divmod(int(seconds), 60)
@@ -21,7 +21,12 @@ def duration(seconds: int | float | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElementResult:
-    """One element of a job array."""
+    """How one element of a job array ended.
+
+    :param index: its index in the array
+    :param state: the state in which it ended
+    :param exit_code: of the script; ``None`` if the scheduler did not report it
+    """
 
     index: int
     state: JobState
@@ -30,16 +35,24 @@ class ElementResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What is known of a job at its end.
+    """How a job ended.
 
     Decide by ``state``, never by ``exit_code``: a job that failed to launch has exit code 0.
 
-    :param elapsed: seconds
-    :param nodes: the scheduler's node list, for example ``nid[001-004]``
-    :param exit_code: of the script; ``None`` where the scheduler did not say
+    :param job_id: the job's id, for example ``57``
+    :param system: the system where it ran
+    :param name: the user's name for the job
+    :param state: the state in which it ended
+    :param reason: the scheduler's reason for the state, if it gives one
+    :param exit_code: of the script; ``None`` if the scheduler did not report it
     :param signal: the signal that ended the script, 0 for none
-    :param cancelled_by: the number of the user who cancelled the job, where the scheduler says so
+    :param cancelled_by: the numeric id of the user that cancelled the job, if the scheduler reports it
+    :param elapsed: how long it ran, in seconds
+    :param nodes: the scheduler's node list, for example ``nid[001-004]``
+    :param node_count: how many nodes it had
+    :param working_dir: absolute path of the working directory on the system
     :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
+    :param stderr: path of the standard error, in the same form
     :param elements: one entry for each element of an array, empty for any other job
     """
 
@@ -61,10 +74,12 @@ class JobResult:
 
     @property
     def succeeded(self) -> bool:
+        """Whether the job ended COMPLETED."""
         return self.state is JobState.COMPLETED
 
     @property
     def failed_elements(self) -> tuple[ElementResult, ...]:
+        """The elements of an array that did not end COMPLETED."""
         return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
 
     @property
@@ -73,18 +88,18 @@ class JobResult:
         return next(iter((*self.failed_elements, *self.elements)), None)
 
     def output_paths(self) -> tuple[str | None, str | None]:
-        """The paths of standard output and standard error; of an array, those of :attr:`reported_element`."""
+        """Return the paths of standard output and standard error; for an array, those of :attr:`reported_element`."""
         index = "%a" if self.reported_element is None else str(self.reported_element.index)
         stdout, stderr = (path and path.replace("%a", index) for path in (self.stdout, self.stderr))
         return stdout, stderr
 
     def summary(self) -> str:
-        """One sentence: which job ended how."""
+        """Return one sentence that says which job ended how."""
         named = f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
         text = f"{named} on {self.system} ended {self.state}"
         if self.cancelled_by is not None:
             text += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
-        # Slurm writes exit code 0 for what it ended itself: a limit, a cancel, a launch that failed.
+        # Slurm writes exit code 0 for a job that it ended itself: at a limit, by a cancel, after a failed launch.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
             text += f", exit code {self.exit_code}"
         if self.signal:
@@ -104,7 +119,7 @@ class JobResult:
         return text + "."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types alone; ``from_dict`` reads them back."""
+        """Return the result as JSON types; :meth:`from_dict` reads them back."""
         return asdict(self) | {
             "state": self.state.value,
             "elements": [asdict(one) | {"state": one.state.value} for one in self.elements],
@@ -112,5 +127,6 @@ class JobResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
+        """Return the result that :meth:`to_dict` wrote."""
         elements = tuple(ElementResult(**{**one, "state": JobState(one["state"])}) for one in data.get("elements", ()))
         return cls(**{**data, "state": JobState(data["state"]), "elements": elements})

@@ -1,7 +1,7 @@
-"""The states of a job: one enum, one table. Nothing else in the code compares their texts.
+"""The states of a job. All code compares members of this enum, never the scheduler's texts.
 
-Slurm's names are kept (slurm.schedmd.com/job_state_codes.html and job_reason_codes.html); PBS's letters are
-translated into them (PBS Professional Reference Guide, "Job States"), with the exit status telling how a job ended.
+The names are Slurm's (slurm.schedmd.com/job_state_codes.html and job_reason_codes.html). PBS's letters are translated
+into them (PBS Professional Reference Guide, "Job States"). Its exit status says how a job ended.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where in its life a job is."""
+    """The phase of a job's life: waiting, running or ended."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -21,7 +21,7 @@ class Phase(StrEnum):
 
 
 class JobState(StrEnum):
-    """What the scheduler says of a job, in Slurm's words."""
+    """The state of a job, with Slurm's names."""
 
     PENDING = "PENDING"
     CONFIGURING = "CONFIGURING"
@@ -51,10 +51,12 @@ class JobState(StrEnum):
 
     @property
     def phase(self) -> Phase:
+        """The phase that this state belongs to."""
         return _TABLE[self].phase
 
     @property
     def ended(self) -> bool:
+        """Whether the job has ended, well or not."""
         return self.phase is Phase.ENDED
 
     @property
@@ -64,14 +66,14 @@ class JobState(StrEnum):
 
     @classmethod
     def parse(cls, text: str | Iterable[str] | None, exit_code: int | None = None, *, started: bool = True) -> JobState:
-        """Read a state as FirecREST passes it on.
+        """Read a state in the form in which FirecREST passes it on.
 
         :param text: ``RUNNING``, ``CANCELLED by 1001``, ``RUNNING,COMPLETING``, a list of such words, or
             one letter of PBS
-        :param exit_code: the exit status; PBS ends every job with the letter F and says the rest here
-        :param started: whether a start is known; of a job of PBS that was deleted in the queue, FirecREST says F and
-            exit status 0
-        :returns: ``UNKNOWN`` for a word that is not in the table: such a job is still waited for
+        :param exit_code: the exit status. PBS gives every ended job the letter F, and only this says how it ended.
+        :param started: whether the job has a start time. For a PBS job that was deleted in the queue, FirecREST
+            reports F and exit status 0.
+        :returns: ``UNKNOWN`` for an unknown word; such a job counts as waiting
         """
         if text is None:
             return cls.UNKNOWN
@@ -80,7 +82,7 @@ class JobState(StrEnum):
         if len(words) == 1 and len(words[0]) == 1:
             return _from_pbs(words[0], exit_code, started)
         states = [cls(word) for word in words if word in cls.__members__]
-        # A base state may carry flags, and a flag says more: COMPLETED with COMPLETING has not ended yet.
+        # A base state may have flags, and a flag takes precedence: COMPLETED with COMPLETING has not ended yet.
         flags = [state for state in states if _TABLE[state].flag]
         return (flags or states or [cls.UNKNOWN])[0]
 
@@ -133,8 +135,9 @@ _PBS_LETTERS = {
     "U": JobState.SUSPENDED,
 }
 
-# PBS writes 256 + signal where a signal ended the job (qdel sends TERM, then KILL), and negative numbers where it did
-# itself (OpenPBS, src/include/job.h, JOB_EXEC_…): over a limit, or because a node's daemon was started anew or lost.
+# PBS writes 256 + signal if a signal ended the job (qdel sends TERM, then KILL). It writes a negative number if it
+# ended the job itself (OpenPBS, src/include/job.h, JOB_EXEC_…): over a limit, or because a node's daemon was restarted
+# or lost.
 _PBS_ENDS = {
     0: JobState.COMPLETED,
     -29: JobState.TIMEOUT,

@@ -1,4 +1,4 @@
-"""The one bridge from synchronous code to the asynchronous core."""
+"""How synchronous code calls the asynchronous core."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ T = TypeVar("T")
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run ``coroutine`` to its end on an event loop of its own and return its result.
 
-    Works, too, where this thread's loop is already running (a notebook, an asynchronous task that calls
-    synchronous code): the coroutine then gets a thread of its own. Clients must be made inside the
-    coroutine, since a client belongs to one event loop.
+    This also works if a loop is already running in this thread (in a notebook, or in an asynchronous task that calls
+    synchronous code). The coroutine then runs in a thread of its own. Create clients inside the coroutine, because a
+    client belongs to one event loop.
+
+    :param coroutine: what to run
+    :returns: its result
     """
     try:
         asyncio.get_running_loop()

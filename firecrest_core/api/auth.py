@@ -1,4 +1,4 @@
-"""Access tokens: OAuth2 client credentials, renewed before the server would refuse them."""
+"""Access tokens by OAuth2 client credentials, renewed before they expire."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _Token(BaseModel):
 
 
 class TokenProvider:
-    """Hands out a token that is good for the next request; one request for many who ask at once.
+    """Provides a valid access token. Concurrent callers share one token request.
 
-    FirecREST refuses tokens with less than 30 s left, so a token is renewed 60 s ahead, or 35 s where it
-    lives less than two minutes.
+    FirecREST refuses tokens with less than 30 s left. So a token is renewed 60 s before it expires, or 35 s before if
+    it is valid for less than two minutes.
 
     :param connection: names the token endpoint and the client
-    :param session: sends the request for a token
-    :param attempts: how often that is sent at the most
+    :param session: sends the token request
+    :param attempts: how often a token request is sent at most
     """
 
     def __init__(self, connection: Connection, session: httpx.AsyncClient, attempts: int) -> None:
@@ -42,9 +42,9 @@ class TokenProvider:
     async def auth_headers(self) -> dict[str, str]:
         """Return the header that authenticates a request.
 
-        :raises AuthenticationFailed: when the identity provider refuses the client
-        :raises ConfigurationError: when ``token_url`` is no token endpoint
-        :raises TransientError: when the identity provider cannot be reached, after a bounded retry
+        :raises AuthenticationFailed: the identity provider refused the client
+        :raises ConfigurationError: ``token_url`` is no token endpoint
+        :raises TransientError: the identity provider could not be reached, even after a few retries
         """
         async with self._lock:
             if time.monotonic() >= self._renew_at:
@@ -52,7 +52,10 @@ class TokenProvider:
             return {"Authorization": f"Bearer {self._token}"}
 
     def forget(self, headers: dict[str, str]) -> None:
-        """Drop the token that ``headers`` carry, because the server refused it. A newer one stays."""
+        """Forget a token that the server refused, unless it has been renewed since.
+
+        :param headers: the headers of the refused request
+        """
         if headers.get("Authorization") == f"Bearer {self._token}":
             self._renew_at = 0.0
 
@@ -75,7 +78,7 @@ class TokenProvider:
         if connection.scopes:
             form["scope"] = " ".join(connection.scopes)
         try:
-            # `send` alone: `request` of the session would ask for a token first.
+            # Use `send`: the session's `request` would ask for a token first.
             answer = await self._session.send(self._session.build_request("POST", connection.token_url, data=form))
         except httpx.HTTPError as error:
             raise map_failure(error, what, host) from None
@@ -94,7 +97,7 @@ class TokenProvider:
 
 
 def _why(answer: httpx.Response) -> str:
-    """The provider's words (RFC 6749, 5.2), where it has any."""
+    """Return the provider's error description (RFC 6749, 5.2) with a colon before it, or an empty text."""
     try:
         body = answer.json()
     except ValueError:

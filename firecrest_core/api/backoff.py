@@ -1,8 +1,8 @@
-"""One law of retrying: pauses that grow, reports that grow rarer, and a limit only where the caller sets one.
+"""All retries of the core, with pauses that grow from attempt to attempt.
 
-Two kinds of retries use it. A request is repeated *briefly*, a few times within seconds (:func:`retry_briefly`). An
-outage is waited out (:class:`Backoff`, :func:`retry_transient`): the watcher does so between two questions, a wait when
-it reports, and whatever must not be given up.
+- :func:`retry_briefly` repeats one request a few times within seconds.
+- :class:`Backoff` and :func:`retry_transient` wait until an outage is over. Only the caller sets a limit. They log a
+  warning at first, after a minute, and then at growing intervals.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# What stops a first contact is an outage once the server has been reached as this user: a resolver or an identity
-# provider that is down.
+# The last three are errors of the user at first contact. Once the server has been reached as this user, they mean an
+# outage: the resolver or the identity provider is down.
 OUTAGES = (errors.TransientError, errors.AuthenticationFailed, errors.HostNotFound, errors.TLSFailed)
 
-# Seconds for which an outage is waited out before the first contact: the server's probe takes 60 to 120 s to see that a
-# system is healthy again. Once a job may exist, only the caller's own limit ends the retries.
+# Seconds for which retries go on before the first contact. The server's probe takes 60 to 120 s to see that a system is
+# healthy again. Once a job may exist, only the caller's own limit ends the retries.
 FIRST_CONTACT_LIMIT = 300.0
 
-# Seconds: our longest pause, and the longest pause that a server may ask for.
+# Seconds: the longest pause of its own choice, and the longest pause that a server may ask for.
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 600.0
 
-# How often a request is sent at the most when it is retried briefly.
+# How often a request is sent at most when it is retried briefly.
 ATTEMPTS = 4
-# Seconds. A server that asks for a longer pause gets no brief retry: the caller may have better things to do.
+# Seconds. If the server asks for a longer pause, the error is raised at once: a brief retry must not block the caller.
 _LONGEST_BRIEF_PAUSE = 30.0
 
 _REPORT_AGAIN_AFTER = 60.0
 
 
 class Backoff:
-    """Requests that fail, one after the other: how long to pause after each, and whether to report it.
+    """The state of one outage: how long to pause after each failed request, and when to report it.
 
-    :param began: when the first of them failed, in seconds of a clock that only runs forward
-    :ivar reported: whether a failure was worth a report so far
-    :ivar waited: seconds that :meth:`wait` has paused in all
+    :param began: when the first request failed, in seconds of a monotonic clock
+    :ivar reported: whether :meth:`should_report` has said yes so far
+    :ivar waited: total seconds that :meth:`wait` has paused
     """
 
     def __init__(self, began: float = 0.0) -> None:
@@ -58,14 +58,22 @@ class Backoff:
         self._delays = delays()
 
     def pause(self, error: errors.FirecRESTError) -> float:
-        """Return the seconds until the next request: more each time, and never less than the server asked for."""
-        asked = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
-        return max(next(self._delays), _jittered(asked))
+        """Return the seconds until the next request.
+
+        The pause grows each time. It is never shorter than the server asked for, up to :data:`LONGEST_RETRY_AFTER`.
+
+        :param error: why the last request failed
+        """
+        requested = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER)
+        return max(next(self._delays), _jittered(requested))
 
     def should_report(self, now: float) -> bool:
-        """Tell whether to report now that the outage lasts: once at first, again after a minute, then ever more rarely.
+        """Tell whether the outage should be reported now, and note that it was.
 
-        Each report comes after twice the time of the one before.
+        The first report is due at once and the second after a minute. Each further one is due when the outage has
+        lasted twice as long as at the report before.
+
+        :param now: seconds of the clock of ``began``
         """
         if now < self._report_at:
             return False
@@ -74,10 +82,11 @@ class Backoff:
         return True
 
     async def wait(self, error: errors.FirecRESTError, what: str, limit: float = math.inf) -> None:
-        """Pause after a request that failed.
+        """Pause after a failed request, and log a warning if one is due.
 
-        :param what: what is being tried, for the log
-        :param limit: seconds of pauses after which the error is raised
+        :param error: why the request failed
+        :param what: the request in words, for the log
+        :param limit: total seconds of pauses after which the error is raised
         :raises FirecRESTError: ``error`` itself, once the limit is reached
         """
         if self.waited >= limit:
@@ -90,10 +99,15 @@ class Backoff:
 
 
 async def retry_transient(request: Callable[[], Awaitable[T]], limit: float = FIRST_CONTACT_LIMIT) -> T:
-    """Repeat a request until it is answered. An earlier one, whose answer was lost, may have done its work already.
+    """Repeat a request until it succeeds.
 
-    :param limit: seconds of pauses; ``inf`` where a job is known to exist, so that whatever stops the contact is an
-        outage
+    If the answer to an attempt was lost, the server may have processed it, so the request must be safe to repeat.
+
+    :param request: sends it
+    :param limit: total seconds of pauses. With ``inf``, every error in :data:`OUTAGES` is retried, because the server
+        was reached before; with a limit, only a ``TransientError`` is.
+    :returns: the answer
+    :raises FirecRESTError: the last error, once the limit is reached, or any other error at once
     """
     backoff = Backoff()
     while True:
@@ -112,36 +126,42 @@ async def retry_briefly(
     longest_pause: float = 4.0,
     only_if: Callable[[BaseException], bool] = lambda error: True,
 ) -> T:
-    """Repeat a request that failed for a moment, a few times, with growing and jittered pauses.
+    """Repeat a request a few times after transient errors, with growing pauses and jitter.
 
-    :param attempts: how often it is sent at the most
-    :param longest_pause: seconds between two attempts at the most, unless the server asks for a longer pause
-    :param only_if: tells of an error whether the request may be sent again after it
+    :param request: sends it
+    :param attempts: how often it is sent at most
+    :param longest_pause: longest pause between two attempts in seconds, unless the server asks for a longer one
+    :param only_if: tells whether the request may be repeated after this error
+    :returns: the answer
     :raises FirecRESTError: the last error
     """
 
-    def again(error: BaseException) -> bool:
-        return may_pass(error) and only_if(error) and _asked_pause(error) <= _LONGEST_BRIEF_PAUSE
+    def may_retry(error: BaseException) -> bool:
+        return may_pass(error) and only_if(error) and _requested_pause(error) <= _LONGEST_BRIEF_PAUSE
 
     growing = wait_random_exponential(0.5, max=longest_pause)
 
     def pause(state: RetryCallState) -> float:
-        return max(_asked_pause(state.outcome.exception() if state.outcome else None), growing(state))
+        return max(_requested_pause(state.outcome.exception() if state.outcome else None), growing(state))
 
     stop = stop_after_attempt(attempts)
-    async for attempt in AsyncRetrying(retry=retry_if_exception(again), stop=stop, wait=pause, reraise=True):
+    async for attempt in AsyncRetrying(retry=retry_if_exception(may_retry), stop=stop, wait=pause, reraise=True):
         with attempt:
             return await request()
-    raise AssertionError("tenacity raises the last error again")
+    raise AssertionError("tenacity reraises the last error")
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether a brief retry may help. A name may fail to resolve for a moment."""
+    """Tell whether a brief retry may help after this error. A host name may fail to resolve for a moment."""
     return isinstance(error, (errors.TransientError, errors.HostNotFound))
 
 
 def delays(total: float = math.inf) -> Iterator[float]:
-    """Yield growing pauses in seconds that add up to ``total`` or a little more: the jitter keeps callers apart."""
+    """Yield growing pauses with jitter, which keeps callers from retrying at the same moment.
+
+    :param total: seconds that the pauses add up to, or a little more
+    :returns: the pauses, in seconds
+    """
     delay, spent = min(1.0, LONGEST_PAUSE), 0.0
     while spent < total:
         yield _jittered(delay)
@@ -149,7 +169,7 @@ def delays(total: float = math.inf) -> Iterator[float]:
         delay = min(2 * delay, LONGEST_PAUSE)
 
 
-def _asked_pause(error: BaseException | None) -> float:
+def _requested_pause(error: BaseException | None) -> float:
     return (error.retry_after or 0.0) if isinstance(error, errors.FirecRESTError) else 0.0
 
 

@@ -16,18 +16,19 @@ from firecrest_core.connection import Connection
 
 
 class FirecRESTClient:
-    """A FirecREST v2 deployment, as one user; an asynchronous context manager that belongs to one event loop::
+    """A client for one FirecREST v2 deployment and one user.
+
+    It is an asynchronous context manager and belongs to one event loop::
 
         async with FirecRESTClient(connection) as client:
             rows = await client.system("daint").get_job("57")
 
-    Requests that change nothing are repeated a few times with backoff and jitter when a
-    :class:`~firecrest_core.errors.TransientError` comes back; others only where the server certainly did nothing.
-    Every method may raise the errors that :mod:`firecrest_core.errors` lists. Nothing is opened before the first
-    request.
+    After a :class:`~firecrest_core.errors.TransientError`, GET requests are repeated a few times with backoff and
+    jitter. Other requests are repeated only if the server certainly did not process them. Every method may raise the
+    errors in :mod:`firecrest_core.errors`. The first request opens the connections.
 
-    :param connection: where, and as whom
-    :param attempts: how often a request is sent at the most; 1 for a caller who asks again by itself
+    :param connection: the deployment and the user
+    :param attempts: how often a request is sent at most; 1 for a caller that retries by itself
     """
 
     def __init__(self, connection: Connection, *, attempts: int = ATTEMPTS) -> None:
@@ -52,7 +53,7 @@ class FirecRESTClient:
         await self.requests.aclose()
 
     def system(self, name: str | None = None) -> System:
-        """Return a system behind this FirecREST; nothing is asked.
+        """Return a system behind this FirecREST. This sends no request.
 
         :param name: for example ``daint``; the connection's default system if left out
         :raises ConfigurationError: neither names a system
@@ -71,11 +72,14 @@ class FirecRESTClient:
         return await self._tokens.auth_headers()
 
     def forget_token(self, headers: dict[str, str]) -> None:
-        """Drop the token that these headers carry, because the server refused it."""
+        """Forget the token in these headers, because the server refused it."""
         self._tokens.forget(headers)
 
     def use_credentials(self, connection: Connection) -> None:
-        """Ask for tokens as ``connection`` says from now on; all else stays as it was."""
+        """Use the client id and secret of another connection from now on. Everything else stays as it was.
+
+        :param connection: names the token endpoint and the client
+        """
         self._tokens = TokenProvider(connection, self.requests.session, self._attempts)
 
     @cached_property
@@ -84,9 +88,9 @@ class FirecRESTClient:
 
 
 class System(ComputeEndpoints, FilesystemEndpoints):
-    """A system (cluster) behind a FirecREST, as one user: what jobs run on and where files are.
+    """A system (cluster) behind a FirecREST, with the requests for its jobs and files.
 
-    :meth:`FirecRESTClient.system` makes it.
+    :meth:`FirecRESTClient.system` creates it.
     """
 
     def __init__(self, client: FirecRESTClient, name: str) -> None:
@@ -95,5 +99,5 @@ class System(ComputeEndpoints, FilesystemEndpoints):
 
     @property
     def connection(self) -> Connection:
-        """Where the FirecREST is, and as whom we speak to it."""
+        """The connection of the client that this system belongs to."""
         return self.client.connection

@@ -21,11 +21,12 @@ from firecrest_core.errors import (
     SubmissionUnknown,
 )
 
-# What PBS's commands say of an id that they do not know (msg_unkjobid in OpenPBS's pbs_messages.c).
+# What PBS's commands print for an unknown id (msg_unkjobid in OpenPBS's pbs_messages.c).
 _PBS_UNKNOWN = "Unknown Job Id"
-# What scancel and qdel say of a job that is over or never was: then there is nothing to cancel.
+# What scancel and qdel print for a job that has ended or never existed. Then there is nothing to cancel.
 _NOTHING_TO_CANCEL = ("Invalid job id specified", "already completing or completed", "has finished", _PBS_UNKNOWN)
 
+# Bytes. Ten thousand jobs take up to a second to parse, and the event loop would be blocked for that time.
 _LARGE_ANSWER = 256 * 1024
 
 
@@ -35,8 +36,9 @@ class ComputeEndpoints(SystemEndpoints):
     async def submit_job(self, request: SubmitRequest) -> str:
         """Submit a job, at most once.
 
-        :returns: its id
-        :raises SubmissionRejected: the scheduler refused it, in its own words
+        :param request: the job
+        :returns: the job's id
+        :raises SubmissionRejected: the scheduler refused the job; the message has the scheduler's text
         :raises SubmissionUnknown: the answer was lost; the job may exist
         """
         what = f"Submission of {request.name or 'a job'} to {self.name}"
@@ -51,20 +53,21 @@ class ComputeEndpoints(SystemEndpoints):
             if error.not_processed:
                 raise
             raise SubmissionUnknown(
-                f"{what}: the answer was lost ({error}). The job may be in the queue all the same: look with "
+                f"{what}: the answer was lost ({error}). The job may be in the queue all the same: check with "
                 "`squeue` or in the list of jobs before submitting it again."
             ) from None
         return str(read_json(response, 201, what)["jobId"])
 
     async def get_job(self, job_id: str) -> list[JobInfo]:
-        """Return the rows that the scheduler has for a job: one, or several for an array.
+        """Return the scheduler's rows for a job: one, or several for an array.
 
-        :raises JobNotFound: also for some seconds right after a submission
+        :param job_id: the job's id, for example ``57``
+        :raises JobNotFound: the scheduler does not know the job; this also happens for some seconds after a submission
         """
         try:
             return await self._rows(self._job_path("jobs", job_id), f"Job {job_id} on {self.name}")
         except JobNotFound as error:
-            # PBS knows an array as 57[] alone, and FirecREST takes no brackets: only the list shows it.
+            # PBS knows an array only as 57[], and FirecREST accepts no brackets. So only the list shows it.
             rows = await self._pbs_array(job_id) if _PBS_UNKNOWN in str(error) else []
             if not rows:
                 raise
@@ -73,10 +76,14 @@ class ComputeEndpoints(SystemEndpoints):
     async def get_jobs(
         self, *, name: str | None = None, time_window: str | None = None, account: str | None = None
     ) -> list[JobInfo]:
-        """Return the user's jobs of the last 24 hours. **Absent is not gone**: ask for the job itself.
+        """Return the list of the user's jobs.
 
-        :param name: only jobs of this name; filtered here too, since older servers ignore it
-        :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``
+        A job that is not in the list may still exist: query it with :meth:`get_job`.
+
+        :param name: only jobs of this name; filtered here too, because older servers ignore it
+        :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``; the last 24 hours unless given
+        :param account: only jobs of this account
+        :returns: one row for each job, several for an array
         """
         params = {"name": name, "time_window": time_window, "account": account}
         given = {key: value for key, value in params.items() if value is not None}
@@ -84,7 +91,11 @@ class ComputeEndpoints(SystemEndpoints):
         return [row for row in rows if name is None or row.name == name]
 
     async def get_job_metadata(self, job_id: str) -> JobMetadata:
-        """Return a job's script and output paths while the scheduler still has them."""
+        """Return a job's script and output paths, as long as the scheduler keeps them.
+
+        :param job_id: the job's id, for example ``57``
+        :raises JobNotFound: the scheduler does not know the job, or not any more
+        """
         what = f"Metadata of job {job_id} on {self.name}"
         answer = await self._requests.answer(
             self._requests.pyfirecrest.job_metadata(self.name, quote(job_id, safe="")), what
@@ -98,11 +109,12 @@ class ComputeEndpoints(SystemEndpoints):
         return found
 
     async def cancel_job(self, job_id: str) -> bool:
-        """Cancel a job. One that has ended, was cancelled or never existed is no error.
+        """Cancel a job. A job that has ended, was cancelled or never existed is no error.
 
-        :raises RequestRejected: for a live array of PBS, which FirecREST cannot name to ``qdel``
-        :returns: whether there was something to cancel. The status of a job comes from accounting as well and may be
-            late; this is not, because the scheduler itself knows all jobs that are alive.
+        :param job_id: the job's id, for example ``57``
+        :returns: whether the job was alive. This comes from the scheduler itself and is up to date, while the status of
+            a job also comes from accounting and may be late.
+        :raises RequestRejected: the job is a live array of PBS, which FirecREST cannot pass to ``qdel``
         """
         what = f"Cancelling job {job_id} on {self.name}"
         try:
@@ -121,7 +133,6 @@ class ComputeEndpoints(SystemEndpoints):
         def read() -> list[JobInfo]:
             return list(parse(JobRows, read_json(response, 200, what), what).jobs)
 
-        # Ten thousand jobs take up to a second to read, in which an event loop would do nothing else.
         return await asyncio.to_thread(read) if len(response.content) > _LARGE_ANSWER else read()
 
     async def _pbs_array(self, job_id: str) -> list[JobInfo]:
@@ -139,13 +150,13 @@ class ComputeEndpoints(SystemEndpoints):
 
 
 def _rejection(message: str) -> str:
-    """Return what sbatch or qsub said, without the server's wrapping; an empty text where neither refused the job.
+    """Return the error text of sbatch or qsub without the server's wrapping, or an empty text if neither refused.
 
-    The job was refused when the command read it and said no. A controller that cannot be reached refuses nothing.
+    A command that could not reach the scheduler has not refused the job.
     """
-    _, found, said = message.partition("std_err:")
-    if not found or any(words in said for words in ("Unable to contact", "cannot connect to server", "timed out")):
+    _, found, stderr = message.partition("std_err:")
+    if not found or any(words in stderr for words in ("Unable to contact", "cannot connect to server", "timed out")):
         return ""
-    said = (said.rpartition(" (HTTP")[0] or said).partition(" stdout:")[0]  # qsub's, which is empty
-    lines = [line.removeprefix("sbatch: error: ").removeprefix("qsub: ").strip() for line in said.splitlines()]
+    stderr = (stderr.rpartition(" (HTTP")[0] or stderr).partition(" stdout:")[0]  # qsub's stdout, which is empty
+    lines = [line.removeprefix("sbatch: error: ").removeprefix("qsub: ").strip() for line in stderr.splitlines()]
     return " ".join(line for line in lines if line)

@@ -10,9 +10,10 @@ from firecrest_core.errors import SystemNotFound
 
 
 class SystemEndpoints:
-    """A system (cluster) behind a FirecREST, as one user.
+    """Base class of the endpoints of one system (cluster) behind a FirecREST.
 
-    :param name: for example ``daint``
+    :param requests: sends the requests
+    :param name: the system's name, for example ``daint``
     """
 
     def __init__(self, requests: Requests, name: str) -> None:
@@ -24,9 +25,9 @@ class SystemEndpoints:
         return self.name
 
     async def info(self) -> SystemInfo:
-        """Return its health and limits, as they were when this object first asked.
+        """Return the system's health and limits, as they were at this object's first request for them.
 
-        :raises SystemNotFound: with the names that exist
+        :raises SystemNotFound: there is no such system; the message names those that exist
         """
         if self._info is None:
             systems = {system.name: system for system in await self._requests.list_systems()}
@@ -37,11 +38,11 @@ class SystemEndpoints:
         return self._info
 
     async def scheduler(self) -> Literal["slurm", "pbs"]:
-        """Return the kind of its scheduler."""
+        """Return the kind of the system's scheduler."""
         return "pbs" if (await self.info()).scheduler_type == "pbs" else "slurm"
 
     async def get_userinfo(self) -> UserInfo:
-        """Return as whom the server runs commands here, and the accounts that may be charged."""
+        """Return the user that the server runs commands as here, and the accounts that may be charged."""
         what = f"GET /status/{self.name}/userinfo"
         answer: Any = await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what)
         return UserInfo.from_answer(answer)

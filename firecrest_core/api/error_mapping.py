@@ -1,4 +1,4 @@
-"""httpx's failures and the server's error answers, as our errors."""
+"""The mapping from httpx's exceptions and the server's error answers to the errors of this package."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from firecrest_core.errors import (
     TLSFailed,
 )
 
-# The server runs coreutils over SSH and passes on what they say.
+# The server runs coreutils over SSH and passes on their error messages.
 _REMOTE = re.compile(r"^Remote process failed with exit status:\S+ and error message:(?P<text>.*)$", re.DOTALL)
 
 
 def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
-    """Say what a request that got no answer means.
+    """Return the error for a request that got no answer.
 
-    The URL is not taken from ``error``: it may be presigned.
+    The message does not take the URL from ``error``, because that may be presigned.
 
+    :param error: httpx's exception
     :param what: the request in words, for example ``GET /status/systems``
-    :param host: where it was sent
+    :param host: the host that it was sent to
     """
     causes = list(_chain(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
@@ -65,84 +66,93 @@ def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
 
 
 def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
-    """Say what an answer of 400 or above means.
+    """Return the error for an answer with status 400 or above.
 
     Facts: the recorded exchanges of the real server in ``tests/contract/exchanges.json``.
+
+    :param response: the answer
+    :param what: the request in words, for example ``GET /status/systems``
     """
     status = response.status_code
     message, cause = _read(response)
-    if status in (404, 405) and message in ("", "Not Found", "Method Not Allowed"):  # a web server's words for a path
+    if status in (404, 405) and message in ("", "Not Found", "Method Not Allowed"):  # not FirecREST's own answers
         return RequestRejected(f"{what}: no such endpoint (HTTP {status}). Does the URL point at FirecREST version 2?")
-    said = f"{what}: {message} (HTTP {status})" if message else f"{what}: HTTP {status}"
+    summary = f"{what}: {message} (HTTP {status})" if message else f"{what}: HTTP {status}"
     if cause and status == 500:
-        # The list of jobs wraps a command's timeout or a missing SSH channel in a 500 of its own.
+        # The list of jobs wraps a command's timeout or an SSH channel that could not be opened in a 500 of its own.
         if "timeout limit exceeded" in cause:
-            return RequestTimedOut(f"{said}: {cause}")
+            return RequestTimedOut(f"{summary}: {cause}")
         if "SSH" in cause:
-            return ServerFault(f"{said}: {cause}", not_processed=True)
-        said = f"{said}: {cause}"
+            return ServerFault(f"{summary}: {cause}", not_processed=True)
+        summary = f"{summary}: {cause}"
     if status == 401:
-        return AuthenticationFailed(f"{said}. Check the client's id and secret, and that its scopes are right.")
+        return AuthenticationFailed(f"{summary}. Check the client's id and secret, and that its scopes are right.")
     if status == 403:
-        return AccessDenied(f"{said}. Ask the site for access, or use another account.")
+        return AccessDenied(f"{summary}. Ask the site for access, or use another account.")
     if status == 408:
-        return RequestTimedOut(said)
+        return RequestTimedOut(summary)
     if status == 413:
-        return FileTooLarge(f"{said} The site's limit for a direct transfer is passed.")
+        return FileTooLarge(f"{summary} The site's limit for a direct transfer is passed.")
     if status == 424:
-        return ServerFault(said, not_processed=True)
+        return ServerFault(summary, not_processed=True)
     if status == 429:
-        return RateLimited(said, not_processed=True, retry_after=retry_after(response))
+        return RateLimited(summary, not_processed=True, retry_after=retry_after(response))
     if status == 503 and "unhealthy" in message:
-        return SystemUnhealthy(said, not_processed=True)
+        return SystemUnhealthy(summary, not_processed=True)
     remote = _REMOTE.match(message)
     if remote is not None:
         return _remote(remote["text"].strip(), what)
     if "does not match any of the defined filesystem paths" in message:
-        return RemotePathRefused(f"{said} Choose a path on one of the system's file systems.")
+        return RemotePathRefused(f"{summary} Choose a path on one of the system's file systems.")
     if status == 404 and message == "System not found":
-        return SystemNotFound(said)
+        return SystemNotFound(summary)
     if (status == 404 and message == "Job not found.") or "qstat: Unknown Job Id" in message:
-        return JobNotFound(said)
+        return JobNotFound(summary)
     if status < 500:
-        return RequestRejected(said)
-    return ServerFault(said)
+        return RequestRejected(summary)
+    return ServerFault(summary)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """The seconds that a server asks to wait: Retry-After, as seconds or a date (RFC 9110, 10.2.3)."""
-    asked = response.headers.get("Retry-After", response.headers.get("RateLimit-Reset"))
-    if asked is None:
+    """Return the seconds that a server asks to wait, from ``Retry-After`` or else ``RateLimit-Reset``.
+
+    ``Retry-After`` holds seconds or a date (RFC 9110, 10.2.3).
+
+    :param response: the answer
+    :returns: ``None`` if the server does not ask for a pause
+    """
+    value = response.headers.get("Retry-After", response.headers.get("RateLimit-Reset"))
+    if value is None:
         return None
     try:
-        return max(0.0, float(asked))
+        return max(0.0, float(value))
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
 
 
 def _remote(text: str, what: str) -> FirecRESTError:
-    said = f"{what}: {text}"
+    summary = f"{what}: {text}"
     if "No such file or directory" in text:
-        return RemotePathNotFound(f"{said}. Check the path, or create it first.")
+        return RemotePathNotFound(f"{summary}. Check the path, or create it first.")
     if "File exists" in text:
-        return RemotePathExists(f"{said}. Choose another name, or remove it first.")
+        return RemotePathExists(f"{summary}. Choose another name, or remove it first.")
     if any(words in text for words in ("Permission denied", "Is a directory", "Not a directory", "not permitted")):
-        return RemotePathRefused(f"{said}. Check the path and its permissions.")
+        return RemotePathRefused(f"{summary}. Check the path and its permissions.")
     if "No space left" in text or "Disk quota exceeded" in text:
-        return RemotePathRefused(f"{said}. Make room on the file system.")
-    return RequestRejected(said)
+        return RemotePathRefused(f"{summary}. Make room on the file system.")
+    return RequestRejected(summary)
 
 
 def _read(response: httpx.Response) -> tuple[str, str]:
-    """Return the error's message and its cause as the server words them; '' where it gives none."""
+    """Return the server's error message and its cause; an empty text for what it does not give."""
     try:
         body = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
-        return "", ""  # a proxy's page of HTML helps nobody
+        return "", ""  # a proxy's HTML page is of no use in a message
     if not isinstance(body, dict) or "errorType" not in body:
         return "", ""
     causes = body.get("causedBy") or []

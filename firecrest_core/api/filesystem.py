@@ -14,21 +14,24 @@ from firecrest_core.errors import InvalidFileName, RemotePathNotFound
 
 
 class FilesystemEndpoints(SystemEndpoints):
-    """Look at files, change them, and move them."""
+    """List, read, change and transfer files."""
 
     def __init__(self, requests: Requests, name: str) -> None:
         super().__init__(requests, name)
         self._directories: set[str] = set()
 
-    # --- looking --------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------
 
     async def list_files(
         self, path: str, *, hidden: bool = False, recursive: bool = False, dereference: bool = False
     ) -> list[FileInfo]:
-        """List a directory, or a file alone.
+        """List a directory, or a single file.
 
-        :param hidden: names that begin with a dot, too
-        :param dereference: describe what a symbolic link points to
+        :param path: absolute path on the system
+        :param hidden: include names that begin with a dot
+        :param recursive: include all directories below
+        :param dereference: follow symbolic links
+        :raises RemotePathNotFound: nothing is there
         """
         what = f"Listing of {path} on {self.name}"
         request = self._requests.pyfirecrest.list_files(
@@ -37,9 +40,10 @@ class FilesystemEndpoints(SystemEndpoints):
         return parse(list[FileInfo], await self._requests.answer(request, what), what)
 
     async def stat(self, path: str, *, dereference: bool = True) -> FileStat:
-        """Return what is at a path.
+        """Return the kind, size and time of what is at a path.
 
-        :param dereference: describe what a symbolic link points to
+        :param path: absolute path on the system
+        :param dereference: follow symbolic links
         :raises RemotePathNotFound: nothing is there
         """
         what = f"stat of {path} on {self.name}"
@@ -47,34 +51,41 @@ class FilesystemEndpoints(SystemEndpoints):
         return parse(FileStat, await self._requests.answer(request, what), what)
 
     async def is_directory(self, path: str) -> bool:
-        """Tell whether ``path`` is a directory; ``False`` where nothing is."""
+        """Tell whether ``path`` is a directory; ``False`` if nothing is there."""
         try:
             return (await self.stat(path)).is_directory
         except RemotePathNotFound:
             return False
 
     async def has_directory(self, path: str) -> bool:
-        """Tell whether ``path`` is a directory; one that was seen once by this object is not asked for again."""
+        """Tell whether ``path`` is a directory. One that was found once costs this object no further request."""
         if path not in self._directories and await self.is_directory(path):
             self._directories.add(path)
         return path in self._directories
 
     async def sha256(self, path: str) -> str:
-        """Return the SHA-256 in hexadecimal. It runs inside the server's command timeout (5 s by default).
+        """Return the SHA-256 of a file in hexadecimal.
 
-        :raises RequestTimedOut: for a file too large for that
+        :param path: absolute path on the system
+        :raises RequestTimedOut: the file is too large for the server's command timeout (5 s by default)
         """
         what = f"Checksum of {path} on {self.name}"
         answer: Any = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
         return str(answer["checksum"])
 
     async def tail(self, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
-        """Return the end of a text file: so many lines, or so many bytes."""
+        """Return the end of a text file.
+
+        :param path: absolute path on the system
+        :param lines: how many lines
+        :param num_bytes: how many bytes, instead of ``lines``
+        """
         return await self._tail(path, num_bytes=num_bytes, num_lines=lines)
 
     async def read_from(self, path: str, offset: int) -> str:
-        """Return a text file from a byte on.
+        """Return a text file from a byte to its end.
 
+        :param path: absolute path on the system
         :param offset: bytes to leave out at the beginning
         """
         return await self._tail(path, num_bytes=offset + 1, exclude_beginning=True)
@@ -87,23 +98,32 @@ class FilesystemEndpoints(SystemEndpoints):
     # --- changing -------------------------------------------------------------------------------
 
     async def make_directory(self, path: str, *, parents: bool = True) -> None:
-        """Create a directory; with ``parents`` one that exists is no error."""
+        """Create a directory.
+
+        :param path: absolute path on the system
+        :param parents: create the directories above, too, and accept a directory that exists already
+        """
         request = self._requests.pyfirecrest.mkdir(self.name, path, create_parents=parents)
         await self._requests.answer(request, f"mkdir of {path} on {self.name}")
 
     async def symlink(self, target: str, link: str) -> None:
         """Create a symbolic link in one atomic step.
 
-        :param target: the absolute path that it points to; nothing needs to be there
-        :raises RemotePathExists: there is one already; its target must not be a directory, in which the link
-            would be created then
+        :param target: the absolute path that the link points to; it does not have to exist
+        :param link: the absolute path of the link. No link to a directory may be there, because then the new link would
+            be created inside that directory.
+        :raises RemotePathExists: ``link`` exists already
         """
         await self._requests.answer(
             self._requests.pyfirecrest.symlink(self.name, target, link), f"symlink {link} on {self.name}"
         )
 
     async def remove(self, path: str, *, missing_ok: bool = False) -> None:
-        """Remove a file or a directory tree."""
+        """Remove a file or a directory tree.
+
+        :param path: absolute path on the system
+        :param missing_ok: nothing at ``path`` is no error
+        """
         try:
             response = await self._requests.session.delete(self._file_path("ops/rm"), params={"path": path})
         except RemotePathNotFound:
@@ -113,9 +133,12 @@ class FilesystemEndpoints(SystemEndpoints):
         read_json(response, 204, f"Removal of {path} on {self.name}")
 
     async def upload_small(self, directory: str, name: str, content: bytes) -> None:
-        """Write a small file in one request. The caller sees to the limit, and that it is not empty.
+        """Write a small file in one request.
 
-        :raises InvalidFileName: a quote in a name breaks the server's shell line
+        :param directory: absolute path of an existing directory on the system
+        :param name: the file's name in it
+        :param content: not empty, and at most ``max_ops_file_size`` bytes; the caller checks both
+        :raises InvalidFileName: a quote in a name would break the server's shell command
         """
         if "'" in name or "'" in directory:
             raise InvalidFileName(f"{posixpath.join(directory, name)}: FirecREST cannot write names with a quote (').")
@@ -125,13 +148,19 @@ class FilesystemEndpoints(SystemEndpoints):
         read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
 
     async def download_small(self, path: str) -> bytes:
-        """Read a small file in one request."""
+        """Read a small file in one request.
+
+        :param path: absolute path on the system
+        :returns: the file's content
+        """
         response = await self._requests.session.get(self._file_path("ops/download"), params={"path": path})
         return response.content
 
     async def compress(self, source: str, archive: str, *, dereference: bool) -> None:
         """Pack a file or directory into an archive (``tar`` with gzip), within the server's command timeout.
 
+        :param source: absolute path on the system
+        :param archive: absolute path of the archive
         :param dereference: pack what symbolic links point to
         :raises RequestTimedOut: it takes longer; :meth:`start_transfer` has no such limit
         """
@@ -141,6 +170,8 @@ class FilesystemEndpoints(SystemEndpoints):
     async def extract(self, archive: str, directory: str) -> None:
         """Unpack an archive into a directory, within the server's command timeout.
 
+        :param archive: absolute path on the system
+        :param directory: absolute path of an existing directory
         :raises RequestTimedOut: it takes longer; :meth:`start_transfer` has no such limit
         """
         request = self._requests.pyfirecrest.extract(self.name, archive, directory)
@@ -149,23 +180,34 @@ class FilesystemEndpoints(SystemEndpoints):
     # --- transfers that run as jobs ----------------------------------------------------------------
 
     async def start_upload(self, path: str, size: int, *, account: str | None = None) -> UploadTicket:
-        """Ask for places to send a large file to; the job that fetches it from there is queued at once.
+        """Start the upload of a large file by way of the staging store.
+
+        The server queues the job that will fetch the file from there at once.
 
         :param path: the file's path on the system
-        :param size: bytes; the server gives one place for each ``maxPartSize`` of it
+        :param size: bytes; the server returns one URL for each ``maxPartSize`` of it
+        :param account: the account to charge for the job
+        :returns: the job, and the URLs to send the parts to
         """
         body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
         return parse(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
 
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
-        """Ask for a large file; a job copies it to where the answer's URL points."""
+        """Start the download of a large file by way of the staging store.
+
+        :param path: the file's path on the system
+        :param account: the account to charge for the job
+        :returns: the job that copies the file to the store, and the URL where it will be
+        """
         body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
         return parse(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
 
     async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
         """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.
 
+        :param operation: one of these four words
         :param body: as the endpoint ``transfer/<operation>`` documents it, for example ``path`` and ``targetPath``
+        :returns: the job
         """
         answer = await self._start(operation, dict(body))
         return parse(TransferJob, answer["transferJob"], f"transfer/{operation} on {self.name}")

@@ -1,4 +1,4 @@
-"""How requests are sent: authenticated, few at a time, with timeouts and brief retries, and with checked answers."""
+"""The HTTP session: authentication, a limit on concurrent requests, timeouts, brief retries, checks of the answers."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from firecrest_core.api.error_mapping import map_failure, map_refusal
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, RequestRejected, RequestTimedOut
 
-# httpx's timeouts are for each piece of an answer; one that trickles for ever must end, too.
+# httpx's timeouts apply to each piece of an answer. A whole answer may take this many times as long.
 _WHOLE = 10
 
 
 class Authorization(Protocol):
-    """What signs requests."""
+    """Provides the headers that authenticate requests."""
 
     async def auth_headers(self) -> dict[str, str]:
         """Return the headers that authenticate a request."""
 
     def forget_token(self, headers: dict[str, str]) -> None:
-        """Hear that the server refused these headers."""
+        """Forget the token in these headers, because the server refused it."""
 
 
 class HTTPSession(httpx.AsyncClient):
-    """An HTTP client whose every request is authenticated, limited, retried briefly, and answered well or by an error.
+    """An HTTP client that authenticates, limits and briefly retries each request, and raises this package's errors.
 
-    GET is repeated when a :class:`~firecrest_core.errors.TransientError` comes back. Any other method is repeated only
-    where the server certainly did not act on the request.
+    GET is repeated after every :class:`~firecrest_core.errors.TransientError`. Any other method is repeated only if the
+    server certainly did not process the request.
 
-    :param connection: where, with which timeout and TLS settings, and how many requests at once
-    :param authorization: signs each request; asked again once when the server refuses a token
-    :param attempts: how often a request is sent at the most
+    :param connection: the URL, the timeout, the TLS settings, and how many requests may be in flight at once
+    :param authorization: authenticates each request; if the server refuses its token, a new one is tried once
+    :param attempts: how often a request is sent at most
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
-        # pyfirecrest words whole URLs, we only paths; httpx puts the root before a path.
+        # pyfirecrest passes whole URLs, this package only paths. httpx puts the root before a path.
         timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
         super().__init__(base_url=connection.url, verify=tls_context(connection.verify), timeout=timeout)
         self._connection = connection
@@ -51,8 +51,12 @@ class HTTPSession(httpx.AsyncClient):
         self._slots = asyncio.Semaphore(connection.max_in_flight)
 
     async def request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Response:
-        """Send a request until it is answered well, a few times at the most.
+        """Send a request, and repeat it a few times if it fails.
 
+        :param method: for example ``GET``
+        :param url: a whole URL, or a path below the API's root
+        :param options: as ``httpx.AsyncClient.request`` takes them
+        :returns: an answer with a status below 400
         :raises FirecRESTError: the last failure or refusal, see :mod:`firecrest_core.api.error_mapping`
         """
 
@@ -69,7 +73,7 @@ class HTTPSession(httpx.AsyncClient):
         async with self._slots:
             for renewed in (False, True):
                 signed = await self._authorization.auth_headers()
-                # A new one each time: the server's log tells two attempts apart by it.
+                # Each attempt has its own id, so that the server's log tells them apart.
                 headers = {**extra, **signed, "X-Request-ID": str(uuid4())}
                 try:
                     async with asyncio.timeout(_WHOLE * self._connection.timeout):
@@ -91,10 +95,13 @@ class HTTPSession(httpx.AsyncClient):
 
 
 def read_json(response: httpx.Response, expected_status: int, what: str) -> Any:
-    """Return an answer's JSON, ``None`` for one without content (204).
+    """Return an answer's JSON.
 
+    :param response: the answer
+    :param expected_status: the status that FirecREST documents
     :param what: the request in words, for the message
-    :raises RequestRejected: it is none, or has another status: what answers is not FirecREST version 2
+    :returns: the parsed JSON, or ``None`` if the expected status is 204 (no content)
+    :raises RequestRejected: the answer is not JSON or has another status, so the server is not FirecREST version 2
     """
     where = str(response.request.url.netloc, "ascii")
     if response.status_code != expected_status:
@@ -108,20 +115,30 @@ def read_json(response: httpx.Response, expected_status: int, what: str) -> Any:
 
 
 def unexpected_status(what: str, where: str, status: int) -> RequestRejected:
-    """Return the error for an answer with another status than the one that FirecREST documents."""
+    """Return the error for an answer with another status than FirecREST documents.
+
+    :param what: the request in words
+    :param where: the host
+    :param status: the answer's status
+    """
     return RequestRejected(
         f"{what} at {where}: HTTP {status} is not what was due. Does the URL point at FirecREST version 2?"
     )
 
 
 def not_json(what: str, where: str) -> RequestRejected:
-    """Return the error for an answer that should be JSON and is not."""
+    """Return the error for an answer that should be JSON and is not.
+
+    :param what: the request in words
+    :param where: the host
+    """
     return RequestRejected(f"{what} at {where}: the answer is not JSON. Does the URL point at FirecREST version 2?")
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return what httpx takes for ``Connection.verify``.
+    """Return ``Connection.verify`` in the form that httpx takes.
 
+    :param verify: ``True``, ``False``, or the path of a CA bundle
     :raises ConfigurationError: the CA bundle cannot be read
     """
     if isinstance(verify, bool):

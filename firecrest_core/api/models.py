@@ -1,4 +1,4 @@
-"""What the API answers, as types. Fields that a server leaves out have defaults; fields it adds are ignored."""
+"""The API's answers as types. Fields that a server leaves out have defaults; unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 # The server writes null for "not yet", "unknown" and "none" alike.
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
-# The scheduler's own words for nothing: squeue's reason of a job that waits for none, sacct's nodes of one without any.
+# The scheduler's own words for "none": squeue's reason of a job that does not wait, sacct's nodes of a job without any.
 Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
 Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
@@ -44,7 +44,7 @@ class FileSystem(_Answer):
 
 
 class ServiceHealth(_Answer):
-    """What the server's probe last found of one service."""
+    """The last result of the server's probe of one service."""
 
     service_type: str
     healthy: bool = True
@@ -54,9 +54,10 @@ class ServiceHealth(_Answer):
 class SystemInfo(_Answer):
     """A system (cluster) behind a FirecREST, from ``GET /status/systems``.
 
-    :param max_ops_file_size: bytes that ``ops/upload`` takes
-    :param transfer_method: ``s3``, ``streamer``, ``wormhole``, or ``None`` where only direct transfers work
-    :param max_part_size: bytes of one part of a staged upload
+    :param scheduler_type: ``slurm`` or ``pbs``
+    :param max_ops_file_size: largest file that ``ops/upload`` takes, in bytes
+    :param transfer_method: ``s3``, ``streamer``, ``wormhole``, or ``None`` if only direct transfers work
+    :param max_part_size: largest part of a staged upload, in bytes
     """
 
     name: str
@@ -79,17 +80,22 @@ class SystemInfo(_Answer):
 
     @property
     def healthy(self) -> bool:
+        """Whether the server's probe found no service unhealthy."""
         return not self.unhealthy
 
 
 class UserInfo(_Answer):
-    """As whom the server runs commands, from ``GET /status/{system}/userinfo``."""
+    """The user that the server runs commands as, from ``GET /status/{system}/userinfo``.
+
+    :param accounts: the accounts that may be charged
+    """
 
     name: str = Field(validation_alias=AliasPath("user", "name"))
     accounts: tuple[str, ...] = ()
 
     @classmethod
     def from_answer(cls, answer: dict[str, Any]) -> UserInfo:
+        """Read the answer's JSON."""
         accounts = tuple(account["name"] for account in answer.get("accounts") or ())
         return cls.model_validate(answer | {"accounts": accounts})
 
@@ -112,15 +118,17 @@ class FileInfo(_Answer):
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a regular file."""
         return self.type == "-"
 
     @property
     def is_directory(self) -> bool:
+        """Whether it is a directory."""
         return self.type == "d"
 
 
 class FileStat(_Answer):
-    """What ``ops/stat`` says of a path.
+    """The answer of ``ops/stat`` for a path.
 
     :param mode: kind and permissions, as in ``os.stat_result``
     :param size: bytes
@@ -133,19 +141,22 @@ class FileStat(_Answer):
 
     @property
     def version(self) -> str:
-        """What differs when the content does."""
+        """A text that changes with the content: size and modification time."""
         return f"{self.size} {self.mtime}"
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a regular file."""
         return stat.S_ISREG(self.mode)
 
     @property
     def is_directory(self) -> bool:
+        """Whether it is a directory."""
         return stat.S_ISDIR(self.mode)
 
     @property
     def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
         return stat.S_ISLNK(self.mode)
 
 
@@ -159,6 +170,7 @@ class JobStep(_Answer):
 
     @property
     def state(self) -> JobState:
+        """The step's state."""
         return JobState.parse(self.raw_state, self.exit_code)
 
 
@@ -168,9 +180,10 @@ class JobInfo(_Answer):
     A single GET merges ``sacct`` and ``squeue``: right after the start it may say PENDING with the name
     ``allocation``, no partition and no working directory, while the job's batch step runs already.
 
-    :param elapsed: seconds
+    :param elapsed: seconds since the start
     :param time_limit: seconds
     :param start: Unix time, ``None`` before the start
+    :param end: Unix time, ``None`` before the end
     """
 
     job_id: Annotated[str, BeforeValidator(str)]
@@ -195,18 +208,21 @@ class JobInfo(_Answer):
 
     @property
     def of_job(self) -> str:
-        """The id of the job as its submission was answered: 57 for 57_3, 57_[4-9] and PBS's 57[] of an array, and for
-        the component 57+1."""
+        """The id that the submission returned.
+
+        It is 57 for the rows 57_3, 57_[4-9] and PBS's 57[] of an array, and for the component 57+1.
+        """
         return re.split(r"[_+\[]", self.job_id, maxsplit=1)[0]
 
     @property
     def cancelled_by(self) -> int | None:
-        """The number of the user who cancelled it: ``CANCELLED by 1001``."""
+        """The numeric id of the user that cancelled the job, from ``CANCELLED by 1001``."""
         found = re.search(r"CANCELLED by (\d+)", str(self.raw_state))
         return int(found[1]) if found else None
 
     @property
     def state(self) -> JobState:
+        """The job's state; RUNNING for a job that is said to be PENDING while a step of it runs."""
         state = JobState.parse(self.raw_state, self.exit_code, started=self.start is not None)
         if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
             return JobState.RUNNING
@@ -214,13 +230,13 @@ class JobInfo(_Answer):
 
 
 class JobRows(_Answer):
-    """``GET jobs`` and ``GET jobs/{id}``."""
+    """The answer of ``GET jobs`` and ``GET jobs/{id}``."""
 
     jobs: Annotated[tuple[JobInfo, ...], BeforeValidator(lambda value: () if value is None else value)]
 
 
 class JobMetadata(_Answer):
-    """``GET jobs/{id}/metadata``. On Slurm before 24.05 it is gone about 300 s after the job's end."""
+    """The answer of ``GET jobs/{id}/metadata``. On Slurm before 24.05 it is gone about 300 s after the job's end."""
 
     script: Text = ""
     stdout: Text = Field("", validation_alias="standardOutput")
@@ -238,7 +254,10 @@ class TransferJob(_Answer):
 
 
 class UploadTicket(_Answer):
-    """Where the parts of a staged upload go. Whoever holds the URLs can write: they are secrets."""
+    """Where the parts of a staged upload go. The URLs are secrets: anybody with them can write.
+
+    :param max_part_size: largest part, in bytes
+    """
 
     job: TransferJob = Field(validation_alias="transferJob")
     part_urls: tuple[SecretStr, ...] = Field(validation_alias=AliasPath("transferDirectives", "partsUploadUrls"))
@@ -247,17 +266,19 @@ class UploadTicket(_Answer):
 
 
 class DownloadTicket(_Answer):
-    """Where a staged file will be once its job has ended. The URL is a secret."""
+    """Where a staged file will be when its job has ended. The URL is a secret."""
 
     job: TransferJob = Field(validation_alias="transferJob")
     url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "downloadUrl"))
 
 
 def parse(form: type[T], answer: Any, what: str) -> T:
-    """Return an answer as a type.
+    """Convert an answer to a type.
 
+    :param form: the type
+    :param answer: the answer's JSON
     :param what: the request in words, for the message
-    :raises ServerFault: it has not the documented form
+    :raises ServerFault: the answer does not have the documented form
     """
     try:
         return TypeAdapter(form).validate_python(answer)

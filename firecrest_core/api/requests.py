@@ -1,4 +1,4 @@
-"""How every request is made: worded by pyfirecrest or by us, sent by one session, its answer read as JSON."""
+"""The requests to one FirecREST: built by pyfirecrest or by this package, sent by one session, answered in JSON."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ T = TypeVar("T")
 
 
 class Requests:
-    """Requests to one FirecREST as one user. Nothing is opened before the first of them.
+    """Sends the requests to one FirecREST as one user. The first request opens the session.
 
-    :param authorization: signs each request
-    :param attempts: how often a request is sent at the most
+    :param connection: the deployment
+    :param authorization: authenticates each request
+    :param attempts: how often a request is sent at most
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
@@ -35,25 +36,26 @@ class Requests:
 
     @cached_property
     def session(self) -> HTTPSession:
-        """What sends the requests; takes paths below the API's root."""
+        """The HTTP session. It takes paths below the API's root."""
         return HTTPSession(self.connection, self._authorization, self._attempts)
 
     @cached_property
     def pyfirecrest(self) -> AsyncFirecrest:
-        """What words most of the requests."""
-        # It makes a session of its own, which is never used; this context would trust nobody.
+        """The pyfirecrest client that builds most of the requests. It sends them through :attr:`session`."""
+        # It creates a session of its own, which is never used. This TLS context would trust no server.
         pyfirecrest = AsyncFirecrest(self.connection.url, _Unsigned(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         pyfirecrest.disable_client_logging = True  # it would log the path of each DELETE at INFO
         pyfirecrest.timeout = self.session.timeout
-        # The one private member of pyfirecrest that we set: it has no public way to be handed a session.
+        # The only private member of pyfirecrest that is set here: it has no public way to pass a session.
         pyfirecrest._session = self.session
         return pyfirecrest
 
     async def answer(self, request: Awaitable[T], what: str) -> T:
         """Return the answer to a request of :attr:`pyfirecrest`.
 
+        :param request: the call of pyfirecrest
         :param what: the request in words, for messages
-        :raises RequestRejected: what answers is not FirecREST version 2
+        :raises RequestRejected: the server is not FirecREST version 2
         :raises FirecRESTError: as :meth:`~firecrest_core.api.http.HTTPSession.request` does
         """
         try:
@@ -77,7 +79,7 @@ class Requests:
 
 
 class _Unsigned:
-    """Authorization in the form that pyfirecrest takes. The session signs the requests by itself."""
+    """An authorization in pyfirecrest's form, without headers: the session authenticates the requests."""
 
     def auth_headers(self) -> dict[str, str]:
         return {}

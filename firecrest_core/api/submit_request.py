@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitRequest:
-    """The body of ``POST /compute/{system}/jobs``, in Python's names."""
+    """The body of ``POST /compute/{system}/jobs``. Each field has the API's name in Python's spelling."""
 
     name: str | None = None
     working_directory: str
@@ -25,7 +25,7 @@ class SubmitRequest:
     env: Mapping[str, str] | None = field(default=None, hash=False)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """``{"job": {...}}`` with the API's names; what is not given is left out."""
+        """Return ``{"job": {...}}`` with the API's names, without the fields that are ``None``."""
         job = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)

@@ -1,4 +1,4 @@
-"""A job specification that is bound to the key of its claim: what is sent for it, made once."""
+"""A job specification that is bound to the key of its claim."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SYMBOL = re.compile(r"%(\d*)(.)")
 class BoundSubmission:
     """A submission for one key.
 
-    :param key: what the claim is for
-    :param name: the user's own name for the job
+    :param key: the key of its claim
+    :param name: the user's name for the job
     :param spec: the specification with the key in the job's name
     :param prologue: the lines of shell that check the claim
     """
@@ -35,9 +35,13 @@ class BoundSubmission:
     def bind(cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm") -> BoundSubmission:
         """Bind a specification to a key.
 
-        The job's name carries the key; within the job, and in the output paths, the user's own stays. A job with
-        ``--dependency=singleton`` keeps its name, because its name is what singleton means: it is found by its claim
-        alone.
+        The job's name gets the key as a suffix. Inside the job and in the output paths, the user's name stays. A job
+        with ``--dependency=singleton`` keeps its name, because that dependency compares names. Such a job is found only
+        by its claim.
+
+        :param spec: the specification, with a script and not a ``script_path``
+        :param key: the key of the claim
+        :param scheduler: ``slurm`` or ``pbs``
         """
         own, name, script = spec.script_options(scheduler), spec.job_name(scheduler), spec.script or ""
         singleton = "singleton" in str(spec.dependency or "") or asks_for(script, "singleton")
@@ -57,15 +61,16 @@ class BoundSubmission:
         return cls(key, name, replace(spec, **changes), tuple(lines))
 
     def request(self, scheduler: Scheduler = "slurm") -> SubmitRequest:
-        """Return what is sent to FirecREST.
+        """Return the body of the request that submits the job.
 
-        :raises InvalidJobSpec: for what the scheduler cannot express
+        :param scheduler: ``slurm`` or ``pbs``
+        :raises InvalidJobSpec: the scheduler cannot express a field
         """
         return submit_request(self.spec, scheduler, prologue=self.prologue)
 
 
 def _with_name(pattern: str, name: str) -> str:
-    """Put the user's name where ``%x`` would put the scheduler's; a backslash turns all symbols off."""
+    """Replace ``%x`` by the user's name. A pattern with a backslash stays as it is: there, Slurm fills in no symbol."""
     if "\\" in pattern:
         return pattern
     escaped = name.replace("%", "%%")

@@ -1,19 +1,19 @@
-"""The claim: what makes one job of many submissions run.
+"""The claim: a symbolic link that lets one job run when several were submitted for one key.
 
-FirecREST has no idempotency key, and a lost answer says nothing about the job. So a submission is sent until one is
-known to have arrived, and the jobs decide among themselves which of them runs. The first job that creates a symbolic
-link, its *claim*, runs. All others leave without running anything. Creating a link is atomic on a POSIX file system,
-NFS and Lustre included, and ``ops/symlink`` does the same from outside.
+FirecREST has no idempotency key, and after a lost answer it is unknown whether the job exists. So the submission is
+repeated until one is known to have succeeded, and the jobs decide among themselves which of them runs. The first job
+that creates a symbolic link, the *claim*, runs. All others end without running anything. Creating a link is atomic on a
+POSIX file system, NFS and Lustre included, and ``ops/symlink`` does the same from outside.
 
 This file reads the claims of a task from a listing. :mod:`firecrest_core.claims.prologue` has the lines of shell,
-:mod:`firecrest_core.claims.directory` and :mod:`firecrest_core.claims.protocol` talk to the server.
+:mod:`firecrest_core.claims.directory` and :mod:`firecrest_core.claims.protocol` send the requests.
 
 Below the working directory::
 
     .firecrest/<identity>/<epoch>.<generation>/claim -> job-57
     .firecrest/<identity>/<epoch>.<generation>/claim -> cancelled
 
-What the links point to never exists: ``ln -s`` onto a link to a directory would create one inside it.
+The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from firecrest_core.api.models import FileInfo
 from firecrest_core.jobs.key import ClaimKey
 
 CANCELLED = "cancelled"
-"""The holder of a claim that was taken so that no job gets it."""
+"""The holder of a claim that was taken from outside, so that no job gets it."""
 
 _ENTRY = re.compile(r"(?:.*/)?(\d+)\.(\d+)(/claim)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a task's directory says.
+    """The claims in a task's directory.
 
     :param holders: (epoch, generation) → a job's id, or :data:`CANCELLED`
-    :param epochs: those that have begun, as far as they left a directory
+    :param epochs: the epochs that have a directory
     """
 
     holders: Mapping[tuple[int, int], str]
@@ -45,7 +45,10 @@ class Claims:
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
-        """Read the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`."""
+        """Read the claims from a listing.
+
+        :param entries: the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`
+        """
         holders: dict[tuple[int, int], str] = {}
         epochs = set()
         for entry in entries:
@@ -59,18 +62,19 @@ class Claims:
         return cls(holders, frozenset(epochs))
 
     def holder(self, key: ClaimKey) -> str | None:
+        """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""
         return self.holders.get((key.epoch, key.generation))
 
     def latest(self, epoch: int) -> int:
-        """The latest generation of an epoch that is claimed; -1 for none."""
+        """Return the latest generation of an epoch that is claimed; -1 for none."""
         return max((generation for each, generation in self.holders if each == epoch), default=-1)
 
     def is_over(self, epoch: int) -> bool:
-        """Whether a later epoch has begun."""
+        """Tell whether a later epoch has begun."""
         return any(each > epoch for each in self.epochs)
 
     def jobs(self, epochs: Iterable[int]) -> list[str]:
-        """The jobs that hold claims of these epochs, the latest first."""
+        """Return the ids of the jobs that hold claims of these epochs, the latest first."""
         wanted = set(epochs)
         return [
             holder

@@ -1,4 +1,4 @@
-"""The lines of shell that let a script run only in the job that holds the claim."""
+"""The prologue: lines of shell that let a script run only in the job that holds the claim."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from firecrest_core.spec.jobspec import Scheduler
 def prologue(
     key: ClaimKey, working_dir: str, name: str, scheduler: Scheduler = "slurm", *, shared_output: bool = False
 ) -> Sequence[str]:
-    """Return lines of POSIX shell that let what follows run only in the job that holds the claim.
+    """Return lines of POSIX shell that let the rest of the script run only in the job that holds the claim.
 
-    Any other job of the key ends with exit code 0 and without a word, since its output may be the same file. A
-    claim that can be neither made nor read ends the job with exit code 1 and one line on standard error. A job
-    that was requeued finds its own claim and runs. An array has one claim, by the array's id: its elements are
-    different work, and no element of another submission gets in between.
+    Any other job of the key ends with exit code 0 and without output, because its output may go to the same file. If
+    the claim can be neither made nor read, the job ends with exit code 1 and one line on standard error. A job that was
+    requeued finds its own claim and runs. An array has one claim with the array's id, so all its elements run and no
+    element of another submission does.
 
-    :param name: the user's own name for the job
-    :param shared_output: the output's name has no job id in it, so that all jobs of the key write one file. It
-        is then opened for appending, lest a job that leaves empties it, and emptied here by the one that runs.
+    :param key: the key of the claim
+    :param working_dir: absolute path of the job's working directory
+    :param name: the user's name for the job
+    :param scheduler: ``slurm`` or ``pbs``
+    :param shared_output: the output's name does not contain the job id, so all jobs of the key write to one file. That
+        file is opened for appending, so that a job without the claim does not empty it. The job that runs empties it
+        here.
     """
-    # The raw id, as FirecREST's answer to a submission has it: of PBS's 12.server and 12[].server, the number.
+    # The raw id, as in FirecREST's answer to the submission: the number in PBS's 12.server and 12[].server.
     if scheduler == "slurm":
         job, variable = "${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID-}}", "SLURM_JOB_NAME"
     else:
@@ -36,14 +40,14 @@ def prologue(
         f'    claims="$tasks/{key.epoch}.{key.generation}"; job={job}; job=${{job%%[!0-9]*}}',
         '    fail() { printf "firecrest: %s\\n" "$1" >&2; exit 1; }',
         '    [ -n "$job" ] || fail "no job id in the environment, so this job cannot claim its task"',
-        # Slurm runs a job elsewhere whose directory is missing; `mkdir -p` would make one of any misspelt path.
+        # Slurm runs a job in another directory if its own does not exist, and `mkdir -p` would create a misspelt path.
         '    [ -d "$workdir" ] || fail "$workdir is no directory on $(uname -n)"',
         '    problem=$({ mkdir -p "$claims" && ln -sn "$claims/job-$job" "$claims/claim"; } 2>&1) || {',
         '        holder=$(readlink "$claims/claim") || fail "this job cannot claim its task: $problem"',
         '        [ "${holder##*/}" = "job-$job" ] || exit 100',
         "    }",
-        # After the claim, not before: whoever begins a new epoch makes its directory first and looks for claims
-        # then, so one of the two sees the other.
+        # This comes after the claim. The caller that begins a new epoch makes its directory first and reads the claims
+        # second, so at least one of the two finds the other.
         '    for other in "$tasks"/*; do',
         f'        other=${{other##*/}}; if [ "${{other%%.*}}" -gt {key.epoch} ]; then exit 100; fi',
         "    done 2> /dev/null",

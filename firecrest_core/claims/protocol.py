@@ -1,19 +1,19 @@
-"""Submitting, resuming and cancelling so that one payload runs for a key, whatever gets lost on the way.
+"""The claim protocol: submit, resume and cancel so that one payload runs for a key, even if answers are lost.
 
-:mod:`firecrest_core.claims.claim` says what a claim is. What is done with it::
+:mod:`firecrest_core.claims.claim` explains the claim. It is used like this::
 
     job = await submit(system, spec, key, first_attempt=True)     # one POST
-    found = await find_owner(system, job, result)                 # which job ran, when this one has ended
+    owner = await find_owner(system, job, result)                 # when the job has ended: which job ran the payload
     ...
     job = await submit(system, spec, key)                         # an automatic retry
-    await cancel(system, working_dir, identity, epoch)            # a person wants no run
-    await end_older(system, working_dir, newer_key)               # a person wants a new run
+    await cancel(system, working_dir, identity, epoch)            # a person cancels the run
+    await end_older(system, working_dir, newer_key)               # a person starts a new run
 
-Each of them may be interrupted at any moment and called again. None of them needs to know what the one before has done:
-everything that has to survive is in the claim directory.
+Each of these may be interrupted at any moment and called again. All state that must survive is in the claim directory,
+so no call needs to know what the previous one has done.
 
-A *generation* begins only when a job that failed holds the claim of the one before. So the first generation that has no
-claim is the only one that may still get one. Taking it as ``cancelled`` ends the epoch.
+A *generation* begins only when a failed job holds the claim of the generation before. So only the first generation
+without a claim may still get one. Taking that claim as ``cancelled`` ends the epoch.
 """
 
 from __future__ import annotations
@@ -42,54 +42,57 @@ from firecrest_core.states import JobState
 
 log = logging.getLogger(__name__)
 
-# How long a claim may stay unseen that a compute node has made: NFS clients believe their cache for 60 s.
+# Seconds after which a claim that a compute node has made must be visible here: NFS clients use their cache for 60 s.
 CACHED = 90.0
 
-# What only a FirecREST says, so that the URL is right.
+# Answers that only a FirecREST gives, so the URL must be right.
 _FAULTS = (errors.ServerFault, errors.RateLimited, errors.SystemUnhealthy)
 
 
 async def submit(
     system: System, spec: JobSpec, key: ClaimKey, *, first_attempt: bool = False, resubmit_failed: bool = True
 ) -> Job:
-    """Submit the job of a key, or find the one that was submitted: however often it is called, one payload runs.
+    """Submit the job of a key, or find the one that was submitted. One payload runs, however often this is called.
 
-    The returned job's ``key`` may have another generation than the one that was asked for: a later one that has
-    begun already, or an earlier one whose claim is still to be had.
+    The ``key`` of the returned job may have another generation than ``key``: a later one that has already begun, or an
+    earlier one whose claim is still free.
 
-    :param spec: a ``script_path`` is read and sent as a script, since the prologue must be in it
-    :param key: its generation is the one wanted: 0, or :meth:`~firecrest_core.jobs.key.ClaimKey.next_generation` of a
-        job that has failed
-    :param first_attempt: nobody has called this for the key's epoch before. Then it costs one POST (and, once for each
-        client, the questions for the scheduler and the working directory). Otherwise it looks first, which costs a
-        listing of files and the question for the state of the job that holds the claim; where no job does, a list of
-        jobs.
+    A first attempt costs one POST and, once for each client, the requests for the scheduler's type and the working
+    directory. Any other attempt searches for an earlier job first. That costs a listing of files and a status query for
+    the job that holds the claim, or a list of jobs if no job holds it.
+
+    :param system: where to submit it
+    :param spec: the job; a ``script_path`` is read and sent as a script, because the prologue must be in it
+    :param key: with generation 0, or with :meth:`~firecrest_core.jobs.key.ClaimKey.next_generation` after a job that
+        has failed
+    :param first_attempt: this is the first call for the key's epoch
     :param resubmit_failed: begin the next generation if the job of the latest one has failed, as an automatic retry
-        wants it; ``False`` returns the job that failed
+        needs it; with ``False``, the failed job is returned
     :raises RemotePathNotFound: the working directory does not exist
-    :raises SubmissionRejected: the scheduler refused it; no job of the key will run
-    :raises JobWithdrawn: it was cancelled, or a later epoch has begun
-    :raises TransientError: at the first attempt, where the server could not be reached at first contact, or answered
-        nothing but faults for five minutes. An outage that comes later is waited out: giving up might orphan a job.
-    :raises AuthenticationFailed: at first contact, at once in the first attempt, else after five minutes; so are
-        ``HostNotFound`` and ``TLSFailed``
+    :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
+    :raises JobWithdrawn: the key was cancelled, or a later epoch has begun
+    :raises TransientError: only in a first attempt: the server could not be reached at first contact, or only answered
+        with faults for five minutes. After the first contact retries have no limit, because giving up might orphan a
+        job.
+    :raises AuthenticationFailed: the token was refused at first contact. A first attempt raises this at once, any other
+        after five minutes. The same holds for ``HostNotFound`` and ``TLSFailed``.
     """
     first_attempt = first_attempt and key.generation == 0
-    look_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
+    find_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
     backoff = Backoff()
     submission: _Submission | None = None
     while True:
         try:
             submission = submission or await _Submission.prepare(system, spec, key.identity)
-            if look_first:
+            if find_first:
                 return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
             return await submission.post(key)
         except errors.SubmissionUnknown as error:
-            # The job may exist: look before submitting it once more.
-            look_first, limit = True, math.inf
+            # The job may exist, so search for it before submitting it once more.
+            find_first, limit = True, math.inf
             await backoff.wait(error, spec.job_name())
         except OUTAGES as error:
-            # At first contact the URL or the secret may be wrong; later, or in a retry, it is rather an outage.
+            # At first contact, the URL or the secret may be wrong. Later, or in a retry, an outage is more likely.
             lasting = backoff.waited >= FIRST_CONTACT_LIMIT and not isinstance(error, errors.TransientError)
             if submission is not None:
                 limit = math.inf
@@ -99,14 +102,17 @@ async def submit(
 
 
 async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobResult:
-    """Return the result that counts, or the job to wait for instead: the payload may have run in another job.
+    """Find the job that holds the claim after a job of the key has ended, because the payload may run in another job.
 
-    A job that failed before it could claim (it was not launched, or cancelled in the queue) gets the claim now: no
-    other job of the key may run after its failure was reported. It costs one listing of files.
+    A job that failed before it could claim (it was not launched, or was cancelled in the queue) gets the claim now, so
+    that no other job of the key runs after its failure was reported. This costs one listing of files.
 
-    :param result: how ``job`` ended
-    :returns: CANCELLED for a job that ran nothing because its task was cancelled
-    :raises ClaimMissing: it ended, but the claim is gone
+    :param system: where the job is
+    :param job: the job that has ended
+    :param result: how it ended
+    :returns: the result to report, or the other job to wait for. The result is CANCELLED for a job that ran nothing
+        because its task was cancelled or a newer epoch has begun.
+    :raises ClaimMissing: the job ended, but there is no claim
     """
     key = job.key
     if key is None:
@@ -114,22 +120,22 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
     claims = ClaimDirectory(system, job.working_dir, key.identity)
     pauses = delays(CACHED)
     while True:
-        seen = await retry_transient(claims.read, math.inf)
-        if seen.is_over(key.epoch):
+        found = await retry_transient(claims.read, math.inf)
+        if found.is_over(key.epoch):
             return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
-        holder = seen.holder(key)
+        holder = found.holder(key)
         if holder == CANCELLED:
             return replace(result, state=JobState.CANCELLED, reason="cancelled before it began")
         if holder == job.job_id:
             return result
         if holder is not None:
             log.info("%s ran nothing: job %s holds the claim.", job, holder)
-            return await _another(system, job, holder)
+            return await _other_job(system, job, holder)
         if not result.succeeded:
             try:
                 if await retry_transient(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
                     return result
-            except errors.UserError as error:  # then none of the key's other jobs can claim either
+            except errors.UserError as error:  # the key's other jobs cannot make the claim either
                 log.warning("%s: its claim cannot be made. %s", job, error)
                 return result
         delay = next(pauses, None)
@@ -137,32 +143,36 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
             raise errors.ClaimMissing(
                 f"{job} on {job.system} ended {result.state}, but {key.directory(job.working_dir)} shows no "
                 "claim, so nothing says whether it ran. Either the directory was removed while the job waited, or the "
-                "compute nodes do not share it. Look at the job's output; working_dir must be on a shared file system."
+                "compute nodes do not share it. Check the job's output; working_dir must be on a shared file system."
             )
         await sleep(delay)
 
 
 async def cancel(system: System, working_dir: str, identity: str, epoch: int) -> None:
-    """Make sure that no job of an epoch runs any more, or ever.
+    """Cancel an epoch: its jobs are cancelled, and no other job of it will run.
 
-    Cancelling what has ended, was cancelled or never began succeeds. A job that cannot be seen yet runs nothing
-    when its turn comes. Costs a listing, one to four requests for the claim, a list of jobs, and a DELETE for
+    It is no error if the jobs have ended, were cancelled or never began. A job that is not listed yet will run nothing
+    when it starts. This costs a listing of files, one to four requests for the claim, a list of jobs, and a DELETE for
     each job.
 
-    :raises FirecRESTError: when the claim cannot be made; the jobs that can be seen are deleted all the same
+    :param system: where the jobs are
+    :param working_dir: absolute path of their working directory
+    :param identity: the task's identity
+    :param epoch: the epoch to cancel
+    :raises FirecRESTError: the claim cannot be made; the jobs that are listed are cancelled all the same
     """
     claims = ClaimDirectory(system, working_dir, identity)
     problem: errors.FirecRESTError | None = None
-    begun: list[str] = []
+    holders: list[str] = []
     try:
-        begun = (await claims.withdraw(epoch)).jobs([epoch])
+        holders = (await claims.withdraw(epoch)).jobs([epoch])
     except errors.RemotePathNotFound:
         log.debug("%s does not exist: no job of %s can claim anything there.", working_dir, identity)
-    except errors.FirecRESTError as error:  # a full disk must not keep alive the job that fills it
+    except errors.FirecRESTError as error:  # a full disk must not prevent cancelling the job that fills it
         problem = error
         with suppress(errors.FirecRESTError):
-            begun = (await claims.read()).jobs([epoch])
-    await claims.delete(begun)
+            holders = (await claims.read()).jobs([epoch])
+    await claims.delete(holders)
     live = await retry_transient(claims.live)
     await claims.delete(job_id for (each, _), job_ids in live.items() if each == epoch for job_id in job_ids)
     if problem is not None:
@@ -170,19 +180,22 @@ async def cancel(system: System, working_dir: str, identity: str, epoch: int) ->
 
 
 async def end_older(system: System, working_dir: str, key: ClaimKey) -> None:
-    """End what epochs before the key's left alive in a directory, and wait until it has ended.
+    """Cancel all jobs of epochs before the key's, and wait until they have ended.
 
-    It returns when no payload of an older epoch runs any more and none can begin: a job ends some time after it was
-    cancelled.
+    A job ends some time after it was cancelled. When this returns, no payload of an older epoch runs and none can
+    begin.
 
-    :raises FirecRESTError: when the directory cannot be written or read
+    :param system: where the jobs are
+    :param working_dir: absolute path of their working directory
+    :param key: a key of the current epoch
+    :raises FirecRESTError: the directory cannot be written or read
     """
     await ClaimDirectory(system, working_dir, key.identity).end_older(key)
 
 
 @dataclass(frozen=True)
 class _Submission:
-    """A specification on its way to the scheduler."""
+    """The submission of one specification, with what its attempts have in common."""
 
     claims: ClaimDirectory
     spec: JobSpec
@@ -212,12 +225,12 @@ class _Submission:
         return await self._job(bound, job_id, submitted_at)
 
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:
-        """Return the job that holds the claim, else the first that may get it, else submit one."""
-        seen = await self.claims.read()
-        if seen.is_over(key.epoch):
+        """Return the job that holds the claim, else the first one in the queue that may get it, else submit one."""
+        found = await self.claims.read()
+        if found.is_over(key.epoch):
             raise self._withdrawn("a newer run has begun")
-        latest = replace(key, generation=max(0, seen.latest(key.epoch)))
-        holder = seen.holder(latest)
+        latest = replace(key, generation=max(0, found.latest(key.epoch)))
+        holder = found.holder(latest)
         if holder == CANCELLED:
             raise self._withdrawn("it was cancelled")
         if holder is not None:
@@ -227,30 +240,30 @@ class _Submission:
         live = (await self.claims.live()).get((latest.epoch, latest.generation))
         if live:
             return await self._found(latest, live[0])
-        if latest.epoch > 0:  # whoever began this epoch may have died before the older ones had ended
+        if latest.epoch > 0:  # the process that began this epoch may have died before the older ones had ended
             await self.claims.end_older(latest)
         try:
             return await self.post(latest)
         except errors.SubmissionRejected:
-            # An earlier submission whose answer was lost may be in the queue all the same, or even be the reason: a
-            # limit on submitted jobs. What is told to be rejected must not run later.
+            # An earlier submission whose answer was lost may be in the queue. It may even be the reason, if there is a
+            # limit on submitted jobs. A job that is reported as rejected must not run later.
             if await self._withdraw(latest):
                 raise
         return await self.find_or_post(latest, resubmit_failed=resubmit_failed)
 
     async def _has_failed(self, job_id: str) -> bool:
-        """Whether a job has failed for good.
+        """Tell whether a job has failed and will not come back.
 
-        The caller's word is not enough: the job that it saw fail may be another than the one that got the claim.
+        The caller cannot know this: the job that it found failed may be another one than the job that holds the claim.
         """
         job = Job(system=self.system.name, job_id=job_id, array_indices=self.spec.array_indices)
         try:
-            seen = await read_status(self.system, job)
+            status = await read_status(self.system, job)
         except errors.JobNotFound:
             return False
-        if not (seen.all_ended and seen.complete) or seen.state is JobState.COMPLETED:
+        if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
             return False
-        # It may be on its way back into the queue: a job that failed with its node, for one.
+        # The scheduler may be requeuing it, for example after a node failure.
         if await self.system.cancel_job(job_id):
             await wait_until_gone(self.system, job_id)
         return True
@@ -258,7 +271,7 @@ class _Submission:
     async def _withdraw(self, key: ClaimKey) -> bool:
         try:
             return await self.claims.take(key, CANCELLED)
-        except errors.UserError as error:  # what cannot be claimed from here, no job can claim
+        except errors.UserError as error:  # if the claim cannot be made from here, no job can make it
             log.debug("%s: the claim cannot be cancelled. %s", self.name, error)
             return True
 
@@ -284,7 +297,7 @@ class _Submission:
 
 
 async def _with_text(system: System, spec: JobSpec, path: str) -> JobSpec:
-    """The specification with the text of its script on the cluster, so that a prologue can be put into it."""
+    """Replace the specification's ``script_path`` by the script's text, so that a prologue can be added."""
     try:
         text = (await system.download_small(path)).decode()
         return replace(spec, script_path=None, script=text)
@@ -294,7 +307,7 @@ async def _with_text(system: System, spec: JobSpec, path: str) -> JobSpec:
         raise errors.InvalidJobSpec("script_path", f"{path} on {system}: {error}") from None
 
 
-async def _another(system: System, job: Job, job_id: str) -> Job:
-    """Another job of the same key; its output is its own."""
+async def _other_job(system: System, job: Job, job_id: str) -> Job:
+    """Return another job of the same key, with its own output paths."""
     stdout, stderr = await scheduler_paths(system, job_id)
     return replace(job, job_id=job_id, stdout=stdout, stderr=stderr, submitted_at=0.0)

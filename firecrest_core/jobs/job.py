@@ -1,4 +1,4 @@
-"""A job that exists, in a form that survives XComs, artifacts and restarts."""
+"""A submitted job, in a form that can be stored in XComs and artifacts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from firecrest_core.jobs.key import ClaimKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Which job, and what was known of it when it was submitted.
+    """A submitted job, with what was known of it at its submission.
 
-    :param stdout: path of its standard output, ``%a`` standing for an array element's index; ``None`` if unknown
+    :param system: the system where it is
+    :param job_id: its id, for example ``57``
+    :param name: the user's name for it
+    :param working_dir: absolute path of its working directory on the system
+    :param stdout: path of its standard output, with ``%a`` for an array element's index; ``None`` if unknown
+    :param stderr: path of its standard error, in the same form
     :param array_indices: the expected indices of an array, ``None`` for any other job
-    :param submitted_at: Unix time; 0 for a job that was found
-    :param key: what its claim is for, ``None`` for a job that was submitted without one
+    :param submitted_at: Unix time of the submission; 0 for a job that was found
+    :param key: the key of its claim, ``None`` for a job that was submitted without one
     """
 
     system: str
@@ -33,19 +38,20 @@ class Job:
         return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
 
     def submission_message(self) -> str:
-        """One sentence: that it was submitted, or was there already."""
+        """Return one sentence that says whether the job was submitted now or existed before."""
         where = f"{self.system}, in {self.working_dir}"
         if self.submitted_at:
             return f"{self} was submitted to {where}."
         return f"{self} is there already, on {where}: going on with it."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types alone; ``from_dict`` reads them back."""
+        """Return the job as JSON types; :meth:`from_dict` reads them back."""
         indices = list(self.array_indices) if self.array_indices is not None else None
         return asdict(self) | {"array_indices": indices}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
+        """Return the job that :meth:`to_dict` wrote."""
         indices = data.get("array_indices")
         key = data.get("key")
         return cls(

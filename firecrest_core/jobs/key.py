@@ -1,4 +1,4 @@
-"""Which task, run and attempt a job belongs to: the key of its claim, and the names made of it."""
+"""The key of a job's claim, which identifies its task, run and attempt, and the names that are made of it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _NAME = re.compile(r"-([a-z2-7]{10})-(\d+)\.(\d+)$")
 
 
 def claim_identity(*parts: object, nonce: str = "") -> str:
-    """Name a task: readable, safe as a file's name, and equal only for equal parts and nonce.
+    """Return the identity of a task. It is readable, safe as a file name, and equal only for equal arguments.
 
-    :param parts: what tells the task from others, for example DAG, run, task and map index
-    :param nonce: a random text for parts that are not unique by themselves: the ids of scheduled runs are equal
-        in two deployments that may share a user and a directory
+    :param parts: what identifies the task, for example DAG, run, task and map index
+    :param nonce: a random text for parts that are not unique by themselves. For example, the ids of scheduled runs are
+        equal in two deployments, and these may share a user and a directory.
     """
     texts = [str(part) for part in parts]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(texts)).strip("-")[:80].rstrip("-")
@@ -31,12 +31,12 @@ def claim_identity(*parts: object, nonce: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClaimKey:
-    """Which submission: all jobs of one key carry the same claim, so one of them runs.
+    """The key of a claim. All jobs of one key compete for the same claim, so only one of them runs.
 
-    :param identity: the task, as :func:`claim_identity` names it
-    :param epoch: grows when a person asks for a new run
-    :param generation: grows when the job itself failed and is to run again
-    :raises ValueError: for an identity that is not safe as a file's name, or a negative number
+    :param identity: the task, see :func:`claim_identity`
+    :param epoch: counts from 0 and grows when a person asks for a new run
+    :param generation: counts from 0 in each epoch and grows when the job failed and is resubmitted
+    :raises ValueError: the identity is not safe as a file name, or a number is negative
     """
 
     identity: str
@@ -50,47 +50,58 @@ class ClaimKey:
             raise ValueError(f"epoch and generation count from 0, not {self.epoch} and {self.generation}")
 
     def next_generation(self) -> ClaimKey:
-        """The key of one more run after the job has failed."""
+        """Return the key for the resubmission of a failed job."""
         return replace(self, generation=self.generation + 1)
 
     def next_epoch(self) -> ClaimKey:
-        """The key of a new run that a person wants."""
+        """Return the key for a new run that a person asked for."""
         return replace(self, epoch=self.epoch + 1, generation=0)
 
     def directory(self, working_dir: str) -> str:
-        """Where the claim is."""
+        """Return the directory of the claim.
+
+        :param working_dir: absolute path of the job's working directory
+        """
         return posixpath.join(claims_home(working_dir, self.identity), f"{self.epoch}.{self.generation}")
 
     def job_name(self, name: str) -> str:
-        """A job's name that tells its key also where a server cannot filter; the longest names are cut."""
+        """Return a job name that contains the key, so that the job is found in a list of jobs.
+
+        :param name: the user's name for the job; it is cut if the result would be too long
+        """
         suffix = f"-{fingerprint(self.identity)}-{self.epoch}.{self.generation}"
         return name[: LONGEST_NAME - len(suffix)] + suffix
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types alone; ``from_dict`` reads them back."""
+        """Return the key as JSON types; :meth:`from_dict` reads them back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ClaimKey:
+        """Return the key that :meth:`to_dict` wrote."""
         return cls(**data)
 
 
 def claims_home(working_dir: str, identity: str) -> str:
-    """The directory that holds all claims of a task."""
+    """Return the directory of all claims of a task.
+
+    :param working_dir: absolute path of the job's working directory
+    :param identity: the task's identity
+    """
     return posixpath.join(working_dir, ".firecrest", identity)
 
 
 def fingerprint(identity: str) -> str:
-    """What stands for the identity in a job's name: 50 bits, since a wrong match would cancel another's job."""
+    """Return the text for an identity in a job name: 50 bits, because a wrong match would cancel another task's job."""
     return _digest(identity, 10)
 
 
 def read_job_name(job_name: str) -> tuple[str, int, int] | None:
-    """Fingerprint, epoch and generation from a job's name; ``None`` for a job without a key."""
+    """Return fingerprint, epoch and generation from a job's name; ``None`` for a job without a key."""
     match = _NAME.search(job_name)
     return None if match is None else (match[1], int(match[2]), int(match[3]))
 
 
 def _digest(text: str, length: int) -> str:
-    """Letters and digits that survive file names, job names and both schedulers."""
+    """Return a hash of letters and digits, which are safe in file names and in the job names of both schedulers."""
     return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:length]

@@ -1,6 +1,6 @@
-"""The last lines of a job's output, fit for a log or a message: short, printable, and without secrets.
+"""The last lines of a job's output, short, printable and without secrets, for a log or a message.
 
-A job writes what it likes: progress bars, colours, core dumps, a line of a gigabyte, the URL that it downloads from.
+The output may contain anything: progress bars, colours, core dumps, a line of a gigabyte, a presigned URL.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
-# Enough for the last lines, whatever the size of the file.
+# How much of the end of a file is read.
 _BYTES = 16 * 1024
 _LONGEST_LINE = 500
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")  # ECMA-48: CSI, OSC, others
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
 
-# What must not be read by all who may read a log. Names that only end like one of a secret need a value that looks it.
+# Secrets that must not get into a log, which more people may read than the output. A name such as "…token" counts only
+# with a value of eight characters or more.
 _SECRETS = (
     (
         re.compile(r"(?i)(https?://[^\s\"'<>?]+\?)[^\s\"'<>]*(signature|sig|credential|token|accesskeyid)=[^\s\"'<>]*"),
@@ -42,39 +43,49 @@ _SECRETS = (
 async def read_tail(system: System, path: str, lines: int) -> str:
     """Return the last lines of a job's output.
 
-    :raises RemotePathNotFound: there is no output (yet)
+    :param system: where the job is
+    :param path: absolute path of the output file
+    :param lines: how many lines at most
+    :raises RemotePathNotFound: the file does not exist (yet)
     """
-    # By bytes: the last line alone may be as long as the file.
+    # Limited by bytes, because the last line alone may be as long as the file.
     text = await system.tail(path, num_bytes=_BYTES)
-    return excerpt(text, lines, cut=len(text.encode()) >= _BYTES)
+    return last_lines(text, lines, cut=len(text.encode()) >= _BYTES)
 
 
 async def read_since(system: System, path: str, offset: int, size: int, lines: int, *, last: bool) -> tuple[str, int]:
-    """Return what a job has written since a byte of its output, at most the last lines of it.
+    """Return the last lines that a job has written since the caller last read its output.
 
-    :param offset: where the caller has read to, in bytes
-    :param size: bytes that the output has now
-    :param last: the job has ended, so a line that is not complete never will be
-    :returns: the new lines, and where to go on. Of an output that grew by more, only the end is returned, behind a line
-        with an ellipsis.
+    :param system: where the job is
+    :param path: absolute path of the output file
+    :param offset: how many bytes the caller has read
+    :param size: current size of the output in bytes
+    :param lines: how many lines at most
+    :param last: the job has ended, so an incomplete last line is returned, too
+    :returns: the new lines, and the offset for the next call. If older new lines were left out, the first line is an
+        ellipsis.
     """
     left_out = max(0, size - _BYTES - offset)
     start = offset + left_out
     new = (await system.read_from(path, start)).encode()[: size - start]
     if not last and len(new) < _BYTES:
         new = new[: new.rfind(b"\n") + 1]
-    text = excerpt(new.decode(errors="replace"), lines, cut=left_out > 0).rstrip("\n")
+    text = last_lines(new.decode(errors="replace"), lines, cut=left_out > 0).rstrip("\n")
     if left_out or new.count(b"\n") > lines:
         text = f"…\n{text}"
     return (text, start + len(new)) if new else ("", offset)
 
 
 async def output_tails(system: System, result: JobResult, lines: int = 20) -> tuple[str, str]:
-    """Return the last lines of standard output and of standard error, without what looks like a secret.
+    """Return the last lines of standard output and of standard error, with secrets removed.
 
-    The second is empty where both go to one file. Of an array, they are those of
-    :attr:`~firecrest_core.result.JobResult.reported_element`. What cannot be read is empty: a job's result must not
-    fail for its last lines.
+    For an array, they are those of :attr:`~firecrest_core.result.JobResult.reported_element`. A file that cannot be
+    read gives an empty text, because reporting a job's result must not fail over its output.
+
+    :param system: where the job ran
+    :param result: how it ended
+    :param lines: how many lines of each at most
+    :returns: two texts; the second is empty if both streams go to one file
     """
     tails = []
     for path in dict.fromkeys(filter(None, result.output_paths())):
@@ -86,10 +97,12 @@ async def output_tails(system: System, result: JobResult, lines: int = 20) -> tu
     return (tails[0] if tails else "", tails[1] if len(tails) > 1 else "")
 
 
-def excerpt(text: str, lines: int, *, cut: bool = False) -> str:
-    """Return the last lines of ``text``.
+def last_lines(text: str, lines: int, *, cut: bool = False) -> str:
+    """Return the last lines of ``text``, printable, shortened and with secrets removed.
 
-    :param cut: ``text`` begins in the middle of something, so its first line may be the end of one
+    :param text: the end of an output
+    :param lines: how many lines at most
+    :param cut: ``text`` may begin in the middle of a line, so its first line is dropped
     """
     rows = text.split("\n")
     if cut and len(rows) > 1:
@@ -99,9 +112,9 @@ def excerpt(text: str, lines: int, *, cut: bool = False) -> str:
 
 
 def _row(row: str) -> str:
-    # A progress bar writes its line again and again; the last time counts.
+    # A progress bar overwrites its line many times. Keep the last version.
     row = row.rstrip("\r").rpartition("\r")[2]
     row = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", row))
-    for secret, instead in _SECRETS:
-        row = secret.sub(instead, row)
+    for secret, replacement in _SECRETS:
+        row = secret.sub(replacement, row)
     return row if len(row) <= _LONGEST_LINE else f"{row[:_LONGEST_LINE]}…"

@@ -1,10 +1,10 @@
-"""What the rows of a status answer say of one job, arrays included.
+"""The status of one job or array, from the rows of a status answer.
 
 Facts: ``tests/contract/timelines``. While an array runs, ``squeue`` gives raw ids (``17``, ``19``, ``20``) beside
-``17_[2-3%2]``; when its elements have ended, ``sacct`` gives ``17_0`` … ``17_3``, some of them late, and one row
-``17`` may stand for all of them for a moment. The end of an array is known only against its expected indices.
+``17_[2-3%2]``. When its elements have ended, ``sacct`` gives ``17_0`` … ``17_3``, some of them late, and for a moment
+one row ``17`` may stand for all of them. So an array has ended only when all its expected indices have.
 
-PBS shows an array as one row, ``17[]``, which ends when all of its elements have; of them it says nothing.
+PBS shows an array as one row, ``17[]``. It ends when all elements have ended, and the elements are not listed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _ELEMENT = re.compile(r"^(?P<job>\w+?)_(?:(?P<index>\d+)|\[(?P<waiting>[^\]]*)\]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """Where a job is.
+    """The status of a job.
 
-    :param all_ended: every row has ended, though rows of expected array elements may still be missing
-    :param complete: nothing is missing: if ``all_ended``, this is the end
+    :param elapsed: seconds since the start
+    :param time_limit: seconds
+    :param elements: the elements of an array that are known so far
+    :param all_ended: every row has ended, but rows of expected array elements may not be there yet
+    :param complete: rows of all expected array elements are there; with ``all_ended``, the job has ended
     """
 
     state: JobState
@@ -48,15 +51,16 @@ class JobStatus:
 
     @property
     def provisional(self) -> bool:
-        """The job may go back into the queue."""
+        """Whether the scheduler may put the job back into its queue."""
         return self.state.provisional or any(element.state.provisional for element in self.elements)
 
 
 def parse_status(rows: Sequence[JobInfo], job_id: str, indices: Sequence[int] | None = None) -> JobStatus:
-    """Judge the rows that the scheduler gave for one job.
+    """Return the status of one job from the scheduler's rows.
 
-    :param rows: the answer of ``GET jobs/{id}``; rows of other jobs in a list are passed over
-    :param indices: the expected indices where the job is an array
+    :param rows: the answer of ``GET jobs/{id}``; rows of other jobs are ignored
+    :param job_id: the job's id, for example ``57``
+    :param indices: the expected indices, if the job is an array
     """
     if whole := [row for row in rows if row.job_id == f"{job_id}[]"]:
         return _merged(whole)
@@ -90,7 +94,7 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
 
 
 def _representative_row(rows: list[JobInfo]) -> JobInfo:
-    """The row that says most: one that runs, else one that waits, else one that ended badly."""
+    """Return the row that determines the status: one that runs, else one that waits, else one that did not end well."""
     order = {Phase.RUNNING: 0, Phase.WAITING: 1, Phase.ENDED: 2}
     return min(rows, key=lambda row: (order[row.state.phase], row.state is JobState.COMPLETED))
 
@@ -111,16 +115,16 @@ def _covered(match: re.Match[str], indices: Sequence[int] | None) -> Sequence[in
         return (int(match["index"]),)
     try:
         return arrays.indices(match["waiting"])
-    except ValueError:  # Slurm cuts long lists short: "17_[1,5,9,...]"
+    except ValueError:  # Slurm shortens long lists: "17_[1,5,9,...]"
         return tuple(indices or ())
 
 
 def _end(states: set[JobState]) -> JobState:
-    """How an array has ended whose elements have ended so."""
+    """Return the state of an array whose elements have ended in these states."""
     bad = states - {JobState.COMPLETED}
     if len(bad) <= 1:
         return next(iter(bad), JobState.COMPLETED)
-    # None of these is the job's fault, so the array may run again, too: it has lost its nodes.
+    # If none of these is the job's fault, NODE_FAIL lets the array be resubmitted as well.
     return JobState.NODE_FAIL if all(state.provisional for state in bad) else JobState.FAILED
 
 
@@ -130,7 +134,8 @@ def _array(
     whole = _merged(list(rows))
     known = tuple(elements[index] for index in sorted(elements))
     missing = [index for index in indices or () if index not in elements]
-    # A raw row beside the elements' rows is one that still runs; alone, and ended, it stands for the array.
+    # A row with a raw id beside the elements' rows is an element that still runs. A single one that has ended stands
+    # for the whole array.
     all_ended = bool(rows) and all(row.state.ended for row in rows)
     state = whole.state
     if all_ended and known:
@@ -155,8 +160,10 @@ def _array(
 
 
 async def read_status(system: System, job: Job) -> JobStatus:
-    """Ask once where a job is.
+    """Query the status of a job once.
 
+    :param system: where the job is
+    :param job: the job
     :raises JobNotFound: the scheduler does not know it (yet)
     """
     return parse_status(await system.get_job(job.job_id), job.job_id, job.array_indices)

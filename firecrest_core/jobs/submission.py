@@ -1,4 +1,4 @@
-"""What every submission does, with a claim or without: the checks before it, and the job made of its answer."""
+"""The steps that submissions with and without a claim share: the checks before, and the job that results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ log = logging.getLogger(__name__)
 async def check_working_dir(system: System, path: str) -> None:
     """Refuse a working directory that does not exist.
 
-    It costs a request for each directory that the client has not seen yet. Without it Slurm would take the job
-    and fail it without a word when its turn comes, hours later.
+    Without this check, Slurm would accept the job and fail it without a message when it starts, hours later. It costs
+    one request for each directory that the client has not checked yet.
 
-    :raises RemotePathNotFound: with what to do
+    :param system: where the job will run
+    :param path: absolute path of the directory
+    :raises RemotePathNotFound: it does not exist; the message says what to do
     """
     if not await system.has_directory(path):
         raise errors.RemotePathNotFound(
@@ -31,10 +33,14 @@ async def check_working_dir(system: System, path: str) -> None:
 async def job_from_submission(
     system: System, spec: JobSpec, job_id: str, *, name: str, submitted_at: float, key: ClaimKey | None = None
 ) -> Job:
-    """Return the job of an id, with what its specification says of it.
+    """Return the job with this id and with the data of its specification.
 
-    :param name: the user's own
-    :param submitted_at: Unix time; 0 for a job that was found
+    :param system: where it is
+    :param spec: its specification
+    :param job_id: the id that the submission returned
+    :param name: the user's name for it
+    :param submitted_at: Unix time of the submission; 0 for a job that was found
+    :param key: the key of its claim, if it has one
     """
     paths = output_paths(spec, job_id, scheduler=await system.scheduler()) or await scheduler_paths(system, job_id)
     return Job(
@@ -51,7 +57,12 @@ async def job_from_submission(
 
 
 async def scheduler_paths(system: System, job_id: str) -> tuple[str | None, str | None]:
-    """Ask the scheduler where the output goes, standard output and standard error; ``None`` where it does not say."""
+    """Query the scheduler for the paths of a job's output.
+
+    :param system: where the job is
+    :param job_id: its id
+    :returns: standard output and standard error; ``None`` for a path that the scheduler does not give
+    """
     try:
         metadata = await system.get_job_metadata(job_id)
     except errors.FirecRESTError as error:

@@ -1,4 +1,4 @@
-"""Job arrays: Slurm's index expressions, and what of them PBS can say.
+"""Job arrays: Slurm's index expressions, and their form in PBS.
 
 Facts: ``--array`` in Slurm's sbatch manual, tried with sbatch 22.05; ``-J`` in PBS Professional's qsub manual,
 whose range holds at least two indices.
@@ -11,17 +11,17 @@ from itertools import pairwise
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
 
-# Slurm compiles in 4,000,001 as the largest MaxArraySize; a larger index is a typing error that would cost
-# gigabytes here.
+# Slurm compiles in 4,000,001 as the largest MaxArraySize. A larger index is a typing error, and to expand it would cost
+# gigabytes of memory here.
 _LARGEST_INDEX = 4_000_000
 
 
 def indices(expression: str) -> tuple[int, ...]:
-    """The indices of an array expression, ascending, each once.
+    """Return the indices of an array expression, ascending and without duplicates.
 
     :param expression: ``"0-3"``, ``"1,5,9"``, ``"0-15:4"`` (every fourth), ``"0-99%10"`` (ten at a time), and
         their combinations such as ``"0-3,8,10-20:5%2"``
-    :raises ValueError: when sbatch would refuse it
+    :raises ValueError: sbatch would refuse it
     """
     found: set[int] = set()
     for first, last, step in _ranges(expression):
@@ -30,7 +30,12 @@ def indices(expression: str) -> tuple[int, ...]:
 
 
 def throttle(expression: str) -> int | None:
-    """How many elements may run at a time (the number after ``%``), ``None`` for no limit."""
+    """Return how many elements may run at a time (the number after ``%``).
+
+    :param expression: as for :func:`indices`
+    :returns: ``None`` for no limit
+    :raises ValueError: no number follows the ``%``
+    """
     _, percent, at_once = _bare(expression).partition("%")
     if not percent:
         return None
@@ -40,21 +45,22 @@ def throttle(expression: str) -> int | None:
 
 
 def pbs_range(expression: str) -> str:
-    """The same array as PBS writes it: ``first-last[:step][%at_once]``.
+    """Return the array in PBS's form, ``first-last[:step][%at_once]``.
 
-    :raises ValueError: when the indices are no such range, or only one
+    :param expression: as for :func:`indices`
+    :raises ValueError: the indices are not one range with a constant step, or there is only one
     """
-    all_of_them = indices(expression)
-    steps = {after - before for before, after in pairwise(all_of_them)}
+    all_indices = indices(expression)
+    steps = {after - before for before, after in pairwise(all_indices)}
     if len(steps) != 1:
         raise ValueError(f"{expression!r} is not one range of two or more indices, which is all that PBS knows")
     step, at_once = steps.pop(), throttle(expression)
-    text = f"{all_of_them[0]}-{all_of_them[-1]}"
+    text = f"{all_indices[0]}-{all_indices[-1]}"
     return text + (f":{step}" if step > 1 else "") + (f"%{at_once}" if at_once else "")
 
 
 def _bare(expression: str) -> str:
-    # squeue prints the expression in brackets and sbatch takes it back that way.
+    # squeue prints the expression in brackets, and sbatch accepts it in that form.
     return expression.strip().removeprefix("[").removesuffix("]")
 
 

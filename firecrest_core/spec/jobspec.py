@@ -1,11 +1,16 @@
-"""A job as data: what a user asks for. :mod:`firecrest_core.spec.render` makes the batch script and the request of it.
+"""The job specification: a batch job as data.
 
-The fields carry Slurm's names and forms. All of them become directives *in* the script, so that the script on
-the cluster says by itself what it needs and can be submitted again by hand; those for which FirecREST has
-fields of its own (name, account, partition, reservation, constraint, outputs, working directory) are sent
-as well, because the server puts them on the command line of sbatch or qsub, where neither a line of the script
-nor a variable of the login node overrides them. A ``script_path`` is a file on the cluster that nothing can be
-put into, so there only FirecREST's own fields work and the others are refused.
+:mod:`firecrest_core.spec.render` turns it into the batch script and the request.
+
+The fields have Slurm's names and forms. All of them become directives *in* the script. So the script on the cluster
+states what it needs, and it can be submitted by hand as well.
+
+FirecREST has fields of its own for some of them (name, account, partition, reservation, constraint, outputs, working
+directory). These are sent as well, because the server puts them on the command line of sbatch or qsub. There, neither a
+line of the script nor a variable of the login node overrides them.
+
+A ``script_path`` is a file on the cluster, and nothing can be added to it. There only FirecREST's own fields work, and
+the others are refused.
 
 Facts: FirecREST v2's ``JobDescriptionModel``, and the commands that it makes of it; Slurm's sbatch manual,
 tried with sbatch 22.05; PBS Professional's qsub manual.
@@ -28,19 +33,19 @@ Scheduler = Literal["slurm", "pbs"]
 
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
-    """One batch job. Exactly one of ``script``, ``script_path`` and ``command`` is given.
+    r"""One batch job. Exactly one of ``script``, ``script_path`` and ``command`` is given.
 
-    Numbers may be given as text (``"4"``), as templates yield them. Values are kept in one form: ``time_limit``
-    as ``"1-02:00:00"``, ``memory`` as ``"4G"``, ``dependency`` as ``"afterok:12"``, sequences as tuples.
+    Numbers may be given as text (``"4"``), because templates yield text. Values are normalized: ``time_limit`` to
+    ``"1-02:00:00"``, ``memory`` to ``"4G"``, ``dependency`` to ``"afterok:12"``, sequences to tuples.
 
-    :param working_dir: absolute path on the cluster where the job runs (sbatch's ``--chdir``; in PBS, where a job
-        starts at home, the script goes there first)
-    :param script: the text of a batch script; its first line begins with ``#!``. Line ends of DOS are
-        converted. What its own ``#SBATCH`` lines say holds unless a field here says otherwise.
+    :param working_dir: absolute path on the cluster where the job runs (sbatch's ``--chdir``). A PBS job starts in the
+        home directory, so there the script changes to this directory first.
+    :param script: the text of a batch script; its first line begins with ``#!``. DOS line ends are converted. Its own
+        ``#SBATCH`` lines apply unless a field here overrides them.
     :param script_path: absolute path of a batch script on the cluster
     :param command: a line of shell, or the words of one command (quoted as needed); run by bash
     :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
-        ``,`` ``/`` ``\\``, quotes, or control characters
+        ``,`` ``/`` ``\``, quotes, or control characters
     :param account: account or project to charge
     :param partition: Slurm's partition, PBS's queue
     :param nodes: number of nodes, or Slurm's range ``"2-4"``
@@ -58,20 +63,20 @@ class JobSpec:
     :param qos: quality of service (Slurm)
     :param constraint: features that the nodes must have, such as ``"gpu"`` (Slurm)
     :param reservation: a reservation's name; in PBS, that of its queue, without ``partition``
-    :param environment: variables for the job, exported in the script: FirecREST's own field joins them with
-        commas, so that a comma in a value would make a second variable. A script that no POSIX shell
-        reads (Python, csh, …) is then wrapped in one of bash that runs it by its own interpreter.
+    :param environment: variables for the job, exported in the script. FirecREST's own field is not used for them,
+        because it joins them with commas, so a comma in a value would make a second variable. If the script is not for
+        a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
     :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
     :param container: CSCS's container engine: name or path of an environment definition file (EDF)
     :param signal: signal before the time limit, ``"USR1@60"`` (seconds), ``"B:USR1@60"`` to the script alone (Slurm)
-    :param directives: further options for which there is no field, ``["--exclusive", "--gres=craynetwork:0"]``;
-        the prefix ``#SBATCH`` or ``#PBS`` may stand before them
+    :param directives: further options for which there is no field, ``["--exclusive", "--gres=craynetwork:0"]``,
+        with or without the prefix ``#SBATCH`` or ``#PBS``
     :param stdout: file for the standard output; relative paths start at ``working_dir``. Slurm fills in ``%j``
         (job), ``%A`` (array), ``%a`` (index), ``%x`` (name), ``%u`` (user).
     :param stderr: file for the standard error; without it, Slurm writes both into one
     :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption.
-        ``None``: only if the script's own lines ask for it. Elements of an array of PBS always may.
-    :raises InvalidJobSpec: for what cannot be right, with the field's name
+        ``None``: only if the script's own lines ask for it. PBS may always rerun the elements of an array.
+    :raises InvalidJobSpec: a field is not valid; the message begins with its name
     """
 
     working_dir: str
@@ -106,14 +111,14 @@ class JobSpec:
     def __post_init__(self) -> None:
         given = [name for name in ("script", "script_path", "command") if getattr(self, name) is not None]
         if len(given) != 1:
-            said = "nothing says what to run" if not given else f"given together with {given[0]}"
+            problem = "nothing says what to run" if not given else f"given together with {given[0]}"
             raise InvalidJobSpec(
-                given[1] if given else "script", f"{said}; exactly one of script, script_path, command is needed"
+                given[1] if given else "script", f"{problem}; exactly one of script, script_path, command is needed"
             )
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if value is not None:
-                # Frozen for users: what they read is what was checked.
+                # The class is frozen, and the field must hold the checked and normalized value.
                 object.__setattr__(self, each.name, validation.checked(each.name, value))
         validation.check_together(
             nodes=self.nodes,
@@ -132,16 +137,15 @@ class JobSpec:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> JobSpec:
-        """A specification from a mapping, as a template or a file yields it.
+        """Return the specification in a mapping, as a template or a file yields it.
 
-        A field that is ``None`` or ``""`` counts as not given.
-
-        :raises InvalidJobSpec: also for a key that is no field
+        :param mapping: field names and values; a field that is ``None`` or ``""`` counts as not given
+        :raises InvalidJobSpec: a field is not valid, or a key is not the name of a field
         """
         known = [each.name for each in dataclasses.fields(cls)]
         for key in mapping:
             if key not in known:
-                import difflib  # only a typing error needs it; DAG files import this module
+                import difflib  # imported here because DAG files import this module, and only this error needs it
 
                 near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
@@ -152,7 +156,7 @@ class JobSpec:
         return cls(**given)
 
     def to_mapping(self) -> dict[str, Any]:
-        """The fields that were given, as JSON can hold them; :meth:`from_mapping` takes them back."""
+        """Return the fields that were given, as JSON types; :meth:`from_mapping` reads them back."""
         mapping: dict[str, Any] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -164,9 +168,9 @@ class JobSpec:
 
     @property
     def array_indices(self) -> tuple[int, ...] | None:
-        """The indices of the array, from ``array`` or from the script's own lines; ``None`` when it is none.
+        """The indices of the array, from ``array`` or from the script's own lines; ``None`` if the job is no array.
 
-        Of a ``script_path`` only the field is known, which is to say nothing.
+        The lines of a ``script_path`` are not known here.
         """
         expression = self.array or self.script_options().get("array")
         return None if expression is None else arrays.indices(expression)
@@ -180,9 +184,15 @@ class JobSpec:
         return f"#!/bin/bash\n{line}\n"
 
     def script_options(self, scheduler: Scheduler = "slurm") -> Mapping[str, str]:
-        """What the script's own lines ask for, by sbatch's long names; empty without a ``script``."""
+        """Return the options that the script's own lines set, by sbatch's long names; none without a ``script``.
+
+        :param scheduler: which of its directives count
+        """
         return {} if self.script is None else options.script_options(self.script, scheduler)
 
     def job_name(self, scheduler: Scheduler = "slurm") -> str:
-        """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
+        """Return the job's name, from ``name`` or from the script's own lines, or else ``job``.
+
+        :param scheduler: which of the script's directives count
+        """
         return self.name or self.script_options(scheduler).get("job-name") or "job"

@@ -1,7 +1,7 @@
-"""The options of sbatch and qsub: which field each of them belongs to, and which of them a script's own lines set.
+"""The options of sbatch and qsub: the field of each, and those that a script's own lines set.
 
-sbatch and qsub read options from the comments before a script's first command. In sbatch the later line wins, across
-``#SBATCH`` and ``#PBS`` lines, both of which it reads. qsub does the same, except for ``-l``: there the first one wins.
+sbatch and qsub read options from the comments before a script's first command. sbatch reads ``#SBATCH`` and ``#PBS``
+lines, and the later line wins. In qsub the later line wins too, except for ``-l``, where the first one wins.
 
 Facts: Slurm's sbatch manual, tried with sbatch 22.05; PBS Professional's qsub manual.
 """
@@ -54,8 +54,8 @@ _PBS_FIELDS = {
 
 _PLAIN = re.compile(r"[\w@%+=:,./^?\[\]-]+", re.ASCII)
 
-# Each option that we read from scripts, with its short form and the shortest abbreviation of its long form that
-# getopt_long takes for no other option of sbatch.
+# The options that are read from scripts. Each has its short form and the shortest abbreviation of its long form that
+# getopt_long does not take for another option of sbatch.
 _SBATCH = {
     "array": ("a", "ar"),
     "error": ("e", "er"),
@@ -68,12 +68,16 @@ _FLAGS = frozenset({"requeue", "no-requeue"})
 _QSUB = {"J": "array", "N": "job-name", "e": "error", "j": "join", "o": "output", "r": "rerunable"}
 
 
-@lru_cache(maxsize=128)  # one submission asks for them several times, and a script may be long
+@lru_cache(maxsize=128)  # one submission needs them several times, and a script may be long
 def script_options(script: str, scheduler: str = "slurm") -> Mapping[str, str]:
-    """What the script's own ``#SBATCH`` and ``#PBS`` lines say, by sbatch's long names; the last one wins.
+    """Return the options that a script's own ``#SBATCH`` and ``#PBS`` lines set. The last one wins.
 
     Only ``array``, ``error``, ``job-name``, ``output``, ``requeue``, ``no-requeue``, and PBS's ``join`` and
-    ``rerunable`` are read. Of a heterogeneous job, the first component counts: the script runs there.
+    ``rerunable`` are read. In a heterogeneous job only the first component counts, because the script runs there.
+
+    :param script: the text of a batch script
+    :param scheduler: ``slurm`` or ``pbs``
+    :returns: values by sbatch's long names; an empty text for a flag
     """
     found: dict[str, str] = {}
     for line in directive_lines(script):
@@ -87,12 +91,15 @@ def script_options(script: str, scheduler: str = "slurm") -> Mapping[str, str]:
 
 
 def asks_for(script: str, word: str) -> bool:
-    """Whether one of the script's own ``#SBATCH`` and ``#PBS`` lines holds ``word``."""
+    """Tell whether one of the script's own ``#SBATCH`` and ``#PBS`` lines contains ``word``."""
     return any(word in line for line in directive_lines(script))
 
 
 def field_of(directive: str) -> str | None:
-    """The field that says what a raw directive says, if there is one."""
+    """Return the field of :class:`~firecrest_core.spec.jobspec.JobSpec` for a raw directive, ``None`` if there is none.
+
+    :param directive: an option of sbatch or qsub, with or without the prefix ``#SBATCH`` or ``#PBS``
+    """
     is_pbs = directive.startswith("#PBS")
     option = directive.removeprefix("#SBATCH").removeprefix("#PBS").strip()
     if option.startswith("--"):
@@ -100,15 +107,17 @@ def field_of(directive: str) -> str | None:
         if name in ("requeue", "no-requeue"):
             return "requeue"
         return next((field for field, long in SLURM_OPTIONS.items() if long == name), None)
-    # The same letter means different things to the two schedulers; where only one of them knows it as a field's
-    # (`-l` and `-W` are nobody's), the prefix decides.
+    # The same letter means different things to the two schedulers, so the prefix decides. `-l` and `-W` belong to no
+    # field.
     return (_PBS_FIELDS if is_pbs else _SHORT).get(option[:2])
 
 
 def with_prefix(directive: str, prefix: str) -> str:
-    """Return a raw directive with the scheduler's prefix, ``#SBATCH`` or ``#PBS``.
+    """Return a raw directive with the scheduler's prefix.
 
-    :raises InvalidJobSpec: it carries the prefix of the other scheduler
+    :param directive: an option, with or without a prefix
+    :param prefix: ``#SBATCH`` or ``#PBS``
+    :raises InvalidJobSpec: the directive has the other scheduler's prefix
     """
     other = "#PBS" if prefix == "#SBATCH" else "#SBATCH"
     if directive.startswith(other):
@@ -117,14 +126,14 @@ def with_prefix(directive: str, prefix: str) -> str:
 
 
 def quote(value: str) -> str:
-    """A value as sbatch and qsub read it back from a comment; quotes within were refused before."""
+    """Quote a value for a directive, where sbatch and qsub need it. Values with quotes were refused before."""
     return value if _PLAIN.fullmatch(value) else f"'{value}'"
 
 
 def _words(text: str) -> list[str]:
     try:
         return shlex.split(text, comments=True)
-    except ValueError:  # an open quote: sbatch will say so better than a guess here
+    except ValueError:  # an open quote: sbatch will report it
         return text.split()
 
 
@@ -144,7 +153,7 @@ def _read_options(text: str, found: dict[str, str], option: Callable[[str], tupl
 
 
 def _sbatch_option(word: str) -> tuple[str, str | None]:
-    """The option that a word names, with the value that hangs on it (``--array=0-3``, ``-a0-3``)."""
+    """Return the option that a word names, and the value in the same word (``--array=0-3``, ``-a0-3``), if any."""
     if word.startswith("--"):
         text, equals, value = word[2:].partition("=")
         for name, (_, shortest) in _SBATCH.items():

@@ -1,7 +1,7 @@
-"""Where a job's output is: the file name patterns of Slurm and PBS, filled in.
+"""The paths of a job's output: the file name patterns of Slurm and PBS, filled in.
 
-Facts: "filename pattern" in Slurm's sbatch manual and what slurmstepd 22.05 makes of each symbol for a batch
-script; ``-o`` and ``-e`` in PBS Professional's qsub manual.
+Facts: "filename pattern" in Slurm's sbatch manual, and the value that slurmstepd 22.05 writes for each symbol of a
+batch script; ``-o`` and ``-e`` in PBS Professional's qsub manual.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 _SYMBOL = re.compile(r"%(\d*)(.)")
-# In place of the index of a job that is no array, slurmstepd writes Slurm's NO_VAL.
+# For a job that is no array, slurmstepd writes Slurm's NO_VAL as its index.
 _NO_INDEX = "4294967294"
 
 
@@ -25,13 +25,16 @@ def output_paths(
     user: str | None = None,
     scheduler: Scheduler = "slurm",
 ) -> tuple[str, str] | None:
-    """Return the absolute paths of a job's standard output and standard error; equal when they are one file.
+    """Return the absolute paths of a job's standard output and standard error.
 
-    :param job_id: the job's id; of an array, the array's
+    :param spec: the job
+    :param job_id: the job's id; for an array, the array's
     :param index: an element of the array; without it, the index stays a pattern (``%a``, in PBS ``^array_index^``)
     :param user: the user's name on the cluster, for ``%u``
-    :returns: ``None`` when they cannot be known: a ``script_path`` may name others, a pattern may hold the node, and
-        ``%j`` in an array is an id that each element gets when it starts
+    :param scheduler: whose patterns and defaults apply
+    :returns: two paths, equal if both streams go to one file, or ``None`` if they cannot be known: a ``script_path``
+        may name others, a pattern may contain the node, and ``%j`` in an array is an id that each element gets when it
+        starts
     """
     if spec.script_path is not None and (spec.stdout is None or spec.stderr is None):
         return None
@@ -52,12 +55,12 @@ def output_paths(
 
 @dataclass(frozen=True, kw_only=True)
 class _Patterns:
-    """What the patterns are filled with.
+    """The values that the patterns are filled with.
 
-    :param job_id: the job's id; of an array, the array's
+    :param job_id: the job's id; for an array, the array's
     :param name: the job's name, ``None`` for the scheduler's default
     :param index: the element of an array, ``None`` to keep the index a pattern
-    :param user: the user's name on the cluster, if it is known
+    :param user: the user's name on the cluster, if known
     """
 
     job_id: str
@@ -68,16 +71,16 @@ class _Patterns:
     user: str | None = None
 
     def slurm(self, stdout: str | None, stderr: str | None) -> tuple[str, str] | None:
-        """The two paths from Slurm's patterns; ``None`` when one of them cannot be known."""
+        """Return the two paths for Slurm's patterns; ``None`` if one of them cannot be known."""
         stdout = stdout or ("slurm-%A_%a.out" if self.is_array else "slurm-%j.out")
         paths = self._filled(stdout), self._filled(stderr or stdout)
         return None if paths[0] is None or paths[1] is None else (paths[0], paths[1])
 
     def pbs(self, stdout: str | None, stderr: str | None, join: str | None) -> tuple[str, str]:
-        """The two paths from PBS's ``-o``, ``-e`` and ``-j``.
+        """Return the two paths for PBS's ``-o``, ``-e`` and ``-j``.
 
-        A path that ends with ``/`` is a directory, in which the default names are used; a host before the path
-        is left out.
+        A path that ends with ``/`` is a directory, and the default names are used in it. A host before the path is
+        left out.
         """
         number = re.sub(r"\D.*", "", self.job_id)
         tail = ".^array_index^" if self.is_array else ""

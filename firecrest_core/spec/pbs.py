@@ -18,11 +18,14 @@ _PBS_DEPENDENCIES = frozenset({"after", "afterany", "afternotok", "afterok"})
 
 
 def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The ``#PBS`` lines of a specification: (resources, the others).
+    """Return the ``#PBS`` lines of a specification, the resources apart from the others.
 
-    They are apart because qsub keeps the first of a resource named twice, and of other options the last.
+    They are apart because qsub uses the first of two lines for the same resource, but the last for any other option.
 
-    :raises InvalidJobSpec: for what PBS cannot express, with the field's name
+    :param spec: the job
+    :param own: the options that the script's own lines set
+    :returns: (resources, the others)
+    :raises InvalidJobSpec: PBS cannot express a field; the message begins with its name
     """
     for field in _PBS_CANNOT:
         if getattr(spec, field) is not None:
@@ -64,7 +67,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[s
         if "%" in path:
             raise InvalidJobSpec(field, f"{path!r}: PBS does not fill in patterns such as %j")
         others.append(f"{option} {quote(path)}")
-    # qsub: cannot submit non-rerunable Array Job
+    # qsub refuses it otherwise: "cannot submit non-rerunable Array Job".
     is_array = spec.array is not None or "array" in own
     if is_array and spec.requeue is False:
         raise InvalidJobSpec("requeue", "PBS takes no array whose elements may not run again; leave it out")
@@ -76,7 +79,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[s
 
 
 def _chunk(spec: JobSpec) -> str:
-    """PBS's ``select``: as many equal chunks as nodes, each with its share."""
+    """Return the value of PBS's ``select``: one chunk for each node, all equal."""
     if all(
         getattr(spec, field) is None
         for field in ("nodes", "ntasks", "ntasks_per_node", "cpus_per_task", "gpus", "gpus_per_node", "memory")

@@ -1,4 +1,4 @@
-"""Time limits and amounts of memory, in the forms that Slurm's users write.
+"""Time limits and amounts of memory in Slurm's forms.
 
 Facts: ``--time`` and ``--mem`` in Slurm's sbatch manual, tried with sbatch 22.05.
 """
@@ -18,16 +18,17 @@ _MEBIBYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
 
 
 def seconds(time_limit: int | str | timedelta) -> int | None:
-    """The length of a time limit in seconds; ``None`` when it is unlimited.
+    """Return a time limit in seconds.
 
     :param time_limit: a number of minutes, a :class:`~datetime.timedelta`, or one of Slurm's texts: ``"30"``
         (minutes), ``"10:00"`` (minutes:seconds), ``"1:30:00"`` (hours:minutes:seconds), ``"2-00"``,
         ``"2-00:00"``, ``"2-00:00:00"`` (days-hours:minutes:seconds), ``"UNLIMITED"``
-    :raises ValueError: for any other form, and for nothing or less
+    :returns: ``None`` for an unlimited time
+    :raises ValueError: the limit has another form, or is zero or negative
     """
     total = _seconds(time_limit)
     if total is not None and total <= 0:
-        # To sbatch, 0 means "no limit": the opposite of what a computed 0 is likely to mean.
+        # sbatch takes 0 as "no limit". A 0 that was computed is likely to mean the opposite.
         raise ValueError(f"{time_limit!r} is no time at all; for no limit say {UNLIMITED!r}")
     return total
 
@@ -56,7 +57,10 @@ def _seconds(time_limit: int | str | timedelta) -> int | None:
 
 
 def slurm_time(total: int | None) -> str:
-    """``[days-]hours:minutes:seconds``, or ``UNLIMITED``."""
+    """Format a time limit for Slurm: ``[days-]hours:minutes:seconds``, or ``UNLIMITED``.
+
+    :param total: seconds, ``None`` for unlimited
+    """
     if total is None:
         return UNLIMITED
     days, rest = divmod(total, 86400)
@@ -64,18 +68,18 @@ def slurm_time(total: int | None) -> str:
 
 
 def clock(total: int) -> str:
-    """``hours:minutes:seconds`` with as many hours as it takes: PBS's walltime knows no days."""
+    """Format seconds as ``hours:minutes:seconds``. The hours may exceed 24, because PBS's walltime has no days."""
     return f"{total // 3600:02d}:{total // 60 % 60:02d}:{total % 60:02d}"
 
 
 def memory(amount: int | str) -> str:
-    """An amount of memory as ``<number><unit>``, the unit one of ``K M G T`` (powers of 1024, as in Slurm).
+    """Normalize an amount of memory to ``<number><unit>``, with one of the units ``K M G T`` (powers of 1024).
 
-    :param amount: ``"4G"``, ``"500M"``, ``"4GB"``, ``"2048"``; a number alone is mebibytes, 0 is all that a
-        node has
-    :raises ValueError: for another unit, a fraction, or less than nothing
+    :param amount: ``"4G"``, ``"500M"``, ``"4GB"``, ``"2048"``; a number without a unit is mebibytes, and 0 means all of
+        a node's memory
+    :raises ValueError: another unit, a fraction, or a negative number
     """
-    # bool is an int, but True is no amount: the pattern refuses its text.
+    # bool is an int, but True is not an amount. The pattern does not match its text.
     if isinstance(amount, int | str) and (match := _MEMORY.fullmatch(str(amount).strip())):
         number, unit = match.groups()
         return f"{int(number)}{(unit or 'M').upper()}"
@@ -86,6 +90,10 @@ def memory(amount: int | str) -> str:
 
 
 def mebibytes(amount: int | str) -> float:
-    """The amount that :func:`memory` reads, in mebibytes."""
+    """Return an amount of memory in mebibytes.
+
+    :param amount: as for :func:`memory`
+    :raises ValueError: as :func:`memory`
+    """
     text = memory(amount)
     return int(text[:-1]) * _MEBIBYTES[text[-1]]

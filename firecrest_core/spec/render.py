@@ -14,8 +14,10 @@ from firecrest_core.spec.jobspec import JobSpec, Scheduler
 def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> str:
     """Return the batch script with its directives.
 
+    :param spec: the job
+    :param scheduler: ``slurm`` or ``pbs``
     :param prologue: lines of POSIX shell to run first, before the environment is changed
-    :raises InvalidJobSpec: for what the scheduler cannot express, and for a ``script_path``
+    :raises InvalidJobSpec: the scheduler cannot express a field, or the script is a ``script_path``
     """
     if spec.script_path is not None:
         raise InvalidJobSpec("script_path", "a file on the cluster cannot be rendered")
@@ -27,23 +29,25 @@ def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[
         last = slurm.directives(spec, own)
     elif scheduler == "pbs":
         first, last = pbs.directives(spec, own)
-        # FirecREST calls qsub in the working directory, but PBS starts jobs at home.
+        # FirecREST calls qsub in the working directory, but PBS starts jobs in the home directory.
         setup.insert(0, f"cd {shlex.quote(spec.working_dir)} || exit 1")
     else:
         raise ValueError(f"{scheduler!r} is no scheduler; 'slurm' and 'pbs' are")
     head, body = script.with_directives(text, first, last)
     if setup and not script.is_shell(text):
-        # Of the original's head, the outer script needs the directives alone.
+        # The outer script needs only the directives from the head of the original.
         head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
         body = script.wrapped(text)
     return "\n".join([*head, *setup, *body]) + "\n"
 
 
 def submit_request(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> SubmitRequest:
-    """Return what is sent to FirecREST.
+    """Return the body of the request that submits a job.
 
-    :param prologue: as in :func:`render`
-    :raises InvalidJobSpec: for what the scheduler cannot express, and for what a ``script_path`` cannot carry
+    :param spec: the job
+    :param scheduler: ``slurm`` or ``pbs``
+    :param prologue: as for :func:`render`
+    :raises InvalidJobSpec: the scheduler cannot express a field, or the field cannot be used with a ``script_path``
     """
     if spec.script_path is not None:
         _check_script_path(spec, scheduler)
@@ -63,7 +67,7 @@ def submit_request(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: S
 
 
 def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:
-    """Refuse what a script on the cluster cannot carry: FirecREST has no field for it."""
+    """Refuse the fields that need a directive in the script, because FirecREST has no field for them."""
     if scheduler == "pbs" and (spec.reservation is not None and spec.partition is not None):
         raise InvalidJobSpec("reservation", "in PBS a reservation is a queue of its own; leave `partition` out")
     possible = {"working_dir", "script_path", "name", "account", "partition", "reservation", "stdout", "stderr"}
@@ -73,7 +77,7 @@ def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:
             where = "put it into the file itself" if scheduler == "slurm" else "send the script's text instead"
             raise InvalidJobSpec(field, f"nothing can be added to a script_path; {where}")
     for name, value in spec.environment.items():
-        # FirecREST joins them with commas; sbatch and qsub then read quotes and backslashes, too.
+        # FirecREST joins the variables with commas, and sbatch and qsub interpret quotes and backslashes in the result.
         if set(value) & set(",'\"\\\n\r"):
             raise InvalidJobSpec(
                 "environment", f"{name}: a comma, quote, backslash or new line does not reach a script_path whole"

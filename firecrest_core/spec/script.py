@@ -1,9 +1,9 @@
-"""A batch script as text: its head with the scheduler's directives, and how lines are put into it.
+"""The text of a batch script: its head with the scheduler's directives, and how lines are inserted.
 
-Within a script, sbatch lets the later line win, across ``#SBATCH`` and ``#PBS`` lines, both of which it reads. The
-login node's ``SBATCH_*`` variables win over the script, and the command line wins over those. So the directives of a
+sbatch reads ``#SBATCH`` and ``#PBS`` lines, and the later line wins. The login node's ``SBATCH_*`` variables win over
+the script, and the command line wins over those. So the directives of a
 :class:`~firecrest_core.spec.jobspec.JobSpec` go *behind* the script's own lines, and what FirecREST passes on the
-command line goes there too. qsub does the same, except for ``-l``: there the first one wins.
+command line goes there too. In qsub the later line wins too, except for ``-l``, where the first one wins.
 
 Facts: the sbatch manual and trials with sbatch 22.05; PBS Professional's qsub and ``set_resource.c``.
 """
@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-# The shells that understand ``export NAME='value'`` and single quotes as POSIX has them.
+# The shells that understand ``export NAME='value'`` and POSIX's single quotes.
 _POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
 
 
@@ -30,11 +30,13 @@ def starts_component(line: str) -> bool:
 
 
 def with_directives(script: str, first: Sequence[str], last: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The lines of a script with directives in it: (up to the last directive, all that follows).
+    """Return the lines of a script with more directives.
 
-    :param first: lines for directly behind the ``#!`` line
-    :param last: lines for behind the script's own directives. In a heterogeneous job that is before its
-        ``#SBATCH hetjob`` line: they are meant for the first component, where the script runs.
+    :param script: the text of a batch script
+    :param first: lines to insert directly behind the ``#!`` line
+    :param last: lines to insert behind the script's own directives. In a heterogeneous job they go before the
+        ``#SBATCH hetjob`` line, because they are meant for the first component, where the script runs.
+    :returns: (the lines up to the last directive, all that follow)
     """
     lines = _lines(script)
     directives = [number for number, line in enumerate(_head(script), start=1) if is_directive(line)]
@@ -44,7 +46,7 @@ def with_directives(script: str, first: Sequence[str], last: Sequence[str]) -> t
 
 
 def is_shell(script: str) -> bool:
-    """Whether a POSIX shell reads the script, so that lines of shell can be put into it."""
+    """Tell whether the script is for a POSIX shell, so that lines of shell can be inserted."""
     words = script.split("\n", 1)[0].removeprefix("#!").split()
     if words and posixpath.basename(words[0]) == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
@@ -52,14 +54,16 @@ def is_shell(script: str) -> bool:
 
 
 def wrapped(script: str) -> list[str]:
-    """Lines of bash that run a script of another language by its own interpreter.
+    """Return lines of bash that run a script in another language with its own interpreter.
 
-    The copy lives in a private directory for as long as the job runs (not in ``/tmp`` itself, where Python
-    would look for modules that anybody may have put there), signals sent to the batch shell reach the
+    They write a copy of the script to a private directory, which exists while the job runs. It is not ``/tmp`` itself,
+    because Python would import modules from there that anybody may have written. Signals to the batch shell reach the
     program, and its exit code is the job's.
+
+    :param script: the text of the script, with its ``#!`` line
     """
     interpreter, _, argument = script.split("\n", 1)[0].removeprefix("#!").strip().partition(" ")
-    # The kernel hands all that follows the interpreter to it as one argument.
+    # The kernel passes everything behind the interpreter as one argument.
     command = shlex.join([interpreter, *([argument.strip()] if argument.strip() else [])])
     end = "END_OF_SCRIPT"
     while end in _lines(script):
@@ -80,18 +84,18 @@ def wrapped(script: str) -> list[str]:
 
 
 def exports(environment: Mapping[str, str]) -> list[str]:
-    """``export NAME='value'`` for each variable, in any POSIX shell."""
+    """Return a line ``export NAME='value'`` for each variable, for any POSIX shell."""
     return [f"export {name}={_quote(value)}" for name, value in environment.items()]
 
 
 def _quote(value: str) -> str:
-    # sbatch refuses a script with a carriage return before a line's end, and not every shell knows $'\r'.
+    # sbatch refuses a script with a carriage return before a line's end, and not every shell supports $'\r'.
     return shlex.quote(value).replace("\r", "'\"$(printf '\\r')\"'")
 
 
 @lru_cache(maxsize=128)  # one submission reads it several times, and a script may be long
 def _head(script: str) -> tuple[str, ...]:
-    """Return the lines behind ``#!`` in which a scheduler looks for options: comments and empty lines."""
+    """Return the lines behind ``#!`` in which a scheduler reads options: comments and empty lines."""
     head = []
     for line in _lines(script)[1:]:
         if line.strip() and not line.lstrip().startswith("#"):
@@ -101,7 +105,7 @@ def _head(script: str) -> tuple[str, ...]:
 
 
 def _lines(script: str) -> list[str]:
-    # Not str.splitlines: it breaks at form feeds and Unicode separators too, which no scheduler does.
+    # str.splitlines would also break at form feeds and Unicode separators, which no scheduler does.
     return script.removesuffix("\n").split("\n")
 
 

@@ -13,9 +13,10 @@ from firecrest_core.spec.options import SLURM_OPTIONS, quote, with_prefix
 
 
 def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
-    """The ``#SBATCH`` lines of a specification.
+    """Return the ``#SBATCH`` lines of a specification.
 
-    :param own: what the script's own lines say: a ``--requeue`` there is the user's wish, too
+    :param spec: the job
+    :param own: the options that the script's own lines set; a ``--requeue`` there counts as asked for
     """
     lines = []
     for field, option in SLURM_OPTIONS.items():
@@ -30,7 +31,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
     if spec.requeue or (spec.requeue is None and "requeue" in own):
         lines.append("#SBATCH --requeue")
     else:
-        # Most sites requeue by default; a payload that runs a second time must be the user's wish.
+        # Most sites requeue by default. A payload must not run a second time unless the user asked for it.
         lines.append("#SBATCH --no-requeue")
     lines += [with_prefix(directive, "#SBATCH") for directive in spec.directives]
     return lines

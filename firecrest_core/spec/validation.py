@@ -1,7 +1,7 @@
-"""What each field of a job specification may hold, and its one form.
+"""Validation of the fields of a job specification, and their normal forms.
 
 :func:`checked` is called for every field that is given, :func:`check_together` for those that can contradict
-each other. A message begins with the field's name and says what would be right.
+each other. A message begins with the field's name and says what would be valid.
 """
 
 from __future__ import annotations
@@ -31,18 +31,24 @@ _DEPENDENCY = re.compile(rf"singleton|(?:after|afterany|afterburstbuffer|afterco
 
 
 def checked(field: str, value: Any) -> Any:
-    """The value of a field in its one form.
+    """Return the value of a field in its normal form.
 
-    :raises InvalidJobSpec: when it cannot be right
+    :param field: the field's name
+    :param value: as the user gave it, not ``None``
+    :raises InvalidJobSpec: it is not valid
     """
     return _CHECKS[field](field, value)
 
 
 def check_name(field: str, name: str) -> str:
-    """A job name that survives Slurm, FirecREST and file names.
+    """Return a job name that Slurm, PBS, FirecREST and file systems can handle.
 
-    FirecREST reads ``|`` as the end of a column and loses the job; ``squeue --name`` splits at commas; ``%x``
-    makes a file name of it.
+    FirecREST reads ``|`` as the end of a column and loses the job, ``squeue --name`` splits at commas, and ``%x`` makes
+    a file name of it.
+
+    :param field: the field to name in the message
+    :param name: the job name
+    :raises InvalidJobSpec: it is not valid
     """
     _text(field, name)
     if bad := sorted(set(name) & set("|,/\\'\"`$")):
@@ -62,9 +68,9 @@ def check_together(
     gpus: int | str | None,
     gpus_per_node: int | str | None,
 ) -> None:
-    """Refuse fields that contradict each other.
+    """Refuse fields that contradict each other. The parameters are the fields of the same names.
 
-    :raises InvalidJobSpec: naming the field
+    :raises InvalidJobSpec: two of them contradict each other; the message names one
     """
     per_node = ntasks_per_node
     if isinstance(nodes, int) and ntasks is not None and per_node is not None and ntasks > nodes * per_node:
@@ -169,7 +175,7 @@ def _count(gpus: int | str | None) -> int | None:
 
 
 def _by(convert: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
-    """A check that another module makes: its ValueError becomes the field's."""
+    """Make a check of a function that raises ValueError."""
 
     def check(field: str, value: Any) -> Any:
         try:
@@ -185,7 +191,7 @@ def _time(value: int | str | timedelta) -> str:
 
 
 def _array(field: str, value: Any) -> str:
-    # A lone index may come as a number; nothing else may.
+    # A single index may be given as a number.
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(field, value)
     _by(arrays.indices)(field, text)
     return "".join(text.split()).removeprefix("[").removesuffix("]")
@@ -219,7 +225,7 @@ def _environment(field: str, value: Any) -> dict[str, str]:
             raise InvalidJobSpec(field, f"{name} is read-only in bash")
         if isinstance(content, int | float) and not isinstance(content, bool):
             content = str(content)
-        # A value may be a secret: it is not shown.
+        # The message does not show the value, because it may be a secret.
         if not isinstance(content, str):
             raise InvalidJobSpec(field, f"{name} must be a text, not {type(content).__name__}")
         if "\0" in content:

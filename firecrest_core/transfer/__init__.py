@@ -1,8 +1,9 @@
-"""Files and directories between our side and a system.
+"""Transfers of files and directories between the local side and a system.
 
-Small files go directly, large ones over the site's S3 staging store, directories as one archive. The limits are
-the system's own, from ``GET /status/systems``. ``upload`` and ``download`` do it all and wait; ``begin_…`` and
-``finish_…`` are their halves before and after the wait for the site's transfer job, for who must not block.
+Small files are sent directly, large ones by way of the site's S3 staging store, and directories as one archive. The
+limits are the system's, from ``GET /status/systems``. ``upload`` and ``download`` wait until a transfer is complete.
+``begin_…`` and ``finish_…`` are their parts before and after the wait for the site's transfer job, for callers that
+must not block.
 """
 
 from firecrest_core.transfer.download import begin_download, download, finish_download

@@ -1,4 +1,4 @@
-"""Archives: how directories travel, and files whose names or kinds a transfer job would not survive."""
+"""Archives, for directories and for files whose names or kinds a transfer job cannot handle."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from firecrest_core.transfer import jobs
 
 log = logging.getLogger(__name__)
 
-# Bandwidth is dearer than a little processor time, but not than much of it.
+# The lowest compression level: it saves bandwidth for little processor time.
 _LEVEL = 1
 
-# What the templates of the server's compress and extract jobs escape as HTML.
+# The characters that the templates of the server's compress and extract jobs escape as HTML.
 _ESCAPED = frozenset("&<>\"'")
 
 
 def pack(source: Path, name: str, archive: Path) -> int:
-    """Write ``source`` into ``archive`` under ``name``; symbolic links stay links, as with ``cp -r``.
+    """Write a file or directory into an archive. Symbolic links inside a directory stay links, as with ``cp -r``.
 
-    :returns: the bytes of the files in it
+    :param source: the file or directory
+    :param name: its name in the archive
+    :param archive: the archive to write
+    :returns: the total size of its files in bytes
     """
     size = 0
 
@@ -36,35 +39,38 @@ def pack(source: Path, name: str, archive: Path) -> int:
         return member
 
     with tarfile.open(archive, "w:gz", compresslevel=_LEVEL) as tar:
-        # A file that is given as a link is meant itself; inside a directory links stay what they are.
+        # If the source itself is a link, its target is packed.
         tar.add(source.resolve(), name, filter=count)
     return size
 
 
 def unpack(archive: Path, final: Path) -> int:
-    """Put what is in ``archive`` at ``final``, each file under its name only when it is whole.
+    """Unpack an archive to ``final``. Each file gets its name only when it is complete.
 
-    Into a directory that exists, as ``cp -r``: files of the same name are replaced, others stay.
+    If ``final`` is an existing directory, the content is merged into it, as with ``cp -r``: files of the same name are
+    replaced, others stay.
 
-    :returns: the bytes of its files
-    :raises TransferFailed: no archive, or one with paths outside itself
+    :param archive: the archive, with a single file or directory in it
+    :param final: the path of that file or directory when unpacked
+    :returns: the total size of the files in bytes
+    :raises TransferFailed: this is no archive, it is empty, or it has paths outside itself
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=final.parent) as beside:
         try:
             with tarfile.open(archive, "r:*") as tar:
-                first = tar.next()  # tar tells of a directory before its entries: "." or its name
-                tar.extractall(beside, filter=_careful)
+                first = tar.next()  # a directory comes before its entries, as "." or under its name
+                tar.extractall(beside, filter=_safe_filter)
         except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise TransferFailed(f"The archive of {final.name} cannot be unpacked: {error}") from None
-        # The filter drops a leading slash, so that nothing is put, or here sought, outside.
+        # The filter drops a leading slash, so that nothing is written outside. The same is done here.
         root = Path(beside, first.name.lstrip("/") if first else "?")
         if not root.exists() and not root.is_symlink():
             raise TransferFailed(f"The archive of {final.name} is empty.")
         return _move(root, final)
 
 
-def _careful(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
+def _safe_filter(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
     try:
         return tarfile.data_filter(member, into)
     except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError, tarfile.SpecialFileError):
@@ -84,19 +90,30 @@ def _move(source: Path, final: Path) -> int:
 
 
 async def compress(system: System, source: str, archive: str, *, follow: bool, account: str | None) -> None:
-    """Pack ``source`` on the system, at once where the server's time for a command suffices, else in a job.
+    """Pack a file or directory on the system: directly within the server's command timeout, else in a job.
 
-    :param source: ``<directory>/.`` packs a directory as ``.``, also where its own path is a symbolic link
+    :param system: where it is
+    :param source: its path; ``<directory>/.`` packs a directory as ``.``, even if its path is a symbolic link
+    :param archive: the path of the archive
     :param follow: pack what symbolic links point to
+    :param account: the account to charge for the job
+    :raises InvalidFileName: it needs a job, and the job cannot handle a path
     """
     try:
         await system.compress(source, archive, dereference=follow)
-    except (RequestTimedOut, FileTooLarge):  # tar lists every file: a large tree overflows the server's buffer
+    except (RequestTimedOut, FileTooLarge):  # tar lists every file, and a large tree overflows the server's buffer
         await _in_a_job(system, "compress", source, archive, account, {"dereference": follow, "compression": "gzip"})
 
 
 async def extract(system: System, archive: str, directory: str, *, account: str | None) -> None:
-    """Unpack ``archive`` into ``directory`` on the system, at once or in a job."""
+    """Unpack an archive on the system: directly within the server's command timeout, else in a job.
+
+    :param system: where it is
+    :param archive: its path
+    :param directory: the directory to unpack into
+    :param account: the account to charge for the job
+    :raises InvalidFileName: it needs a job, and the job cannot handle a path
+    """
     try:
         await system.extract(archive, directory)
     except RequestTimedOut:

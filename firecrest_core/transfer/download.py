@@ -1,4 +1,4 @@
-"""From the system to our side."""
+"""Downloads from a system to the local side."""
 
 from __future__ import annotations
 
@@ -23,42 +23,44 @@ from firecrest_core.transfer.store import Store
 
 
 async def download(system: System, source: str, target: LocalPath, *, account: str | None = None) -> Transferred:
-    """Fetch a file or a directory, and return when it is here whole.
+    """Download a file or a directory, and return when it is complete.
 
-    Small files come in one request, large ones over the site's staging store in parallel parts, directories as
-    one archive. A large file that breaks off is continued by the next call with the same source and target, as
-    long as the source did not change. Size and SHA-256 are compared before the file gets its name; by size alone,
-    with a line in the log, where the server cannot hash the file.
+    Small files are downloaded in one request, large ones from the site's staging store in parallel parts, directories
+    as one archive. If the download of a large file breaks off, the next call with the same source and target continues
+    it, provided that the source has not changed. Size and SHA-256 are compared before the file gets its name. If the
+    server cannot hash the file, only the size is compared, and the log says so.
 
+    :param system: where the source is
     :param source: the path on the system
     :param target: a local path, or a path object of an object store (``ObjectStoragePath``, ``UPath``). If it ends in
         ``/`` or is a directory, the source goes into it under its own name; otherwise it is the new name. Missing
-        directories are made. A directory that exists is merged into, as with ``cp -r``.
-    :param account: the account to charge for transfer jobs, where the site asks for one
-    :raises RemotePathNotFound: no such source
-    :raises RemotePathRefused: outside the file systems, not permitted, neither file nor directory
-    :raises InvalidFileName: a name that the server's shell lines would break
-    :raises FileTooLarge: over the direct limit, on a system without a staging store
-    :raises TransferFailed: it did not arrive whole
+        parent directories are created. A directory that exists is merged into, as with ``cp -r``.
+    :param account: the account to charge for transfer jobs, if the site requires one
+    :returns: what was transferred
+    :raises RemotePathNotFound: the source does not exist
+    :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
+    :raises InvalidFileName: the server's shell commands cannot handle the name
+    :raises FileTooLarge: the file is above the direct limit, and the system has no staging store
+    :raises TransferFailed: the transfer is incomplete
     """
-    begun = await begin_download(system, source, target, account=account)
-    return begun if isinstance(begun, Transferred) else await finish_download(system, begun, target)
+    pending = await begin_download(system, source, target, account=account)
+    return pending if isinstance(pending, Transferred) else await finish_download(system, pending, target)
 
 
 async def begin_download(
     system: System, source: str, target: LocalPath, *, account: str | None = None
 ) -> PendingTransfer | Transferred:
-    """Fetch what comes at once, else have it staged and return without waiting for the site's transfer job.
+    """Download what needs no transfer job; else start the site's transfer job and return without waiting for it.
 
     Parameters and errors are those of :func:`download`.
 
     :returns: ``Transferred`` if nothing is left to wait for
     """
     bare = names.check(source).rstrip("/") or "/"
-    seen = await remote.stat(system, bare)
-    if seen is None:
+    found = await remote.stat(system, bare)
+    if found is None:
         raise RemotePathNotFound(f"{bare}: no such file or directory on {system}. Check the path.")
-    if not (seen.is_file or seen.is_directory):
+    if not (found.is_file or found.is_directory):
         raise RemotePathRefused(f"{bare} on {system} is neither a file nor a directory.")
     place = await destination(target, posixpath.basename(bare))
     info = await system.info()
@@ -67,10 +69,10 @@ async def begin_download(
         local=str(target),
         remote=bare,
         transfer_path=bare,
-        transfer_size=seen.size,
-        tree=seen.is_directory,
-        size=seen.size,
-        version=f"{system.connection.url} {system} {bare} {seen.version}",
+        transfer_size=found.size,
+        tree=found.is_directory,
+        size=found.size,
+        version=f"{system.connection.url} {system} {bare} {found.version}",
         account=account,
     )
     if not await _needs_archive(system, info, plan):
@@ -92,13 +94,13 @@ async def _needs_archive(system: System, info: SystemInfo, plan: TransferPlan) -
     limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.size, limit)
     if not names.plain(plan.remote):
         return True
-    # The job that sends a file to the store takes the length of a link for that of the file, and cuts it.
-    own = await remote.stat(system, plan.remote, follow=False)
-    return own is not None and own.is_link
+    # For a symbolic link, the job that sends the file to the store uses the length of the link, and truncates the file.
+    unfollowed = await remote.stat(system, plan.remote, follow=False)
+    return unfollowed is not None and unfollowed.is_link
 
 
 async def _packed(system: System, plan: TransferPlan) -> TransferPlan:
-    """Have an archive made on the system: beside the source, else in the user's own directory."""
+    """Create an archive on the system, beside the source, or in the user's own directory if that is not writable."""
     source = f"{plan.remote}/." if plan.tree else plan.remote
     transfer_path = await remote.scratch(system, names.split(plan.remote)[0])
 
@@ -114,10 +116,10 @@ async def _packed(system: System, plan: TransferPlan) -> TransferPlan:
     except RemotePathRefused:
         transfer_path = await remote.home_scratch(system)
         await pack()
-    made = await remote.stat(system, transfer_path)
-    if made is None:
+    packed = await remote.stat(system, transfer_path)
+    if packed is None:
         raise TransferFailed(f"{plan.remote} on {system} could not be packed: the archive is not there.")
-    return replace(plan, transfer_path=transfer_path, transfer_size=made.size, version=transfer_path)
+    return replace(plan, transfer_path=transfer_path, transfer_size=packed.size, version=transfer_path)
 
 
 async def _fetch(
@@ -146,10 +148,13 @@ async def _fetch(
 
 
 async def finish_download(system: System, pending: PendingTransfer, target: LocalPath | None = None) -> Transferred:
-    """Wait for the transfer job, if it still runs, fetch the bytes, and make sure that all of them arrived.
+    """Wait for the transfer job if it still runs, fetch the file, and check that it is complete.
 
-    :param target: the target that :func:`begin_download` was given; needed when it is no local path
-    :raises TransferFailed: the job failed, or what arrived is not what is on the system
+    :param system: where the source is
+    :param pending: what :func:`begin_download` returned
+    :param target: the target that :func:`begin_download` was given; needed if it is not a local path
+    :returns: what was transferred
+    :raises TransferFailed: the job failed, or the received file differs from the one on the system
     """
     plan = pending.plan
     try:
@@ -160,7 +165,7 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
             if not plan.archived:
                 digest = await _fetch_staged(system, plan, url, here)
                 return _transferred(plan, place, plan.transfer_size, digest)
-            # Beside the target, where there is room for the content anyway.
+            # The archive goes beside the target, because that file system must have room for the content anyway.
             with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=here.parent) as spool:
                 packed = Path(spool) / "archive"
                 await _fetch_staged(system, plan, url, packed)
@@ -171,7 +176,7 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
 
 
 async def _fetch_staged(system: System, plan: TransferPlan, url: SecretStr, final: Path) -> str:
-    """Fetch the parts from the staging store, compare, and give the file its name; return its SHA-256."""
+    """Fetch the parts from the staging store, compare the file, give it its name, and return its SHA-256."""
     partial = PartialFile(final, plan.version, limits.cut(plan.transfer_size, limits.part_size(plan.transfer_size)))
     missing = await asyncio.to_thread(partial.begin)
     async with Store(system.connection) as store:
@@ -191,13 +196,13 @@ async def _compare(system: System, plan: TransferPlan, size: int, digest: str) -
     if size != plan.transfer_size:
         raise TransferFailed(
             f"{path} on {system} did not arrive whole, or changed meanwhile: it had {plan.transfer_size:,} bytes, "
-            f"{size:,} arrived."
+            f"{size:,} were received."
         )
     found = await remote.digest(system, path, size)
     if found is not None and found != digest:
         raise TransferFailed(
-            f"{path} on {system} did not arrive whole, or changed meanwhile: its SHA-256 is {found}, that of what "
-            f"arrived {digest}."
+            f"{path} on {system} did not arrive whole, or changed meanwhile: its SHA-256 is {found}, that of what was "
+            f"received {digest}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Presigned URLs that have to be written down (a deferred task's state), encrypted with the connection's secret."""
+"""Encryption of presigned URLs with the connection's secret, for URLs that are stored in a deferred task's state."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from firecrest_core.errors import TransferFailed
 
 
 def encrypt(url: SecretStr, client_secret: str) -> str:
-    """Encrypt ``url`` so that only who knows ``client_secret`` can read it."""
+    """Encrypt a URL with a key that is derived from the client secret.
+
+    :param url: a presigned URL
+    :param client_secret: the connection's secret
+    """
     return _box(client_secret).encrypt(url.get_secret_value().encode()).decode()
 
 
 def decrypt(encrypted: str, client_secret: str) -> SecretStr:
-    """Return the URL that :func:`seal` was given.
+    """Decrypt a URL.
 
-    :raises TransferFailed: the connection's secret is another one by now
+    :param encrypted: what :func:`encrypt` returned
+    :param client_secret: the connection's secret
+    :raises TransferFailed: the secret has changed since
     """
     try:
         return SecretStr(_box(client_secret).decrypt(encrypted.encode()).decode())

@@ -1,4 +1,4 @@
-"""The jobs that the server submits to move files."""
+"""The transfer jobs that the server submits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ POLL_INTERVAL = 5.0
 
 
 def as_job(job: TransferJob, name: str) -> Job:
-    """Return a transfer job as one that can be waited for; its two logs are its output.
+    """Convert a transfer job to a job that can be waited for. Its two logs become its output.
 
+    :param job: as the server returned it
     :param name: what it does, for the log
     """
     return Job(
@@ -36,9 +37,11 @@ def as_job(job: TransferJob, name: str) -> Job:
 async def ended(system: System, job: Job) -> None:
     """Wait for the end of a transfer job, and remove its logs if it ended well.
 
-    A job that the scheduler has forgotten is no failure: whether the file arrived is compared afterwards anyway.
+    It is no failure if the scheduler does not know the job any more, because the file is compared afterwards anyway.
 
-    :raises TransferFailed: with the last lines of its log
+    :param system: where the job is
+    :param job: the job
+    :raises TransferFailed: the job failed; the message has the last lines of its log
     """
     try:
         watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
@@ -48,15 +51,15 @@ async def ended(system: System, job: Job) -> None:
         return
     if not result.succeeded:
         output, error = await output_tails(system, result)
-        said = (error.strip() or output.strip())[-2000:]
+        tail = (error.strip() or output.strip())[-2000:]
         raise TransferFailed(
-            f"The site's transfer job failed. {result.summary()}" + (f"\nIts last lines:\n{said}" if said else "")
+            f"The site's transfer job failed. {result.summary()}" + (f"\nIts last lines:\n{tail}" if tail else "")
         )
     await remove_logs(system, job)
 
 
 async def remove_logs(system: System, job: Job) -> None:
-    """Remove the two files that every transfer leaves in the user's own directory."""
+    """Remove the two logs that every transfer job leaves in the user's own directory."""
     for path in (job.stdout, job.stderr):
         if path:
             try:
@@ -66,7 +69,7 @@ async def remove_logs(system: System, job: Job) -> None:
 
 
 async def abandon(system: System, job: Job) -> None:
-    """Cancel a transfer job that would wait for a day for bytes that never come."""
+    """Cancel the transfer job of an upload that failed. Otherwise the job would wait for the parts for a day."""
     try:
         await system.cancel_job(job.job_id)
     except FirecRESTError as error:

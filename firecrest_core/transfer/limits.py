@@ -1,4 +1,4 @@
-"""What a system can carry, from ``GET /status/systems``, and how a large file is cut into parts."""
+"""A system's size limits for transfers, from ``GET /status/systems``, and the parts of a large file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from firecrest_core.errors import FileTooLarge
 
 MIB = 1024 * 1024
 
-# S3's own rules for a multipart upload: the smallest part but for the last, and how many there may be.
+# S3's rules for a multipart upload: the smallest size of a part except the last, and the largest number of parts.
 SMALLEST_PART = 5 * MIB
 MOST_PARTS = 10_000
 
-# Large enough to fill a line, small enough that a broken one costs little.
+# Large enough to use the whole bandwidth, and small enough that repeating a failed part costs little.
 USUAL_PART = 64 * MIB
 PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One stretch of a file: ``size`` bytes from ``start``; parts count from 1, as S3's do."""
+    """A part of a file: ``size`` bytes from the byte ``start``. Numbers begin at 1, as S3's do."""
 
     number: int
     start: int
@@ -28,50 +28,53 @@ class Part:
 
     @property
     def stop(self) -> int:
+        """The byte behind the last one."""
         return self.start + self.size
 
 
 def direct_upload_limit(system: SystemInfo) -> int:
-    """Return how many bytes ``ops/upload`` takes."""
+    """Return the largest size in bytes for ``ops/upload``."""
     return system.max_ops_file_size
 
 
 def direct_download_limit(system: SystemInfo) -> int:
-    """Return how many bytes ``ops/download`` gives.
+    """Return the largest size in bytes for ``ops/download``.
 
-    The server reads the file as base64 through a buffer of ``max_ops_file_size`` bytes and refuses an output
-    that fills it: three quarters of the limit, less a byte's worth of padding (3,932,157 bytes of 5 MiB).
+    The server reads the file as base64 through a buffer of ``max_ops_file_size`` bytes, and refuses an output that
+    fills the buffer. That leaves three quarters of the limit, less the padding (3,932,157 bytes for 5 MiB).
     """
     return 3 * ((system.max_ops_file_size - 1) // 4)
 
 
 def require_staging(system: SystemInfo, what: str, size: int, limit: int) -> None:
-    """Make sure that the system has a staging store for what is too large to go directly.
+    """Check that the system has a staging store for a file above the direct limit.
 
+    :param system: the system
     :param what: the file in words, for the message
-    :param size: its bytes
-    :param limit: the bytes that go directly
-    :raises FileTooLarge: with the size, the limit, and what to do
+    :param size: its size in bytes
+    :param limit: the direct limit in bytes
+    :raises FileTooLarge: it has none; the message has the size, the limit, and what to do
     """
     if system.transfer_method == "s3":
         return
-    passed = f"{what} has {size:,} bytes, and {system.name} takes {limit:,} directly"
+    problem = f"{what} has {size:,} bytes, and {system.name} takes {limit:,} directly"
     if system.transfer_method is None:
         raise FileTooLarge(
-            f"{passed}; it has no staging store for larger files. Cut or compress the file, or ask the site for "
+            f"{problem}; it has no staging store for larger files. Cut or compress the file, or ask the site for "
             "S3 staging."
         )
-    # The streamer (client 0.0.21) appends 98 bytes to every file; wormhole hands codes from person to person.
+    # The streamer (client 0.0.21) appends 98 bytes to every file. With wormhole, a person has to pass on a code.
     raise FileTooLarge(
-        f"{passed}; its way for larger files is {system.transfer_method!r}, which is not supported because files "
+        f"{problem}; its way for larger files is {system.transfer_method!r}, which is not supported because files "
         "do not arrive unchanged or unattended. Cut or compress the file, or ask the site for S3 staging."
     )
 
 
 def part_size(size: int, largest: int | None = None) -> int:
-    """Return how large the parts of ``size`` bytes should be to travel side by side.
+    """Return the size in bytes for the parts of a file, so that they can be transferred in parallel.
 
-    :param largest: bytes that one part may have at the most (``maxPartSize``); wins over S3's smallest
+    :param size: the file's size in bytes
+    :param largest: the largest size of a part in bytes (``maxPartSize``); it overrides S3's smallest size
     """
     step = min(max(-(-size // PARTS_AT_ONCE), SMALLEST_PART), USUAL_PART)
     step = max(step, -(-size // MOST_PARTS))
@@ -79,5 +82,5 @@ def part_size(size: int, largest: int | None = None) -> int:
 
 
 def cut(size: int, step: int) -> list[Part]:
-    """Cut ``size`` bytes into parts of ``step`` bytes; the last may be smaller."""
+    """Cut a file of ``size`` bytes into parts of ``step`` bytes. The last part may be smaller."""
     return [Part(number, start, min(step, size - start)) for number, start in enumerate(range(0, size, step), start=1)]

@@ -1,8 +1,8 @@
-"""Our side of a transfer: local paths, or paths in an object store.
+"""The local side of a transfer: local paths, or paths in an object store.
 
-Whatever has the methods of :class:`StoredPath` will do, such as Airflow's ``ObjectStoragePath`` and
-universal-pathlib's ``UPath``. Content from or for a store passes through the local temporary directory
-(``TMPDIR``), which must have room for it.
+Any object with the methods of :class:`StoredPath` is accepted as a path in an object store, for example Airflow's
+``ObjectStoragePath`` and universal-pathlib's ``UPath``. Content from or for a store passes through the local temporary
+directory (``TMPDIR``), which must have room for it.
 """
 
 from __future__ import annotations
@@ -24,28 +24,46 @@ _LOCAL_PROTOCOLS = ("", "file", "local")
 
 @runtime_checkable
 class StoredPath(Protocol):
-    """The part of ``pathlib.Path`` that a path in an object store needs."""
+    """A path in an object store, with the methods of ``pathlib.Path`` that a transfer needs."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The final component."""
+
     @property
-    def parent(self) -> Self: ...
+    def parent(self) -> Self:
+        """The directory of the path."""
+
     def __truediv__(self, name: str) -> Self: ...
-    def open(self, mode: str) -> IO[Any]: ...
-    def is_file(self) -> bool: ...
-    def is_dir(self) -> bool: ...
-    def iterdir(self) -> Iterator[Self]: ...
-    def mkdir(self, *, parents: bool, exist_ok: bool) -> None: ...
-    def unlink(self) -> None: ...
+
+    def open(self, mode: str) -> IO[Any]:
+        """Open the file with mode ``rb`` or ``wb``."""
+
+    def is_file(self) -> bool:
+        """Tell whether it is a file."""
+
+    def is_dir(self) -> bool:
+        """Tell whether it is a directory."""
+
+    def iterdir(self) -> Iterator[Self]:
+        """Return the paths in the directory."""
+
+    def mkdir(self, *, parents: bool, exist_ok: bool) -> None:
+        """Create the directory."""
+
+    def unlink(self) -> None:
+        """Remove the file."""
 
 
 LocalPath: TypeAlias = str | os.PathLike[str] | StoredPath
 
 
 def as_local_path(path: LocalPath) -> Path | StoredPath:
-    """Return ``path`` as a local path where it is one.
+    """Convert a path to ``pathlib.Path`` if it is local.
 
-    :raises LocalFileNotFound: for the text of a URL, which says neither how nor as whom to reach the store
+    :param path: a path or a ``file:`` URL as text, or a path object
+    :returns: a local path, or the path object of a store
+    :raises LocalFileNotFound: the text is another URL, which lacks the credentials for the store
     """
     if isinstance(path, str):
         scheme = urlsplit(path).scheme if "://" in path else ""
@@ -63,16 +81,17 @@ def as_local_path(path: LocalPath) -> Path | StoredPath:
 
 
 def own_name(path: Path | StoredPath) -> str:
-    """Return the final component, also of ``.`` and ``data/..``."""
+    """Return the final component of a path, resolving ``.`` and ``data/..``."""
     if isinstance(path, Path) and path.name in ("", ".."):
         return path.resolve().name
     return path.name
 
 
 async def source(path: LocalPath) -> Path | StoredPath:
-    """Return what is to be sent.
+    """Return the path of the file or directory to upload.
 
-    :raises LocalFileNotFound: when there is no such file or directory
+    :param path: as the caller gave it
+    :raises LocalFileNotFound: it does not exist
     """
     here = as_local_path(path)
     if not await asyncio.to_thread(lambda: here.is_file() or here.is_dir()):
@@ -81,10 +100,12 @@ async def source(path: LocalPath) -> Path | StoredPath:
 
 
 async def destination(path: LocalPath, name: str) -> Path | StoredPath:
-    """Return where what comes down goes, as ``cp`` would.
+    """Return the path for a download, by the rules of ``cp``, and create its parent directories.
 
-    Into ``path`` under its own ``name`` where ``path`` is a directory or ends in ``/``, else to ``path`` itself.
-    Directories that are missing on the way are made.
+    :param path: the target as the caller gave it
+    :param name: the source's name
+    :returns: ``path`` itself, or ``path``/``name`` if ``path`` is a directory or ends in ``/``
+    :raises LocalFileNotFound: ``path`` is a URL as text
     """
 
     def find() -> Path | StoredPath:
@@ -98,7 +119,7 @@ async def destination(path: LocalPath, name: str) -> Path | StoredPath:
 
 @asynccontextmanager
 async def on_disk(path: Path | StoredPath) -> AsyncIterator[Path]:
-    """Give a local path with the content of ``path``."""
+    """Provide a local path with the content of ``path``."""
     if isinstance(path, Path):
         yield path
         return
@@ -110,7 +131,7 @@ async def on_disk(path: Path | StoredPath) -> AsyncIterator[Path]:
 
 @asynccontextmanager
 async def staged_target(place: Path | StoredPath) -> AsyncIterator[Path]:
-    """Give a local path; what is put there ends up at ``place``, if all goes well."""
+    """Provide a local path. If no error occurs, what is written there is at ``place`` afterwards."""
     if isinstance(place, Path):
         yield place
         return
@@ -130,7 +151,7 @@ def _copy(origin: Path | StoredPath, target: Path | StoredPath) -> None:
         with origin.open("rb") as reader, target.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1024 * 1024)
     except BaseException:
-        # A store's writer commits what it has when it is closed, cut or not.
+        # When a store's writer is closed, it commits what it has, complete or not.
         with suppress(Exception):
             target.unlink()
         raise

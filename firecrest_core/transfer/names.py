@@ -1,10 +1,14 @@
-"""Which names survive the server's shell lines, multipart headers and job templates.
+"""Which names the server's shell commands, multipart headers and job templates can handle.
 
-Seen on the real server (2.5.7): ``ops`` commands put paths between single quotes, so a quote breaks the line.
-Multipart headers percent-encode ``"`` and control characters, and the server does not decode them. Transfer jobs
-are rendered through a template that escapes HTML, upload into ``"<path>"`` (``$`` and backticks expand) and
-download from a bare ``<path>`` (white space, ``;``, ``*``, ``(`` … are the shell's). Those jobs end COMPLETED all
-the same, with another file's name. What cannot go under its own name travels in an archive with a plain one.
+Observed on the real server (2.5.7):
+
+- ``ops`` commands put paths between single quotes, so a quote breaks the command.
+- Multipart headers percent-encode ``"`` and control characters, and the server does not decode them.
+- Transfer jobs are rendered through a template that escapes HTML. They upload into ``"<path>"`` (``$`` and backticks
+  expand) and download from a bare ``<path>`` (the shell interprets white space, ``;``, ``*``, ``(`` …). Such a job ends
+  COMPLETED all the same, with another file's name.
+
+A file whose name cannot be used is transferred in an archive with a plain name.
 """
 
 from __future__ import annotations
@@ -19,9 +23,10 @@ _PLAIN = re.compile(r"[\w./+=@,:-]+")
 
 
 def check(path: str) -> str:
-    """Return ``path``, or refuse it before anything is sent.
+    """Return a path on the system unchanged, or refuse it before anything is sent.
 
-    :raises InvalidFileName: for a quote, a control character, or nothing at all
+    :param path: the path
+    :raises InvalidFileName: it is empty, or contains a quote or a control character
     """
     if not path.strip():
         raise InvalidFileName("The path on the system is empty: give an absolute path.")
@@ -43,11 +48,11 @@ def survives_multipart(name: str) -> bool:
 
 
 def has_space(path: str) -> bool:
-    """White space in a path breaks ``ops/checksum``: the server counts the words of the answer."""
+    """Tell if a path contains white space. It breaks ``ops/checksum``: the server counts the words of the output."""
     return any(character.isspace() for character in path)
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return directory and final component, trailing slashes aside."""
+    """Return the directory and the final component of a path, without trailing slashes."""
     directory, name = posixpath.split(path.rstrip("/"))
     return directory or "/", name

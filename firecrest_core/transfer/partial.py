@@ -1,4 +1,4 @@
-"""A download on its way: the bytes so far beside the final name, and a note of which parts are whole."""
+"""An unfinished download: a file beside the final name, and a note of the parts that are complete."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from firecrest_core.transfer.limits import MIB, Part
 
 
 class PartialFile:
-    """A file that gets its name when it is whole.
+    """A file that gets its name when it is complete.
 
-    What arrived before a break is found again by the next attempt for the same content and the same name.
+    After an interruption, the next attempt for the same content and the same name continues it.
 
-    :param final: the name that it will have
-    :param content: what the content is, in any words that differ when the content does
-    :param parts: how it travels
+    :param final: the path that the file will have
+    :param content: a text that identifies the content: it must change with the content
+    :param parts: the parts in which it is downloaded
     """
 
     def __init__(self, final: Path, content: str, parts: list[Part]) -> None:
         self.final = final
         self.parts = parts
         self.size = parts[-1].stop if parts else 0
-        # A hash, since the final name may be as long as a name can be.
+        # A hash, because the final name may already have the greatest possible length.
         key = sha256(f"{final.name}\n{content}\n{[part.size for part in parts]}".encode()).hexdigest()[:16]
         self.path = final.with_name(f".firecrest-{key}.part")
         self._note = final.with_name(f".firecrest-{key}.json")
         self._whole: set[int] = set()
 
     def begin(self) -> list[Part]:
-        """Make room, or find what an earlier attempt left; return the parts that are missing."""
+        """Create the file, or find what an earlier attempt has left.
+
+        :returns: the parts that have to be fetched
+        """
         with suppress(OSError, ValueError, TypeError):
             if self.path.stat().st_size == self.size:
                 self._whole = set(json.loads(self._note.read_text()))
@@ -44,6 +47,7 @@ class PartialFile:
         return [part for part in self.parts if part.number not in self._whole]
 
     async def write(self, at: int, data: bytes) -> None:
+        """Write bytes at an offset in the file."""
         await asyncio.to_thread(self._write, at, data)
 
     def _write(self, at: int, data: bytes) -> None:
@@ -52,27 +56,31 @@ class PartialFile:
             file.write(data)
 
     async def whole(self, part: Part) -> None:
-        """Note that a part is complete and on the disk."""
+        """Note that a part is complete, after it is on the disk."""
         await asyncio.to_thread(_sync, self.path)
         self._whole.add(part.number)
-        fresh = self._note.with_suffix(".new")
-        fresh.write_text(json.dumps(sorted(self._whole)))
-        fresh.replace(self._note)
+        new_note = self._note.with_suffix(".new")
+        new_note.write_text(json.dumps(sorted(self._whole)))
+        new_note.replace(self._note)
 
     def finish(self) -> None:
-        """Give the file its name."""
+        """Give the file its final name."""
         _sync(self.path)
         self.path.replace(self.final)
         self._note.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget what arrived: it is not what it should be."""
+        """Remove the file and the note, because the content is wrong."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
 
 def write_whole(final: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk."""
+    """Write a file. It gets its name only when it is complete and on the disk.
+
+    :param final: the path of the file
+    :param content: its content
+    """
     part = PartialFile(final, uuid4().hex, [])
     try:
         with part.path.open("wb") as file:
@@ -85,11 +93,11 @@ def write_whole(final: Path, content: bytes) -> None:
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a local file in hexadecimal."""
-    found = sha256()
+    digest = sha256()
     with path.open("rb") as file:
         while chunk := file.read(MIB):
-            found.update(chunk)
-    return found.hexdigest()
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A transfer on its way: what was handed over, and what is left to do when its job has ended."""
+"""An unfinished transfer: its plan, its job, and the result when it is complete."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from firecrest_core.jobs.job import Job
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transferred:
-    """A file or directory that arrived whole.
+    """A file or directory that was transferred completely.
 
-    :param local: the path on our side
+    :param local: the path on the local side
     :param remote: the path on the system
-    :param size: bytes; of all files together for a directory
+    :param size: bytes; for a directory, of all its files together
     :param sha256: of the file, in hexadecimal; ``None`` for a directory
     """
 
@@ -27,18 +27,20 @@ class Transferred:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferPlan:
-    """What travels, and as what.
+    """What is transferred, and in which form.
 
-    :param local: our side, as the caller gave it
+    :param system: the system's name
+    :param local: the path on the local side, as the caller gave it
     :param remote: the file's or directory's path on the system
-    :param transfer_path: the path on the system that the bytes go to or come from: ``remote`` itself, or an archive
-    :param transfer_size: its bytes
-    :param transfer_sha256: known from the start for an upload
-    :param tree: a directory
-    :param size: bytes of what travels, without the archive around it; 0 while unknown
-    :param sha256: of a file in an archive, for an upload
-    :param version: of ``remote``: which one is fetched, so that parts of two are never mixed; for an upload, which
-        one was there before
+    :param transfer_path: the path on the system that is written or read: ``remote`` itself, or an archive
+    :param transfer_size: size of the file at ``transfer_path`` in bytes
+    :param transfer_sha256: SHA-256 of that file in hexadecimal; known from the start for an upload
+    :param tree: whether it is a directory
+    :param size: bytes of the content, without the archive around it; 0 while unknown
+    :param sha256: for an upload in an archive, the SHA-256 of the file in it
+    :param version: for a download, identifies the content of ``remote``, so that parts of two versions are never
+        mixed; for an upload, the version of the file that was there before
+    :param account: the account to charge for transfer jobs
     """
 
     system: str
@@ -55,16 +57,17 @@ class TransferPlan:
 
     @property
     def archived(self) -> bool:
+        """Whether it is transferred in an archive."""
         return self.transfer_path != self.remote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTransfer:
-    """A transfer whose job has yet to end. JSON-able, and without a URL that others could use.
+    """A transfer whose job has not ended. It can be stored as JSON and contains no usable presigned URL.
 
     :param job: the job to wait for
-    :param plan: what it carries
-    :param encrypted_url: where a download's bytes will be, encrypted
+    :param plan: what is transferred
+    :param encrypted_url: the URL of a download in the staging store, encrypted
     """
 
     job: Job
@@ -72,11 +75,12 @@ class PendingTransfer:
     encrypted_url: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON types alone; ``from_dict`` reads them back."""
+        """Return the transfer as JSON types; :meth:`from_dict` reads them back."""
         return {"job": self.job.to_dict(), "plan": asdict(self.plan), "encrypted_url": self.encrypted_url}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PendingTransfer:
+        """Return the transfer that :meth:`to_dict` wrote."""
         return cls(
             job=Job.from_dict(data["job"]), plan=TransferPlan(**data["plan"]), encrypted_url=data.get("encrypted_url")
         )

@@ -1,4 +1,4 @@
-"""The system's side of a transfer: what is there, where something goes, whether it arrived."""
+"""The system's side of a transfer: check paths, choose destinations, verify files and clean up."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from firecrest_core.transfer import names
 
 log = logging.getLogger(__name__)
 
-# ops/checksum has 5 s; sha256sum without SHA instructions reads a few hundred MB in one.
+# Bytes. ops/checksum has 5 s, and sha256sum without SHA instructions reads a few hundred MB in a second.
 LARGEST_CHECKSUM = 1024**3
 
-# A compute node writes, a login node looks: NFS may show the old size, or nothing, for up to 60 s.
+# Seconds. A compute node writes and a login node reads, and NFS may show the old size, or nothing, for up to 60 s.
 VISIBLE_WITHIN = 60.0
 
 
 async def stat(system: System, path: str, *, follow: bool = True) -> FileStat | None:
-    """Return what is at ``path``, ``None`` where nothing is.
+    """Return the kind, size and time of what is at a path; ``None`` if nothing is there.
 
-    :param follow: tell of what a symbolic link points to
+    :param system: where the path is
+    :param path: the path
+    :param follow: follow symbolic links
     """
     try:
         return await system.stat(path, dereference=follow)
@@ -40,44 +42,52 @@ async def stat(system: System, path: str, *, follow: bool = True) -> FileStat | 
 
 
 async def destination(system: System, target: str, name: str, *, tree: bool) -> tuple[str, FileStat | None]:
-    """Return where an upload goes, as ``cp`` would, and what is there now.
+    """Return the path for an upload, by the rules of ``cp``, and what is there now.
 
-    Into ``target`` under its own ``name`` where ``target`` is a directory or ends in ``/``, else to ``target``.
-
-    :raises RemotePathNotFound: naming the directory that is missing
+    :param system: where the target is
+    :param target: the target as the caller gave it
+    :param name: the source's name
+    :param tree: whether the source is a directory
+    :returns: ``target`` itself, or ``target``/``name`` if ``target`` is a directory or ends in ``/``, and what is at
+        this path, ``None`` for nothing
+    :raises RemotePathNotFound: the directory above does not exist; the message names it
     :raises RemotePathRefused: a directory is where a file should go, or a file where a directory should
     """
     names.check(target)
     bare = target.rstrip("/") or "/"
-    seen = await stat(system, bare)
-    if target.endswith("/") or (seen is not None and seen.is_directory):
-        parent, parent_seen = bare, seen
+    existing = await stat(system, bare)
+    if target.endswith("/") or (existing is not None and existing.is_directory):
+        parent, parent_stat = bare, existing
         place = names.check(posixpath.join(bare, name))
-        seen = await stat(system, place) if parent_seen is not None else None
+        existing = await stat(system, place) if parent_stat is not None else None
     else:
         parent, place = names.split(bare)[0], bare
-        parent_seen = seen or await stat(system, parent)
-    if parent_seen is None:
+        parent_stat = existing or await stat(system, parent)
+    if parent_stat is None:
         raise RemotePathNotFound(
             f"{parent}: no such directory on {system}, so {posixpath.basename(place)} cannot be put there. Create "
             "it first (make_directory, or a make-directory task)."
         )
-    if seen is not None and seen.is_directory != tree:
-        kind = "a directory" if seen.is_directory else "a file"
+    if existing is not None and existing.is_directory != tree:
+        kind = "a directory" if existing.is_directory else "a file"
         raise RemotePathRefused(
             f"{place} on {system} is {kind}, and would be replaced by what is not. Remove it first."
         )
-    return place, seen
+    return place, existing
 
 
 async def scratch(system: System, near: str) -> str:
-    """Return a path for a short-lived archive: in the directory ``near``, else in the user's own directory."""
+    """Return a path for a temporary archive: in the directory ``near``, or in the user's own directory.
+
+    :param system: where the archive will be
+    :param near: a directory; it is used if transfer jobs can handle its path
+    """
     directory = near if names.plain(near) else await _own_directory(system)
     return posixpath.join(directory, f".firecrest-{uuid.uuid4().hex[:16]}.tar.gz")
 
 
 async def home_scratch(system: System) -> str:
-    """Return a path for a short-lived archive in the user's own directory, where transfer jobs keep their logs."""
+    """Return a path for a temporary archive in the user's own directory, where transfer jobs write their logs."""
     return await scratch(system, await _own_directory(system))
 
 
@@ -93,9 +103,13 @@ async def _own_directory(system: System) -> str:
 
 
 async def verify(system: System, path: str, size: int, sha256: str, *, by_job: bool) -> None:
-    """Make sure that the file at ``path`` is what was sent.
+    """Check that a file on the system is the one that was sent.
 
-    :param by_job: a job wrote it, so another node may see it late
+    :param system: where the file is
+    :param path: its path
+    :param size: the size in bytes that was sent
+    :param sha256: the SHA-256 that was sent, in hexadecimal
+    :param by_job: a job wrote the file, so it may become visible on the login node late
     :raises TransferFailed: size or SHA-256 differ, or nothing is there
     """
     if by_job:
@@ -109,22 +123,28 @@ async def verify(system: System, path: str, size: int, sha256: str, *, by_job: b
         )
 
 
-async def _has_size(system: System, path: str, size: int, patience: float) -> None:
-    give_up = time.monotonic() + patience
+async def _has_size(system: System, path: str, size: int, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
     delay = 0.5
     while True:
-        seen = await stat(system, path)
-        if seen is not None and seen.size == size:
+        found = await stat(system, path)
+        if found is not None and found.size == size:
             return
-        if time.monotonic() + delay > give_up:
-            there = "nothing is there" if seen is None else f"{seen.size:,} bytes are there"
+        if time.monotonic() + delay > deadline:
+            there = "nothing is there" if found is None else f"{found.size:,} bytes are there"
             raise TransferFailed(f"{path} on {system} did not arrive whole: {size:,} bytes were sent, {there}.")
         await asyncio.sleep(delay)
         delay *= 2
 
 
 async def digest(system: System, path: str, size: int) -> str | None:
-    """Return the SHA-256 of a file on the system, ``None`` where the server cannot tell; the log says so."""
+    """Return the SHA-256 of a file on the system, or log that the server cannot compute it.
+
+    :param system: where the file is
+    :param path: its path
+    :param size: its size in bytes
+    :returns: hexadecimal, or ``None`` if the server cannot compute it
+    """
     reason = None
     if names.has_space(path):
         reason = "the server cannot hash a path with white space"
@@ -140,9 +160,11 @@ async def digest(system: System, path: str, size: int) -> str | None:
 
 
 async def remove_remains(system: System, path: str, before: str) -> None:
-    """Remove what a transfer that failed has left at ``path``. What it did not touch, and directories, stay.
+    """Remove what a failed transfer has left at a path. A file that it did not change stays, and so do directories.
 
-    :param before: the version that was there before, '' for nothing
+    :param system: where the file is
+    :param path: its path
+    :param before: the version of the file that was there before, empty for none
     """
     try:
         now = await stat(system, path)
@@ -154,7 +176,7 @@ async def remove_remains(system: System, path: str, before: str) -> None:
 
 
 async def discard(system: System, path: str) -> None:
-    """Remove a file of ours, if that is possible: what failed before matters more."""
+    """Remove a file that a transfer has created. A failure is only logged, so that an earlier error is not hidden."""
     try:
         await system.remove(path, missing_ok=True)
     except FirecRESTError as error:

@@ -1,7 +1,7 @@
-"""A site's staging store (S3), reached by presigned URLs.
+"""A site's staging store (S3), used through presigned URLs.
 
-Whoever has such a URL can read or write, so it goes into no message, log or ``repr``, and our access token goes
-to FirecREST alone: the store gets an HTTP client of its own.
+A presigned URL lets anybody read or write, so it must not get into a message, a log or a ``repr``. The access token is
+for FirecREST only, so the store has an HTTP client of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = TypeVar("T")
 ATTEMPTS = 6
 CHUNK = MIB
 
-# Joining the parts of a large object takes S3 minutes.
+# Seconds. S3 needs minutes to join the parts of a large object.
 COMPLETION_TIMEOUT = 600.0
 
 LONGEST_PAUSE = 20.0
@@ -43,7 +43,7 @@ _presigned: ContextVar[bool] = ContextVar("firecrest_presigned", default=False)
 
 
 def _not_presigned(record: logging.LogRecord) -> bool:
-    """httpx logs the whole URL of every request at INFO."""
+    """Drop httpx's log record of a presigned request, because httpx logs the whole URL at INFO."""
     return not _presigned.get()
 
 
@@ -51,9 +51,9 @@ logging.getLogger("httpx").addFilter(_not_presigned)
 
 
 class Store:
-    """A site's staging store; an asynchronous context manager.
+    """A client for a site's staging store, as an asynchronous context manager.
 
-    :param connection: whose TLS settings and timeout also serve here
+    :param connection: its TLS settings and timeout are used for the store, too
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -71,15 +71,19 @@ class Store:
         await self._http.aclose()
 
     async def send(self, file: Path, parts: Sequence[Part], urls: Sequence[SecretStr], complete: SecretStr) -> None:
-        """Send a file in parts, a few at once, and join them. A part that fails is sent again alone.
+        """Send a file in parts, a few at once, and join them. A part that fails is repeated without the others.
 
-        :raises TransferFailed: the store refused, or the file changed meanwhile
-        :raises TransientError: the store could not be reached, several times
+        :param file: the file
+        :param parts: its parts
+        :param urls: the presigned URLs of the parts, in the same order
+        :param complete: the presigned URL that joins the parts
+        :raises TransferFailed: the store refused a request, or the file became shorter while it was sent
+        :raises TransientError: the store could not be reached, even after several attempts
         """
         etags: dict[int, str] = {}
 
-        async def one(place: tuple[Part, SecretStr]) -> None:
-            part, url = place
+        async def send_part(part_and_url: tuple[Part, SecretStr]) -> None:
+            part, url = part_and_url
 
             async def put() -> None:
                 length = {"Content-Length": str(part.size)}
@@ -88,7 +92,7 @@ class Store:
 
             await _with_retries(put)
 
-        await gather_limited(one, zip(parts, urls, strict=False))
+        await gather_limited(send_part, zip(parts, urls, strict=False))
         await self._complete(complete, etags)
 
     async def _complete(self, url: SecretStr, etags: dict[int, str]) -> None:
@@ -108,11 +112,11 @@ class Store:
                 lost_answer = True
                 raise
             except _Refused as refused:
-                # An upload whose completion was answered into the void is unknown by now.
+                # An earlier attempt, whose answer was lost, has completed the upload. The store does not know it now.
                 if lost_answer and refused.status == 404:
                     return
                 raise
-            # S3 begins its answer before it has joined the parts, so that an error can stand in a 200.
+            # S3 begins its answer before it has joined the parts, so an answer with status 200 may contain an error.
             if b"<Error>" in answer.content:
                 raise ServerFault(f"The staging store did not join the parts{_code(answer.text)}.")
 
@@ -128,14 +132,16 @@ class Store:
     ) -> None:
         """Fetch parts of an object, a few at once. A part that breaks off is continued where it broke.
 
-        :param size: the bytes that the object must have
-        :param write: takes an offset in the file and the bytes there
-        :param whole: is told of each part that is complete
-        :raises TransferFailed: the store refused, or the object has another size
-        :raises TransientError: the store could not be reached, several times
+        :param url: the presigned URL of the object
+        :param parts: the parts to fetch
+        :param size: the size that the object must have, in bytes
+        :param write: gets an offset in the file and the bytes for it
+        :param whole: gets each part that is complete
+        :raises TransferFailed: the store refused a request, or the object has another size
+        :raises TransientError: the store could not be reached, even after several attempts
         """
 
-        async def one(part: Part) -> None:
+        async def fetch_part(part: Part) -> None:
             at = part.start
 
             async def get() -> None:
@@ -147,10 +153,10 @@ class Store:
             await _with_retries(get)
             await whole(part)
 
-        await gather_limited(one, parts)
+        await gather_limited(fetch_part, parts)
 
     async def _range(self, url: SecretStr, start: int, stop: int, size: int) -> AsyncIterator[bytes]:
-        # Compressed on the way, lengths and offsets would not be the file's.
+        # With a compressed answer, lengths and offsets would not be those of the file.
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         response = await self._ask("GET", url, stream=True, headers=headers)
         try:
@@ -180,10 +186,10 @@ class Store:
             raise map_failure(error, what, message.url.host) from None
         finally:
             _presigned.reset(token)
-        said = f"{what} {message.url.host} was refused: HTTP {response.status_code}{_code(response.text)}."
+        problem = f"{what} {message.url.host} was refused: HTTP {response.status_code}{_code(response.text)}."
         if response.status_code >= 500 or response.status_code in (408, 429):
-            raise ServerFault(said)
-        raise _Refused(said, response.status_code)
+            raise ServerFault(problem)
+        raise _Refused(problem, response.status_code)
 
 
 class _Refused(TransferFailed):
@@ -193,8 +199,8 @@ class _Refused(TransferFailed):
 
 
 def _check_range(response: httpx.Response, start: int, stop: int, size: int) -> None:
-    told = _RANGE.match(response.headers.get("Content-Range", ""))
-    if told is None:
+    content_range = _RANGE.match(response.headers.get("Content-Range", ""))
+    if content_range is None:
         if (
             response.status_code == 200
             and start == 0
@@ -202,15 +208,15 @@ def _check_range(response: httpx.Response, start: int, stop: int, size: int) -> 
         ):
             return
         raise TransferFailed("The staging store does not answer range requests.")
-    if int(told[2]) != size:
-        # The job that copies to the store trusts what it read: a file that changed meanwhile, or a cut copy.
-        raise TransferFailed(f"The staging store has {int(told[2]):,} bytes of a file that had {size:,}.")
-    if int(told[1]) != start:
+    if int(content_range[2]) != size:
+        # The job that copies to the store does not check the size. The file may have changed, or the copy may be cut.
+        raise TransferFailed(f"The staging store has {int(content_range[2]):,} bytes of a file that had {size:,}.")
+    if int(content_range[1]) != start:
         raise TransferFailed("The staging store answered another range than it was asked for.")
 
 
 def _code(body: str) -> str:
-    """S3's own word for an error. The rest of its answer may repeat the URL."""
+    """Return S3's error code in parentheses, and nothing else of its answer, which may contain the URL."""
     found = _CODE.search(body)
     return f" ({found[1]})" if found else ""
 
@@ -232,15 +238,20 @@ async def _with_retries(request: Callable[[], Awaitable[None]]) -> None:
 
 
 async def gather_limited(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
-    left = iter(items)
+    """Call ``work`` for each item, at most :data:`PARTS_AT_ONCE` at once. The first error cancels the others.
 
-    async def hand() -> None:
-        for item in left:
+    :param work: the asynchronous function
+    :param items: its arguments
+    """
+    queue = iter(items)
+
+    async def worker() -> None:
+        for item in queue:
             await work(item)
 
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(PARTS_AT_ONCE):
-                group.create_task(hand())
+                group.create_task(worker())
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None

@@ -1,4 +1,4 @@
-"""From our side to the system."""
+"""Uploads from the local side to a system."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from firecrest_core.transfer.store import Store
 
 
 async def upload(system: System, source: LocalPath, target: str, *, account: str | None = None) -> Transferred:
-    """Send a file or a directory, and return when it has arrived whole.
+    """Upload a file or a directory, and return when it is complete.
 
-    Small files go in one request, large ones over the site's staging store in parallel parts, directories as one
-    archive. Size and SHA-256 are compared at the end; by size alone, with a line in the log, where the server
-    cannot hash the file. What does not arrive whole is not left under its name.
+    Small files are sent in one request, large ones by way of the site's staging store in parallel parts, directories as
+    one archive. Size and SHA-256 are compared at the end. If the server cannot hash the file, only the size is
+    compared, and the log says so. An incomplete file is removed.
 
+    :param system: where the target is
     :param source: a local path, or a path object of an object store (``ObjectStoragePath``, ``UPath``)
     :param target: the path on the system. If it ends in ``/`` or is a directory, the source goes into it under its own
         name; otherwise it is the new name, in a directory that must exist. A directory that exists is merged into, as
         with ``cp -r``.
-    :param account: the account to charge for transfer jobs, where the site asks for one
-    :raises LocalFileNotFound: before any request
-    :raises RemotePathNotFound: naming the directory that is missing
-    :raises RemotePathRefused: outside the file systems, not permitted, or not of the right kind
-    :raises InvalidFileName: a name that the server's shell lines would break
-    :raises FileTooLarge: over the direct limit, on a system without a staging store
-    :raises TransferFailed: it did not arrive whole
+    :param account: the account to charge for transfer jobs, if the site requires one
+    :returns: what was transferred
+    :raises LocalFileNotFound: the source does not exist; no request was sent
+    :raises RemotePathNotFound: the target's directory does not exist; the message names it
+    :raises RemotePathRefused: the target is outside the file systems, not permitted, or of the wrong kind
+    :raises InvalidFileName: the server's shell commands cannot handle the name
+    :raises FileTooLarge: the file is above the direct limit, and the system has no staging store
+    :raises TransferFailed: the transfer is incomplete
     """
-    begun = await begin_upload(system, source, target, account=account)
-    return begun if isinstance(begun, Transferred) else await finish_upload(system, begun)
+    pending = await begin_upload(system, source, target, account=account)
+    return pending if isinstance(pending, Transferred) else await finish_upload(system, pending)
 
 
 async def begin_upload(
@@ -83,7 +85,7 @@ async def begin_upload(
 
 
 def _needs_archive(info: SystemInfo, plan: TransferPlan) -> bool:
-    if plan.tree or plan.size == 0:  # a direct upload of nothing waits for its input until the server gives up
+    if plan.tree or plan.size == 0:  # for an empty file, the server's command waits for input until its timeout
         return True
     if plan.size <= limits.direct_upload_limit(info):
         return not names.survives_multipart(plan.remote)
@@ -107,16 +109,16 @@ async def _send(system: System, info: SystemInfo, file: Path, plan: TransferPlan
 
 
 async def _send_staged(system: System, info: SystemInfo, file: Path, plan: TransferPlan) -> tuple[Job, str]:
-    """Send the parts to the staging store and return the job that will fetch them from there, and the SHA-256.
+    """Send the parts to the staging store, and return the job that will fetch them, and the SHA-256.
 
-    The job looks for the whole object when it starts and then each 60 s: nothing may delay the bytes once it is
-    queued, so the file is hashed while it is sent.
+    The job checks for the complete object when it starts, and then every 60 s. So the upload must not be delayed once
+    the job is queued, and the file is hashed while it is sent.
     """
     size = plan.transfer_size
     before = await asyncio.to_thread(_state, file)
     largest = info.max_part_size
     step = limits.part_size(size, largest)
-    # One place is given for each maxPartSize that is declared; the parts may be smaller.
+    # The server returns one URL for each maxPartSize of the declared size. The parts may be smaller.
     declared = len(limits.cut(size, step)) * largest if largest else size
     ticket = await system.start_upload(plan.transfer_path, declared, account=plan.account)
     job = jobs.as_job(ticket.job, "upload")
@@ -140,14 +142,17 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
 
 
 def _state(file: Path) -> tuple[int, int]:
-    seen = file.stat()
-    return seen.st_size, seen.st_mtime_ns
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
 async def finish_upload(system: System, pending: PendingTransfer) -> Transferred:
-    """Wait for the transfer job, if it still runs, and make sure that everything arrived.
+    """Wait for the transfer job if it still runs, and check that the file is complete.
 
-    :raises TransferFailed: the job failed, or what arrived is not what was sent
+    :param system: where the target is
+    :param pending: what :func:`begin_upload` returned
+    :returns: what was transferred
+    :raises TransferFailed: the job failed, or the file on the system differs from the one that was sent
     """
     plan = pending.plan
     try:

@@ -1,4 +1,4 @@
-"""The jobs that a watcher asks for, who waits for each, and how single questions are asked."""
+"""The jobs of a watcher, the waiters of each job, and the status queries for single jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ def now() -> float:
 
 
 class StatusQueries:
-    """Single questions for many jobs, a few at a time; given up when none is answered any more."""
+    """Status queries for single jobs, a few at a time.
+
+    The queries stop when as many in a row have failed as may be in flight at once.
+
+    :param system: where the jobs are
+    :ivar answered: how many queries were answered
+    :ivar failed: the jobs whose query failed, with the error
+    """
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -33,9 +40,11 @@ class StatusQueries:
 
     @property
     def given_up(self) -> bool:
+        """Whether the queries were stopped because too many in a row failed."""
         return self._failed_in_a_row >= self._at_once
 
     async def ask(self, jobs: Sequence[WatchedJob]) -> None:
+        """Query each of these jobs that somebody still waits for, and pass the answers on to it."""
         queue = iter(jobs)
         async with asyncio.TaskGroup() as group:
             for _ in range(min(self._at_once, len(jobs))):
@@ -67,80 +76,108 @@ class StatusQueries:
 
 
 class WatchedJob:
-    """A job, and all who wait for it."""
+    """A job and its waiters.
+
+    :param job_id: the job's id
+    :ivar waiters: the waits for this job
+    :ivar ask_at: no query for this job alone is sent before this time of the event loop's clock
+    """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.waiters: list[Waiter] = []
         self.ask_at = 0.0
         self._outage: Backoff | None = None
-        self._missed = 0
-        self._doubted = False
+        self._absences = 0
+        self._unclear = False
 
     def is_unclear(self, rows: Sequence[JobInfo]) -> bool:
-        """Judge the list's rows of this job; tell whether it has to be asked for itself."""
-        self._missed = 0 if rows else self._missed + 1
-        doubted = not rows
+        """Pass the list's rows of this job on to its waiters.
+
+        :param rows: its rows in the list of jobs, perhaps none
+        :returns: whether this job has to be queried alone: its rows have ended, or it was not in the list twice in a
+            row
+        """
+        self._absences = 0 if rows else self._absences + 1
+        unclear = not rows
         for waiter in self.waiters:
-            found = parse_status(rows, self.job_id, waiter.tracker.job.array_indices)
-            if found.all_ended:
-                doubted = True
+            status = parse_status(rows, self.job_id, waiter.tracker.job.array_indices)
+            if status.all_ended:
+                unclear = True
             elif rows:
-                waiter.notify(waiter.tracker.on_status, found)
-        if doubted and not self._doubted:
+                waiter.notify(waiter.tracker.on_status, status)
+        if unclear and not self._unclear:
             for waiter in self.waiters:
                 waiter.tracker.touch(now())
-        self._doubted = doubted
-        return doubted and self._missed != 1
+        self._unclear = unclear
+        return unclear and self._absences != 1
 
     def on_rows(self, rows: Sequence[JobInfo]) -> None:
-        """Judge the answer to the question for this job."""
+        """Pass the answer to a query for this job on to its waiters."""
         self.ask_at, self._outage = 0.0, None
         for waiter in self.waiters:
-            found = parse_status(rows, self.job_id, waiter.tracker.job.array_indices)
-            waiter.notify(waiter.tracker.on_status, found)
+            status = parse_status(rows, self.job_id, waiter.tracker.job.array_indices)
+            waiter.notify(waiter.tracker.on_status, status)
 
     def on_not_found(self, error: errors.JobNotFound) -> None:
-        """Judge that the scheduler does not know this job."""
+        """Tell the waiters that the scheduler does not know this job."""
         self.ask_at, self._outage = 0.0, None
         for waiter in self.waiters:
             waiter.notify(waiter.tracker.on_not_found, error)
 
     def put_off(self, error: errors.FirecRESTError) -> None:
-        """This job alone gets no answer: ask for it less and less often."""
+        """Delay the next query for this job, and tell the waiters that there is no answer.
+
+        The delay grows each time. This is used when the queries for other jobs are answered.
+        """
         self._outage = self._outage or Backoff(now())
         self.ask_at = now() + self._outage.pause(error)
         self.on_error(error)
 
     def on_error(self, error: errors.FirecRESTError) -> None:
-        """Tell everyone that there is no answer."""
+        """Tell the waiters that there is no answer."""
         for waiter in self.waiters:
             waiter.notify(waiter.tracker.on_error, error)
 
 
 class Waiter:
-    """One wait's place at the watcher: what it hears, and when it ends."""
+    """One wait for a job: it gets the watcher's answers and has a result or an error at its end.
+
+    :param tracker: judges the answers
+    :param poll_interval: longest time between two queries, in seconds
+    :param timeout: seconds after which the wait fails, ``None`` for no limit
+    :ivar end: the result or error of the wait
+    """
 
     def __init__(self, tracker: JobTracker, poll_interval: float, timeout: float | None) -> None:
         loop = asyncio.get_running_loop()
         self.tracker = tracker
         self.end: asyncio.Future[JobResult] = loop.create_future()
         self._poll_interval = poll_interval
-        # Airflow's triggerer tells by it whose log a line belongs to.
+        # Airflow's triggerer uses the context to assign a log line to its trigger.
         self._context = copy_context()
         self._timeout = timeout
         self._expired = self._one_round_passed = False
         self._timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
     def interval(self, at: float, least: float) -> float:
+        """Return the seconds until this wait's next query: a tenth of :meth:`JobTracker.idle_seconds`.
+
+        :param at: the current time of the event loop's clock
+        :param least: shortest interval in seconds
+        """
         return min(self._poll_interval, max(least, self.tracker.idle_seconds(at) / 10))
 
-    def notify(self, judge: Callable[[Any, float], JobResult | None], what: Any) -> None:
-        """Hand something to the tracker; what that or its callbacks raise ends this wait alone."""
+    def notify(self, handler: Callable[[Any, float], JobResult | None], event: Any) -> None:
+        """Pass an event on to the tracker. An error of the tracker or of its callbacks ends only this wait.
+
+        :param handler: the tracker's method for the event
+        :param event: its first argument
+        """
         if self.end.done():
             return
         try:
-            result = self._context.run(judge, what, now())
+            result = self._context.run(handler, event, now())
         except Exception as error:
             self.fail(error)
         else:
@@ -148,20 +185,22 @@ class Waiter:
                 self.end.set_result(result)
 
     def round_passed(self) -> None:
-        """Note that a whole round has passed: even a wait with a timeout of 0 asks once."""
+        """Note that a whole round of queries has passed. Until then no timeout applies, so each wait queries once."""
         self._one_round_passed = True
         if self._expired:
             self._expire()
 
     def fail(self, error: Exception) -> None:
+        """End this wait with an error, unless it has ended."""
         if not self.end.done():
             self.end.set_exception(error)
 
     def dismiss(self) -> None:
+        """Stop the timeout, because the wait is over."""
         if self._timer:
             self._timer.cancel()
         if self.end.done() and not self.end.cancelled():
-            self.end.exception()  # asyncio complains of one that a cancelled waiter did not fetch
+            self.end.exception()  # asyncio warns of an exception that was never retrieved, as after a cancelled wait
 
     def _expire(self) -> None:
         self._expired = True

@@ -1,8 +1,8 @@
-"""One wait for one job: what is told of it, and when it is over.
+"""The state of one wait for one job: what is reported of the job, and when the wait ends.
 
-Nothing here asks the server: :class:`firecrest_core.watcher.JobWatcher` asks for many jobs at once and hands each
-wait what it found. A wait never fails for the network's or the server's sake: an outage is told once, then at growing
-intervals, and ended only by the caller's own limit.
+Nothing here sends requests. :class:`firecrest_core.watch.watcher.JobWatcher` queries many jobs at once and passes its
+answers on to each wait. An outage of the network or the server does not end a wait. It is reported once, and then at
+growing intervals. Only the caller's own limit ends it.
 """
 
 from __future__ import annotations
@@ -23,24 +23,27 @@ log = logging.getLogger(__name__)
 OnMessage = Callable[[str], None]
 OnStatus = Callable[[JobStatus], None]
 
-# A new job may be invisible for seconds, an end may be provisional, accounting may lag behind an array's end.
+# Seconds. A new job may be unknown for some seconds. An end may be provisional, and the accounting may show the end of
+# an array's elements late.
 NOT_FOUND_GRACE = 60.0
 PROVISIONAL_GRACE = 60.0
 
-# A single request that fails is no news.
+# Seconds. A single failed request is not reported.
 _REPORT_AFTER = 3.0
 
 
 class JobTracker:
-    """Hears of each answer about one job; every time is in seconds of one clock that only runs forward.
+    """Receives each answer about one job. All times are in seconds of one monotonic clock.
 
+    :param job: the job
+    :param now: when the wait began
     :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, what
-        keeps it from starting, and each outage
-    :param on_status: gets each answer until the job has ended
-    :param fail_if_stuck: raise :class:`JobStuck` when the job can never start
+        keeps it from starting, and each outage; the log unless given
+    :param on_status: gets each status until the job has ended
+    :param fail_if_stuck: raise :class:`~firecrest_core.errors.JobStuck` when the job can never start
     :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
-    :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and the
-        rest of an array's elements may be missing; ``PROVISIONAL_GRACE`` unless given
+    :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and for which
+        elements of an array may not be listed; ``PROVISIONAL_GRACE`` unless given
     """
 
     def __init__(
@@ -69,33 +72,38 @@ class JobTracker:
         self._all_ended_since: float | None = None
         self._outage: Backoff | None = None
 
-    def on_status(self, found: JobStatus, now: float) -> JobResult | None:
-        """Judge an answer; return the result at the job's end.
+    def on_status(self, status: JobStatus, now: float) -> JobResult | None:
+        """Report the job's status, and decide whether the job has ended.
 
-        :raises JobStuck: if wanted
+        :param status: the answer to a query
+        :param now: the current time
+        :returns: the result, or ``None`` if the job has not ended
+        :raises JobStuck: the job can never start; only with ``fail_if_stuck``
         """
         self._reached(now)
         self._unknown_since = None
-        self._report(found, now)
+        self._report(status, now)
         self._due_at = None
-        if found.state.phase is Phase.RUNNING and found.time_limit and found.elapsed is not None:
-            self._due_at = now + found.time_limit - found.elapsed
-        if not found.all_ended:
+        if status.state.phase is Phase.RUNNING and status.time_limit and status.elapsed is not None:
+            self._due_at = now + status.time_limit - status.elapsed
+        if not status.all_ended:
             self._all_ended_since = None
             if self._on_status:
-                self._on_status(found)
+                self._on_status(status)
             return None
         if self._all_ended_since is None:
             self._all_ended_since = self._moved_at = now
-        final = found.complete and not found.provisional
+        final = status.complete and not status.provisional
         if final or now - self._all_ended_since > self._provisional_grace:
-            return self._end(found)
+            return self._end(status)
         return None
 
     def on_not_found(self, error: errors.JobNotFound, now: float) -> None:
-        """Hear that the scheduler does not know the job.
+        """Handle the answer that the scheduler does not know the job.
 
-        :raises JobNotFound: when that has been so for too long
+        :param error: the answer
+        :param now: the current time
+        :raises JobNotFound: the scheduler has not known it for longer than the grace period
         """
         self._reached(now)
         if self._unknown_since is None:
@@ -104,9 +112,11 @@ class JobTracker:
             raise error
 
     def on_error(self, error: errors.FirecRESTError, now: float) -> None:
-        """Hear that a question got no answer.
+        """Handle a query that got no answer.
 
-        :raises FirecRESTError: that error, if no answer ever came and it is not one that time heals
+        :param error: why it failed
+        :param now: the current time
+        :raises FirecRESTError: ``error`` itself, if no query was ever answered and the error will not pass by itself
         """
         if not self._answered and not isinstance(error, OUTAGES):
             raise error
@@ -115,18 +125,21 @@ class JobTracker:
             self._log(f"{self.job}: its state cannot be read, still waiting. {error}")
 
     def touch(self, now: float) -> None:
-        """Note a sign that something is about to change."""
+        """Note that a change is likely, so that the job is queried more often."""
         self._moved_at = now
 
     def idle_seconds(self, now: float) -> float:
-        """Return the seconds since the last change or until (or since) the job's time limit, whichever is less."""
-        since = now - self._moved_at
-        return since if self._due_at is None else min(since, abs(self._due_at - now))
+        """Return the seconds since the last change, or the distance to the job's time limit if that is less."""
+        since_change = now - self._moved_at
+        return since_change if self._due_at is None else min(since_change, abs(self._due_at - now))
 
     def overdue(self, limit: float) -> errors.WaitTimedOut:
-        """Return what to raise when the caller's limit passes first."""
-        trouble = " Its state could not be read at last." if self._outage else ""
-        return errors.WaitTimedOut(f"{self.job} on {self.job.system} has not ended within {duration(limit)}.{trouble}")
+        """Return the error for a wait that has reached the caller's limit.
+
+        :param limit: the limit in seconds
+        """
+        outage = " Its state could not be read at last." if self._outage else ""
+        return errors.WaitTimedOut(f"{self.job} on {self.job.system} has not ended within {duration(limit)}.{outage}")
 
     def _reached(self, now: float) -> None:
         self._answered = True
@@ -134,22 +147,22 @@ class JobTracker:
             self._log(f"{self.job}: the server answers again after {duration(now - self._outage.began)}.")
         self._outage = None
 
-    def _report(self, found: JobStatus, now: float) -> None:
-        waits = found.state.phase is Phase.WAITING
-        news = (found.state, found.reason if waits else None)
-        if news == self._reported or found.all_ended:
+    def _report(self, status: JobStatus, now: float) -> None:
+        waits = status.state.phase is Phase.WAITING
+        report = (status.state, status.reason if waits else None)
+        if report == self._reported or status.all_ended:
             return
-        self._reported, self._moved_at = news, now
-        line = f"{self.job} on {self.job.system}: {found.state}"
-        if news[1]:
-            line += f" ({news[1]})"
-        if found.state.phase is Phase.RUNNING:
-            line += f" on {found.nodes}" if found.nodes else ""
-            line += f", elapsed {duration(found.elapsed)}"
-            line += f" of {duration(found.time_limit)}" if found.time_limit else ""
+        self._reported, self._moved_at = report, now
+        line = f"{self.job} on {self.job.system}: {status.state}"
+        if report[1]:
+            line += f" ({report[1]})"
+        if status.state.phase is Phase.RUNNING:
+            line += f" on {status.nodes}" if status.nodes else ""
+            line += f", elapsed {duration(status.elapsed)}"
+            line += f" of {duration(status.time_limit)}" if status.time_limit else ""
         self._log(line)
         if waits:
-            self._warn(found.reason)
+            self._warn(status.reason)
 
     def _warn(self, text: str | None) -> None:
         reason = PendingReason.parse(text)
@@ -164,24 +177,24 @@ class JobTracker:
             line += f" To end it: scancel {self.job.job_id}"
         self._log(f"Warning: {line}")
 
-    def _end(self, found: JobStatus) -> JobResult:
+    def _end(self, status: JobStatus) -> JobResult:
         job = self.job
         result = JobResult(
             job_id=job.job_id,
             system=job.system,
-            name=job.name or found.name,
-            state=found.state,
-            reason=found.reason,
-            exit_code=found.exit_code,
-            signal=found.signal,
-            cancelled_by=found.cancelled_by,
-            elapsed=found.elapsed,
-            nodes=found.nodes,
-            node_count=found.node_count,
-            working_dir=job.working_dir or found.working_dir,
+            name=job.name or status.name,
+            state=status.state,
+            reason=status.reason,
+            exit_code=status.exit_code,
+            signal=status.signal,
+            cancelled_by=status.cancelled_by,
+            elapsed=status.elapsed,
+            nodes=status.nodes,
+            node_count=status.node_count,
+            working_dir=job.working_dir or status.working_dir,
             stdout=job.stdout,
             stderr=job.stderr,
-            elements=found.elements,
+            elements=status.elements,
         )
         self._log(result.summary())
         return result

@@ -1,17 +1,18 @@
 """One watcher for all the jobs that a process waits for on one system.
 
-A list of jobs costs the server no more than a question for one of them, so a single request an interval serves
-everyone: thousands of triggers in Airflow's triggerer, or the tasks of a Prefect flow. The schedule:
+A list of jobs costs the server no more than a query for one of them. So one request in each interval serves all
+waiters: thousands of triggers in Airflow's triggerer, or the tasks of a Prefect flow. The schedule:
 
-- Up to two jobs are asked for one by one. More are looked up in the list, with a time window that covers the oldest.
-- A job whose row has ended is asked for itself: the list may run ahead, or show a preempted job that comes back. So
-  is a job that is missing in the list twice: **absent is not gone**. No more than ``Connection.max_in_flight``
-  (four) queries are in flight at once.
-- The interval is a tenth of the time since anything changed, or until a job's time limit: a second at least, the
-  shortest ``poll_interval`` that a waiter asked for at the most. Asking takes a tenth of the time at most, where the
-  waiters' intervals allow, so a server that needs a second for its list is asked every ten.
-- When the server does not answer, the watcher asks for the list alone (or its one or two jobs), after a pause that
-  doubles up to half a minute or is as long as the server's ``Retry-After``.
+- Up to two jobs are queried one by one. For more, the watcher requests the list, with a time window that covers the
+  oldest job.
+- A job whose rows in the list have ended is queried alone, because the list may be ahead, or the job may have been
+  preempted and come back. A job that is not in the list twice in a row is queried alone, too: it may still exist. At
+  most ``Connection.max_in_flight`` (four) queries are in flight at once.
+- The interval is a tenth of the time since the last change, or of the time until a job's time limit. It is at least a
+  second, and at most the shortest ``poll_interval`` of the waiters. It is also at least ten times as long as the list
+  took, if the waiters' intervals allow that. So a server that needs a second for its list is queried every ten.
+- When the server does not answer, the watcher requests only the list (or queries its one or two jobs). The pause
+  before each request doubles up to half a minute, or is as long as the server's ``Retry-After``.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ from firecrest_core.watch.tracker import JobTracker, OnMessage, OnStatus
 
 _ASKED_ONE_BY_ONE = 2
 _SHORTEST = 1.0
-# The time_window values that FirecREST has. Jobs that wait or run are listed whatever their age.
+# FirecREST's values of time_window, in seconds. Jobs that wait or run are listed whatever their age.
 _WINDOWS = {"1h": 3600, "8h": 8 * 3600, "24h": 24 * 3600, "3d": 3 * 24 * 3600, "7d": 7 * 24 * 3600}
-# Rows that are judged before the event loop gets its turn.
+# How many jobs are handled before other tasks of the event loop may run.
 _SLICE = 200
 
 _WatcherKey = tuple[Connection, type[FirecRESTClient]]
@@ -48,12 +49,13 @@ _watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_WatcherKey, JobWat
 
 
 class JobWatcher:
-    """Asks for all jobs that are waited for on one system, as one user, in one event loop.
+    """Queries all jobs that have waiters on one system, as one user, in one event loop.
 
-    It works while somebody waits, with a client of its own that is closed when the last waiter leaves.
+    It runs while there are waiters. Its client is its own and is closed when the last waiter leaves.
 
-    :param connection: where the system is, and as whom to ask
-    :param client_type: makes that client
+    :param connection: the deployment and the user
+    :param system: the system's name
+    :param client_type: the class of the client
     """
 
     def __init__(
@@ -78,7 +80,11 @@ class JobWatcher:
     ) -> JobWatcher:
         """Return the running event loop's watcher for this system and user.
 
-        A connection that differs in anything but its default system (another secret, say) has another one.
+        Connections that differ in anything but the default system, for example in the secret, have different watchers.
+
+        :param connection: the deployment and the user
+        :param system: the system's name
+        :param client_type: the class of the client
         """
         watcher = cls(connection, system, client_type)
         return watcher._peers().setdefault(watcher._key, watcher)
@@ -95,21 +101,23 @@ class JobWatcher:
         not_found_grace: float | None = None,
         provisional_grace: float | None = None,
     ) -> JobResult:
-        """Wait for a job's end, whatever it is. A cancelled wait leaves at once and leaves the job alone.
+        """Wait until a job has ended in any state. Cancelling the wait does not cancel the job.
 
-        :param poll_interval: seconds between two queries at the most; a young job is asked for more often
-        :param timeout: seconds after which to give up waiting, though not before the first answer; the job is left
-            alone
+        :param job: the job to wait for
+        :param poll_interval: longest time between two queries, in seconds; a young job is queried more often
+        :param timeout: seconds after which to stop waiting, though not before the first answer; the job is not
+            cancelled
         :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time,
             what keeps it from starting, and each outage; called in the waiter's context
-        :param on_status: gets each answer until the job has ended; called in the waiter's context
-        :param fail_if_stuck: give up when the job can never start, instead of only saying so
+        :param on_status: gets each status until the job has ended; called in the waiter's context
+        :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
         :param not_found_grace: seconds for which the scheduler may not know the job; a minute unless given
         :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back; a
             minute unless given
+        :returns: how the job ended
         :raises WaitTimedOut: after ``timeout``
-        :raises JobNotFound: when the job stays unknown
-        :raises JobStuck: if wanted
+        :raises JobNotFound: the scheduler still does not know the job after ``not_found_grace``
+        :raises JobStuck: the job can never start; only with ``fail_if_stuck``
         """
         tracker = JobTracker(
             job,
@@ -130,7 +138,7 @@ class JobWatcher:
             waiter.dismiss()
             await self._leave(waiter)
 
-    # --- who waits --------------------------------------------------------------------------------
+    # --- the waiters ------------------------------------------------------------------------------
 
     @property
     def _key(self) -> _WatcherKey:
@@ -147,7 +155,7 @@ class JobWatcher:
         self._jobs.setdefault(job.job_id, WatchedJob(job.job_id)).waiters.append(waiter)
         if self._task is None or self._task.done():
             self._peers().setdefault(self._key, self)
-            # In no waiter's context: what the watcher itself logs is not of one task.
+            # An empty context: what the watcher itself logs does not belong to one waiter's task.
             self._task = asyncio.create_task(self._run(), context=Context())
         elif self._down:
             waiter.notify(waiter.tracker.on_error, self._down)
@@ -166,14 +174,14 @@ class JobWatcher:
             del self._peers()[self._key]
         task, self._task = self._task, None
         task.cancel()
-        await asyncio.wait({task})  # the client is closed before the event loop may be
+        await asyncio.wait({task})  # so that the client is closed before the event loop
 
     # --- the schedule -----------------------------------------------------------------------------
 
     async def _run(self) -> None:
         self._down, self._ask_at, self._outage = None, 0.0, None
         try:
-            # It asks again by itself, and more patiently than a client would.
+            # One attempt for each request, because the watcher retries by itself and for longer than a client.
             async with self._client_type(self._connection, attempts=1) as client:
                 system = client.system(self._system)
                 while True:
@@ -183,17 +191,17 @@ class JobWatcher:
                         for waiter in one.waiters:
                             waiter.round_passed()
                     await self._pause(began)
-        except Exception as error:  # a fault of ours must end the waits rather than keep them for ever
+        except Exception as error:  # a bug in this code must end the waits, not let them hang
             for waiter in self._waiters():
                 waiter.fail(error)
 
     async def _round(self, system: System, watched: Sequence[WatchedJob]) -> None:
-        """Ask once for every job."""
+        """Query every job once."""
         unclear: Sequence[WatchedJob] | None = None
         self._list_took = 0.0
         if len(watched) > _ASKED_ONE_BY_ONE:
             try:
-                unclear = await self._look_up(system, watched)
+                unclear = await self._query_list(system, watched)
             except errors.FirecRESTError as error:
                 self._server_is_down(error, {})
                 return
@@ -225,12 +233,12 @@ class JobWatcher:
 
     def _interval(self) -> float:
         at, least = now(), max(_SHORTEST, 10 * self._list_took)
-        after_an_end = max(least, (at - self._ended_at) / 10)  # jobs that began together end together
+        after_an_end = max(least, (at - self._ended_at) / 10)  # jobs that began together often end together
         intervals = [one.interval(at, least) for one in self._waiters()]
         return min([after_an_end, *intervals]) * random.uniform(0.9, 1.0)
 
     async def _pause(self, began: float) -> None:
-        """Sleep until the next round is due; a newcomer makes it due earlier, though many of them share a round."""
+        """Sleep until the next round. A new waiter brings it forward; several new waiters share one round."""
         while (until := max(self._ask_at, began + self._interval())) > now():
             self._newcomer.clear()
             try:
@@ -239,10 +247,10 @@ class JobWatcher:
             except TimeoutError:
                 return
 
-    async def _look_up(self, system: System, watched: Sequence[WatchedJob]) -> Sequence[WatchedJob] | None:
-        """Look all jobs up in the list; return those that have to be asked for themselves.
+    async def _query_list(self, system: System, watched: Sequence[WatchedJob]) -> Sequence[WatchedJob] | None:
+        """Request the list, pass its rows on to the jobs, and return the jobs that have to be queried alone.
 
-        ``None`` means that there is no list: a server that refuses it may answer for a job.
+        It returns ``None`` if the server refuses the list, because it may still answer queries for single jobs.
         """
         began = now()
         try:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from firecrest_core.jobs.logs import excerpt
+from firecrest_core.jobs.logs import last_lines
 
 
 def test_the_last_lines() -> None:
-    assert excerpt("a\nb\nc\n", 2) == "b\nc\n"
-    assert excerpt("a\nb\nc", 2) == "b\nc"
-    assert excerpt("", 2) == ""
-    assert excerpt("the end of a line\nwhole\n", 20, cut=True) == "whole\n"
-    assert excerpt("one line alone", 20, cut=True) == "one line alone"
+    assert last_lines("a\nb\nc\n", 2) == "b\nc\n"
+    assert last_lines("a\nb\nc", 2) == "b\nc"
+    assert last_lines("", 2) == ""
+    assert last_lines("the end of a line\nwhole\n", 20, cut=True) == "whole\n"
+    assert last_lines("one line alone", 20, cut=True) == "one line alone"
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_the_last_lines() -> None:
     ],
 )  # fmt: skip
 def test_a_line(written: str, shown: str) -> None:
-    assert excerpt(written, 1) == shown
+    assert last_lines(written, 1) == shown

@@ -149,7 +149,7 @@ async def test_a_wrong_checksum(system, there, tmp_path, mocker, size: int) -> N
 
 async def test_a_cut_body(system, there, tmp_path, mocker) -> None:
     mocker.patch.object(system, "download_small", return_value=b"cut")
-    with pytest.raises(errors.TransferFailed, match="10 bytes, 3 arrived"):
+    with pytest.raises(errors.TransferFailed, match="10 bytes, 3 were received"):
         await download(system, str(file(there / "f")), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
