@@ -1,5 +1,4 @@
-"""A stub that plays the recorded exchanges back over real HTTP, the recordings themselves, and a site whose clock runs
-as fast as it can."""
+"""A stub that plays the recorded exchanges back over real HTTP, the recordings themselves, and a site with a fast clock."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def request(**fields: Any) -> SubmitRequest:
 
 
 def raw(system: System) -> AsyncFirecrest:
-    """pyfirecrest itself, for recordings of endpoints that nothing of ours asks."""
+    """Return pyfirecrest itself, for recordings of endpoints that nothing of ours asks."""
     return system.client.requests.pyfirecrest
 
 

@@ -1,5 +1,8 @@
-"""Three minutes of every kind of outage, over the real client: waiting goes on, submissions wait, and few words and
-requests are spent on it. The network is a stub and the clock runs as fast as it can."""
+"""Three minutes of every kind of outage, over the real client.
+
+Waiting goes on, submissions wait, and few messages and requests are spent on it. The network is a stub and the clock runs
+as fast as it can.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What FirecREST says of PBS, played by a stub that is written from the sources:
+"""What FirecREST says of PBS, played by a stub that is written from the sources.
 
 - the form of a row, and which of qstat's words stand in it: FirecREST's ``lib/scheduler_clients/pbs/models.py``
   (``PbsJob``). The exit code is 0 until there is one, the start is null until there is one, nothing is said of
