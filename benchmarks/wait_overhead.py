@@ -96,7 +96,7 @@ def in_trigger(home: Path, seconds: float, number: int) -> float:
     from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 
     end = home / f"trigger-{number}.end"
-    job = FirecRESTHook().submit({"command": f"sleep {seconds}; date +%s.%N > {end}", "working_dir": str(home)})
+    job = FirecRESTHook().submit_job({"command": f"sleep {seconds}; date +%s.%N > {end}", "working_dir": str(home)})
 
     async def first_event() -> float:
         trigger = FirecRESTJobTrigger(
