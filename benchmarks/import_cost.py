@@ -1,4 +1,4 @@
-"""What does importing a face cost, in addition to importing its engine?
+"""Measure what importing a face costs in addition to importing its engine.
 
 Airflow parses every DAG file repeatedly, each time in a new process, and Prefect imports each collection in every
 process that loads blocks. So each run here is a new process. It imports the engine (``from airflow.sdk import DAG``;

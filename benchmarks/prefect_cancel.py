@@ -1,4 +1,4 @@
-"""How long after the cancelling of a flow run do its jobs end?
+"""Measure how long after the cancelling of a flow run its jobs end.
 
 A real Prefect server with served flows and the reconciler, and jobs that run on the embedded FirecREST. Each case is
 cancelled as the UI's button does it. The time ends when FirecREST shows every job of the flow run as cancelled.

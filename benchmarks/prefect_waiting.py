@@ -1,4 +1,4 @@
-"""What does a Prefect flow that waits for many mapped jobs cost?
+"""Measure what a Prefect flow costs that waits for many mapped jobs.
 
 A real Prefect server, a real flow run in its own process, and firecrest-local. The jobs are real, but nearly all of
 them wait in the queue of its two cores, until a file lets all of them end. While nothing changes, the requests of the
@@ -113,7 +113,8 @@ def measure(jobs: int, quiet: float) -> dict[str, Any]:
             submitted = time.monotonic() - began
             # A new job is polled more often: after a tenth of the time since its last change, up to the interval.
             time.sleep(12 * POLL_INTERVAL)
-            f7t.faults.set({"rules": [{"fault": "delay", "seconds": 0.001}]})  # the plan logs every request
+            # The log of injected faults lists each request that matches a rule, here every request.
+            f7t.faults.set({"rules": [{"fault": "delay", "seconds": 0.001}]})
             time.sleep(quiet)
             requests = [f"{request.method} {request.path}" for request in f7t.faults.log]
             f7t.faults.clear()

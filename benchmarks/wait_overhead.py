@@ -1,4 +1,4 @@
-"""What does waiting add to the time that a job takes?
+"""Measure what waiting adds to the time that a job takes.
 
 Jobs of a few seconds run on the embedded FirecREST. Each writes the time of its end. The benchmark compares it with
 the time at which the operator (waiting in its worker) or the trigger (waiting in the triggerer) has the result. Up to
@@ -6,8 +6,8 @@ one poll interval of the difference is unavoidable; the rest is overhead.
 
     python benchmarks/wait_overhead.py [--jobs N] [--seconds S]
 
-The last line is a JSON object with, for each way of waiting, the median and the worst delay in seconds, and the worst
-one without the poll interval.
+The last line is a JSON object. For each way of waiting it holds the median and the worst delay in seconds, and the
+worst one without the poll interval.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def summarize(delays: dict[str, list[float]]) -> dict[str, Any]:
-    """Median and worst delay of each way of waiting, and whether they are within the budget."""
+    """Compute the median and worst delay of each way of waiting, and whether they are within the budget."""
     ways: dict[str, Any] = {
         way: {
             "median": round(statistics.median(seconds), 3),
@@ -70,7 +70,7 @@ def summarize(delays: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def submit_operator(home: Path, seconds: float, end: Path) -> Any:
-    """An operator whose job writes the time of its end into a file."""
+    """Make an operator whose job writes the time of its end into a file."""
     from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 
     return FirecRESTSubmitOperator(
@@ -82,7 +82,7 @@ def submit_operator(home: Path, seconds: float, end: Path) -> Any:
 
 
 def in_worker(home: Path, seconds: float, number: int) -> float:
-    """Seconds from the job's end to the operator's result, waiting in the worker."""
+    """Return the seconds from the job's end to the operator's result, waiting in the worker."""
     end = home / f"worker-{number}.end"
     ti = MagicMock(dag_id="benchmark", run_id="run", task_id=end.stem, map_index=-1, max_tries=0)
     store = MagicMock(**{"get.return_value": None})
@@ -91,7 +91,7 @@ def in_worker(home: Path, seconds: float, number: int) -> float:
 
 
 def in_trigger(home: Path, seconds: float, number: int) -> float:
-    """Seconds from the job's end to the trigger's event."""
+    """Return the seconds from the job's end to the trigger's event."""
     from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
     from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 

@@ -1,8 +1,8 @@
-"""What does it cost to wait for many jobs at once?
+"""Measure what it costs to wait for many jobs at once.
 
 A stub of a scheduler answers on a virtual clock that skips the waiting. The client, its requests and its parsing are
-real, only the network is not. For each number of jobs, the jobs are ten minutes in the queue, with an outage of three
-minutes in which every request fails at once; they run for ten minutes; they end within one minute.
+real; only the network is not. The jobs are in the queue for ten minutes. In an outage of three minutes, every request
+fails at once. Then the jobs run for ten minutes and end within one minute.
 
     python benchmarks/waiting_cost.py [--jobs N …] [--check]
 
@@ -62,6 +62,7 @@ class Clock(selectors.SelectSelector):
         self._last_select = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Advance the clock by the timeout and return the events that are ready."""
         now = time.perf_counter()
         self.blocked = max(self.blocked, now - self._last_select - self.excluded)
         self._last_select, self.excluded = now, 0.0
@@ -87,15 +88,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(clock)
 
     def time(self) -> float:
+        """Return the time of the clock."""
         return self._clock.now
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
-        def done(_: Any) -> None:
+        """Run a function in a thread while the clock stands still."""
+
+        def thread_ended(_: Any) -> None:
             self._clock.working_threads -= 1
 
         self._clock.working_threads += 1
         future = super().run_in_executor(executor, func, *args)
-        future.add_done_callback(done)
+        future.add_done_callback(thread_ended)
         return future
 
 
@@ -108,14 +112,17 @@ class StubScheduler:
         self.requests: list[float] = []
 
     def ends_at(self, number: int) -> float:
+        """Return the time at which a job ends."""
         return ENDS_FROM + ENDS_WITHIN * number / self.jobs
 
     def client(self, connection: Connection, *, attempts: int) -> FirecRESTClient:
+        """Make a client whose requests this object answers."""
         client = FirecRESTClient(connection, attempts=attempts)
         client.requests.session._transport = httpx.MockTransport(self.answer)
         return client
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request for a token, for one job or for the list."""
         self.requests.append(self.clock.now)
         if OUTAGE[0] <= self.clock.now < OUTAGE[1]:
             raise httpx.ConnectError("refused")
@@ -128,6 +135,7 @@ class StubScheduler:
             return httpx.Response(200, json={"jobs": [self.row(number) for number in numbers]})
 
     def row(self, number: int) -> dict[str, Any]:
+        """Return a job as the API shows it now."""
         now = self.clock.now
         state = "PENDING" if now < RUNS_FROM else "RUNNING" if now < self.ends_at(number) else "COMPLETED"
         elapsed = int(max(0.0, min(now, self.ends_at(number)) - RUNS_FROM))
@@ -153,6 +161,7 @@ class StubScheduler:
         }
 
     def waits(self, **options: Any) -> list[Any]:
+        """Return a coroutine for each job that waits for its end."""
         watcher = JobWatcher(CONNECTION, "rig", self.client)  # type: ignore[arg-type]
         return [
             watcher.wait(Job(system="rig", job_id=str(number)), poll_interval=POLL_INTERVAL, on_message=len, **options)
@@ -194,7 +203,7 @@ def run_jobs(jobs: int) -> dict[str, Any]:
 
 
 def memory(jobs: int) -> float:
-    """The memory of one wait in kB, between two requests."""
+    """Measure the memory of one wait in kB, between two requests."""
     clock = Clock()
 
     async def measure() -> int:

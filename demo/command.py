@@ -1,4 +1,4 @@
-"""A demo as a command: its options, its exclusive directory, its errors, and the end of everything it started.
+"""A demo as a command: its options, its exclusive directory, its errors, and its end.
 
 In a terminal, everything stays up after the runs until Ctrl-C. Without a terminal, or with KEEP=0 in the environment,
 everything is stopped.
@@ -33,7 +33,7 @@ class Outcome:
     """The result of a demo.
 
     :param report: what `--json` prints
-    :param instructions: what a person can look at while everything stays up
+    :param instructions: the addresses that a user can open while everything stays up
     """
 
     report: dict[str, object]
@@ -78,7 +78,7 @@ def run_command(demo: Demo, program: str, description: str | None, home: Path) -
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
     finally:
-        kill_descendants()  # a service may have been starting when the signal came
+        kill_descendants()  # a signal can come while a service starts
     return 0
 
 
@@ -91,7 +91,7 @@ class Stopped(BaseException):
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Stop everything; further signals are ignored meanwhile."""
+    """Stop everything; further signals are ignored."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     print("Stopping ...", file=sys.stderr, flush=True)

@@ -41,6 +41,7 @@ def main() -> None:
 
 
 def log_in(page: Page, stack: AirflowStack) -> None:
+    """Log in to Airflow's UI."""
     page.goto(stack.airflow.url)
     page.get_by_label("Username").fill(USER)
     page.get_by_label("Password").fill(stack.airflow.password)

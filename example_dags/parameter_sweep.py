@@ -1,7 +1,7 @@
 """Sweep over a grid of parameters: a job for each point, all at once, then one table and one plot.
 
-The grid is made when the DAG runs, so its size is a parameter as well: Airflow maps the submit task over it
-(dynamic task mapping). The tasks wait deferred: a hundred jobs in the queue hold no worker slot.
+The grid is made when the DAG runs, so its size is a parameter too: Airflow maps the submit task over it (dynamic task
+mapping). The tasks wait deferred, so a hundred jobs in the queue hold no worker slot.
 
     grid ───────────┬▶ score (one job a point) ─▶ result_files ─▶ download_results ─▶ reduce
     make_directory ─┴▶ upload_script ▲

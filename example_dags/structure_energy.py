@@ -1,8 +1,8 @@
 """The energy of every structure that arrives: a pipeline of materials science.
 
-A sensor sees a new structure in a folder. The structure and its potential are uploaded side by side, a job
-computes the energy, its output is downloaded, the energy becomes a row of a table, and the structure is removed
-from the folder, so that the next run waits for the next one.
+A sensor waits for a new structure in a folder. The structure and its potential are uploaded at the same time. A job
+computes the energy, and its output is downloaded. The energy becomes a row of a table. The structure is removed from
+the folder, so that the next run waits for the next one.
 
     structure_arrives ─▶ make_directory ─┬▶ upload_structure ─┬▶ compute ─▶ download_output ─▶ log_energy ─▶ remove
                                          └▶ upload_potential ─┘
@@ -33,7 +33,7 @@ from airflow_provider_firecrest.operators import (
     FirecRESTUploadOperator,
 )
 
-# How each engine writes the energy; pw.x marks that of the converged cycle with an exclamation mark.
+# How each engine writes the energy. pw.x marks that of the converged cycle with an exclamation mark.
 ENERGY = {
     "ase": re.compile(r"^total energy *= *(?P<energy>\S+) (?P<unit>eV)$", re.MULTILINE),
     "quantum-espresso": re.compile(r"^! +total energy *= *(?P<energy>\S+) (?P<unit>Ry)$", re.MULTILINE),
@@ -104,7 +104,7 @@ with DAG(
         ),
     },
 ):
-    # Rescheduled between two looks, so waiting for a structure holds no worker slot.
+    # mode="reschedule": the sensor holds no worker slot between two checks.
     @task.sensor(mode="reschedule", poke_interval=10, timeout=timedelta(days=1).total_seconds())
     def structure_arrives(params: dict) -> bool:
         """Wait until the structure is there."""
@@ -159,7 +159,7 @@ with DAG(
 
     @task
     def remove_structure(params: dict) -> None:
-        """Remove the structure from the folder: its energy is known."""
+        """Remove the structure from the folder, since its energy is known."""
         Path(params["folder"], params["structure"]).unlink(missing_ok=True)
 
     structure_arrives() >> make_directory >> [upload_structure, upload_potential] >> compute

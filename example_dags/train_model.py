@@ -1,15 +1,15 @@
 """Train a model on a cluster and accept it only if it is good enough: a pipeline of machine learning.
 
-The data set is exported on Airflow's side and staged with the training script. A job trains the model with the
-resources that the parameters ask for; the model, its metrics and a plot of its learning curve are downloaded,
-and the run fails if the accuracy is under `min_accuracy`.
+The data set is exported on Airflow's side and uploaded with the training script. A job trains the model with the
+resources that the parameters ask for. The model, its metrics and a plot of its learning curve are downloaded. The run
+fails if the accuracy is under `min_accuracy`.
 
     export_digits ──┬▶ upload_data ───┬▶ train ─▶ download_results ─▶ check_accuracy
     make_directory ─┴▶ upload_script ─┘
 
 The data are the handwritten digits that ship with scikit-learn: 1797 images of 8 × 8 pixels. The interpreter
-that `python` names must have scikit-learn and matplotlib. Those train on CPUs: for a script of your own that
-uses a GPU, ask for one with `gpus` and, if the site wants it, a `partition`.
+that `python` names must have scikit-learn and matplotlib. The script trains on CPUs. For a script of your own
+that uses a GPU, set `gpus` and, if the site needs it, `partition`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An embedded FirecREST v2 server, for development and tests: a laptop's own HPC centre."""
+"""An embedded FirecREST v2 server, for development and tests."""
 
 from firecrest_local.faults.plan import Plan
 from firecrest_local.server import LocalFirecREST

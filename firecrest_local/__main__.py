@@ -21,7 +21,7 @@ from firecrest_local.settings import SCHEDULERS, Settings
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Define the command line."""
     defaults = Settings()
     arguments = argparse.ArgumentParser(
         prog="firecrest-local",

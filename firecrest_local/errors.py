@@ -83,5 +83,5 @@ def error_body(
     caused_by: list[str] | None = None,
     data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The body of every error."""
+    """Make the body of an error."""
     return {"errorType": kind, "message": message, "causedBy": caused_by, "data": data, "user": user}

@@ -51,7 +51,7 @@ class Health:
         return self._since + (time.time() - self._since) // INTERVAL * INTERVAL
 
     def report(self) -> list[dict[str, Any]]:
-        """All services as `/status/systems` shows them."""
+        """Return all services as `/status/systems` shows them."""
         rows = []
         for service in SERVICES:
             healthy = service not in self._problems
@@ -72,5 +72,5 @@ class Health:
 
 
 def timestamp(moment: float) -> str:
-    """A Unix time as the API writes it."""
+    """Write a Unix time as the API does."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -160,7 +160,7 @@ class LocalFirecREST:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that tell a client how to reach this server."""
+        """The environment variables with which a client reaches this server."""
         return {
             "FIRECREST_URL": self.url,
             "AUTH_TOKEN_URL": self.token_url,

@@ -20,7 +20,7 @@ from firecrest_local.visibility import Visibility
 
 
 def choose_scheduler(settings: Settings) -> Settings:
-    """The settings with `auto` replaced by the scheduler that this machine has."""
+    """Replace `auto` in the settings by the scheduler that this machine has."""
     if settings.scheduler != "auto":
         return settings
     return replace(settings, scheduler="slurm" if slurm_answers() else "process")

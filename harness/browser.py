@@ -21,7 +21,7 @@ FLAGS = [
 
 
 def chromium() -> str | None:
-    """The Chromium that the variable CHROMIUM names, or the one in PATH."""
+    """Find the Chromium that the variable CHROMIUM names, or the one in PATH."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong with services and runs."""
+"""Errors of services and runs."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class FirecRESTServer:
         return "FIRECREST_WORKDIR" in self.variables
 
     def connection(self) -> dict[str, object]:
-        """The fields of an Airflow connection to it."""
+        """Return the fields of an Airflow connection to it."""
         return {
             "conn_type": "firecrest",
             "description": "The embedded FirecREST",

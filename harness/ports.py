@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
+    """Return a port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -16,7 +16,7 @@ def free_port() -> int:
 
 @contextmanager
 def reserved_ports(count: int) -> Iterator[list[int]]:
-    """Ports that the kernel gives to no other program while the context is open.
+    """Reserve ports: the kernel gives them to no other program while the context is open.
 
     A program that asks for one of them by its number still gets it.
     """

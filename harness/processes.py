@@ -10,7 +10,7 @@ import psutil
 
 
 def related_processes(leaders: Collection[int], known: Collection[psutil.Process] = ()) -> set[psutil.Process]:
-    """All living processes that descend from the leaders or share a session with one of them.
+    """Find all living processes that descend from the leaders or share a session with one of them.
 
     :param leaders: process ids
     :param known: processes found before; their sessions and descendants are included

@@ -1,4 +1,4 @@
-"""A program that runs in the background with its own log, and leaves no process behind when it is stopped."""
+"""A program that runs in the background with its own log, and leaves no process when it is stopped."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Service:
         return self._process.poll()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def interrupt(self) -> None:
@@ -85,8 +85,8 @@ class Service:
     def stop(self, grace: float = 5) -> None:
         """Interrupt it, then kill what is left: itself, its descendants and all processes in their sessions.
 
-        Interrupting the parent is not enough: Airflow's services leave children behind when they are terminated in
-        a hurry, and jobs of the embedded FirecREST are meant to outlive their server.
+        Interrupting the parent is not enough: Airflow's services leave children if they are terminated too fast, and
+        jobs of the embedded FirecREST outlive their server by design.
 
         :param grace: seconds that it has to end by itself
         """

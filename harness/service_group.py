@@ -8,7 +8,7 @@ from typing import Self
 
 
 class ServiceGroup(ABC):
-    """A context manager that starts several services and stops all of them, also when the start fails half-way."""
+    """A context manager that starts several services and stops all of them, also when one of them fails to start."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()

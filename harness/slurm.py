@@ -37,7 +37,7 @@ REQUEUE_SECONDS = 15
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages that Slurm needs and this machine lacks."""
+    """Return the Debian packages that Slurm needs and this machine lacks."""
     return sorted({package for program, package in PACKAGES.items() if shutil.which(program, path=SEARCH_PATH) is None})
 
 
@@ -111,7 +111,7 @@ class Slurm(ServiceGroup):
         key.write_bytes(os.urandom(128))
         files = {"socket": "munge.socket", "key-file": key.name, "seed-file": "munge.seed", "pid-file": "munge.pid"}
         options = [f"--{option}={self.home / name}" for option, name in files.items()]
-        # --force: munged demands a directory that every user can enter, and this one is for its own user alone.
+        # --force: munged demands a directory that every user can enter, and only its own user can enter this one.
         self._run("munged", "--foreground", "--force", *options, f"--log-file={self.home}/log/munge.log")
         self._wait((self.home / "munge.socket").exists, "munged answers")
 
@@ -171,7 +171,7 @@ class Slurm(ServiceGroup):
         log = self.home / "log" / f"{command[0]}.log"
         service = Service(command[0], command, environment=self._environment, log=log, directory=self.home)
         self.services.append(service)
-        # No grace: nothing that a daemon would save at its end is needed again.
+        # Without grace: what a daemon would save at its end is not needed.
         self._stack.callback(service.stop, grace=0)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

@@ -52,7 +52,7 @@ def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
     """An embedded FirecREST. Files above 64 KiB need a transfer, so that tests of transfers are cheap."""
     settings = Settings(
         root=tmp_path_factory.mktemp("cluster"),
-        cores=32,  # so that no test waits for the jobs of another one
+        cores=32,  # no test waits for the jobs of another one
         accounting_lag=0.2,
         max_ops_file_size=64 * 1024,
         kill_wait=0.5,
@@ -100,7 +100,7 @@ class Demo(subprocess.Popen[str]):
 
 @pytest.fixture
 def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
-    """Start a demo; when the test ends, the demo has to be over and no process of it may be left."""
+    """Start a demo; when the test ends, the demo must have ended and none of its processes may be left."""
     home, marker = tmp_path / "home", secrets.token_hex()
     started: list[Demo] = []
 
@@ -127,7 +127,7 @@ def start_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
 
 
 def left_over_processes(home: Path, marker: str) -> list[str]:
-    """Processes that inherited the marker, or that work in the demo's directory."""
+    """Find processes that inherited the marker, or that work in the demo's directory."""
     left = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""Tests of a demo as a command: its output, its end, and that no process is left. Run for both engines."""
+"""Tests of a demo as a command, for both engines: its output, its end, and that no process is left."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ Fixture = tuple[str, str, str]
 
 
 def defined_fixtures(file: Path) -> Iterator[Fixture]:
-    """The fixtures that a file defines."""
+    """Find the fixtures that a file defines."""
     for function in ast.walk(ast.parse(file.read_text())):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

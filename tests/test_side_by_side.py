@@ -13,7 +13,7 @@ COLUMNS = re.findall(r"<tr><td>\n(.*?)</td><td>\n(.*?)</td></tr>", PAGE, re.DOTA
 
 
 def lines(code: str) -> str:
-    """The code without its indentation, which depends on where it stands."""
+    """Remove the indentation of the code, which depends on where it stands."""
     return "\n".join(line.strip() for line in code.strip().splitlines())
 
 

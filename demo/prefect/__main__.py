@@ -82,7 +82,7 @@ Best of the sweep      {best:.4f}        {sweep / "sweep.png"}
 
 
 def rows(table: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Read the rows of a CSV file."""
     with table.open(newline="") as file:
         return list(csv.DictReader(file))
 

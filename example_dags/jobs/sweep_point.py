@@ -1,6 +1,6 @@
 """Score one point of the grid: a support vector machine on handwritten digits, cross-validated.
 
-Runs on the cluster: needs scikit-learn, which brings the digits along.
+It runs on the cluster and needs scikit-learn, which contains the digits.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from sklearn.svm import SVC
 
 
 def main() -> None:
+    """Train and score the model, and write its accuracy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--c", type=float, required=True, help="penalty of a misclassified image")
     parser.add_argument("--gamma", type=float, required=True, help="width of the kernel")

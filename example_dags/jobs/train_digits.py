@@ -1,6 +1,6 @@
 """Train a small neural network on handwritten digits; write the model, its metrics and its learning curve.
 
-Runs on the cluster, in the job's working directory: needs scikit-learn and matplotlib, nothing of Airflow.
+It runs on the cluster, in the job's working directory. It needs scikit-learn and matplotlib, nothing of Airflow.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 
 
 def main() -> None:
+    """Train the network and write its files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="CSV file: 64 pixels and the digit in each row")
     parser.add_argument("--epochs", type=int, default=40)

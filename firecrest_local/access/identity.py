@@ -27,7 +27,7 @@ class Identity:
 
 
 def current_identity(user: str | None = None) -> Identity:
-    """The user who runs this process.
+    """Return the user who runs this process.
 
     :param user: a name to use instead of the system's. Without one, a user whom the system can't name is
         `fireuser`.

@@ -47,11 +47,11 @@ class TokenIssuer:
         self.client_secret = secrets.token_urlsafe(32)
 
     def knows(self, client_id: str) -> bool:
-        """Whether there is such a client."""
+        """Return whether there is such a client."""
         return hmac.compare_digest(client_id.encode(), self.client_id.encode())
 
     def accepts(self, client_id: str, client_secret: str) -> bool:
-        """Whether these are the client's credentials."""
+        """Return whether these are the client's credentials."""
         same_secret = hmac.compare_digest(client_secret.encode(), self.client_secret.encode())
         return self.knows(client_id) and same_secret
 
@@ -69,7 +69,7 @@ class TokenIssuer:
         return f"{signed}.{self._sign(signed)}"
 
     def verify(self, token: str) -> str:
-        """Give the name of the token's user.
+        """Return the name of the token's user.
 
         :raises ApiError: 401 in the real server's words.
         """

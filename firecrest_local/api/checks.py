@@ -17,7 +17,7 @@ class RequestChecks:
         self._site = site
 
     def authenticated(self, request: Request) -> None:
-        """Refuse a request without a valid token, and note the token's user."""
+        """Refuse a request without a valid token, and keep the name of the token's user."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise ApiError(401, "Not authenticated", headers={"WWW-Authenticate": "Bearer"})
@@ -34,13 +34,16 @@ class RequestChecks:
         self._site.health.require("ssh")
 
     async def given_path(self, request: Request) -> str:
-        """The path of a file operation, from the query or the body, in its absolute and normal form."""
+        """Return the path of a file operation, from the query or the body, in its absolute and normal form."""
         normal = self._site.confinement.path(await self._requested_path(request))
         self._site.health.require("filesystem")
         return normal
 
     async def given_tree(self, request: Request) -> str:
-        """The path of what is to be packed. `<directory>/.` stays, so that tar's root is `.`, also behind a link."""
+        """Return the path of what is to be packed.
+
+        `<directory>/.` stays as it is, so that tar's root is `.`, also behind a link.
+        """
         path = await self.given_path(request)
         return f"{path}/." if (await self._requested_path(request)).endswith("/.") else path
 

@@ -19,7 +19,7 @@ JobId = Annotated[str, Path(pattern="^[a-zA-Z0-9]+$")]
 
 
 class TimeWindow(StrEnum):
-    """How far the list looks back."""
+    """The period that the list covers."""
 
     HOUR = "1h"
     EIGHT_HOURS = "8h"
@@ -63,7 +63,7 @@ class Attachment(RequestBody):
 
 
 def merge(accounted: list[Row], queued: list[Row]) -> list[Row]:
-    """One row for each id: the row of the accounting, unless the queue says that the job is pending."""
+    """Return one row for each id: the row of the accounting, unless the queue says that the job is pending."""
     rows = {row["jobId"]: row for row in accounted}
     for row in queued:
         if row["jobId"] not in rows or row["status"]["state"] == "PENDING":
@@ -72,7 +72,7 @@ def merge(accounted: list[Row], queued: list[Row]) -> list[Row]:
 
 
 def job_description(job: JobFields) -> JobDescription:
-    """A submission's body as the scheduler takes it.
+    """Convert the body of a submission to what the scheduler takes.
 
     :raises ApiError: the environment is a list. The real server's model accepts one, but its code fails.
     """
@@ -95,7 +95,7 @@ def job_description(job: JobFields) -> JobDescription:
 
 
 def router(site: Site) -> APIRouter:
-    """The endpoints."""
+    """Make the endpoints."""
     checks = RequestChecks(site)
     required = [Depends(check) for check in (checks.authenticated, checks.known_system, checks.healthy_scheduler)]
     routes = APIRouter(prefix="/compute/{system_name}/jobs", dependencies=required)

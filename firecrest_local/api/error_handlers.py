@@ -14,7 +14,7 @@ from firecrest_local.errors import ApiError, error_body
 
 
 def validation_body(errors: Sequence[Any], user: str | None) -> dict[str, Any]:
-    """The body for a request that doesn't fit its model; the field is the second part of its location."""
+    """Make the body for a request that doesn't fit its model; the field is the second part of its location."""
     plural = "" if len(errors) == 1 else "s"
     # The real server capitalizes the whole text, which lowers all but its first letter.
     message = "\n".join([f"{len(errors)} validation error{plural}:", *(f"  {error}" for error in errors)])

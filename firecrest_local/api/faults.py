@@ -11,7 +11,7 @@ from firecrest_local.faults.plan import Plan
 
 
 def router(control: FaultControl, issuer: TokenIssuer) -> APIRouter:
-    """The endpoint. Every request needs the client's secret in the header `X-Client-Secret`."""
+    """Make the endpoint. Every request needs the client's secret in the header `X-Client-Secret`."""
 
     def require_secret(x_client_secret: Annotated[str, Header()] = "") -> None:
         if not issuer.accepts(issuer.client_id, x_client_secret):

@@ -57,7 +57,7 @@ class Extract(RequestBody):
 
 
 def file_part(text: str, *, size: int | None, start: int, end: int) -> dict[str, Any]:
-    """A part of a file, as head and tail answer it."""
+    """Return a part of a file as head and tail answer it."""
     unit = "bytes" if size else "lines"
     return {"output": {"content": text, "contentType": unit, "startPosition": start, "endPosition": end}}
 
@@ -69,7 +69,7 @@ def refuse_both(size: int | None, lines: int | None) -> None:
 
 
 def router(site: Site) -> APIRouter:
-    """The endpoints."""
+    """Make the endpoints."""
     checks = RequestChecks(site)
     required = [Depends(checks.authenticated), Depends(checks.known_system)]
     routes = APIRouter(prefix="/filesystem/{system_name}/ops", dependencies=required)

@@ -16,13 +16,13 @@ _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def error_response(error: StagingError) -> Response:
-    """An error in S3's form."""
+    """Write an error in S3's form."""
     body = f"<Error><Code>{error.code}</Code><Message>{escape(str(error))}</Message></Error>"
     return Response(f"{_XML}{body}", error.status, media_type="application/xml")
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """The first and the last byte that a Range header asks for.
+    """Return the first and the last byte that a Range header asks for.
 
     :returns: None when all is asked for.
     :raises StagingError: 416, the range holds no byte of the object.
@@ -41,7 +41,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def router(store: StagingStore) -> APIRouter:
-    """The endpoints."""
+    """Make the endpoints."""
     routes = APIRouter(prefix="/staging")
 
     @routes.put("/{key:path}")

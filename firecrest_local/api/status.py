@@ -12,7 +12,7 @@ from firecrest_local.site import Site
 
 
 def system_description(site: Site) -> dict[str, Any]:
-    """The one system, as `/status/systems` describes it."""
+    """Return the one system in the form of `/status/systems`."""
     settings = site.settings
     hidden = "**********"
     return {
@@ -77,7 +77,7 @@ def system_description(site: Site) -> dict[str, Any]:
 
 
 def router(site: Site) -> APIRouter:
-    """The endpoints."""
+    """Make the endpoints."""
     routes = APIRouter(prefix="/status")
     checks = RequestChecks(site)
     authenticated = [Depends(checks.authenticated)]

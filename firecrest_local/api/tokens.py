@@ -11,7 +11,7 @@ from firecrest_local.access.token_issuer import TokenIssuer
 
 
 def _basic_credentials(authorization: str | None) -> tuple[str, str] | None:
-    """The credentials of an HTTP basic header, if there are any."""
+    """Return the credentials of an HTTP basic header, if there are any."""
     scheme, _, value = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -27,7 +27,7 @@ def _refusal(status: int, error: str, description: str) -> JSONResponse:
 
 
 def router(issuer: TokenIssuer) -> APIRouter:
-    """The endpoint (OAuth 2, client credentials by form fields or by HTTP basic)."""
+    """Make the endpoint (OAuth 2, client credentials by form fields or by HTTP basic)."""
     routes = APIRouter()
 
     @routes.post("/token")

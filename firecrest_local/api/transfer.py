@@ -58,7 +58,7 @@ class Compress(Copy):
 
 
 def router(site: Site) -> APIRouter:
-    """The endpoints."""
+    """Make the endpoints."""
     checks = RequestChecks(site)
     required = [Depends(check) for check in (checks.authenticated, checks.known_system, checks.healthy_scheduler)]
     routes = APIRouter(prefix="/filesystem/{system_name}/transfer", dependencies=required)

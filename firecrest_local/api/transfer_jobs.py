@@ -17,14 +17,14 @@ from firecrest_local.site import Site
 
 
 def template_path(path: str) -> str:
-    """A path as the real server's job template writes it for the shell: with HTML escapes."""
+    """Write a path for the shell as the real server's job template does: with HTML escapes."""
     for letter, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&#34;"), ("'", "&#39;")):
         path = path.replace(letter, escaped)
     return shlex.quote(path)
 
 
 def transfer_directives(site: Site) -> list[str]:
-    """The directives of every transfer job."""
+    """Return the directives of every transfer job."""
     directives = ["#SBATCH --nodes=1", "#SBATCH --time=0-00:15:00"]
     if site.settings.scheduler == "process":
         directives.append(f"#SBATCH --partition={site.settings.transfer_partition}")
@@ -32,7 +32,7 @@ def transfer_directives(site: Site) -> list[str]:
 
 
 def job_script(directives: list[str], title: str, *commands: str) -> str:
-    """A job script that prints its title, and stops at the first command that fails."""
+    """Make a job script that prints its title, and stops at the first command that fails."""
     return "\n".join(
         [
             "#!/bin/bash",
@@ -47,7 +47,7 @@ def job_script(directives: list[str], title: str, *commands: str) -> str:
 
 
 class TransferJobs:
-    """Submits the jobs that move files, and describes them.
+    """Submits the jobs that move files, and shows them in the form of the API.
 
     :param site: the cluster.
     """
@@ -56,7 +56,7 @@ class TransferJobs:
         self._site = site
 
     def submit(self, name: str, title: str, *commands: str, account: str | None) -> dict[str, Any]:
-        """Submit a job of these shell commands and describe it as the API does."""
+        """Submit a job of these shell commands and return it in the form of the API."""
         site = self._site
         unique = uuid.uuid4()
         output = f"{site.home}/.f7t_file_handling_job_{unique}.log"

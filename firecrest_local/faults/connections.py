@@ -18,7 +18,7 @@ class TransportProtocol(NoAccessLog, H11Protocol):
     """Puts the transport of a request's connection into the state of the request's scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Note the transport."""
+        """Keep the transport."""
         self.app_state = {**self.app_state, _TRANSPORT: transport}
         super().connection_made(transport)
 
@@ -44,11 +44,11 @@ async def reset_connection(scope: Scope, receive: Receive) -> None:
 
 
 def is_closed(scope: Scope) -> bool:
-    """Whether a request's connection is closed."""
+    """Return whether a request's connection is closed."""
     return _transport(scope).is_closing()
 
 
 async def _disconnected(receive: Receive) -> None:
-    # If the application returned before uvicorn has seen the end, uvicorn would answer 500 and log an error.
+    # If the application returned before uvicorn had noticed the end, uvicorn would answer 500 and log an error.
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -102,5 +102,5 @@ class FaultControl:
         self.log.append(injection)
 
     def refuses_connections(self) -> bool:
-        """Whether connections are to be refused now."""
+        """Return whether connections are to be refused now."""
         return self._selector.refuses_connections(time.monotonic())

@@ -47,7 +47,7 @@ async def _discard(message: Message) -> None:
 
 
 def error_response(rule: Status, system: str) -> Response:
-    """The answer that a rule asks for."""
+    """Make the answer that a rule asks for."""
     retry_after = 1 if rule.status == 429 and rule.retry_after is None else rule.retry_after
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if rule.message is None and rule.status in _PAGES:
@@ -117,7 +117,7 @@ class FaultMiddleware:
 
 
 def _recording(app: ASGIApp, injection: Injection) -> ASGIApp:
-    """The application, with the statuses of its answers recorded. It never raises."""
+    """Wrap the application: the statuses of its answers are recorded, and it never raises."""
 
     async def work(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_on(message: Message) -> None:
@@ -185,7 +185,7 @@ def _cut(send: Send, size: int | None) -> Send:
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """A request's body; None if the client disconnected before it was complete."""
+    """Read a request's body; return None if the client disconnected before it was complete."""
     blocks = []
     while (message := await receive())["type"] == "http.request":
         blocks.append(message["body"])

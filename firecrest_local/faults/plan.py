@@ -24,7 +24,7 @@ class Window(BaseModel):
     duration: float | None = Field(None, gt=0)
 
     def is_active(self, elapsed: float) -> bool:
-        """Whether the fault is active `elapsed` seconds after the plan was set."""
+        """Return whether the fault is active `elapsed` seconds after the plan was set."""
         return self.start <= elapsed and (self.duration is None or elapsed < self.start + self.duration)
 
 
@@ -71,7 +71,7 @@ class Rule(Window):
         return re.compile("/".join(segments), re.IGNORECASE)
 
     def matches(self, method: str, path: str, token: str | None) -> bool:
-        """Whether the fault can apply to such a request.
+        """Return whether the fault can apply to such a request.
 
         :param method: the request's method.
         :param path: the request's path.
@@ -80,7 +80,7 @@ class Rule(Window):
         return self.method in (None, method) and self._pattern.fullmatch(path) is not None
 
     def selects(self, position: int, chance: float) -> bool:
-        """Whether the fault applies to the request at this position among those that match.
+        """Return whether the fault applies to the request at this position among those that match.
 
         :param position: counted from 1.
         :param chance: a random number from 0 to 1.
@@ -179,7 +179,7 @@ class EarlyTokenExpiry(Rule):
     message: str = "Access token expires too soon (less than 30s remaining)."
 
     def matches(self, method: str, path: str, token: str | None) -> bool:
-        """Whether the fault can apply to such a request. Only a request with a token matches."""
+        """Return whether the fault can apply to such a request. Only a request with a token matches."""
         return token is not None and super().matches(method, path, token)
 
 

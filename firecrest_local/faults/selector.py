@@ -25,12 +25,12 @@ class FaultSelector:
         self._refused_tokens: dict[str, EarlyTokenExpiry] = {}
 
     def select(self, method: str, path: str, token: str | None, now: float) -> RequestRule | None:
-        """The rule that applies to a request, if there is one.
+        """Return the rule that applies to a request, if there is one.
 
         :param method: the request's method.
         :param path: the request's path.
         :param token: the request's access token, if it has one.
-        :param now: when the request arrived.
+        :param now: when the request was received.
         """
         selected: RequestRule | None = None
         for number, rule in enumerate(self.plan.rules):
@@ -49,5 +49,5 @@ class FaultSelector:
         return selected
 
     def refuses_connections(self, now: float) -> bool:
-        """Whether connections are refused."""
+        """Return whether connections are refused."""
         return any(isinstance(rule, Refuse) and rule.is_active(now - self._started) for rule in self.plan.rules)

@@ -1,4 +1,4 @@
-"""tar archives, made and unpacked inside the confinement."""
+"""Tar archives, made and unpacked inside the confinement."""
 
 # Clients' paths are text here: tar's messages show them as they were written.
 # ruff: noqa: PTH112, PTH118
@@ -18,7 +18,7 @@ COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 
 def tar_error(path: str, problem: str) -> RemoteError:
-    """tar's refusal of one path."""
+    """Return the error with which tar refuses one path."""
     return RemoteError(2, f"tar: {path}: {problem}\ntar: Exiting with failure status due to previous errors")
 
 

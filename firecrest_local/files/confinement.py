@@ -23,7 +23,7 @@ class Confinement:
         self._system = system
 
     def path(self, path: str) -> str:
-        """Give the normal form of a client's path.
+        """Return the normal form of a client's path.
 
         :raises ApiError: 400 if the path is not absolute, or is outside.
         """
@@ -39,7 +39,7 @@ class Confinement:
         return normal
 
     def holds(self, path: str, *, follow: bool = True) -> bool:
-        """Whether `path` is inside once its links are resolved.
+        """Return whether `path` is inside once its links are resolved.
 
         :param path: an absolute path.
         :param follow: resolve the last component too, for an operation that follows links.

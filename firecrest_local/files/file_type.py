@@ -21,7 +21,7 @@ _MAGIC = (
 
 
 def file_type(path: str) -> str:
-    """Describe a file. Like file(1) this never fails, but says what it could not open."""
+    """Return the type of a file. Like file(1), it never fails: the text names what could not be opened."""
     try:
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode):

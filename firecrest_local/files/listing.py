@@ -26,7 +26,7 @@ _TYPES = (
 
 
 def user_name(uid: int) -> str:
-    """The name of a user id, or the id."""
+    """Return the name of a user id, or the id if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -34,7 +34,7 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
-    """The name of a group id, or the id."""
+    """Return the name of a group id, or the id if it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -42,12 +42,12 @@ def group_name(gid: int) -> str:
 
 
 def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = False) -> dict[str, Any]:
-    """Describe one file.
+    """Return the row of one file.
 
     :param path: where the file is.
     :param name: the name to show.
     :param numeric: show ids instead of names for user and group.
-    :param follow: describe a link's target instead of the link.
+    :param follow: show a link's target instead of the link.
     :raises OSError: the file can't be read.
     """
     info = os.stat(path) if follow else os.lstat(path)
@@ -74,7 +74,7 @@ def directory_rows(
     follow: bool = False,
     prefix: str = "",
 ) -> Iterator[dict[str, Any]]:
-    """Describe the entries of a directory, its own before those of its subdirectories.
+    """Return the rows of a directory's entries, its own before those of its subdirectories.
 
     A link that leads out of the confinement is shown and never followed.
     """

@@ -55,7 +55,7 @@ class FileOperations:
             raise RemoteError(2, f"ls: cannot access '{path}': {error.strerror}") from None
 
     def stat(self, path: str, *, dereference: bool) -> dict[str, int]:
-        """The numbers of stat(2). Times are Unix times."""
+        """Return the numbers that the command `stat` prints. Times are Unix times."""
         self._check(path, f"stat: cannot statx '{path}'", follow=dereference)
         try:
             info = os.stat(path) if dereference else os.lstat(path)
@@ -65,7 +65,7 @@ class FileOperations:
         return {name: int(getattr(info, f"st_{name}")) for name in names}
 
     def checksum(self, path: str) -> dict[str, str]:
-        """The SHA-256 of a file."""
+        """Compute the SHA-256 of a file."""
         self._check(path, f"sha256sum: {path}")
         digest = hashlib.sha256()
         try:
@@ -80,12 +80,12 @@ class FileOperations:
         return {"algorithm": "SHA256", "checksum": digest.hexdigest()}
 
     def file(self, path: str) -> str:
-        """A guess at the type of a file."""
+        """Guess the type of a file."""
         self._check(path, f"file: cannot open `{path}'", follow=False)
         return file_type(path)
 
     def head(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
-        """The first part of a file, or with `skip` all but the last part."""
+        """Read the first part of a file, or with `skip` all but the last part."""
         messages = f"head: cannot open '{path}' for reading", f"head: error reading '{path}'"
         if size is not None and not skip:
             return self._text(self._read(path, *messages, length=size))
@@ -97,7 +97,7 @@ class FileOperations:
         return self._text(b"".join(rows[: max(len(rows) - count, 0)] if skip else rows[:count]))
 
     def tail(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
-        """The last part of a file, or with `skip` all from the given byte or line (counted from 1)."""
+        """Read the last part of a file, or with `skip` all from the given byte or line (counted from 1)."""
         messages = f"tail: cannot open '{path}' for reading", f"tail: error reading '{path}'"
         if size is not None:
             return self._text(self._read(path, *messages, start=max(size - 1, 0) if skip else -size))
@@ -107,7 +107,7 @@ class FileOperations:
         return self._text(b"".join(rows[max(count - 1, 0) :] if skip else rows[max(len(rows) - count, 0) :]))
 
     def view(self, path: str, *, size: int, offset: int) -> str:
-        """A window of a file. The real server reads whole blocks of `size` bytes and cuts by characters."""
+        """Read a window of a file. The real server reads whole blocks of `size` bytes and cuts by characters."""
         data = self._read(
             path,
             f"dd: failed to open '{path}'",
@@ -118,7 +118,7 @@ class FileOperations:
         return self._text(data)[offset % size :][:size]
 
     def download(self, path: str) -> bytes:
-        """The bytes of a small file."""
+        """Read the bytes of a small file."""
         data = self._read(path, f"base64: {path}", "base64: read error")
         if (len(data) + 2) // 3 * 4 >= self._output_limit:
             raise OutputTooLarge
@@ -264,7 +264,7 @@ class FileOperations:
 
 
 def _id(name: str, look_up: Any) -> int:
-    """The numeric id of a name. A number stays as it is; an empty name gives -1 (no change)."""
+    """Return the numeric id of a name. A number stays as it is; an empty name gives -1 (no change)."""
     if not name:
         return -1
     return int(name) if name.isdigit() else int(look_up(name))

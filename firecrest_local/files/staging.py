@@ -61,7 +61,7 @@ class StagingStore:
         return key
 
     def object_path(self, key: str) -> Path:
-        """Where an object is, or will be once it is complete."""
+        """Return where an object is, or will be once it is complete."""
         return self._objects / key
 
     def begin_upload(self) -> str:
@@ -71,7 +71,7 @@ class StagingStore:
         return upload_id
 
     def presign(self, method: str, key: str, query: Mapping[str, str] | None = None) -> str:
-        """A URL that allows one method on one object for a while."""
+        """Make a URL that allows one method on one object for a while."""
         now = datetime.now(UTC)
         parameters = {
             **(query or {}),
@@ -102,7 +102,7 @@ class StagingStore:
             raise StagingError(403, "AccessDenied", "Request has expired")
 
     def upload(self, upload_id: str) -> Path:
-        """The directory of an unfinished upload.
+        """Return the directory of an unfinished upload.
 
         :raises StagingError: 404, there is no such upload.
         """
@@ -167,12 +167,12 @@ class StagingStore:
 
 
 def etag_file(path: Path) -> Path:
-    """The file that holds the ETag of a part or an object."""
+    """Return the file that holds the ETag of a part or an object."""
     return path.with_name(f"{path.name}.etag")
 
 
 def read_blocks(path: Path, first: int, last: int) -> Iterator[bytes]:
-    """The bytes of a file from one position to another, both included."""
+    """Read the bytes of a file from one position to another, both included."""
     with path.open("rb") as file:
         file.seek(first)
         while first <= last and (block := file.read(min(_BLOCK, last - first + 1))):

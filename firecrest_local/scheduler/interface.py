@@ -89,13 +89,13 @@ class Scheduler(Protocol):
         """Queue a job and give its id."""
 
     def accounted(self, query: JobQuery) -> list[Row]:
-        """What `sacct` shows."""
+        """Return what `sacct` shows."""
 
     def queued(self, query: JobQuery) -> list[Row]:
-        """What `squeue` shows."""
+        """Return what `squeue` shows."""
 
     def metadata(self, job_id: str) -> list[Row] | None:
-        """Script and files of a job; None if there is no such job."""
+        """Return script and files of a job; None if there is no such job."""
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job, or all elements of an array."""
@@ -104,13 +104,13 @@ class Scheduler(Protocol):
         """Run a shell command inside a running job."""
 
     def nodes(self) -> list[Row]:
-        """The nodes."""
+        """Return the nodes."""
 
     def partitions(self, *, hidden: bool) -> list[Row]:
-        """The partitions, with `hidden` also the hidden ones."""
+        """Return the partitions, with `hidden` also the hidden ones."""
 
     def reservations(self) -> list[Row]:
-        """The reservations."""
+        """Return the reservations."""
 
     def accounts(self) -> list[Row]:
-        """The user's accounts."""
+        """Return the user's accounts."""

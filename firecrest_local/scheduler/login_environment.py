@@ -22,7 +22,7 @@ INHERITED = (
 
 
 def login_environment(home: Path, user: str) -> dict[str, str]:
-    """The variables of a login shell.
+    """Return the variables of a login shell.
 
     :param home: the user's home directory.
     :param user: the user's name.

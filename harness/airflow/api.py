@@ -1,4 +1,4 @@
-"""A client of Airflow's REST API, with the calls that driving a few DAG runs takes."""
+"""A client of Airflow's REST API, with the calls that a few DAG runs need."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AirflowAPI:
         self._http.close()
 
     def healthy(self) -> bool:
-        """Whether the API answers and every component of Airflow has sent its heartbeat."""
+        """Return whether the API answers and every component of Airflow has sent its heartbeat."""
         try:
             health = self._http.get("/api/v2/monitor/health").json()
         except (httpx.TransportError, ValueError):
@@ -57,11 +57,11 @@ class AirflowAPI:
         self.request("POST", "/connections", json=body)
 
     def dags(self) -> set[str]:
-        """The ids of the DAGs that have been parsed."""
+        """Return the ids of the DAGs that have been parsed."""
         return {dag["dag_id"] for dag in self.request("GET", "/dags")["dags"]}
 
     def import_errors(self) -> dict[str, str]:
-        """The stack traces of DAG files that cannot be parsed, by file name."""
+        """Return the stack traces of DAG files that cannot be parsed, by file name."""
         errors = self.request("GET", "/importErrors")["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
@@ -71,22 +71,22 @@ class AirflowAPI:
         self.request("POST", f"/dags/{dag_id}/dagRuns", json=body)
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The state of a run: queued, running, success or failed."""
+        """Return the state of a run: queued, running, success or failed."""
         return str(self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of a run, in the order of their start."""
+        """Return the task instances of a run, in the order of their start."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         instances: list[dict[str, Any]] = self.request("GET", path, params={"limit": 100})["task_instances"]
         return sorted(instances, key=lambda instance: instance["start_date"] or "9999")
 
     def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """The return value of a task."""
+        """Read the return value of a task."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.request("GET", path, params={"deserialize": "true"})["value"]
 
     def log(self, dag_id: str, run_id: str, instance: dict[str, Any]) -> str:
-        """The log of a task instance's last try as text, with the types and messages of its errors."""
+        """Return the log of a task instance's last try as text, with the types and messages of its errors."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{instance['task_id']}/logs/{instance['try_number']}"
         parameters = {"full_content": "true", "map_index": instance["map_index"]}
         content = self.request("GET", path, params=parameters, headers={"Accept": "application/json"})["content"]

@@ -70,7 +70,7 @@ class AirflowDeployment:
         return api
 
     def service(self, name: str) -> Service:
-        """One of the four services.
+        """Return one of the four services.
 
         :param name: `api-server`, `scheduler`, `triggerer` or `dag-processor`
         """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def log_entries(file: Path) -> Iterator[tuple[float, str]]:
-    """The Unix time and the text of each entry in a log file of a task or trigger."""
+    """Read the Unix time and the text of each entry in a log file of a task or trigger."""
     for line in file.read_text(errors="replace").splitlines():
         with suppress(ValueError, KeyError, TypeError):  # output of another program, or an incomplete line
             entry = json.loads(line)

@@ -70,7 +70,7 @@ class AirflowStack(ServiceGroup):
 def stack_with_dags(
     home: Path, source: str, *dag_ids: str, variables: Mapping[str, str] | None = None
 ) -> Iterator[AirflowStack]:
-    """A stack with other DAGs than the examples, ready when they have been parsed.
+    """Start a stack with other DAGs than the examples, and wait until they have been parsed.
 
     :param home: an existing directory
     :param source: the text of the DAG file

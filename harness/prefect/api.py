@@ -1,4 +1,4 @@
-"""A client of Prefect's REST API, with the calls that driving a few flow runs takes."""
+"""A client of Prefect's REST API, with the calls that a few flow runs need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ FINISHED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 def _busy(error: BaseException) -> bool:
-    """The server answers 503 while its SQLite database is locked; Prefect's own clients retry too."""
+    """Return whether the server answered 503, as it does while its SQLite database is locked.
+
+    Prefect's own clients retry such a request too.
+    """
     return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 503
 
 
@@ -26,10 +29,11 @@ class PrefectAPI:
         self._http = httpx.Client(base_url=f"{url}/api", timeout=30, trust_env=False)
 
     def close(self) -> None:
+        """Close its connections."""
         self._http.close()
 
     def healthy(self) -> bool:
-        """Whether it answers."""
+        """Return whether it answers."""
         try:
             return self._http.get("/health").is_success
         except httpx.TransportError:
@@ -48,7 +52,7 @@ class PrefectAPI:
         return response.json() if response.content else None
 
     def deployments(self) -> dict[str, str]:
-        """The ids of the deployments, by the names of their flow functions."""
+        """Return the ids of the deployments, by the names of their flow functions."""
         deployments = self.request("POST", "/deployments/filter", {})
         return {each["entrypoint"].rpartition(":")[2]: each["id"] for each in deployments}
 
@@ -58,19 +62,19 @@ class PrefectAPI:
         return str(self.request("POST", f"/deployments/{deployment_id}/create_flow_run", body)["id"])
 
     def flow_run(self, flow_run_id: str) -> dict[str, Any]:
-        """A flow run; its `state` has `type`, `name` and `message`."""
+        """Return a flow run; its `state` has `type`, `name` and `message`."""
         return dict(self.request("GET", f"/flow_runs/{flow_run_id}"))
 
     def task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
-        """The task runs of a flow run, in the order of their start."""
+        """Return the task runs of a flow run, in the order of their start."""
         body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
         return list(self.request("POST", "/task_runs/filter", body))
 
     def log(self, flow_run_id: str) -> str:
-        """The log of a flow run and of its tasks."""
+        """Return the log of a flow run and of its tasks."""
         body = {"logs": {"flow_run_id": {"any_": [flow_run_id]}}, "sort": "TIMESTAMP_ASC"}
         return "\n".join(each["message"] for each in self.request("POST", "/logs/filter", body))
 
     def artifacts(self, flow_run_id: str) -> list[dict[str, Any]]:
-        """The artifacts of a flow run, each with `key`, `type`, `data` and `description`."""
+        """Return the artifacts of a flow run, each with `key`, `type`, `data` and `description`."""
         return list(self.request("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [flow_run_id]}}}))

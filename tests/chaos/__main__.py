@@ -1,26 +1,29 @@
-"""The kill matrix: is a job ever doubled, orphaned or lost, whatever is killed and whatever a user does?
+"""The kill matrix: no kill and no action of a user may double, orphan or lose a job.
 
 A real Airflow (API server, scheduler, triggerer, DAG processor) runs on an embedded FirecREST. Each case is one run of
-a DAG with one job. The seed decides which events happen to it, and in which phase of its life: workers, triggerer,
-scheduler and server are killed, stopped or paused, answers get lost, a user marks, clears or deletes. Several cases run
-at the same time in one Airflow, so a component that is killed for one case is killed for all.
+a DAG with one job. The seed decides which events happen to it, and in which phase: workers, triggerer, scheduler and
+server are killed, stopped or paused, answers are lost, a user marks, clears or deletes. Several cases run at the same
+time in one Airflow, so a component that is killed for one case is killed for all.
 
     python -m tests.chaos --cases 200 --seed 1
 
 The last line is a JSON object with
 
 - ``cases``, ``seed``, ``scheduler``, ``seconds``; ``not_checked``: cases in which the test itself failed
-- ``doubled``: cases in which more than one payload ran for one epoch that did not fail, or two at the same time
+- ``doubled``: cases in which a payload ran again for an epoch although the one before had not failed, or in which
+  payloads of two epochs ran at the same time, or in which more epochs ran than the user asked for
 - ``orphaned``: cases with a job that lived on although its task was ended, cleared or deleted
 - ``lost``: cases whose job succeeded without the task being successful with the job's result, or that never ended
-- ``late``: cases whose job was gone, but not within ten seconds of a user's action
-- the documented exceptions: ``deleted_unnoticed``: cases whose run was deleted within seconds of the submission, or
-  while the triggerer was down, and whose job lived on; ``clear_not_recorded``: cases whose clear Airflow itself lost,
-  because it missed the end of the worker, so that the task continued with its job
-- ``cancel_seconds``: from a user's action, or the moment at which all components were up again, until the job was gone,
-  for each phase; ``cancel_seconds_undisturbed``: where no component was down, from the action
-- ``resume_seconds``: after the triggerer was killed, from the moment at which it has the trigger again and the job has
-  ended, until the trigger fired its event
+- ``late``: cases whose job was gone later than ten seconds after a user's action
+- ``deleted_unnoticed``, a documented exception: cases whose run was deleted within seconds of the submission, or while
+  the triggerer was down, and whose job lived on
+- ``clear_not_recorded``, a documented exception: cases whose clear Airflow itself lost because it missed the end of the
+  worker, so that the task continued with its job
+- ``cancel_seconds``: for each phase, the seconds until the job was gone, counted from the user's action or from the
+  moment at which all components were up again
+- ``cancel_seconds_undisturbed``: the same for the cases in which no component was down
+- ``resume_seconds``: for the cases in which the triggerer was killed or stopped, the seconds until the trigger fired
+  its event, counted from the moment at which the triggerer had started the trigger again and the job had ended
 - ``covered``: how often each combination of phase and event happened; ``missed``: cases that ended before their phase
 
 The exit code is 0 if nothing was doubled, orphaned or lost. Each violation is printed with the seed and the history of
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--at-once", type=int, default=8, help="cases at the same time (default: %(default)s)")
     parser.add_argument("--home", type=Path, help="keep all state there (default: a directory that is removed)")
     parser.add_argument(
-        "--sabotage", action="store_true", help="run five cases without a claim, in which violations have to be found"
+        "--sabotage", action="store_true", help="run five cases without a claim, in which it has to find violations"
     )
     options = parser.parse_args(argv)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -22,8 +22,8 @@ PHASE_TIMEOUT = 120.0  # seconds until a phase has to be reached
 GONE_TIMEOUT = 60.0  # seconds until cancelled jobs have to be gone, counted while all components are up
 END_TIMEOUT = 240.0  # seconds until everything has to have ended, counted while all components are up
 LONGEST_PAUSE = 8.0  # seconds for which the triggerer is paused while a task defers
-RECONCILED_WITHIN = 7.0  # seconds in which the provider's reconciler has seen all tasks, also on a busy machine
-UNSEEN_FOR = 5.0  # seconds without a sign of life after which a job is gone
+RECONCILED_WITHIN = 7.0  # seconds in which the provider's reconciler has read all tasks, also on a busy machine
+GONE_AFTER = 5.0  # seconds without a sign of life after which a job is gone
 _ALL_EPOCHS = 1_000_000
 _BLOCKING_SCRIPT = "#!/bin/bash\nuntil [ -e gate ]; do sleep 0.2; done\n"
 
@@ -94,7 +94,7 @@ class _CaseRun:
         try:
             self.result.reached = wait_for(self._phase_condition(), PHASE_TIMEOUT)
             observation.record(f"{case.phase} {'reached' if self.result.reached else 'MISSED'}")
-            if case.phase == "ending":
+            if case.phase == "job_ended":
                 self._finish_job()
             self._carry_out_events()
         finally:
@@ -133,7 +133,7 @@ class _CaseRun:
     def _phase_condition(self) -> Callable[[], bool]:
         case, observation = self.case, self.observation
         if self.held_request is not None:
-            return self.held_request.arrived.is_set
+            return self.held_request.received.is_set
         if case.phase == "recording":
             return self._is_submitted
         if case.phase == "deferring":
@@ -192,7 +192,7 @@ class _CaseRun:
             time.sleep(random.Random(self.case.number).uniform(0, 1.5))
 
     def _is_unreconciled(self, now: float) -> bool:
-        """Whether the triggerer's reconciler may not have seen the task since the job was submitted."""
+        """Return whether the triggerer's reconciler may not have read the task since the job was submitted."""
         submitted = [each.at for each in self.testbed.gateway.submissions if each.case == self.case.run_id]
         back_up = [end for _, end in self.testbed.triggerer.downtimes_until(now)]
         return bool(submitted) and max([*submitted, *back_up]) > now - RECONCILED_WITHIN
@@ -207,7 +207,7 @@ class _CaseRun:
             now = time.time()
             result.cancellable_at = self._all_up_after(result.acted_at)
             last_alive = self._cancelled_last_alive()
-            if self.observation.queue_listed_at > max(last_alive, result.acted_at, result.cancellable_at) + UNSEEN_FOR:
+            if self.observation.queue_listed_at > max(last_alive, result.acted_at, result.cancellable_at) + GONE_AFTER:
                 result.cancel_seconds = max(0.0, last_alive - result.cancellable_at)
                 return
             if now > result.cancellable_at + GONE_TIMEOUT:
@@ -224,7 +224,7 @@ class _CaseRun:
         )
 
     def _all_up_after(self, at: float) -> float:
-        """The first time after which triggerer, server and gateway stayed up for ten seconds.
+        """Return the first time after which triggerer, server and gateway stayed up for ten seconds.
 
         They carry a user's action out; the scheduler is not needed for it.
         """
@@ -257,7 +257,7 @@ class _CaseRun:
                 return False
             time.sleep(0.2)
 
-    # --- how fast a trigger resumes
+    # --- the time that a trigger takes to resume
 
     def _measure_resume(self) -> None:
         """Measure from the last start of the trigger, or the job's end, to the trigger's event."""

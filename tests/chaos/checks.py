@@ -1,4 +1,4 @@
-"""Checking a case that has ended: was a payload doubled, a job orphaned, or a result lost?"""
+"""Checking a case that has ended for doubled payloads, orphaned jobs and lost results."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _FAILED_BY_ITSELF = 1
 class Violation:
     """Something that must not happen.
 
-    :param kind: `doubled`, `orphaned`, `lost`; `late` for a job that was gone, but not within ten seconds; or one of
-        the documented exceptions: `deleted_unnoticed` for a job whose run was deleted before a triggerer had seen it,
+    :param kind: `doubled`, `orphaned`, `lost`; `late` for a job that was gone later than after ten seconds; or one of
+        the documented exceptions: `deleted_unnoticed` for a job whose run was deleted before a triggerer had read it,
         `clear_not_recorded` for a clear that Airflow lost, so that the task continued with its job
     """
 
@@ -77,7 +77,10 @@ def _orphaned(result: CaseResult) -> list[Violation]:
 
 
 def _is_clear_not_recorded(result: CaseResult) -> bool:
-    """Whether a running task was cleared and Airflow did not count that, as it missed the end of the task's worker."""
+    """Return whether a running task was cleared without an effect on `max_tries`.
+
+    This happens when Airflow misses the end of the task's worker.
+    """
     return (
         result.acted_at is not None
         and result.case.user_action in CLEARS

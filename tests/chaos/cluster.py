@@ -46,7 +46,7 @@ class ClusterClient:
                 time.sleep(0.5)
 
     def list_jobs(self) -> list[JobRow]:
-        """All jobs of the last hours.
+        """List all jobs of the last hours.
 
         :raises httpx.HTTPError: the server is down
         """

@@ -41,7 +41,7 @@ class Component:
         self._down_since = 0.0
 
     def kill(self, seconds: float, *, with_children: bool) -> None:
-        """Kill it; it starts again some seconds later. Returns when it is dead."""
+        """Kill it and wait until it is dead. It starts again some seconds later."""
         if not self._go_down("was killed with its children" if with_children else "was killed"):
             return
         members = list(session_members({self.service.pid})) if with_children else []
@@ -105,7 +105,7 @@ class Component:
         return not self._down_since and self.service.exit_code is None
 
     def downtimes_until(self, now: float) -> list[tuple[float, float]]:
-        """Its downtimes; one that lasts ends now."""
+        """Return its downtimes; one that lasts ends now."""
         down_since = self._down_since
         return [*self.downtimes, *([(down_since, now)] if down_since else [])]
 
@@ -142,7 +142,7 @@ class Component:
 
 
 def session_members(leaders: Collection[int]) -> Iterator[psutil.Process]:
-    """All processes in the sessions of these leaders."""
+    """Find all processes in the sessions of these leaders."""
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getsid(process.pid) in leaders:

@@ -45,7 +45,8 @@ class HeldRequest:
     case: str
     kind: str
     before: str
-    arrived: threading.Event = field(default_factory=threading.Event)
+    #: Set when the gateway has received the request.
+    received: threading.Event = field(default_factory=threading.Event)
     #: What happens to the answer: None, `lost_answer`, `timeout_408` or `duplicate`.
     fault: str | None = None
     _released: threading.Event = field(default_factory=threading.Event)
@@ -56,7 +57,7 @@ class HeldRequest:
 
     async def wait(self) -> None:
         """Wait for the release, but less long than a client waits for its answer."""
-        self.arrived.set()
+        self.received.set()
         deadline = time.monotonic() + 25
         while not self._released.is_set() and time.monotonic() < deadline:  # set by another thread
             await asyncio.sleep(0.02)
@@ -65,9 +66,9 @@ class HeldRequest:
 class Gateway:
     """A proxy on 127.0.0.1 in front of one port; a context manager.
 
-    `submissions` are all requests to submit a job, the oldest first, whether or not the answer arrived; an accepted
-    one is there a second time, with its job id. `outages` are the Unix times, from and to, in which it answered with
-    errors or not at all.
+    `submissions` are all requests to submit a job, the oldest first, also those whose answer was lost. A request that
+    the cluster accepted is listed a second time, with its job id. `outages` are the Unix times, from and to, in which
+    the gateway answered with errors or not at all.
 
     :param upstream: the port of the embedded FirecREST
     """
@@ -95,11 +96,11 @@ class Gateway:
         self._thread.join()
 
     def latest_epoch(self, case: str) -> int:
-        """The latest epoch for which a case has submitted a job; -1 if there is none."""
+        """Return the latest epoch for which a case has submitted a job; -1 if there is none."""
         return max((each.epoch for each in list(self.submissions) if each.case == case), default=-1)
 
     def epoch_of(self, case: str, job_id: str) -> int:
-        """The epoch of a job; the latest one if its submission was never answered."""
+        """Return the epoch of a job; the latest one if its submission was never answered."""
         known = (each.epoch for each in list(self.submissions) if (each.case, each.job_id) == (case, job_id))
         return next(known, max(0, self.latest_epoch(case)))
 
@@ -111,7 +112,7 @@ class Gateway:
         return hold
 
     def drop(self, hold: HeldRequest) -> None:
-        """Release a request, or no longer wait for it if it has not arrived."""
+        """Release a request. If the gateway has not received it, no longer wait for it."""
         hold.release()
         with self._lock, suppress(ValueError):
             self._holds.remove(hold)
@@ -180,7 +181,7 @@ class Gateway:
     def _matching_hold(self, case: str, kind: str) -> HeldRequest | None:
         with self._lock:
             for hold in self._holds:
-                if (hold.case, hold.kind) == (case, kind) and not hold.arrived.is_set():
+                if (hold.case, hold.kind) == (case, kind) and not hold.received.is_set():
                     self._holds.remove(hold)
                     return hold
         return None

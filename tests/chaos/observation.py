@@ -37,7 +37,7 @@ class Payload:
         return f"job {self.job_id}[{self.element}] of epoch {self.epoch}, started {self.started:.1f}: {end}"
 
     def is_running(self) -> bool:
-        """Whether its process exists."""
+        """Return whether its process exists."""
         try:
             process = psutil.Process(self.pid)
             return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < self.started + 1)
@@ -89,7 +89,7 @@ class Observation:
         self.history.append((time.time(), text))
 
     def read_payloads(self) -> None:
-        """Read what payloads have written, and note those whose processes have disappeared."""
+        """Read what payloads have written, and record the end of those whose processes have disappeared."""
         with contextlib.suppress(FileNotFoundError), (self.folder / "payloads").open() as file:
             file.seek(self._offset)
             for line in file:

@@ -89,10 +89,10 @@ class Observer:
             return
         body = {"dag_run_ids": list(observations), "page_limit": 1000}
         rows = self._testbed.api.request("POST", "/dags/~/dagRuns/~/taskInstances/list", json=body)["task_instances"]
-        seen: dict[str, dict[str, Any]] = {run_id: {} for run_id in observations}
+        rows_by_run: dict[str, dict[str, Any]] = {run_id: {} for run_id in observations}
         for row in rows:
-            seen[row["dag_run_id"]][row["task_id"]] = row
-        for run_id, tasks in seen.items():
+            rows_by_run[row["dag_run_id"]][row["task_id"]] = row
+        for run_id, tasks in rows_by_run.items():
             observation = observations[run_id]
             if not tasks and observation.tasks:
                 observation.deleted = True

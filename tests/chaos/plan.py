@@ -15,7 +15,7 @@ PHASES = (
     "deferring",  # the task is deferred, no trigger watches its job yet
     "queued",
     "running",
-    "ending",  # the payload has ended, the task has not
+    "job_ended",  # the payload has ended, the task has not
     "fetching",  # the next task downloads the result
 )
 WORKER_EVENTS = ("worker_kill", "supervisor_kill", "process_kill", "worker_stop", "worker_pause")
@@ -96,17 +96,17 @@ class Case:
 
 
 def dag_id(deferrable: bool, array: bool, fetch: bool) -> str:
-    """The id of the DAG of a variant."""
+    """Return the id of the DAG of a variant."""
     return "_".join(
         ["deferred" if deferrable else "worker", "array" if array else "single", *(["fetch"] if fetch else [])]
     )
 
 
 def possible_events(phase: str, deferrable: bool) -> Iterator[str]:
-    """The kinds of events that are possible in a phase."""
+    """Return the kinds of events that are possible in a phase."""
     if not deferrable or phase in ("before_post", "posting", "recording", "fetching"):
         yield from WORKER_EVENTS
-    if deferrable and phase in ("deferring", "queued", "running", "ending"):
+    if deferrable and phase in ("deferring", "queued", "running", "job_ended"):
         yield from TRIGGERER_EVENTS
     yield from SCHEDULER_EVENTS
     yield from SERVER_EVENTS
@@ -117,7 +117,7 @@ def possible_events(phase: str, deferrable: bool) -> Iterator[str]:
 
 
 def combinations() -> list[tuple[bool, str, str]]:
-    """Every possible (deferrable, phase, kind of event)."""
+    """Return every possible (deferrable, phase, kind of event)."""
     return [
         (deferrable, phase, kind)
         for deferrable in (True, False)
@@ -138,7 +138,7 @@ def plan(cases: int, seed: int) -> list[Case]:
 
 
 def sabotage_cases() -> list[Case]:
-    """Cases that double or orphan a job if it is submitted without a claim."""
+    """Return cases that double or orphan a job if it is submitted without a claim."""
     kinds = ("lost_answer", "duplicate", "worker_kill", "mark_failed", "clear")
     return [
         Case(number, True, False, False, False, "posting", (Event(kind, 0.1, 1.0, with_children=True),))
@@ -168,7 +168,7 @@ def _case(number: int, deferrable: bool, phase: str, kind: str, rng: random.Rand
         deferrable=deferrable,
         array=rng.random() < 0.25,
         fetch=phase == "fetching" or rng.random() < 0.3,
-        fails_once=phase not in ("ending", "fetching") and rng.random() < 0.2,
+        fails_once=phase not in ("job_ended", "fetching") and rng.random() < 0.2,
         phase=phase,
         events=tuple(_event(kind, rng) for kind in kinds),
     )

@@ -85,7 +85,7 @@ class PostgreSQL:
 
 
 def _programs() -> Path | None:
-    """The directory of the newest installed PostgreSQL's programs, which Debian does not put into PATH."""
+    """Return the directory of the newest installed PostgreSQL's programs, which Debian does not put into PATH."""
     found = shutil.which("postgres")
     if found is not None:
         return Path(found).resolve().parent

@@ -17,7 +17,7 @@ from harness.slurm import missing_packages
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
-CASES = 12  # with this seed they cover every kind of component, fault and user's action
+CASES = 12  # with this seed, they cover every kind of component, fault and user's action
 SEED = 2661
 POSTGRESQL = "a PostgreSQL for Airflow: apt-get install postgresql, pip install psycopg2-binary asyncpg"
 
@@ -53,7 +53,7 @@ def test_no_job_is_doubled_orphaned_or_lost(
 
 
 def test_a_submission_without_a_claim_is_found(run_chaos: RunChaos, tmp_path: Path) -> None:
-    """The check of the check: events that double and orphan jobs, with the protection off."""
+    """The command finds the doubled and orphaned jobs that the events cause without a claim."""
     report = run_chaos("--sabotage", "--home", str(tmp_path / "home"))  # kept, since violations are found
     assert report["doubled"]
     assert report["orphaned"]

@@ -115,7 +115,7 @@ class Testbed(ServiceGroup):
         return 0.0
 
     def worker(self, ti_id: str) -> tuple[list[psutil.Process], list[psutil.Process]]:
-        """The processes of a task instance: those that supervise it, and those that run it."""
+        """Return the processes of a task instance: those that supervise it, and those that run it."""
         supervisors: list[psutil.Process] = []
         runners: list[psutil.Process] = []
         for process in session_members(self.scheduler.sessions):
@@ -136,7 +136,7 @@ class Testbed(ServiceGroup):
                     process.kill()
 
     def downtimes(self, start: float, *names: str) -> list[tuple[float, float]]:
-        """The downtimes that ended after a time, sorted. Those of the gateway are included.
+        """Return the downtimes that ended after a time, sorted. Those of the gateway are included.
 
         :param start: the Unix time
         :param names: the components; all unless given

@@ -1,4 +1,4 @@
-"""An embedded FirecREST for the suite, whichever engine it is run for."""
+"""Fixtures of the suite for all engines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ pytest.register_assert_rewrite("tests.conformance.suite")
 
 @pytest.fixture
 def ended(connection: Connection) -> Callable[[str], str]:
-    """Wait until a job has ended, without any engine; return its state."""
+    """Wait for the end of a job, without an engine, and return its state."""
 
-    async def end(job_id: str) -> str:
+    async def wait_for_end(job_id: str) -> str:
         async with FirecRESTClient(connection) as client:
             job = Job(system=str(connection.system), job_id=job_id)
             return (await lifecycle.wait(client.system(), job, poll_interval=0.2)).state.value
 
-    return lambda job_id: asyncio.run(end(job_id))
+    return lambda job_id: asyncio.run(wait_for_end(job_id))

@@ -1,7 +1,7 @@
-"""What running a job means, whatever runs it: the core itself, Airflow or Prefect.
+"""One suite of tests for whatever runs a job: the core alone, Airflow or Prefect.
 
-Each ``test_<engine>.py`` beside this derives a class from :class:`Conformance` and says how its engine does three
-things. The server, its faults and the jobs are real; the scripts count how often they run.
+Each ``test_<engine>.py`` beside this derives a class from :class:`Conformance` and defines the three methods of its
+:class:`Engine`. The server, its faults and the jobs are real; the scripts count how often they run.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from firecrest_core.connection import Connection
 from firecrest_core.errors import InvalidJobSpec, JobFailed, SubmissionRejected
 
 COUNTED = "echo $SLURM_JOB_ID >> runs"
-UNTIL_LET_GO = f"{COUNTED}; until [ -e go ]; do sleep 0.05; done; exit $(cat go)"
+WAITS_FOR_GO = f"{COUNTED}; until [ -e go ]; do sleep 0.05; done; exit $(cat go)"
 
 
 class Outcome(NamedTuple):
-    """What an engine tells of a job that ended well."""
+    """What an engine returns for a job that succeeded."""
 
     job_id: str
     name: str
@@ -29,23 +29,23 @@ class Outcome(NamedTuple):
 
 
 class Engine(ABC):
-    """How an engine runs tasks. A task is known by a word; its ``job`` holds the fields of a ``JobSpec``."""
+    """How an engine runs tasks. A task has a name; its ``job`` holds the fields of a ``JobSpec``."""
 
     @abstractmethod
     def run(self, task: str, job: dict[str, Any]) -> Outcome:
-        """Run the task's first try, or its next one, to the job's end."""
+        """Run a try of the task, the first or the next one, to the job's end."""
 
     @abstractmethod
-    def lose(self, task: str, job: dict[str, Any]) -> str:
-        """Run a try that is lost as soon as it has submitted the job; return the job's id."""
+    def crash_after_submission(self, task: str, job: dict[str, Any]) -> str:
+        """Run a try that crashes as soon as it has submitted the job; return the job's id."""
 
     @abstractmethod
     def cancel(self, task: str) -> None:
-        """End the task that was lost, as a person does."""
+        """Cancel the task that crashed, as a user does."""
 
 
 class Conformance:
-    """The suite."""
+    """The tests."""
 
     @pytest.fixture
     def engine(self, connection: Connection) -> Engine:
@@ -72,65 +72,65 @@ class Conformance:
         engine.run("relax", job("true"))
         assert [one.work for one in faults.log] == [[201]]
 
-    def test_tasks_do_not_meet(self, engine: Engine, job: Any, runs: Any) -> None:
+    def test_two_tasks_have_separate_jobs(self, engine: Engine, job: Any, runs: Any) -> None:
         ids = [engine.run(task, job(COUNTED)).job_id for task in ("one", "other")]
         assert ids == runs()
 
     # --- adopt --------------------------------------------------------------------------------------
 
-    def test_a_job_that_is_alive_is_adopted(self, engine: Engine, job: Any, runs: Any, workdir: Path) -> None:
-        first = engine.lose("relax", job(UNTIL_LET_GO))
+    def test_a_running_job_is_adopted(self, engine: Engine, job: Any, runs: Any, workdir: Path) -> None:
+        first = engine.crash_after_submission("relax", job(WAITS_FOR_GO))
         (workdir / "go").write_text("0")
-        assert engine.run("relax", job(UNTIL_LET_GO)).job_id == first
+        assert engine.run("relax", job(WAITS_FOR_GO)).job_id == first
         assert runs() == [first]
 
-    def test_a_job_that_ended_well_is_adopted(self, engine: Engine, job: Any, runs: Any, ended: Any) -> None:
-        first = engine.lose("relax", job(COUNTED))
+    def test_a_job_that_succeeded_is_adopted(self, engine: Engine, job: Any, runs: Any, ended: Any) -> None:
+        first = engine.crash_after_submission("relax", job(COUNTED))
         ended(first)
         assert engine.run("relax", job(COUNTED)).job_id == first
         assert runs() == [first]
 
     @pytest.mark.parametrize("fault", ["lose_answer", "timeout_408", "duplicate"])
-    def test_an_answer_that_is_lost(self, engine: Engine, job: Any, runs: Any, faults: Any, fault: str) -> None:
+    def test_a_lost_answer_does_not_double_the_job(
+        self, engine: Engine, job: Any, runs: Any, faults: Any, fault: str
+    ) -> None:
         faults.set({"rules": [{"fault": fault, "method": "POST", "route": "/compute/{system}/jobs", "first": 1}]})
         assert engine.run("relax", job(COUNTED)).job_id == runs()[0]
         assert len(runs()) == 1
 
     # --- fail ---------------------------------------------------------------------------------------
 
-    def test_a_failure_tells_why(self, engine: Engine, job: Any) -> None:
+    def test_a_failure_shows_state_exit_code_and_stderr(self, engine: Engine, job: Any) -> None:
         with pytest.raises(JobFailed, match=r"(?s)FAILED, exit code 3.*no such basis set"):
             engine.run("relax", job("echo no such basis set >&2; exit 3"))
 
-    def test_a_job_that_failed_is_run_again_by_the_next_try(
-        self, engine: Engine, job: Any, runs: Any, workdir: Path
-    ) -> None:
+    def test_the_next_try_resubmits_a_failed_job(self, engine: Engine, job: Any, runs: Any, workdir: Path) -> None:
         (workdir / "go").write_text("1")
         with pytest.raises(JobFailed):
-            engine.run("relax", job(UNTIL_LET_GO))
+            engine.run("relax", job(WAITS_FOR_GO))
         (workdir / "go").write_text("0")
-        assert engine.run("relax", job(UNTIL_LET_GO)).job_id == runs()[1]
+        assert engine.run("relax", job(WAITS_FOR_GO)).job_id == runs()[1]
         assert len(runs()) == 2
 
-    def test_what_the_scheduler_refuses(self, engine: Engine, job: Any) -> None:
+    def test_an_unknown_partition_is_rejected(self, engine: Engine, job: Any) -> None:
         with pytest.raises(SubmissionRejected, match="partition"):
             engine.run("relax", job("true", partition="nowhere"))
 
-    def test_what_cannot_be_right(self, engine: Engine, job: Any) -> None:
+    def test_an_invalid_field_is_rejected(self, engine: Engine, job: Any) -> None:
         with pytest.raises((InvalidJobSpec, ValueError), match="nodes"):
             engine.run("relax", job("true", nodes=0))
 
     # --- cancel -------------------------------------------------------------------------------------
 
     def test_a_job_is_cancelled(self, engine: Engine, job: Any, runs: Any, ended: Any) -> None:
-        first = engine.lose("relax", job(UNTIL_LET_GO))
+        first = engine.crash_after_submission("relax", job(WAITS_FOR_GO))
         engine.cancel("relax")
         engine.cancel("relax")
         assert ended(first) == "CANCELLED"
         assert runs() in ([], [first])
 
-    def test_a_job_that_ended_is_cancelled(self, engine: Engine, job: Any, ended: Any) -> None:
-        first = engine.lose("relax", job(COUNTED))
+    def test_cancelling_an_ended_job_succeeds(self, engine: Engine, job: Any, ended: Any) -> None:
+        first = engine.crash_after_submission("relax", job(COUNTED))
         ended(first)
         engine.cancel("relax")
         assert ended(first) == "COMPLETED"
@@ -142,16 +142,16 @@ class Conformance:
         [{"fault": "refuse"}, {"fault": "status", "status": 503}, {"fault": "status", "status": 429}],
         ids=lambda fault: str(fault.get("status", fault["fault"])),
     )
-    def test_an_outage_while_the_job_runs(
+    def test_a_wait_survives_an_outage(
         self, engine: Engine, job: Any, runs: Any, workdir: Path, faults: Any, fault: dict[str, Any]
     ) -> None:
-        first = engine.lose("relax", job(UNTIL_LET_GO))
+        first = engine.crash_after_submission("relax", job(WAITS_FOR_GO))
         faults.set({"rules": [{**fault, "duration": 2}]})
         (workdir / "go").write_text("0")
-        assert engine.run("relax", job(UNTIL_LET_GO)).job_id == first
+        assert engine.run("relax", job(WAITS_FOR_GO)).job_id == first
         assert runs() == [first]
 
-    def test_an_unhealthy_system_at_the_submission(self, engine: Engine, job: Any, runs: Any, faults: Any) -> None:
+    def test_a_submission_survives_an_unhealthy_system(self, engine: Engine, job: Any, runs: Any, faults: Any) -> None:
         rule = {"fault": "status", "status": 503, "method": "POST", "route": "/compute/{system}/jobs", "duration": 2}
         faults.set({"rules": [rule]})
         assert [engine.run("relax", job(COUNTED)).job_id] == runs()
@@ -160,10 +160,10 @@ class Conformance:
 
     def test_an_array_runs_to_its_end(self, engine: Engine, job: Any, runs: Any) -> None:
         array = job("echo $SLURM_ARRAY_TASK_ID >> runs", array="0-5:2")
-        first = engine.lose("sweep", array)
+        first = engine.crash_after_submission("sweep", array)
         assert engine.run("sweep", array).job_id == first
         assert sorted(runs()) == ["0", "2", "4"]
 
-    def test_an_array_fails_with_one_element(self, engine: Engine, job: Any) -> None:
+    def test_an_array_fails_if_one_element_fails(self, engine: Engine, job: Any) -> None:
         with pytest.raises(JobFailed, match=r"2 of 3 array elements COMPLETED, not 1 \(FAILED\)"):
             engine.run("sweep", job("exit $((SLURM_ARRAY_TASK_ID == 1))", array="0-2"))

@@ -1,4 +1,4 @@
-"""The suite for Airflow: an operator, run as worker, triggerer and worker again run it."""
+"""The suite for Airflow: an operator runs as in the worker, the triggerer and the worker again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["airflow_home"]
 
 
 class Airflow(Engine):
-    """As much of Airflow as a task meets; tests/e2e have the whole."""
+    """The parts of Airflow that a task uses. tests/e2e run a whole Airflow."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
@@ -32,12 +32,12 @@ class Airflow(Engine):
             operator.execute(context)
         event = asyncio.run(fire(deferred.value.trigger))
         kwargs = json.loads(json.dumps(deferred.value.kwargs))
-        told = self._operator(task, job).resume_execution(
+        result = self._operator(task, job).resume_execution(
             deferred.value.method_name, {"event": event, **kwargs}, context
         )
-        return Outcome(told["job_id"], told["name"], told["state"], told["exit_code"])
+        return Outcome(result["job_id"], result["name"], result["state"], result["exit_code"])
 
-    def lose(self, task: str, job: dict[str, Any]) -> str:
+    def crash_after_submission(self, task: str, job: dict[str, Any]) -> str:
         with pytest.raises(TaskDeferred) as deferred:
             self._operator(task, job).execute(self._context(task))
         self.triggers[task] = deferred.value.trigger
@@ -45,7 +45,7 @@ class Airflow(Engine):
         return job_id
 
     def cancel(self, task: str) -> None:
-        """Mark the task failed; Airflow tells its trigger."""
+        """Mark the task failed; Airflow calls `on_kill` of its trigger."""
         trigger, ti = self.triggers[task], self.task_instances[task]
         trigger.task_instance = ti
         self.monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {ti.run_id: {task: "failed"}})

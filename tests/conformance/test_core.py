@@ -1,4 +1,4 @@
-"""The suite for the core alone: what an engine is built of."""
+"""The suite for the core alone."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.conformance.suite import Conformance, Engine, Outcome
 
 
 class Core(Engine):
-    """A caller that remembers which tasks it has begun, and no more."""
+    """A caller that remembers only which tasks have started."""
 
     def __init__(self, connection: Connection, where: str) -> None:
         self.connection = connection
         self.where = where
-        self.begun: dict[str, Job | None] = {}
+        self.started: dict[str, Job | None] = {}
 
     def run(self, task: str, job: dict[str, Any]) -> Outcome:
         return asyncio.run(self._run(task, JobSpec(**job)))
 
-    def lose(self, task: str, job: dict[str, Any]) -> str:
+    def crash_after_submission(self, task: str, job: dict[str, Any]) -> str:
         return asyncio.run(self._with_client(self._submit, task, JobSpec(**job))).job_id
 
     def cancel(self, task: str) -> None:
@@ -39,14 +39,14 @@ class Core(Engine):
 
     async def _submit(self, client: FirecRESTClient, task: str, spec: JobSpec) -> Job:
         key = ClaimKey(claim_identity(self.where, task))
-        first = task not in self.begun
-        self.begun[task] = None
+        first = task not in self.started
+        self.started[task] = None
         job = await lifecycle.submit(client.system(), spec, key, first_attempt=first)
-        self.begun[task] = job
+        self.started[task] = job
         return job
 
     async def _cancel(self, client: FirecRESTClient, task: str) -> None:
-        job = self.begun[task]
+        job = self.started[task]
         assert job is not None
         await lifecycle.cancel(client.system(), job)
 

@@ -1,4 +1,4 @@
-"""The suite for Prefect: each task is a flow run, and its next try the same flow run once more."""
+"""The suite for Prefect: each task is a flow run, and its next try runs the same flow run again."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.prefect.conftest import prefect_api
 __all__ = ["prefect_api"]
 
 
-class Lost(Exception):
-    """What ends a flow run after its submission."""
+class Crash(Exception):
+    """Ends a flow run after its submission."""
 
 
 class Prefect(Engine):
@@ -41,16 +41,16 @@ class Prefect(Engine):
         outcome: Outcome = self._run(task, to_the_end)
         return outcome
 
-    def lose(self, task: str, job: dict[str, Any]) -> str:
+    def crash_after_submission(self, task: str, job: dict[str, Any]) -> str:
         block = self._block(job)
 
         @flow(name=task)
-        def lost() -> None:
+        def crash() -> None:
             self.submitted[task] = submit_job(block)
-            raise Lost
+            raise Crash
 
-        with pytest.raises(Lost):
-            self._run(task, lost)
+        with pytest.raises(Crash):
+            self._run(task, crash)
         return self.submitted[task].job_id
 
     def cancel(self, task: str) -> None:

@@ -38,7 +38,7 @@ def start_run(stack: AirflowStack) -> Callable[..., DAGRun]:
     """Start a run of a DAG with parameters."""
 
     def start_run(dag_id: str, **params: Any) -> DAGRun:
-        # Has the form of the ids of runs that are started in Airflow's UI.
+        # The id has the form of those of runs that are started in Airflow's UI.
         run = DAGRun(dag_id, f"manual__2026-08-01T12:00:00.{next(_numbers):06}+00:00")
         stack.api.trigger(run.dag_id, run.run_id, params)
         return run
@@ -58,7 +58,7 @@ def wait_for_success(stack: AirflowStack) -> Callable[[DAGRun], None]:
 
 @pytest.fixture
 def wait_for_failure(stack: AirflowStack) -> Callable[[DAGRun], str]:
-    """Wait for a run that has to fail; returns the message, which holds the logs of the failed tasks."""
+    """Wait for a run that has to fail, and return the message, which holds the logs of the failed tasks."""
 
     def wait_for_failure(run: DAGRun) -> str:
         with pytest.raises(RunFailed) as failure:

@@ -1,4 +1,7 @@
-"""Marking, clearing, deleting or a timeout of a task in a real Airflow cancels its job, whichever component is away."""
+"""Marking, clearing, deleting or a timeout of a task in a real Airflow cancels its job.
+
+Some tests suspend one of Airflow's components meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def frozen(stack: AirflowStack) -> Callable[[str], Any]:
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marked_while_deferred(run, state) -> None:
     task = run("deferred")
-    wait_until(task.is_watched)
+    wait_until(task.is_running)
     task.mark(state)
     wait_until(lambda: task.ended_jobs() == task.started_jobs())
     assert task.state() == state
@@ -66,7 +69,7 @@ def test_marked_before_the_trigger_started(run, frozen, state) -> None:
 
 def test_deleted_with_its_run(run) -> None:
     task = run("deferred")
-    wait_until(task.is_watched)
+    wait_until(task.is_running)
     task.mark_run("failed")
     task.delete()
     wait_until(lambda: task.ended_jobs() == task.started_jobs())
@@ -94,7 +97,7 @@ def test_cleared_while_its_new_try_cannot_start(run, frozen) -> None:
     assert task.ended_jobs() == task.started_jobs()
 
 
-def test_marked_while_it_waits_for_a_retry(run) -> None:
+def test_marked_while_waiting_for_a_retry(run) -> None:
     task = run("worker")
     wait_until(task.started_jobs)
     task.worker().kill()
@@ -114,7 +117,7 @@ def test_the_retry_after_a_killed_worker_adopts_its_job(run) -> None:
     assert len(task.started_jobs()) == 1
 
 
-def test_marked_while_it_waits_in_a_worker(run) -> None:
+def test_marked_while_waiting_in_a_worker(run) -> None:
     task = run("worker")
     wait_until(task.started_jobs)
     task.mark("failed")
@@ -122,9 +125,9 @@ def test_marked_while_it_waits_in_a_worker(run) -> None:
 
 
 @pytest.mark.parametrize("dag_id", ["deferred", "worker", "last_try"])
-def test_cleared_while_it_waits(run, dag_id) -> None:
+def test_cleared_while_waiting(run, dag_id) -> None:
     task = run(dag_id)
-    wait_until(task.is_watched)
+    wait_until(task.is_running)
     task.clear()
     wait_until(lambda: len(task.started_jobs()) == 2)
     assert task.ended_jobs() == task.started_jobs()[:1]  # the old job had ended before the new one started

@@ -14,7 +14,7 @@ class TestDemo(DemoSuite):
     ui = ("Airflow's UI", "user admin, password")
     up = ("Airflow is healthy",)
     job_runs = ("train_model", " train ", "deferred")
-    # A file that is no structure.
+    # The run fails because the file is not a structure.
     broken = """
 whole = demo.copy_structure
 def copy_structure(folder):

@@ -24,7 +24,7 @@ with DAG("short", schedule=None):
 
 
 def test_a_task_whose_job_ends_soon_is_not_killed(tmp_path: Path) -> None:
-    """Airflow kills tasks that resume before it has seen that their first process ended (apache/airflow#72716)."""
+    """Airflow kills tasks that resume before it has noticed that their first process ended (apache/airflow#72716)."""
     with stack_with_dags(tmp_path, DAG, "short", variables={"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5"}) as stack:
         run = DAGRun("short", "run")
         stack.api.trigger(run.dag_id, run.run_id)

@@ -103,7 +103,7 @@ def test_an_unknown_partition_fails_the_run_at_once_with_one_message(
     assert (structures / "silicon.cif").exists()
 
 
-def test_a_failed_job_says_why(
+def test_a_failed_job_shows_its_stderr(
     stack: AirflowStack, start_run: StartRun, wait_for_failure: WaitForFailure, structures: Path
 ) -> None:
     copy_structure(structures)

@@ -1,4 +1,4 @@
-"""Runs of one task whose job runs until the test lets it finish, in a real Airflow."""
+"""Runs of one task in a real Airflow. Its job runs until the test lets it finish."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ class WaitingRun:
     def log(self) -> str:
         return self._api.log(self.dag_id, self.run_id, self.task())
 
-    def is_watched(self) -> bool:
-        """Whether its job runs and the task's log says so."""
+    def is_running(self) -> bool:
+        """Return whether its job runs and the task's log shows it as RUNNING."""
         return bool(self.started_jobs()) and "RUNNING" in self.log()
 
     def started_jobs(self) -> list[str]:
-        """The ids of the jobs that have started, in their order."""
+        """Return the ids of the jobs that have started, in their order."""
         return self._lines("started")
 
     def ended_jobs(self) -> list[str]:
-        """The ids of the jobs that have ended, in their order."""
+        """Return the ids of the jobs that have ended, in their order."""
         return self._lines("ended")
 
     def _lines(self, suffix: str) -> list[str]:
@@ -96,7 +96,7 @@ class WaitingRun:
         self._api.request("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=body)
 
     def worker(self) -> psutil.Process:
-        """The process that executes the task."""
+        """Return the process that executes the task."""
         return psutil.Process(self.task()["pid"])
 
 
@@ -109,7 +109,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def waiting_dags(home: Path) -> Iterator[AirflowStack]:
-    """An Airflow with the DAGs of this module."""
+    """Start an Airflow with the DAGs of this module."""
     dag_ids = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
     with stack_with_dags(home, DAGS, *dag_ids) as stack:
         yield stack

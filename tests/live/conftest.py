@@ -1,8 +1,8 @@
-"""A FirecREST to talk to: the one that the environment names, else embedded ones of our own, with either scheduler.
+r"""The FirecREST under test: the one that the environment names, or embedded ones, with each scheduler.
 
-The tests beside this file use the public API alone, so they run against any deployment::
+The tests beside this file use only the public API, so they run against any deployment::
 
-    FIRECREST_URL=… AUTH_TOKEN_URL=… FIRECREST_CLIENT_ID=… FIRECREST_CLIENT_SECRET=… \\
+    FIRECREST_URL=… AUTH_TOKEN_URL=… FIRECREST_CLIENT_ID=… FIRECREST_CLIENT_SECRET=… \
     FIRECREST_SYSTEM=daint FIRECREST_WORKDIR=/scratch/me  pytest tests/live
 
 They submit small jobs and write below ``FIRECREST_WORKDIR``, in a directory that they remove.
@@ -67,10 +67,10 @@ def system(client: FirecRESTClient) -> System:
 
 @pytest.fixture(scope="session")
 def workdir(connection: Connection, site: Mapping[str, str]) -> Iterator[str]:
-    """A directory on the system for this run alone."""
+    """A new directory on the system, removed at the end."""
     path = f"{site['FIRECREST_WORKDIR']}/firecrest-live-{uuid.uuid4().hex[:8]}"
 
-    async def make() -> None:
+    async def create() -> None:
         async with FirecRESTClient(connection) as client:
             await client.system().make_directory(path)
 
@@ -78,7 +78,7 @@ def workdir(connection: Connection, site: Mapping[str, str]) -> Iterator[str]:
         async with FirecRESTClient(connection) as client:
             await client.system().remove(path, missing_ok=True)
 
-    asyncio.run(make())
+    asyncio.run(create())
     yield path
     try:
         asyncio.run(remove())

@@ -1,4 +1,4 @@
-"""Files there and back."""
+"""Uploading, downloading and listing files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def content(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 6 * 1024 * 1024], ids=["empty", "byte", "small", "staged"])
-async def test_there_and_back(size: int, system: System, workdir: str, tmp_path: Path) -> None:
+async def test_upload_and_download(size: int, system: System, workdir: str, tmp_path: Path) -> None:
     source = tmp_path / f"data-{size}.bin"
     source.write_bytes(content(size))
     sent = await upload(system, source, f"{workdir}/")
     assert (sent.remote, sent.size) == (f"{workdir}/data-{size}.bin", size)
     assert (await system.stat(sent.remote)).size == size
-    back = await download(system, sent.remote, tmp_path / "back.bin")
-    assert back.size == size
-    assert (tmp_path / "back.bin").read_bytes() == source.read_bytes()
+    copy = await download(system, sent.remote, tmp_path / "copy.bin")
+    assert copy.size == size
+    assert (tmp_path / "copy.bin").read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["with space.txt", "ångström.dat", "a&b<c>.txt", "-dash.txt", "semi;colon$HOME.txt"])
@@ -32,8 +32,8 @@ async def test_names(name: str, system: System, workdir: str, tmp_path: Path) ->
     source = tmp_path / name
     source.write_bytes(b"content\n")
     sent = await upload(system, source, f"{workdir}/")
-    await download(system, sent.remote, tmp_path / "back")
-    assert (tmp_path / "back").read_bytes() == b"content\n"
+    await download(system, sent.remote, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"content\n"
 
 
 async def test_a_name_with_a_quote(system: System, workdir: str, tmp_path: Path) -> None:
@@ -51,11 +51,11 @@ async def test_a_directory(system: System, workdir: str, tmp_path: Path) -> None
     await upload(system, tree, f"{workdir}/tree")
     names = {entry.name for entry in await system.list_files(f"{workdir}/tree", recursive=True)}
     assert "d0/f0.txt" in names
-    await download(system, f"{workdir}/tree", tmp_path / "back")
-    assert (tmp_path / "back" / "d1" / "f19.txt").read_text() == "19"
+    await download(system, f"{workdir}/tree", tmp_path / "copy")
+    assert (tmp_path / "copy" / "d1" / "f19.txt").read_text() == "19"
 
 
-async def test_what_does_not_exist(system: System, workdir: str, tmp_path: Path) -> None:
+async def test_missing_paths_are_named(system: System, workdir: str, tmp_path: Path) -> None:
     with pytest.raises(errors.LocalFileNotFound, match=r"none\.txt"):
         await upload(system, tmp_path / "none.txt", f"{workdir}/")
     (tmp_path / "a.txt").write_text("a")
@@ -86,7 +86,7 @@ async def test_outside_the_file_systems(system: System) -> None:
         await system.list_files("/no-such-root")
 
 
-async def test_who_am_i(system: System) -> None:
+async def test_user_and_system(system: System) -> None:
     assert (await system.get_userinfo()).name
     info = await system.info()
     assert info.healthy

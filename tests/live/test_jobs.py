@@ -1,4 +1,4 @@
-"""Jobs from submission to end."""
+"""Jobs from the submission to the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def until(system: System, job: Job, state: JobState) -> None:
         except errors.JobNotFound:
             pass
         await asyncio.sleep(0.5)
-    raise AssertionError(f"{job} never was {state}")
+    raise AssertionError(f"{job} did not reach {state}")
 
 
 async def test_a_job_that_succeeds(run: Any, system: System, workdir: str) -> None:
@@ -60,7 +60,7 @@ async def test_a_job_that_a_signal_ends(run: Any) -> None:
     assert result.signal == 11 or result.exit_code == 139
 
 
-async def test_a_job_over_its_time_limit_is_told_so(run: Any, system: System) -> None:
+async def test_a_job_over_its_time_limit(run: Any, system: System) -> None:
     result = await run(command="sleep 600", time_limit="0:01")
     assert result.state is JobState.TIMEOUT
     with pytest.raises(errors.JobTimeLimit, match="time_limit"):
@@ -125,7 +125,7 @@ async def test_cancel_while_it_is_held(system: System, workdir: str) -> None:
     assert (await lifecycle.wait(system, job, poll_interval=2, timeout=120)).state is JobState.CANCELLED
 
 
-async def test_cancel_of_a_job_that_never_was(system: System) -> None:
+async def test_cancel_of_an_unknown_job(system: System) -> None:
     await system.cancel_job("99999999")
 
 
@@ -147,11 +147,11 @@ async def test_a_job_that_somebody_else_submitted(system: System, workdir: str) 
     assert (await lifecycle.wait(system, found, poll_interval=2, timeout=120)).succeeded
 
 
-async def test_the_caller_may_give_up(system: System, workdir: str) -> None:
+async def test_a_timeout_leaves_the_job_running(system: System, workdir: str) -> None:
     job = await lifecycle.submit(system, JobSpec(command="sleep 300", working_dir=workdir))
     with pytest.raises(errors.WaitTimedOut):
         await lifecycle.wait(system, job, poll_interval=1, timeout=1)
-    assert not (await read_status(system, job)).all_ended  # the job is left alone
+    assert not (await read_status(system, job)).all_ended
     await system.cancel_job(job.job_id)
 
 
@@ -175,7 +175,7 @@ async def test_unknown_job(system: System) -> None:
         ({"script": None, "command": None, "script_path": "/no/such/script.sh"}, "/no/such/script.sh"),
     ],
 )
-async def test_what_the_scheduler_refuses(fields: dict[str, Any], words: str, system: System, workdir: str) -> None:
+async def test_rejected_submissions(fields: dict[str, Any], words: str, system: System, workdir: str) -> None:
     spec = JobSpec(**{"command": "true", "working_dir": workdir, **fields})
     with pytest.raises(errors.SubmissionRejected, match=words):
         await lifecycle.submit(system, spec)

@@ -19,7 +19,7 @@ from firecrest_local import LocalFirecREST, Settings
 
 REPOSITORY = Path(__file__).parent.parent.parent
 CONTRACT = Path(__file__).parent.parent / "contract"
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+TERMINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:
@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -
         if value:
             return value
         time.sleep(0.02)
-    pytest.fail(f"waited {seconds} s, but not yet: {what}")
+    pytest.fail(f"waited {seconds} s in vain until: {what}")
 
 
 class Api:
@@ -83,7 +83,7 @@ class Api:
 
     def wait_end(self, job_id: str, seconds: float = 20.0) -> dict[str, Any]:
         wait_until(
-            lambda: all(row["status"]["state"].startswith(ENDED) for row in self.rows(job_id)),
+            lambda: all(row["status"]["state"].startswith(TERMINAL_STATES) for row in self.rows(job_id)),
             f"job {job_id} ends",
             seconds,
         )
@@ -131,7 +131,7 @@ class Command:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., LocalFirecREST]]:
-    """Starts embedded servers with the given settings, and stops them after the test."""
+    """Start embedded servers with the given settings, and stop them after the test."""
     servers: list[LocalFirecREST] = []
 
     def start(**settings: Any) -> LocalFirecREST:
@@ -148,7 +148,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., LocalFirecREST]]:
 
 @pytest.fixture(scope="session")
 def connect() -> Callable[[LocalFirecREST], Api]:
-    """Makes a client for a server."""
+    """Make a client for a server."""
 
     def make(server: LocalFirecREST) -> Api:
         return Api(server.url, server.token_url, server.client_id, server.client_secret, server.system)
@@ -158,13 +158,13 @@ def connect() -> Callable[[LocalFirecREST], Api]:
 
 @pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
-    """Waits until a condition holds."""
+    """Wait until a condition holds."""
     return wait_until
 
 
 @pytest.fixture(scope="session")
 def connect_by_environment() -> Callable[[dict[str, str]], Api]:
-    """Makes a client from the variables that the command prints."""
+    """Make a client from the variables that the command prints."""
 
     def make(environ: dict[str, str]) -> Api:
         return Api(
@@ -180,7 +180,7 @@ def connect_by_environment() -> Callable[[dict[str, str]], Api]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Starts the command, and stops it after the test if it still runs."""
+    """Start the command, and stop it after the test if it still runs."""
     started: list[Command] = []
 
     def start(*options: str, **keywords: Any) -> Command:
@@ -201,7 +201,7 @@ def contract() -> Path:
 
 @pytest.fixture(scope="session")
 def shape() -> Callable[[Any], Any]:
-    """Reduces JSON to its shape: keys and types. A list becomes the set of its elements' shapes."""
+    """Reduce JSON to its shape: keys and types. A list becomes the set of its elements' shapes."""
 
     def of(value: Any) -> Any:
         if isinstance(value, dict):

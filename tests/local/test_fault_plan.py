@@ -11,7 +11,7 @@ from firecrest_local.faults.selector import FaultSelector
 
 
 def select(rules: list[dict[str, Any]], requests: int = 10, *, seed: int = 0, path: str = "/a") -> list[str | None]:
-    """The labels of the rules that apply to equal requests, one per second."""
+    """Return the labels of the rules that apply to equal requests, one per second."""
     selector = FaultSelector(Plan.model_validate({"seed": seed, "rules": rules}), started=100.0)
     selected = [selector.select("GET", path, None, 100.0 + second) for second in range(requests)]
     return [rule and rule.label for rule in selected]

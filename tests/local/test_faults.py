@@ -1,4 +1,4 @@
-"""What a client sees of each fault, and whether the work was done."""
+"""What a client gets for each fault, and whether the work was done."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def api(server: LocalFirecREST, connect: Any) -> Any:
 
 @pytest.fixture
 def set_fault(server: LocalFirecREST) -> Callable[..., None]:
-    """Sets a plan of one rule."""
+    """Set a plan of one rule."""
 
     def set_rule(fault: str, **rule: Any) -> None:
         server.faults.set({"rules": [{"fault": fault, **rule}]})
@@ -222,7 +222,7 @@ def test_new_job_is_invisible_for_a_while(server: Any, api: Any, until: Any) -> 
     if time.time() - asked < 0.5:
         assert (answer.status_code, answer.json()["message"]) == (404, "Job not found.")
         assert row_ids == []
-    until(lambda: api.http.get(url).status_code == 200, "the job is seen")
+    until(lambda: api.http.get(url).status_code == 200, "the job is visible")
     assert time.time() - asked >= 0.5
     assert submitted(api, "unseen") == [job_id]
 
@@ -395,7 +395,7 @@ def test_example_of_the_docs(command: Any, connect_by_environment: Any, until: A
     for _ in range(2):
         with pytest.raises(httpx.ReadError):
             api.http.get(url)
-    until(lambda: api.http.get(url).status_code == 200, "the job is seen")
+    until(lambda: api.http.get(url).status_code == 200, "the job is visible")
     secret = {"X-Client-Secret": running.environ["FIRECREST_CLIENT_SECRET"]}
     shown = api.http.get("/faults", headers=secret).json()
     assert len(shown["plan"]["rules"]) == 6

@@ -1,4 +1,4 @@
-"""A server that is stopped or killed, and what it still has after its restart."""
+"""What a server that was stopped or killed still has after its restart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is alive. A zombie is not."""
+    """Return whether a process is alive. A zombie is not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def alive(pid: int) -> bool:
 
 
 def free_port() -> int:
-    """A port that is free."""
+    """Return a port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -62,7 +62,7 @@ def test_secret_from_the_environment_reaches_no_job(command: Any, connect_by_env
     assert "word-from-outside" not in (running.home / f"slurm-{job_id}.out").read_text()
 
 
-def test_help_says_what_it_is_for() -> None:
+def test_help_shows_the_purpose() -> None:
     words = [sys.executable, "-m", "firecrest_local", "--help"]
     shown = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert "development and tests" in " ".join(shown.split())

@@ -36,7 +36,7 @@ Pattern = list[tuple[Any, ...]]
 
 
 def pattern(rows: list[dict[str, Any]], job_id: str, uid: int) -> Pattern:
-    """The fields that describe a job in a set of rows, without what differs from run to run."""
+    """Return the fields that describe a job in a set of rows, without the values that differ from run to run."""
 
     def form(text: str) -> str:
         return re.sub(rf"^{job_id}(?=$|_|\.)", "ID", text)
@@ -71,7 +71,7 @@ def pattern(rows: list[dict[str, Any]], job_id: str, uid: int) -> Pattern:
 
 
 def recorded_end(timeline: dict[str, Any]) -> tuple[Pattern, Pattern]:
-    """The last observation of a single GET and of the list."""
+    """Return the last observation of a single GET and of the list."""
     observations = [observation for observation in timeline["observations"] if "GET jobs/{id}" in observation]
     rows = observations[-1]["GET jobs/{id}"]["json"]["jobs"]
     job_id = timeline["response"]["json"]["jobId"]
@@ -79,7 +79,7 @@ def recorded_end(timeline: dict[str, Any]) -> tuple[Pattern, Pattern]:
 
 
 def adapted(script: str, failed_job: str) -> str:
-    """A recorded script with this server's ids, and with a time limit that a test can wait for."""
+    """Adapt a recorded script: this server's ids, and a time limit that a test can wait for."""
     return script.replace("--time=1\n", "--time=0:02\n").replace("afterok:15", f"afterok:{failed_job}")
 
 

@@ -14,7 +14,7 @@ class TestDemo(DemoSuite):
     ui = ("Prefect's UI", "http://127.0.0.1:")
     up = ("Prefect serves the flows",)
     job_runs = ("train_model", "wait for Job", "Running")
-    # An accuracy that no model reaches.
+    # The run fails because no model reaches this accuracy.
     broken = """
 from harness.prefect.stack import PrefectStack
 start = PrefectStack.start

@@ -50,7 +50,7 @@ async def test_a_job_that_is_requeued_runs_again(client: FirecRESTClient, workdi
     assert (workdir / "runs").read_text() == "began\nbegan\n"
 
 
-async def test_a_wait_sees_all_of_a_throttled_array(client: FirecRESTClient, workdir: Path) -> None:
+async def test_a_wait_includes_all_elements_of_a_throttled_array(client: FirecRESTClient, workdir: Path) -> None:
     result = await wait(client, await submit(client, workdir, "exit 0", array="0-11%6"))
     assert result.state is JobState.COMPLETED
     assert [one.index for one in result.elements] == list(range(12))

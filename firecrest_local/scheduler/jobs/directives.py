@@ -152,7 +152,7 @@ SHORT = {
 
 
 def directive_lines(script: str) -> list[str]:
-    """The text after `#SBATCH` in the lines before the first command."""
+    """Return the text after `#SBATCH` in the lines before the first command."""
     lines = []
     for line in script.splitlines():
         if line.startswith("#SBATCH") and line[7:8].isspace():
@@ -205,7 +205,7 @@ def parse_directives(script: str) -> dict[str, str]:
 
 
 def _long_name(name: str) -> str:
-    """The full name of an option. Names may be shortened as long as they stay unique."""
+    """Return the full name of an option. Names may be shortened as long as they stay unique."""
     if name in VALUED or name in FLAGS:
         return name
     matches = [known for known in (*VALUED, *FLAGS) if name and known.startswith(name)]

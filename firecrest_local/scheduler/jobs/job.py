@@ -156,7 +156,7 @@ class Job:
         return 0 if self.hold else 4294901760 - (self.array_id or self.id)
 
     def to_json(self) -> str:
-        """The whole job as text for the store."""
+        """Write the whole job as text for the store."""
         return json.dumps(asdict(self))
 
     @classmethod

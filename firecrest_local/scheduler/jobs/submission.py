@@ -23,12 +23,12 @@ from firecrest_local.settings import Partition, Settings
 
 
 def refused(reason: str, *before: str) -> SchedulerError:
-    """The error with which the controller refuses a job."""
+    """Make the error with which the controller refuses a job."""
     return SchedulerError(*before, f"sbatch: error: Batch job submission failed: {reason}")
 
 
 def read_script(description: JobDescription, confinement: Confinement) -> tuple[str, str]:
-    """The script and the name that a job has by default.
+    """Read the script, and the name that a job has by default.
 
     :raises CommandTimeout: there is no script; sbatch would wait for it on its standard input.
     :raises SchedulerError: the script can't be read, or isn't a batch script.
@@ -63,7 +63,10 @@ def read_script(description: JobDescription, confinement: Confinement) -> tuple[
 
 
 def exported(environment: dict[str, str]) -> dict[str, str]:
-    """The variables as `--export` passes them: joined with commas, so that a comma in a value begins another one."""
+    """Return the variables as `--export` passes them.
+
+    They are joined with commas, so a comma in a value begins another variable.
+    """
     joined = ",".join(f"{name}={value}" for name, value in environment.items())
     pairs = (item.partition("=") for item in joined.split(","))
     return {name: value for name, equals, value in pairs if equals and name}
@@ -198,7 +201,7 @@ def _check_memory(options: dict[str, str]) -> None:
 
 
 def _gpus(options: dict[str, str], nodes: int, ntasks: int) -> int:
-    """How many GPUs are requested in all, by whichever option."""
+    """Count the GPUs that are requested in all, by whichever option."""
 
     def count(text: str) -> int:
         last = text.rsplit(":", 1)[-1]
@@ -258,7 +261,7 @@ def _array(options: dict[str, str], settings: Settings) -> ArraySpec | None:
 
 
 def _warning(options: dict[str, str]) -> tuple[int | None, int, bool]:
-    """`--signal=[R][B:]signal[@seconds]`."""
+    """Read `--signal=[R][B:]signal[@seconds]`."""
     if "signal" not in options:
         return None, 60, False
     match = re.fullmatch(r"(?:[RB]+:)?(\w+)(?:@(\d+))?", options["signal"])

@@ -68,7 +68,7 @@ class AccountingView:
     # --- squeue
 
     def queue_row(self, job: Job, now: float) -> Row:
-        """One job that is pending or running."""
+        """Return the row of one job that is pending or running."""
         end = None if job.start is None or job.limit is None else job.start + job.limit
         return self._row(
             job,
@@ -80,7 +80,7 @@ class AccountingView:
         )
 
     def queue_rows(self, jobs: Iterable[Job], now: float) -> list[Row]:
-        """What the queue shows. The pending elements of an array share one row."""
+        """Return what the queue shows. The pending elements of an array share one row."""
         rows: list[Row] = []
         arrays: set[int] = set()
         for job in self._visible(jobs, now):
@@ -98,12 +98,12 @@ class AccountingView:
     # --- sacct
 
     def known(self, job: Job, now: float) -> bool:
-        """Whether the accounting has the whole record of the job."""
+        """Return whether the accounting has the whole record of the job."""
         since = job.end if job.start is None else job.start
         return since is not None and now >= since + self._visibility.accounting_lag
 
     def listed(self, job: Job, now: float) -> bool:
-        """Whether the accounting's list shows the job."""
+        """Return whether the accounting's list shows the job."""
         if not self.known(job, now):
             return False
         if job.end is None:
@@ -115,7 +115,7 @@ class AccountingView:
     def accounted_rows(
         self, jobs: Sequence[Job], steps: dict[int, list[Step]], now: float, job_id: int | None
     ) -> list[Row]:
-        """What the accounting shows.
+        """Return what the accounting shows.
 
         :param jobs: the jobs to show.
         :param steps: the `srun` steps of running jobs, by job id.
@@ -137,7 +137,7 @@ class AccountingView:
         return rows
 
     def full_row(self, job: Job, steps: Sequence[Step], now: float) -> Row:
-        """A job of which the accounting has the whole record."""
+        """Return the row of a job of which the accounting has the whole record."""
         return self._row(
             job,
             job_id=job.accounting_id,
@@ -154,7 +154,7 @@ class AccountingView:
         )
 
     def partial_row(self, job: Job, steps: Sequence[Step], now: float) -> Row:
-        """A job of which the accounting has only the allocation."""
+        """Return the row of a job of which the accounting has only the allocation."""
         start = job.end if job.start is None else job.start
         row = self._row(
             job,

@@ -94,7 +94,7 @@ class Launcher:
             os.close(lock)
 
     def environment(self, job: Job) -> dict[str, str]:
-        """The environment of a job."""
+        """Make the environment of a job."""
         settings = self._settings
         variables = login_environment(self._home, self._user) | job.environment
         variables["PATH"] = f"{self._bin}:{variables.get('PATH', os.defpath)}"
@@ -171,7 +171,7 @@ class Launcher:
     # --- watching
 
     def alive(self, job: Job) -> bool:
-        """Whether the job's supervisor is alive, as a child of this server or of an earlier one."""
+        """Return whether the job's supervisor is alive, as a child of this server or of an earlier one."""
         child = self._children.get(job.id)
         if child is not None:
             if child.poll() is None:
@@ -190,11 +190,11 @@ class Launcher:
         return False
 
     def started(self, job: Job) -> bool:
-        """Whether the job was ever started."""
+        """Return whether the job was ever started."""
         return (self._jobs / str(job.id) / "started.json").exists()
 
     def read_exit(self, job: Job) -> JobExit | None:
-        """How the job ended; None if its supervisor did not record it."""
+        """Read how the job ended; return None if its supervisor did not record it."""
         try:
             text = (self._jobs / str(job.id) / "exit.json").read_text()
         except FileNotFoundError:
@@ -202,7 +202,7 @@ class Launcher:
         return JobExit(**json.loads(text))
 
     def steps(self, job: Job) -> list[Step]:
-        """The `srun` steps so far, in their order."""
+        """Return the `srun` steps so far, in their order."""
         directory = self._jobs / str(job.id) / "steps"
         steps: list[Step] = []
         number = 0

@@ -30,7 +30,7 @@ class Decision:
 
 
 def condition_state(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> DependencyState:
-    """Whether one dependency is met by the known jobs. A dependency on an unknown job is met."""
+    """Check one dependency against the known jobs. A dependency on an unknown job is met."""
     if condition.kind == "singleton":
         older = [
             other
@@ -55,7 +55,7 @@ def condition_state(condition: Dependency, job: Job, jobs: Mapping[int, Job]) ->
 
 
 def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
-    """Whether all (or, with `?`, any) of a job's dependencies are met."""
+    """Check whether all (or, with `?`, any) of a job's dependencies are met."""
     states = [condition_state(condition, job, jobs) for condition in job.dependencies.conditions]
     if job.dependencies.any_of:
         states = ["met"] if "met" in states else ["waiting"] if "waiting" in states else ["never"]
@@ -63,7 +63,7 @@ def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
 
 
 def blocking_decision(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
-    """The decision about a job that could not start even on an empty node; None if it could."""
+    """Return the decision about a job that could not start even on an empty node; None if it could."""
     partition = next((one for one in settings.partitions if one.name == job.partition), None)
     if job.hold:
         return Decision(reason="JobHeldUser")
@@ -140,7 +140,7 @@ def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tupl
 
 
 def _cores_free_at(cpus: int, free: int, holding: list[tuple[float, int]]) -> float:
-    """When enough cores will be free, if every job uses its whole time limit."""
+    """Return when enough cores will be free, if every job uses its whole time limit."""
     for ends, held in sorted(holding):
         free += held
         if free >= cpus:

@@ -117,14 +117,14 @@ class ProcessScheduler:
                 self._condition.wait(self._wait_seconds())
 
     def _begin_time_reached(self) -> bool:
-        """Whether the begin time of a pending job is reached."""
+        """Return whether the begin time of a pending job is reached."""
         return any(
             job.pending and job.reason == "BeginTime" and job.begin is not None and job.begin <= time.time()
             for job in self._jobs.values()
         )
 
     def _wait_seconds(self) -> float | None:
-        """Seconds to wait for the next change; None if only a request can bring one."""
+        """Return the seconds to wait for the next change; None if only a request can bring one."""
         if self._changed and not self._stopping:
             return 0.0
         if any(not job.gone for job in self._jobs.values()):
@@ -149,7 +149,7 @@ class ProcessScheduler:
         return str(job_id)
 
     def accounted(self, query: JobQuery) -> list[Row]:
-        """What `sacct` shows."""
+        """Return what `sacct` shows."""
         with self._condition:
             jobs = self._select(query, "sacct: fatal: Bad job/step specified")
             steps = {job.id: self._launcher.steps(job) for job in jobs if job.running}
@@ -157,13 +157,13 @@ class ProcessScheduler:
             return self._view.accounted_rows(jobs, steps, time.time(), job_id)
 
     def queued(self, query: JobQuery) -> list[Row]:
-        """What `squeue` shows."""
+        """Return what `squeue` shows."""
         with self._condition:
             jobs = self._select(query, "squeue: error: Invalid job id")
             return self._view.queue_rows(jobs, time.time())
 
     def metadata(self, job_id: str) -> list[Row] | None:
-        """Script and files of a job; None if there is no such job."""
+        """Return script and files of a job; None if there is no such job."""
         with self._condition:
             jobs = self._remembered(job_id) if job_id.isdigit() else []
             if not jobs:
@@ -223,7 +223,7 @@ class ProcessScheduler:
             raise SchedulerError(*result.stderr.splitlines(), exit_status=result.returncode)
 
     def nodes(self) -> list[Row]:
-        """The one node."""
+        """Return the one node."""
         cores = self._settings.node_cores
         with self._condition:
             held = sum(job.cpus for job in self._jobs.values() if not job.gone and not self._own_cores(job))
@@ -250,7 +250,7 @@ class ProcessScheduler:
         ]
 
     def partitions(self, *, hidden: bool) -> list[Row]:
-        """The partitions, with `hidden` also the hidden ones."""
+        """Return the partitions, with `hidden` also the hidden ones."""
         return [
             {
                 "name": partition.name,
@@ -263,11 +263,11 @@ class ProcessScheduler:
         ]
 
     def reservations(self) -> list[Row]:
-        """There are none."""
+        """Return an empty list: this scheduler has no reservations."""
         return []
 
     def accounts(self) -> list[Row]:
-        """The user's one account."""
+        """Return the user's one account."""
         return [{"name": self._settings.account, "default": True}]
 
     # --- with the lock held
@@ -283,14 +283,14 @@ class ProcessScheduler:
             self._arrays[job.array_id].sort(key=lambda element: element.task_id or 0)
 
     def _find(self, job_id: str) -> list[Job]:
-        """A job, or all elements of an array."""
+        """Find a job, or all elements of an array."""
         number = int(job_id)
         if number in self._arrays:
             return self._arrays[number]
         return [self._jobs[number]] if number in self._jobs else []
 
     def _remembered(self, job_id: str) -> list[Job]:
-        """A job, or all elements of an array, without those that ended more than `min_job_age` seconds ago."""
+        """Find a job, or all elements of an array, without those that ended more than `min_job_age` seconds ago."""
         since = time.time() - self._settings.min_job_age
         return [job for job in self._find(job_id) if job.end is None or job.end >= since]
 

@@ -53,7 +53,7 @@ FLAGS = {
 
 
 def command_of(arguments: list[str]) -> list[str]:
-    """The command after srun's own options."""
+    """Return the command after srun's own options."""
     position = 0
     while position < len(arguments):
         word = arguments[position]

@@ -23,7 +23,7 @@ class JobStore:
         self._connection.execute("CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY, job TEXT NOT NULL)")
 
     def load(self) -> list[Job]:
-        """All jobs, oldest first."""
+        """Read all jobs, oldest first."""
         rows = self._connection.execute("SELECT job FROM jobs ORDER BY id")
         return [Job.from_json(text) for (text,) in rows]
 

@@ -30,7 +30,7 @@ class CommandResult:
     exit_status: int
 
     def error(self) -> SchedulerError:
-        """The error of a command that failed, in the command's own words."""
+        """Return the error of a command that failed, in the command's own words."""
         return SchedulerError(*self.stderr.splitlines(), exit_status=self.exit_status)
 
 
@@ -76,7 +76,7 @@ def run_command(
 
 
 def slurm_answers() -> bool:
-    """Whether this machine has a Slurm whose controller answers."""
+    """Return whether this machine has a Slurm whose controller answers."""
     try:
         return run_command(["sinfo", "--noheader"], os.environ, timeout=10, cwd=Path("/")).exit_status == 0
     except ApiError:

@@ -131,7 +131,10 @@ def _number(text: str) -> int | None:
 
 
 def duration(text: str) -> int | None:
-    """Seconds of a plain number, `M:SS`, `H:MM:SS` or `D-HH:MM:SS`; None for any other text, such as `UNLIMITED`."""
+    """Parse a plain number, `M:SS`, `H:MM:SS` or `D-HH:MM:SS`.
+
+    :returns: seconds; None for any other text, such as `UNLIMITED`.
+    """
     if (number := _number(text)) is not None:
         return number
     found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d\d)", text)
@@ -195,7 +198,7 @@ def _fraction(text: str) -> float | None:
 
 
 def _attributes(text: str) -> Iterator[dict[str, Any]]:
-    """The `Name=value` pairs of each line."""
+    """Parse the `Name=value` pairs of each line."""
     for line in text.splitlines():
         pairs = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if pairs:

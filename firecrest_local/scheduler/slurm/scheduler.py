@@ -73,7 +73,7 @@ class SlurmScheduler:
     # --- jobs
 
     def submit(self, description: JobDescription) -> str:
-        """`sbatch`."""
+        """Run `sbatch`."""
         if not description.script and not description.script_path:
             # sbatch would wait for a script on its standard input.
             raise CommandTimeout
@@ -103,7 +103,7 @@ class SlurmScheduler:
         return submitted[1]
 
     def accounted(self, query: JobQuery) -> list[Row]:
-        """`sacct`."""
+        """Run `sacct`."""
         options = [f"--format={RECORD_FORMAT}"]
         if query.job_id is None:
             options.append(f"--starttime=now-{math.ceil(time.time() - query.since)}seconds")
@@ -113,7 +113,7 @@ class SlurmScheduler:
         return [row for job in jobs for row in self._with_lag(job, single=query.job_id is not None)]
 
     def queued(self, query: JobQuery) -> list[Row]:
-        """`squeue`."""
+        """Run `squeue`."""
         options = [f"--Format={QUEUE_FORMAT}"]
         if not query.all_users and query.job_id is None:
             options.append(f"--user={self._user}")
@@ -140,7 +140,7 @@ class SlurmScheduler:
         return [job for job in parse_jobs(result.stdout) if not invisible or now >= job.submitted + 1 + invisible]
 
     def _with_lag(self, job: ParsedJob, *, single: bool) -> list[Row]:
-        """What the accounting would show of a job if it lagged by more than Slurm's own lag."""
+        """Return what the accounting would show of a job if it lagged by more than Slurm's own lag."""
         lag, row = self._visibility.accounting_lag, job.row
         start, end = row["time"]["start"], row["time"]["end"]
         now = time.time()
@@ -153,7 +153,7 @@ class SlurmScheduler:
         return [{**row, **ALLOCATION, "status": state}]
 
     def metadata(self, job_id: str) -> list[Row] | None:
-        """`scontrol show job` and `scontrol write batch_script`."""
+        """Run `scontrol show job` and `scontrol write batch_script`."""
         shown = self._run(["scontrol", "show", "-o", "job", job_id])
         if shown.exit_status and NO_SUCH_JOB in shown.stderr:
             return None
@@ -165,14 +165,14 @@ class SlurmScheduler:
         return [{"jobId": job_id, "script": script.stdout, **files} for files in parse_metadata(shown.stdout)[:1]]
 
     def cancel(self, job_id: str) -> None:
-        """`scancel`."""
+        """Run `scancel`."""
         result = self._run(["scancel", "--verbose", job_id])
         # scancel exits with 0 even if there was nothing to cancel.
         if result.exit_status or re.search(".+error:", result.stderr):
             raise result.error()
 
     def attach(self, job_id: str, command: str) -> None:
-        """`srun --overlap`."""
+        """Run `srun --overlap`."""
         result = self._run(["/bin/sh", "-c", f"srun --jobid={shlex.quote(job_id)} --overlap {command}"])
         if result.exit_status:
             raise result.error()
@@ -180,19 +180,19 @@ class SlurmScheduler:
     # --- the cluster
 
     def nodes(self) -> list[Row]:
-        """`sinfo`."""
+        """Run `sinfo`."""
         return parse_nodes(self._checked(["sinfo", "-a", "-N", "--noheader", f"--format={NODE_FORMAT}"]))
 
     def partitions(self, *, hidden: bool) -> list[Row]:
-        """`scontrol show partitions`."""
+        """Run `scontrol show partitions`."""
         return parse_partitions(self._checked(["scontrol", "-a", "show", "-o", "partitions"]), hidden=hidden)
 
     def reservations(self) -> list[Row]:
-        """`scontrol show reservations`."""
+        """Run `scontrol show reservations`."""
         return parse_reservations(self._checked(["scontrol", "-a", "show", "-o", "reservations"]))
 
     def accounts(self) -> list[Row]:
-        """`sacctmgr`: the user's accounts."""
+        """Run `sacctmgr` for the user's accounts."""
         show = ["sacctmgr", "--noheader", "--parsable2", "show"]
         default = self._checked([*show, "user", self._user, "format=defaultaccount"]).strip()
         names = self._checked([*show, "assoc", f"user={self._user}", "format=account"]).split()

@@ -1,4 +1,4 @@
-"""One payload for a key, on a real file system with real jobs."""
+"""One key runs one payload, on a real file system with real jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def key() -> ClaimKey:
 
 @pytest.fixture
 def spec(workdir: str, key: ClaimKey) -> Callable[..., JobSpec]:
-    """A job that writes down that it ran."""
+    """A function that makes a job which records in a file that it ran."""
 
     def spec(command: str = "true", **fields: Any) -> JobSpec:
         script = f"#!/bin/sh\necho ran $SLURM_JOB_NAME $SLURM_JOB_ID >> {key.identity}.log\n{command}\n"
@@ -54,12 +54,12 @@ async def finish(system: System, job: Job) -> JobResult:
     return await lifecycle.wait(system, job, poll_interval=2, timeout=300)
 
 
-async def running(system: System, job: Job, ran: Callable[[], Any]) -> None:
+async def wait_until_running(system: System, job: Job, ran: Callable[[], Any]) -> None:
     for _ in range(120):
         if job.job_id in await ran():
             return
         await asyncio.sleep(0.5)
-    raise AssertionError(f"{job} never ran")
+    raise AssertionError(f"{job} did not run")
 
 
 async def test_one_submission(system: System, spec: Any, key: ClaimKey, payloads: Any) -> None:
@@ -71,7 +71,7 @@ async def test_one_submission(system: System, spec: Any, key: ClaimKey, payloads
     assert await payloads() == [job.job_id]
 
 
-async def test_what_it_costs(
+async def test_number_of_requests(
     system: System,
     spec: Any,
     key: ClaimKey,
@@ -119,7 +119,7 @@ async def test_what_it_costs(
 
 
 async def test_many_submissions_at_once(system: System, spec: Any, key: ClaimKey, payloads: Any, workdir: str) -> None:
-    # One output for all: a job that leaves must not empty it.
+    # All jobs share one output file. A job that leaves because of the claim must not empty it.
     job = spec("echo $SLURM_JOB_ID", stdout=f"{key.identity}.out")
     jobs = await asyncio.gather(*(lifecycle.submit(system, job, key, first_attempt=True) for _ in range(6)))
     assert len({job.job_id for job in jobs}) == 6
@@ -128,13 +128,13 @@ async def test_many_submissions_at_once(system: System, spec: Any, key: ClaimKey
     assert [(result.job_id, result.state) for result in results] == [(ran, JobState.COMPLETED)] * 6
     assert {result.stdout for result in results} == {f"{workdir}/{key.identity}.out"}
     assert await system.tail(f"{workdir}/{key.identity}.out", lines=100) == f"{ran}\n"
-    again = await lifecycle.submit(system, job, key)
-    assert again.job_id == ran
-    assert (await finish(system, again)).succeeded
+    retried = await lifecycle.submit(system, job, key)
+    assert retried.job_id == ran
+    assert (await finish(system, retried)).succeeded
     assert await payloads() == [ran]
 
 
-async def test_a_lost_answer(
+async def test_a_lost_answer_of_a_submission(
     system: System, spec: Any, key: ClaimKey, payloads: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     posts: list[str] = []
@@ -153,18 +153,19 @@ async def test_a_lost_answer(
 
 async def test_a_held_job_is_found_by_its_name(system: System, spec: Any, key: ClaimKey) -> None:
     job = await lifecycle.submit(system, spec(directives=["--hold"]), key, first_attempt=True)
-    other_name = spec(directives=["--hold"], name="renamed meanwhile")
+    other_name = spec(directives=["--hold"], name="renamed")
     assert (await lifecycle.submit(system, other_name, key, resubmit_failed=False)).job_id == job.job_id
     await protocol.cancel(system, job.working_dir, key.identity, key.epoch)
     assert (await finish(system, job)).state is JobState.CANCELLED
 
 
-async def test_cancelled_before_anything_was_submitted(
+async def test_cancelled_before_the_submission(
     system: System, spec: Any, key: ClaimKey, payloads: Any, workdir: str
 ) -> None:
     for _ in range(2):
         await protocol.cancel(system, workdir, key.identity, key.epoch)
-    job = await lifecycle.submit(system, spec(), key, first_attempt=True)  # its submission was on the way
+    # A request that was still on the way.
+    job = await lifecycle.submit(system, spec(), key, first_attempt=True)
     result = await finish(system, job)
     assert result.state is JobState.CANCELLED
     with pytest.raises(errors.JobCancelled):
@@ -176,7 +177,7 @@ async def test_cancelled_before_anything_was_submitted(
 
 async def test_cancelled_while_it_runs(system: System, spec: Any, key: ClaimKey, payloads: Any, workdir: str) -> None:
     job = await lifecycle.submit(system, spec("sleep 300"), key, first_attempt=True)
-    await running(system, job, payloads)
+    await wait_until_running(system, job, payloads)
     for _ in range(2):
         await protocol.cancel(system, workdir, key.identity, key.epoch)
     assert (await finish(system, job)).state is JobState.CANCELLED
@@ -185,11 +186,11 @@ async def test_cancelled_while_it_runs(system: System, spec: Any, key: ClaimKey,
     assert await payloads() == [job.job_id]
 
 
-async def test_a_retry_resumes_what_runs_and_repeats_what_failed(
+async def test_a_retry_adopts_a_running_job_and_resubmits_a_failed_one(
     system: System, spec: Any, key: ClaimKey, payloads: Any
 ) -> None:
     first = await lifecycle.submit(system, spec("sleep 8; exit 3"), key, first_attempt=True)
-    await running(system, first, payloads)
+    await wait_until_running(system, first, payloads)
     assert (await lifecycle.submit(system, spec(), key)).job_id == first.job_id
     assert (await finish(system, first)).state is JobState.FAILED
     jobs = await asyncio.gather(*(lifecycle.submit(system, spec(), key) for _ in range(3)))
@@ -201,31 +202,32 @@ async def test_a_retry_resumes_what_runs_and_repeats_what_failed(
     assert (await lifecycle.submit(system, spec(), key)).job_id == results[0].job_id
 
 
-async def test_a_job_that_ends_before_it_begins_keeps_the_claim(
+async def test_a_job_that_was_cancelled_before_its_start_keeps_the_claim(
     system: System, spec: Any, key: ClaimKey, payloads: Any
 ) -> None:
     job = await lifecycle.submit(system, spec(directives=["--hold"]), key, first_attempt=True)
-    await system.cancel_job(job.job_id)  # by hand, past the protocol
+    await system.cancel_job(job.job_id)  # by hand, without a claim
     assert (await finish(system, job)).state is JobState.CANCELLED
     duplicate = await lifecycle.submit(system, spec(), key, first_attempt=True)
     assert (await finish(system, duplicate)).job_id == job.job_id
     assert await payloads() == []
-    again = await lifecycle.submit(system, spec(), key)
-    assert (await finish(system, again)).succeeded
-    assert await payloads() == [again.job_id]
+    retried = await lifecycle.submit(system, spec(), key)
+    assert (await finish(system, retried)).succeeded
+    assert await payloads() == [retried.job_id]
 
 
-async def test_a_new_epoch_ends_the_old_one(
+async def test_a_new_epoch_cancels_the_old_one(
     system: System, spec: Any, key: ClaimKey, payloads: Any, workdir: str
 ) -> None:
     old = await lifecycle.submit(system, spec("sleep 300"), key, first_attempt=True)
-    await running(system, old, payloads)
+    await wait_until_running(system, old, payloads)
     queued = await lifecycle.submit(system, spec(directives=["--hold"]), replace(key, epoch=1), first_attempt=True)
     newer = replace(key, epoch=4)
     await protocol.end_older(system, workdir, newer)
     job = await lifecycle.submit(system, spec(), newer, first_attempt=True)
     assert (await read_status(system, old)).state is JobState.CANCELLED
-    late = await lifecycle.submit(system, spec(), replace(key, epoch=2), first_attempt=True)  # it was on the way
+    # A request of an older epoch that was still on the way.
+    late = await lifecycle.submit(system, spec(), replace(key, epoch=2), first_attempt=True)
     results = [await finish(system, each) for each in (old, queued, late, job)]
     assert [result.state for result in results] == [JobState.CANCELLED] * 3 + [JobState.COMPLETED]
     with pytest.raises(errors.JobWithdrawn, match="newer"):
@@ -265,7 +267,7 @@ async def test_a_script_on_the_cluster(system: System, spec: Any, key: ClaimKey,
     assert (await output_tails(system, results[0]))[0] == "there\n"
 
 
-async def test_what_cannot_be_run(system: System, spec: Any, key: ClaimKey, workdir: str) -> None:
+async def test_specs_that_cannot_run(system: System, spec: Any, key: ClaimKey, workdir: str) -> None:
     with pytest.raises(errors.RemotePathNotFound, match="working_dir"):
         await lifecycle.submit(system, spec(working_dir=f"{workdir}/none"), key, first_attempt=True)
     with pytest.raises(errors.RemotePathNotFound, match="none.sh"):
@@ -280,7 +282,7 @@ async def test_what_cannot_be_run(system: System, spec: Any, key: ClaimKey, work
     await protocol.cancel(system, f"{workdir}/none", key.identity, key.epoch)
 
 
-async def test_a_claim_that_is_gone(
+async def test_a_removed_claim_is_reported(
     system: System, spec: Any, key: ClaimKey, workdir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "CACHED", 4.0)
