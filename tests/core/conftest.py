@@ -1,4 +1,4 @@
-"""A stub that plays the recorded exchanges back over real HTTP, the recordings themselves, and a site with a fast clock."""
+"""A stub that plays the recorded exchanges over real HTTP, the recordings themselves, and a site with a fast clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Three minutes of every kind of outage, over the real client.
 
-Waiting goes on, submissions wait, and few messages and requests are spent on it. The network is a stub and the clock runs
-as fast as it can.
+Waiting goes on, submissions wait, and few messages and requests are spent on it. The network is a stub
+and the clock runs as fast as it can.
 """
 
 from __future__ import annotations
