@@ -152,7 +152,7 @@ class Cluster:
         assert key.epoch not in {each.key.epoch for each in done}, f"{key} runs after it ended well"
         assert (key.identity, key.epoch) not in self.cancelled, f"{key} runs after it was cancelled"
         assert self.begun.get(key.identity, 0) <= key.epoch, f"{key} runs after a later epoch has begun"
-        assert self.failed.get(key, job.id) == job.id, f"{key} runs after its failure was told"
+        assert self.failed.get(key, job.id) == job.id, f"{key} runs after its failure was reported"
         job.stage, job.ran = "running", True
 
     def end(self, job: ModelJob, state: JobState) -> None:
@@ -251,7 +251,7 @@ async def start(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: boo
     return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=False)
 
 
-async def begin_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
+async def start_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
     await protocol.end_older(system, WORKDIR, key)
     return await start(system, spec, key, first_attempt=first_attempt)
 
@@ -261,7 +261,7 @@ class Worker:
     """A coroutine, the request at which it stands, and what became of it."""
 
     work: Coroutine[Any, Any, Any]
-    told: Callable[[Any], None] = lambda outcome: None
+    on_done: Callable[[Any], None] = lambda outcome: None
     request: Request | None = None
     outcome: Any = None
 
@@ -271,7 +271,7 @@ class Worker:
             self.request = self.work.throw(error) if error is not None else self.work.send(answer)
         except StopIteration as stop:
             self.outcome = stop.value
-            self.told(stop.value)
+            self.on_done(stop.value)
         except (
             errors.SubmissionRejected,
             errors.SubmissionUnknown,
@@ -310,8 +310,8 @@ class Protocol(RuleBasedStateMachine):
 
     # Workers.
 
-    def spawn(self, work: Coroutine[Any, Any, Any], told: Callable[[Any], None] = lambda outcome: None) -> Worker:
-        worker = Worker(work, told)
+    def spawn(self, work: Coroutine[Any, Any, Any], on_done: Callable[[Any], None] = lambda outcome: None) -> Worker:
+        worker = Worker(work, on_done)
         worker.resume()
         self.workers.append(worker)
         return worker
@@ -319,7 +319,7 @@ class Protocol(RuleBasedStateMachine):
     async def attempt(self, key: ClaimKey, begin: Callable[..., Any], **how: Any) -> JobResult:
         """One try of a task, as an engine makes it."""
         job = await begin(self.system, SPEC, key, **how)
-        if begin is begin_epoch:
+        if begin is start_epoch:
             self.cluster.begun[key.identity] = max(key.epoch, self.cluster.begun.get(key.identity, 0))
             assert all(job.key.epoch >= key.epoch for job in self.payloads(key.identity)), "an older epoch runs on"
             coming_back = [job for job in self.jobs("lost") if job.key.identity == key.identity and not job.dying]
@@ -334,7 +334,7 @@ class Protocol(RuleBasedStateMachine):
 
     def first(self, task: str, *, first_attempt: bool) -> Worker:
         key = ClaimKey(task, self.epochs[task])
-        begin = begin_epoch if key.epoch else start
+        begin = start_epoch if key.epoch else start
         return self.spawn(self.attempt(key, begin, first_attempt=first_attempt))
 
     @rule(task=st.sampled_from(TASKS), first_attempt=st.booleans())
@@ -356,11 +356,11 @@ class Protocol(RuleBasedStateMachine):
         epoch = max(0, self.epochs[task] - back)
         self.unwanted.add((task, epoch))
 
-        def told(_: Any) -> None:
+        def on_done(_: Any) -> None:
             self.cluster.cancelled.add((task, epoch))
             assert all(job.dying for job in self.payloads(task) if job.key.epoch == epoch), "cancelled, and runs on"
 
-        self.spawn(protocol.cancel(self.system, WORKDIR, task, epoch), told)
+        self.spawn(protocol.cancel(self.system, WORKDIR, task, epoch), on_done)
 
     def waiting(self) -> list[Worker]:
         self.workers = [worker for worker in self.workers if worker.request is not None]
@@ -480,13 +480,13 @@ class Protocol(RuleBasedStateMachine):
     def teardown(self) -> None:
         while self.late:
             self.obey(self.late.pop())
-        self.settle_down()
+        self.run_to_the_end()
         for task in TASKS:
             epoch = self.epochs[task]
             outcome: Any = None
             worker = self.first(task, first_attempt=False)
             for _ in range(10):
-                self.settle_down()
+                self.run_to_the_end()
                 outcome = worker.outcome
                 if not isinstance(outcome, JobResult) or outcome.succeeded:
                     break
@@ -500,7 +500,7 @@ class Protocol(RuleBasedStateMachine):
                 assert (task, epoch) in self.unwanted
         assert not self.jobs("queued", "claiming", "looking", "running")
 
-    def settle_down(self) -> None:
+    def run_to_the_end(self) -> None:
         """Let everything happen until nothing does."""
         for _ in range(500):
             for job in self.cluster.jobs.values():
@@ -553,8 +553,8 @@ def test_one_payload_for_a_key_and_one_in_the_end() -> None:
 @pytest.mark.parametrize(
     ("mutation", "missed"),
     [
-        ("asks for no claim", "a second payload|at once|ended well|cancelled|failure was told"),
-        ("claims without care", "a second payload|at once|ended well|cancelled|failure was told"),
+        ("asks for no claim", "a second payload|at once|ended well|cancelled|failure was reported"),
+        ("claims without care", "a second payload|at once|ended well|cancelled|failure was reported"),
         ("looks for no later epoch", "later epoch|at once"),
     ],
 )

@@ -129,9 +129,7 @@ async def test_retry_after_is_kept(client: FirecRESTClient, httpserver: HTTPServ
     assert raised.value.retry_after == 0
 
 
-async def test_who_is_asked_to_stay_away_for_long_is_told_at_once(
-    client: FirecRESTClient, httpserver: HTTPServer
-) -> None:
+async def test_a_long_retry_after_is_raised_at_once(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     slow = answer(429, "slow", **{"Retry-After": "600"})
     httpserver.expect_oneshot_request("/compute/rig/jobs/7").respond_with_response(slow)
     with pytest.raises(errors.RateLimited) as raised:

@@ -106,7 +106,7 @@ GOOD: dict[str, tuple[Call, Callable[[Any], bool]]] = {
     "job": (lambda s: s.get_job("57"), completed),
     "attach": (lambda s: raw(s).attach_to_job("rig", "59", "echo hi"), lambda answer: answer == {}),
     "cancel": (lambda s: s.cancel_job("59"), lambda was_alive: was_alive is True),
-    # scancel's complaint about a job that is over is no failure: the wish is met.
+    # scancel's complaint about a job that is over is no failure: there is nothing left to cancel.
     "cancel_twice": (lambda s: s.cancel_job("59"), lambda was_alive: was_alive is False),
     "cancel_finished": (lambda s: s.cancel_job("57"), lambda was_alive: was_alive is False),
     "cancel_missing": (lambda s: s.cancel_job("999999"), lambda was_alive: was_alive is False),

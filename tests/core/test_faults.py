@@ -64,15 +64,15 @@ async def test_storm(server: LocalFirecREST, monkeypatch: pytest.MonkeyPatch) ->
         jobs = [await lifecycle.submit(client.system(server.system), spec) for spec in (good, bad)]
         assert sum(server.faults.counts.values()) == len(HARD_SUBMISSION)
 
-        stories: list[str] = []
+        messages: list[str] = []
         server.faults.set({"seed": 1, "invisible": 0.5, "rules": STORM})
         waits = [
-            asyncio.create_task(lifecycle.wait(client.system(), job, poll_interval=0.05, on_message=stories.append))
+            asyncio.create_task(lifecycle.wait(client.system(), job, poll_interval=0.05, on_message=messages.append))
             for job in jobs
         ]
         await until(lambda: len(server.faults.counts) == len(STORM))
         server.faults.set({"rules": [{"fault": "refuse"}]})
-        await until(lambda: sum("cannot be read" in line for line in stories) >= 2)
+        await until(lambda: sum("cannot be read" in line for line in messages) >= 2)
         server.faults.set({"seed": 2, "accounting_lag": 0.5, "rules": STORM})
         (home / "go").touch()
         results = await asyncio.gather(*waits)

@@ -138,7 +138,7 @@ def test_what_pbs_cannot_share(field, fields):
         ("#SBATCH --requeue\n#SBATCH --no-requeue\n", None, "--no-requeue"),
     ],
 )
-def test_requeueing_is_the_users_wish(own, requeue, slurm):
+def test_a_job_is_requeued_only_if_the_user_asks(own, requeue, slurm):
     rendered = render(spec(script=f"#!/bin/bash\n{own}true\n", requeue=requeue))
     assert [line for line in rendered.split("\n") if "requeue" in line][-1] == f"#SBATCH {slurm}"
 

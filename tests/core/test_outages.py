@@ -143,12 +143,12 @@ def test_a_pause_is_as_long_as_the_server_asks_for_within_reason(asked: float, l
     assert least <= pause <= 1.25 * least
 
 
-def test_an_outage_is_told_once_and_then_ever_more_seldom() -> None:
+def test_an_outage_is_reported_once_and_then_at_growing_intervals() -> None:
     outage = Backoff(began=1000.0)
     assert [at for at in range(4000) if outage.should_report(1000.0 + at)] == [0, 60, 120, 240, 480, 960, 1920, 3840]
 
 
-def told(records: list[logging.LogRecord]) -> list[str]:
+def outage_reports(records: list[logging.LogRecord]) -> list[str]:
     return [record.getMessage() for record in records if record.levelno >= logging.WARNING]
 
 
@@ -157,19 +157,19 @@ def told(records: list[logging.LogRecord]) -> list[str]:
 def test_waits_go_on(kind: str, count: int, virtually: Any) -> None:
     site = Site(OUTAGES[kind])
     site.submitted = 1
-    stories: list[str] = []
+    messages: list[str] = []
 
     async def scene() -> None:
         watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
         waits = [
-            watcher.wait(Job(system="rig", job_id=str(number)), on_message=stories.append) for number in range(count)
+            watcher.wait(Job(system="rig", job_id=str(number)), on_message=messages.append) for number in range(count)
         ]
         assert all(result.succeeded for result in await asyncio.gather(*waits))
 
     virtually(scene())
-    down = [line for line in stories if "still waiting" in line]
+    down = [line for line in messages if "still waiting" in line]
     assert count <= len(down) <= 3 * count
-    assert len([line for line in stories if "the server answers again after" in line]) == count
+    assert len([line for line in messages if "the server answers again after" in line]) == count
     rounds = sorted(set(site.during))
     assert len(rounds) <= 12
     if "429" in kind:
@@ -194,7 +194,7 @@ def test_submissions_with_a_claim_wait(
 
     virtually(scene())
     assert site.submitted == 1
-    assert 2 <= len(told(caplog.records)) <= 4
+    assert 2 <= len(outage_reports(caplog.records)) <= 4
     assert len(set(site.during)) <= 12
 
 
@@ -211,7 +211,7 @@ def test_submissions_without_a_claim_wait(kind: str, virtually: Any, caplog: pyt
 
     virtually(scene())
     assert site.submitted == 1
-    assert 2 <= len(told(caplog.records)) <= 4
+    assert 2 <= len(outage_reports(caplog.records)) <= 4
 
 
 def test_an_answer_that_trickles_for_ever_is_given_up(virtually: Any) -> None:

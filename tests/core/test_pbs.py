@@ -159,12 +159,12 @@ async def test_an_array_is_found_in_the_list(
     pbs.shows(row("7[]", "Q", start=NEVER_BEGAN), row("7[]", "B"), row("7[]", "B"), row("7[]", "F", exit_status))
     for number in range(others):
         pbs.shows(row(str(100 + number), "R"))
-    told: list[str] = []
+    messages: list[str] = []
     result = await lifecycle.wait(
-        client.system(), job(array_indices=(0, 1, 2)), poll_interval=0.1, on_message=told.append
+        client.system(), job(array_indices=(0, 1, 2)), poll_interval=0.1, on_message=messages.append
     )
     assert (result.state, result.elements) == (state, ())
-    assert [line.rpartition(": ")[2].partition(",")[0] for line in told[:2]] == ["PENDING", "RUNNING"]
+    assert [line.rpartition(": ")[2].partition(",")[0] for line in messages[:2]] == ["PENDING", "RUNNING"]
 
 
 async def test_arrays_among_many_jobs(client: FirecRESTClient, pbs: Pbs) -> None:
@@ -182,7 +182,7 @@ async def test_an_id_that_is_unknown_is_no_outage(client: FirecRESTClient, pbs: 
         await client.system().get_job_metadata("7")
 
 
-async def test_an_array_that_nobody_told_of_is_found(client: FirecRESTClient, pbs: Pbs) -> None:
+async def test_an_array_that_only_the_list_shows_is_found(client: FirecRESTClient, pbs: Pbs) -> None:
     pbs.shows(row("7[]", "B"))
     assert (await lifecycle.find(client.system(), "7")).name == "relax"
 

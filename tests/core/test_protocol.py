@@ -69,7 +69,7 @@ async def test_faults_at_first_contact_are_not_waited_for_for_ever(system: Any, 
 
 
 @pytest.mark.parametrize("error", [errors.ServerUnreachable, errors.RequestTimedOut])
-async def test_a_first_contact_that_fails_is_told_at_once(system: Any, pauses: list[float], error: Any) -> None:
+async def test_a_first_contact_that_fails_is_raised_at_once(system: Any, pauses: list[float], error: Any) -> None:
     system.scheduler.side_effect = error("no answer")
     with pytest.raises(error):
         await submit(system, first_attempt=True)
@@ -94,14 +94,14 @@ async def test_an_outage_after_a_lost_answer_is_waited_out(system: Any, pauses: 
     assert max(pauses) < 40
 
 
-async def test_a_wrong_secret_in_a_retry_is_told_in_the_end(system: Any, pauses: list[float]) -> None:
+async def test_a_wrong_secret_in_a_retry_is_raised_in_the_end(system: Any, pauses: list[float]) -> None:
     system.scheduler.side_effect = errors.AuthenticationFailed("wrong")
     with pytest.raises(errors.AuthenticationFailed):
         await submit(system)
     assert 300 <= sum(pauses) < 400
 
 
-async def test_the_servers_wish_is_heeded(system: Any, pauses: list[float]) -> None:
+async def test_a_pause_that_the_server_asks_for_is_kept(system: Any, pauses: list[float]) -> None:
     system.submit_job.side_effect = [errors.RateLimited("429", not_processed=True, retry_after=50.0), "57"]
     assert (await submit(system, first_attempt=True)).job_id == "57"
     assert pauses[0] >= 50

@@ -151,12 +151,12 @@ def test_waiting_ends_rightly(
     name: str, listed: bool, new_site: Any, virtually: Any, poll_interval: float, offset: float
 ) -> None:
     """The recording's clock runs instead of ours: a wait sees at each question what was true by then."""
-    site, told = new_site(), []
-    waiting = replay(site, name, offset=offset, listed=listed, poll_interval=poll_interval, on_message=told.append)
+    site, messages = new_site(), []
+    waiting = replay(site, name, offset=offset, listed=listed, poll_interval=poll_interval, on_message=messages.append)
     result = virtually(waiting)
     assert (result.state, result.exit_code, result.signal) == ENDS[name]
-    assert told[-1] == result.summary()
-    assert sum(" ended " in line for line in told) == 1
+    assert messages[-1] == result.summary()
+    assert sum(" ended " in line for line in messages) == 1
     assert JobResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
     assert site.most_in_flight <= 4
     assert site.clients["made"] == site.clients["closed"]
@@ -164,16 +164,16 @@ def test_waiting_ends_rightly(
 
 @pytest.mark.parametrize("listed", [False, True], ids=["alone", "among others"])
 @pytest.mark.parametrize(
-    ("name", "told_at_last"),
+    ("name", "last_message"),
     [("bad_time", "can never start (PartitionTimeLimit)"), ("deadline", "does not start by itself (JobHeldUser)")],
 )
-def test_a_job_that_does_not_start_is_told_of(
-    name: str, told_at_last: str, listed: bool, site: Any, virtually: Any
+def test_a_job_that_does_not_start_is_reported(
+    name: str, last_message: str, listed: bool, site: Any, virtually: Any
 ) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(errors.WaitTimedOut):
-        virtually(replay(site, name, listed=listed, timeout=100, on_message=told.append))
-    assert told_at_last in told[-1]
+        virtually(replay(site, name, listed=listed, timeout=100, on_message=messages.append))
+    assert last_message in messages[-1]
 
 
 @pytest.mark.parametrize("listed", [False, True], ids=["alone", "among others"])
@@ -185,7 +185,7 @@ def test_a_job_that_can_never_start_ends_the_wait_if_wanted(listed: bool, site: 
         virtually(replay(site, "deadline", listed=listed, fail_if_stuck=True, timeout=100))
 
 
-def test_array_elements_are_told() -> None:
+def test_array_elements_are_listed() -> None:
     line = SUBMITTED["array"]
     now = read(line, answers(line)[-1][1])
     assert [(e.index, e.state) for e in now.elements] == [

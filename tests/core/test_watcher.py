@@ -93,7 +93,7 @@ def test_the_callers_limit_ends_the_wait(site: Any, virtually: Any) -> None:
         virtually(all_of(site, [job()], timeout=300))
 
 
-def test_without_patience_there_is_one_look(site: Any, virtually: Any) -> None:
+def test_a_timeout_of_zero_asks_once(site: Any, virtually: Any) -> None:
     script(site, [row("RUNNING")])
     with pytest.raises(errors.WaitTimedOut):
         virtually(all_of(site, [job()], timeout=0))
@@ -255,15 +255,15 @@ def test_a_newcomer_is_served_at_once_and_many_share_a_round(site: Any, virtuall
         await asyncio.sleep(3000)
         site.asked.clear()
         for one in jobs[50:]:
-            waits.append(asyncio.create_task(site.watcher().wait(one, poll_interval=60.0, on_message=told.append)))
+            waits.append(asyncio.create_task(site.watcher().wait(one, poll_interval=60.0, on_message=messages.append)))
             await asyncio.sleep(0.02)
         await asyncio.sleep(1.5)
-        assert len(told) == 50
+        assert len(messages) == 50
         assert len(site.asked) <= 4
         for one in waits:
             one.cancel()
 
-    told: list[str] = []
+    messages: list[str] = []
     jobs = fill(site, lambda n, now: "RUNNING", 100)
     virtually(scene())
 
@@ -272,14 +272,14 @@ def test_a_wait_added_while_a_poll_is_in_flight(site: Any, virtually: Any) -> No
     async def scene() -> None:
         waits = [asyncio.create_task(site.watcher().wait(one, poll_interval=600.0)) for one in jobs[:4]]
         await asyncio.sleep(1.0)  # the list is under way
-        waits.append(asyncio.create_task(site.watcher().wait(jobs[4], poll_interval=600.0, on_message=told.append)))
+        waits.append(asyncio.create_task(site.watcher().wait(jobs[4], poll_interval=600.0, on_message=messages.append)))
         await asyncio.sleep(30)
-        assert len(told) == 1
+        assert len(messages) == 1
         for one in waits:
             one.cancel()
 
     site.latency = 2.0
-    told: list[str] = []
+    messages: list[str] = []
     jobs = fill(site, lambda n, now: "RUNNING", 5)
     virtually(scene())
 
@@ -342,22 +342,22 @@ def test_one_watcher_for_each_system_user_and_loop(site: Any, virtually: Any) ->
     assert seen[0] is not seen[1]
 
 
-def test_a_story_that_fails_hurts_its_own_wait_alone(site: Any, virtually: Any) -> None:
+def test_a_callback_that_fails_ends_its_own_wait_alone(site: Any, virtually: Any) -> None:
     def broken(line: str) -> None:
         raise ValueError("my log is full")
 
     async def scene() -> list[Any]:
-        waits = [site.watcher().wait(one, on_message=broken if one is jobs[0] else told.append) for one in jobs]
+        waits = [site.watcher().wait(one, on_message=broken if one is jobs[0] else messages.append) for one in jobs]
         return await asyncio.gather(*waits, return_exceptions=True)
 
-    told: list[str] = []
+    messages: list[str] = []
     jobs = [*fill(site, lambda n, now: "RUNNING" if now < 60 else "COMPLETED", 4), job(1)]
     results = virtually(scene())
     assert isinstance(results[0], ValueError)
     assert all(result.succeeded for result in results[1:])
 
 
-def test_each_story_is_told_in_its_waiters_context(site: Any, virtually: Any) -> None:
+def test_each_callback_runs_in_its_waiters_context(site: Any, virtually: Any) -> None:
     whose: contextvars.ContextVar[str] = contextvars.ContextVar("whose", default="nobody's")
     heard: list[tuple[str, str]] = []
 
@@ -403,35 +403,35 @@ def test_an_outage_of_three_minutes(site: Any, virtually: Any, error: Exception,
     def life(n: int, now: float) -> str:
         return "RUNNING" if now < 200 else "COMPLETED"
 
-    told: list[str] = []
+    messages: list[str] = []
     jobs = fill(site, life, count)
     single, listed = site.single, site.listed
     site.single = lambda job_id, now: error if 100 < now < 280 else single(job_id, now)
     site.listed = lambda now: error if 100 < now < 280 else listed(now)
-    results = virtually(all_of(site, jobs, on_message=told.append))
+    results = virtually(all_of(site, jobs, on_message=messages.append))
     assert all(result.succeeded for result in results)
     during = [t for t, _ in site.asked if 100 < t < 280]
     assert max(len([t for t in during if since <= t < since + 10]) for since in during) <= 20
     assert len(during) <= 60
-    down = [line for line in told if "still waiting" in line]
+    down = [line for line in messages if "still waiting" in line]
     assert count <= len(down) <= 3 * count
-    assert len([line for line in told if "answers again" in line]) == count
+    assert len([line for line in messages if "answers again" in line]) == count
     if isinstance(error, errors.RateLimited):
         assert all(later - t >= 45 for t, later in itertools.pairwise(during[::count] if count < 3 else during))
 
 
 def test_a_glitch_is_no_news(site: Any, virtually: Any) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     script(site, [row("RUNNING")], DOWN, [row("RUNNING")], DOWN, [row("COMPLETED")])
-    virtually(all_of(site, [job()], on_message=told.append))
-    assert len(told) == 2
+    virtually(all_of(site, [job()], on_message=messages.append))
+    assert len(messages) == 2
 
 
-def test_outages_of_hours_are_told_at_growing_intervals(site: Any, virtually: Any) -> None:
-    told: list[str] = []
+def test_outages_of_hours_are_reported_at_growing_intervals(site: Any, virtually: Any) -> None:
+    messages: list[str] = []
     site.single = lambda job_id, now: DOWN if now < 36000 else [row("COMPLETED")]
-    assert virtually(all_of(site, [job()], on_message=told.append))[0].succeeded
-    assert 3 <= len([line for line in told if "still waiting" in line]) < 15
+    assert virtually(all_of(site, [job()], on_message=messages.append))[0].succeeded
+    assert 3 <= len([line for line in messages if "still waiting" in line]) < 15
     assert len(site.asked) < 1600
 
 

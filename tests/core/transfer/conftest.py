@@ -1,4 +1,4 @@
-"""An embedded FirecREST with small limits, and a staging store that breaks off when it is told to."""
+"""An embedded FirecREST with small limits, and a staging store that breaks off on demand."""
 
 from __future__ import annotations
 
