@@ -32,7 +32,6 @@ from typing import Any
 
 import httpx
 
-from firecrest_core.api.auth import TokenProvider
 from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
@@ -119,8 +118,7 @@ class StubScheduler:
     def client(self, connection: Connection, *, attempts: int) -> FirecRESTClient:
         """Make a client whose requests this object answers."""
         client = FirecRESTClient(connection, attempts=attempts)
-        client._session = httpx.AsyncClient(transport=httpx.MockTransport(self.answer))
-        client._authorization = TokenProvider(connection, client._session, attempts)
+        client.requests.session._transport = httpx.MockTransport(self.answer)
         return client
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
