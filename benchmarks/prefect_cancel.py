@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -80,8 +79,8 @@ def cancel(case: str, api: real.Api, served: real.Served, f7t: LocalFirecREST, r
 
     async def states() -> set[JobState]:
         async with credentials.get_client() as client:
-            rows: list[Any] = await client.system(f7t.system).get_jobs()
-            return {row.state for row in rows if row.working_directory == str(directory)}
+            rows = await client.system(f7t.system).get_jobs()
+            return {row.state for row in rows if row.working_dir == str(directory)}
 
     began = time.monotonic()
     api.cancel(flow_run)

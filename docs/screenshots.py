@@ -1,6 +1,6 @@
 """Take the documentation's screenshots of the example DAGs in Airflow's UI, after a real run.
 
-Run by `make screenshots`. Needs a Chromium, in PATH or named by the variable CHROMIUM.
+`make screenshots` runs it. It needs a Chromium in PATH, or one that the variable CHROMIUM names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which room may import which: the contracts of import-linter in pyproject.toml."""
+"""Which package may import which: the contracts of import-linter in pyproject.toml."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def run(stack: PrefectStack, console: Console) -> dict[str, object]:
     best = max(float(row["accuracy"]) for row in rows(sweep / "sweep.csv"))
     console.print(
         f"""
-All runs were successful, {runs:.0f} s after they were asked for.
+All runs were successful, {runs:.0f} s after their start.
 
 Energy of silicon.cif  {energy:.4f} eV   {table}
 Accuracy on digits     {accuracy:.4f}        {model / "model.joblib"}

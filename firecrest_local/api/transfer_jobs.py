@@ -1,4 +1,4 @@
-"""Jobs that move files, and how the API describes them."""
+"""Jobs that move files, and their form in the API."""
 
 # Clients' paths are text here, on their way into a shell.
 # ruff: noqa: PTH119

@@ -80,7 +80,7 @@ class Component:
     def resume(self) -> None:
         """End a pause."""
         with self._lock:
-            if not self._pauses:  # it was killed meanwhile
+            if not self._pauses:  # it was killed during the pause
                 return
             self._pauses -= 1
             if self._pauses == 0:
