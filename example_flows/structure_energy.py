@@ -25,11 +25,11 @@ from prefect_firecrest import (
     FirecRESTCredentials,
     FirecRESTJob,
     download_files,
+    local_asset,
     submit_job,
     upload_files,
     wait_for_job,
 )
-from prefect_firecrest.assets import local_asset
 
 DATA = Path(__file__).parent.parent / "example_dags" / "data"
 FOLDER = Path(os.environ.get("EXAMPLES_FOLDER", Path.home() / "firecrest-examples"), "structures")

@@ -1,7 +1,7 @@
 """FirecREST for Prefect: blocks, tasks and flows that run HPC jobs and move their files.
 
 Prefect imports this module in every process that loads its collections, so that it knows the blocks here. Tasks and
-flows are imported when they are used, and so is what speaks HTTP.
+flows are imported when they are used, and so is the HTTP client.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
-from prefect_firecrest.retries import can_get_better
+from prefect_firecrest.retries import is_retryable
 
 if TYPE_CHECKING:
     from prefect_firecrest.flows import arun_job, run_job
     from prefect_firecrest.hooks import cancel_jobs
+    from prefect_firecrest.observability.assets import local_asset
     from prefect_firecrest.tasks import (
         acancel_job,
         adownload_files,
@@ -43,11 +44,12 @@ __all__ = [
     "asubmit_job",
     "aupload_files",
     "await_for_job",
-    "can_get_better",
     "cancel_job",
     "cancel_jobs",
     "download_files",
+    "is_retryable",
     "list_files",
+    "local_asset",
     "run_job",
     "submit_job",
     "upload_files",
@@ -55,8 +57,15 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "arun_job": "flows",
+    "cancel_jobs": "hooks",
+    "local_asset": "observability.assets",
+    "run_job": "flows",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = {"run_job": "flows", "arun_job": "flows", "cancel_jobs": "hooks"}.get(name, "tasks")
-    return getattr(import_module(f"{__name__}.{room}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'tasks')}"), name)

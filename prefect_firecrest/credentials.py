@@ -8,9 +8,10 @@ from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, HttpUrl, SecretStr
 
 from firecrest_core.connection import Connection
+from prefect_firecrest.prefect_internals import block_name
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import FirecRESTClient
 
 
 class FirecRESTCredentials(CredentialsBlock):
@@ -24,7 +25,7 @@ class FirecRESTCredentials(CredentialsBlock):
         credentials = FirecRESTCredentials.load("BLOCK_NAME")
 
         async with credentials.get_client() as client:
-            systems = await client.get_systems()
+            systems = await client.list_systems()
         ```
     """
 
@@ -47,9 +48,7 @@ class FirecRESTCredentials(CredentialsBlock):
     scopes: list[str] = Field(
         default_factory=list, description="OAuth2 scopes to ask for; the provider's default when empty."
     )
-    system: str | None = Field(
-        default=None, description="System that is meant when a call names none.", examples=["daint"]
-    )
+    system: str | None = Field(default=None, description="The system of calls that name none.", examples=["daint"])
     timeout: float = Field(default=30.0, gt=0, description="Seconds that one request may take.")
     verify: bool | str = Field(
         default=True, title="Verify TLS", description="Whether to check TLS certificates, or the path of a CA bundle."
@@ -63,9 +62,10 @@ class FirecRESTCredentials(CredentialsBlock):
 
     @classmethod
     def from_environment(cls) -> Self:
-        """The credentials that the environment holds, under the names that CSCS's documentation uses.
+        """Return the credentials that the environment holds, under the names that CSCS's documentation uses.
 
-        FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted, FIRECREST_SYSTEM.
+        They are FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted,
+        FIRECREST_SYSTEM.
 
         :raises ConfigurationError: naming every variable that is missing
         """
@@ -81,10 +81,10 @@ class FirecRESTCredentials(CredentialsBlock):
     @property
     def saved_as(self) -> str | None:
         """The block's name, by which another process reads it; ``None`` while it was not saved."""
-        return self._block_document_name
+        return block_name(self)
 
     def connection(self) -> Connection:
-        """These credentials as the core takes them.
+        """Return these credentials as the core takes them.
 
         :raises ConfigurationError: when a value is missing or is no URL
         """
@@ -101,7 +101,7 @@ class FirecRESTCredentials(CredentialsBlock):
         )
 
     def get_client(self) -> FirecRESTClient:
-        """A client; an asynchronous context manager that belongs to one event loop."""
-        from firecrest_core.client import FirecRESTClient
+        """Return a client, which is an asynchronous context manager and belongs to one event loop."""
+        from firecrest_core.api.client import FirecRESTClient
 
         return FirecRESTClient(self.connection())

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect_firecrest.background import shared_client
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
-    from firecrest_core.models import FileInfo
+    from firecrest_core.api.models import FileInfo
     from firecrest_core.transfer import LocalPath, Transferred
     from firecrest_core.transfer.localside import StoredPath
     from prefect_firecrest.credentials import FirecRESTCredentials
@@ -23,14 +23,15 @@ async def upload(
     system: str | None,
     account: str | None,
 ) -> list[Transferred]:
+    """Copy files and directories to a system; see :func:`prefect_firecrest.tasks.upload_files`."""
     from firecrest_core import transfer
 
     sources = local_files if isinstance(local_files, Sequence) and not isinstance(local_files, str) else [local_files]
-    async with shared_client(credentials.connection()) as client:
-        chosen = client.connection.system_or_default(system)
-        await client.make_directory(chosen, remote_directory)
+    async with runtime.client(credentials.connection()) as client:
+        there = client.system(system)
+        await there.make_directory(remote_directory)
         target = posixpath.join(remote_directory, "")
-        return [await transfer.upload(client, chosen, source, target, account=account) for source in sources]
+        return [await transfer.upload(there, source, target, account=account) for source in sources]
 
 
 async def download(
@@ -40,23 +41,25 @@ async def download(
     system: str | None,
     account: str | None,
 ) -> list[Transferred]:
+    """Copy files and directories from a system; see :func:`prefect_firecrest.tasks.download_files`."""
     from firecrest_core import transfer
-    from prefect_firecrest import assets
+    from prefect_firecrest.observability.assets import report_fetched
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
-    async with shared_client(credentials.connection()) as client:
-        chosen = client.connection.system_or_default(system)
+    async with runtime.client(credentials.connection()) as client:
+        there = client.system(system)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory
         files = [
-            await transfer.download(
-                client, chosen, source, target / posixpath.basename(source.rstrip("/")), account=account
-            )
+            await transfer.download(there, source, target / posixpath.basename(source.rstrip("/")), account=account)
             for source in sources
         ]
-    assets.fetched(chosen, files)
+    report_fetched(there.name, files)
     return files
 
 
-async def listing(credentials: FirecRESTCredentials, path: str, system: str | None, hidden: bool) -> list[FileInfo]:
-    async with shared_client(credentials.connection()) as client:
-        return await client.ls(client.connection.system_or_default(system), path, hidden=hidden)
+async def list_directory(
+    credentials: FirecRESTCredentials, path: str, system: str | None, hidden: bool
+) -> list[FileInfo]:
+    """List a directory on a system, or a file alone."""
+    async with runtime.client(credentials.connection()) as client:
+        return await client.system(system).list_files(path, hidden=hidden)

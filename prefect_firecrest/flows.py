@@ -1,4 +1,4 @@
-"""Flows: a job with its files, from one side to the other and back."""
+"""Flows: a job with its files, staged in and fetched back."""
 
 # No `from __future__ import annotations`: Prefect validates a flow's parameters by its annotations, and where a task
 # runner has brought the flow into another process, it has the classes but not this module to look their names up in.
@@ -9,9 +9,9 @@ from typing import Literal
 from prefect import flow
 
 from firecrest_core.result import JobResult
-from prefect_firecrest.background import arun, run
 from prefect_firecrest.hooks import cancel_jobs
 from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.runtime import runtime
 from prefect_firecrest.suspension import Suspension
 from prefect_firecrest.tasks import (
     adownload_files,
@@ -48,12 +48,12 @@ def run_job(
     :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
-    suspension = run(Suspension.of(job)) if wait == "suspend" else None
-    if local_files and not (suspension and suspension.keys):  # the job may have changed what was staged in for it
+    suspension = runtime.run(Suspension.of(job)) if wait == "suspend" else None
+    if local_files and not (suspension and suspension.pauses):  # the job may have changed what was staged in for it
         upload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = submit_job(job)
     if suspension:
-        job_run = run(suspension.until_ended(job_run))
+        job_run = runtime.run(suspension.until_ended(job_run))
         result = wait_for_job.with_options(retries=0)(job_run)
     else:
         result = wait_for_job(job_run)
@@ -73,12 +73,12 @@ async def arun_job(
     wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
-    suspension = await arun(Suspension.of(job)) if wait == "suspend" else None
-    if local_files and not (suspension and suspension.keys):
+    suspension = await runtime.arun(Suspension.of(job)) if wait == "suspend" else None
+    if local_files and not (suspension and suspension.pauses):
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = await asubmit_job(job)
     if suspension:
-        job_run = await arun(suspension.until_ended(job_run))
+        job_run = await runtime.arun(suspension.until_ended(job_run))
         result = await await_for_job.with_options(retries=0)(job_run)
     else:
         result = await await_for_job(job_run)

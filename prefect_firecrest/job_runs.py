@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
@@ -12,16 +11,16 @@ from prefect.blocks.abstract import JobRun
 from pydantic import SecretStr
 
 from firecrest_core.errors import ConfigurationError, RemotePathNotFound
-from prefect_firecrest.background import arun, run, shared_client
 from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
-    from firecrest_core.client import FirecRESTClient
+    from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
-    from firecrest_core.job import Job
-    from firecrest_core.jobspec import JobSpec
-    from firecrest_core.progress import Progress
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
+    from firecrest_core.spec.jobspec import JobSpec
 
 
 class FirecRESTJobRun(JobRun["JobResult"]):
@@ -29,12 +28,12 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     Each method has an asynchronous twin with the prefix ``a``. All raise the errors of :mod:`firecrest_core.errors`.
 
-    It can be pickled, as Prefect does with results that are kept; the client's secret is not in it. It is read from the
+    It can be pickled, as Prefect does with results that it keeps. The client's secret is left out and read from the
     credentials' block again, so a run that is used in another process needs credentials that were saved.
 
     :param job: the job itself
     :param spec: what was asked for, to run it once more
-    :param poll_interval: seconds between two questions for its state at the most
+    :param poll_interval: seconds between two queries of its state at the most
     """
 
     def __init__(
@@ -53,6 +52,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     @property
     def system(self) -> str:
+        """The name of the system that it runs on."""
         return self.job.system
 
     def __str__(self) -> str:
@@ -64,178 +64,160 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     # --- waiting ----------------------------------------------------------------------------------------
 
     def wait_for_completion(self, timeout: float | None = None) -> None:  # type: ignore[override]
-        """Wait for the job's end, with its story in the log. Outages are waited out.
+        """Wait for the job's end; its progress goes to the run's log. Outages are waited out.
 
-        However many jobs a process waits for, it asks each system once an interval.
+        However many jobs a process waits for, it queries each system once an interval.
 
         :param timeout: seconds to wait; the job is left alone after that
         :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
         :raises WaitTimedOut: after ``timeout``
         """
-        run(self._wait(timeout))
+        runtime.run(self._wait(timeout))
 
     async def await_for_completion(self, timeout: float | None = None) -> None:
         """Do what :meth:`wait_for_completion` does, in a coroutine."""
-        await arun(self._wait(timeout))
+        await runtime.arun(self._wait(timeout))
 
     def fetch_result(self) -> JobResult:  # type: ignore[override]
         """Return how the job ended, whatever it is.
 
         :raises WaitTimedOut: it has not ended
         """
-        return run(self._fetch())
+        return runtime.run(self._fetch())
 
     async def afetch_result(self) -> JobResult:
         """Do what :meth:`fetch_result` does, in a coroutine."""
-        return await arun(self._fetch())
+        return await runtime.arun(self._fetch())
 
     async def _wait(self, timeout: float | None) -> None:
         from firecrest_core import lifecycle
 
-        result = await self._end(timeout)
-        if result.succeeded:
-            return
-        async with self._client() as client:
-            stdout, stderr = await lifecycle.output_tail(client, result)
-        lifecycle.check(result, stderr, stdout)
+        async with self._on_system() as system:
+            await lifecycle.raise_for_state(system, await self._wait_for_result(timeout))
 
     async def _fetch(self) -> JobResult:
-        return self._result or await self._end(timeout=0)
+        return self._result or await self._wait_for_result(timeout=0)
 
-    async def _end(self, timeout: float | None) -> JobResult:
+    async def _wait_for_result(self, timeout: float | None) -> JobResult:
         from firecrest_core import lifecycle
-        from firecrest_core.watcher import JobWatcher
-        from prefect_firecrest import guard
-        from prefect_firecrest.display import Display
+        from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.observability.display import Display
 
-        guard.alive(self.job)
-        log, until = self.logger, None if timeout is None else time.monotonic() + timeout
-        watcher = JobWatcher.shared(await self._connection(), self.system)
-        async with Display(self.job, self._client, log.info, self.poll_interval) as display:
-            result = await watcher.wait(
+        monitor, log = runtime.state(JobMonitor), self.logger
+        monitor.on_wait(self.job)
+        async with (
+            self._on_system() as system,
+            Display(system, self.job, log.info, self.poll_interval) as display,
+        ):
+            result = await lifecycle.wait(
+                system,
                 self.job,
                 poll_interval=self.poll_interval,
                 timeout=timeout,
-                story=log.info,
-                on_progress=display.seen,
+                on_message=log.info,
+                on_status=display.on_status,
             )
-            if self.job.key is not None:  # with a claim, the payload may have run in another job
-                async with self._client() as client:
-                    result = await lifecycle.settle(
-                        client,
-                        self.job,
-                        result,
-                        poll_interval=self.poll_interval,
-                        timeout=None if until is None else max(0.0, until - time.monotonic()),
-                        story=log.info,
-                    )
-            await display.ended(result)
-        guard.ended(self.job)
+            await display.show_end(result)
+        monitor.on_end(self.job)
         self._result = result
         return result
 
     # --- while it runs ----------------------------------------------------------------------------------
 
-    def status(self) -> Progress:
-        """Ask where the job is: state, reason, nodes, elapsed seconds and, of an array, its elements.
+    def status(self) -> JobStatus:
+        """Return where the job is now: state, reason, nodes, elapsed seconds and, of an array, its elements.
 
         :raises JobNotFound: the scheduler does not know it (yet)
         """
-        return run(self._status())
+        return runtime.run(self._status())
 
-    async def astatus(self) -> Progress:
+    async def astatus(self) -> JobStatus:
         """Do what :meth:`status` does, in a coroutine."""
-        return await arun(self._status())
+        return await runtime.arun(self._status())
 
-    async def _status(self) -> Progress:
-        from firecrest_core import lifecycle
+    async def _status(self) -> JobStatus:
+        from firecrest_core.jobs.status import read_status
 
-        async with self._client() as client:
-            return await lifecycle.status(client, self.job)
+        async with self._on_system() as system:
+            return await read_status(system, self.job)
 
     def log_tail(self, lines: int = 20) -> str:
-        """Return the last lines of the job's standard output, without what looks like a secret; of an array, of its
-        first element.
+        """Return the last lines of the job's standard output, without what looks like a secret.
+
+        Of an array, they are those of its first element.
 
         :raises RemotePathNotFound: there is no output (yet)
         """
-        return run(self._log_tail(lines))
+        return runtime.run(self._log_tail(lines))
 
     async def alog_tail(self, lines: int = 20) -> str:
         """Do what :meth:`log_tail` does, in a coroutine."""
-        return await arun(self._log_tail(lines))
+        return await runtime.arun(self._log_tail(lines))
 
     async def _log_tail(self, lines: int) -> str:
-        from firecrest_core.excerpt import BYTES, excerpt
+        from firecrest_core.jobs.logs import read_tail
 
         if self.job.stdout is None:
             raise RemotePathNotFound(f"{self.job} on {self.system}: the scheduler does not say where its output goes.")
         first = self.job.array_indices[0] if self.job.array_indices else "%a"
-        async with self._client() as client:
-            text = await client.tail_text(self.system, self.job.stdout.replace("%a", str(first)), num_bytes=BYTES)
-        return excerpt(text, lines, cut=len(text.encode()) >= BYTES)
+        async with self._on_system() as system:
+            return await read_tail(system, self.job.stdout.replace("%a", str(first)), lines)
 
     def cancel(self) -> None:
-        """Cancel the job, and whatever else was or will be submitted for the same call.
+        """Cancel the job, and whatever else was or will be submitted in its place.
 
         Cancelling what has ended succeeds.
         """
-        run(self._cancel())
+        runtime.run(self._cancel())
 
     async def acancel(self) -> None:
         """Do what :meth:`cancel` does, in a coroutine."""
-        await arun(self._cancel())
+        await runtime.arun(self._cancel())
 
     async def _cancel(self) -> None:
         from firecrest_core import lifecycle
 
-        job = self.job
-        async with self._client() as client:
-            if job.key is None:
-                await lifecycle.cancel(client, job.system, job.job_id)
-            else:
-                await lifecycle.cancel_epoch(client, job.system, job.working_directory, job.key.identity, job.key.epoch)
+        async with self._on_system() as system:
+            await lifecycle.cancel(system, self.job)
 
-    # --- once more --------------------------------------------------------------------------------------
+    # --- resuming --------------------------------------------------------------------------------------
 
     def resume(self) -> FirecRESTJobRun:
         """Return a run to go on with: this job while it is alive or if it ended well, else a new one in its place.
 
         :raises JobWithdrawn: it was cancelled
         """
-        return run(self._resume())
+        return runtime.run(self._resume())
 
     async def aresume(self) -> FirecRESTJobRun:
         """Do what :meth:`resume` does, in a coroutine."""
-        return await arun(self._resume())
+        return await runtime.arun(self._resume())
 
     async def _resume(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
+        from firecrest_core.jobs.status import read_status
         from firecrest_core.states import JobState
-        from prefect_firecrest import display
+        from prefect_firecrest.observability.display import show_submitted
 
-        key = self.job.key
-        async with self._client() as client:
-            if key is not None:
-                job = await lifecycle.resume(client, self.system, self.spec, key)
-            else:
-                seen = await lifecycle.status(client, self.job)
-                if not seen.settled or seen.state is JobState.COMPLETED:
+        async with self._on_system() as system:
+            if self.job.key is None:
+                status = await read_status(system, self.job)
+                if not status.all_ended or status.state is JobState.COMPLETED:
                     return self
-                job = await lifecycle.submit(client, self.system, self.spec)
+            job = await lifecycle.submit(system, self.spec, self.job.key)
         if job.job_id != self.job_id:
-            display.submitted(job)
+            show_submitted(job)
             self.logger.info("%s was submitted in the place of job %s.", job, self.job_id)
-        again = copy(self)
-        again.job, again._result = job, None
-        return again
+        resumed = copy(self)
+        resumed.job, resumed._result = job, None
+        return resumed
 
     # --- the credentials ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _client(self) -> AsyncIterator[FirecRESTClient]:
-        async with shared_client(await self._connection()) as client:
-            yield client
+    async def _on_system(self) -> AsyncIterator[System]:
+        async with runtime.client(await self._connection()) as client:
+            yield client.system(self.system)
 
     async def _connection(self) -> Connection:
         if isinstance(self._credentials, str):
@@ -248,12 +230,12 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         return self._credentials.connection()
 
     def __copy__(self) -> Self:
-        again = type(self).__new__(type(self))
-        again.__dict__.update(self.__dict__)
-        return again
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.__copy__()  # within a process the secret stays; the parts do not change
+        return self.__copy__()  # within a process the secret stays; the parts are immutable
 
     def __getstate__(self) -> dict[str, Any]:
         kept = self._credentials

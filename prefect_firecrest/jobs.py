@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -11,19 +10,21 @@ from prefect.blocks.abstract import JobBlock
 from pydantic import Field, HttpUrl, field_validator, model_validator
 
 from firecrest_core.errors import JobWithdrawn
-from prefect_firecrest.background import arun, run, shared_client
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
+from prefect_firecrest.prefect_internals import is_block_metadata
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
-    from firecrest_core.claim import Key
-    from firecrest_core.client import FirecRESTClient
-    from firecrest_core.job import Job
-    from firecrest_core.jobspec import JobSpec
-    from prefect_firecrest.ledger import Entry
+    from firecrest_core.api.client import System
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.key import ClaimKey
+    from firecrest_core.spec.jobspec import JobSpec
+    from prefect_firecrest.cancellation.records import JobRecord
+    from prefect_firecrest.identity import TaskIdentity
 
-# What is not asked of the scheduler.
-_OURS = frozenset({"credentials", "system", "poll_interval", "exactly_once"})
+# What is no field of a JobSpec.
+_NOT_OF_SPEC = frozenset({"credentials", "system", "poll_interval", "exactly_once"})
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
@@ -109,26 +110,26 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         default=None, description="Whether the scheduler itself may run the job again after a node failure."
     )
     poll_interval: float = Field(
-        default=10.0, gt=0, description="Seconds between two questions for the job's state at the most."
+        default=10.0, gt=0, description="Seconds between two queries of the job's state at the most."
     )
     exactly_once: bool = Field(
         default=True,
         description=(
-            "Whether the jobs of one call settle by a link below the working directory which of them runs. It takes a "
+            "Whether the jobs of one call decide by a link below the working directory which of them runs. It takes a "
             "file system that the compute nodes share with the login nodes; without it, each try submits a job."
         ),
     )
 
     @field_validator("time_limit", "dependency", "environment", mode="before")
     @classmethod
-    def _in_one_form(cls, value: Any, info: Any) -> Any:
+    def _normalize(cls, value: Any, info: Any) -> Any:
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
-        from firecrest_core import fields
+        from firecrest_core.spec import validation
 
-        return fields.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
+        return validation.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
 
     @model_validator(mode="after")
-    def _can_be_submitted(self) -> Self:
+    def _check_spec(self) -> Self:
         self.spec()
         return self
 
@@ -137,19 +138,17 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        from firecrest_core.jobspec import JobSpec
+        from firecrest_core.spec.jobspec import JobSpec
 
-        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _OURS}
+        given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}
         # Prefect's blocks take any field; a misspelt one must not be lost without a word.
-        unknown = {name: value for name, value in (self.model_extra or {}).items() if not _is_prefects(name)}
+        unknown = {name: value for name, value in (self.model_extra or {}).items() if not is_block_metadata(name)}
         return JobSpec.from_mapping(given | unknown)
 
     @property
     def job_name(self) -> str:
         """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
-        from firecrest_core import claim
-
-        return claim.own_name(self.spec())
+        return self.spec().job_name()
 
     def trigger(self) -> FirecRESTJobRun:  # type: ignore[override]
         """Submit the job and return as soon as the scheduler has taken it.
@@ -163,64 +162,62 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         :raises SubmissionRejected: the scheduler refused it, in its own words
         :raises JobWithdrawn: the flow run was cancelled
         """
-        return run(self._submit())
+        return runtime.run(self._submit())
 
     async def atrigger(self) -> FirecRESTJobRun:
         """Do what :meth:`trigger` does, in a coroutine."""
-        return await arun(self._submit())
+        return await runtime.arun(self._submit())
 
     async def _submit(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
-        from prefect_firecrest import display, guard
-        from prefect_firecrest.calls import Call
+        from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.identity import TaskIdentity
+        from prefect_firecrest.observability.display import show_submitted
 
         connection, spec = self.credentials.connection(), self.spec()
-        system = connection.system_or_default(self.system)
-        async with shared_client(connection) as client:
+        async with runtime.client(connection) as client:
+            system = client.system(self.system)
+            identity = await TaskIdentity.current(connection, system.name, spec)
             if self.exactly_once:
-                job = await self._submit_once(client, system, spec)
+                job = await self._submit_once(system, spec, identity)
             else:
-                call = await Call.current(connection, system, spec)
-                job = await lifecycle.submit(client, system, spec)
-                await guard.hold(call.flow_runs, connection, self._entry(system, job_id=job.job_id))
-        display.submitted(job)
-        self.logger.info(job.arrival())
+                job = await lifecycle.submit(system, spec)
+                record = self._record(system, job_id=job.job_id)
+                await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
+        show_submitted(job)
+        self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
 
-    async def _submit_once(self, client: FirecRESTClient, system: str, spec: JobSpec) -> Job:
-        from firecrest_core import claim, lifecycle
-        from prefect_firecrest import guard, suspension
-        from prefect_firecrest.calls import Call
+    async def _submit_once(self, system: System, spec: JobSpec, identity: TaskIdentity) -> Job:
+        from firecrest_core import lifecycle
+        from firecrest_core.jobs.key import ClaimKey
+        from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.pause_key import pauses_for
 
-        call = await Call.current(client.connection, system, spec)
-        key = claim.Key(call.identity)
-        # Who was suspended until the job's end wants to hear of it, and not to run it again where it failed.
-        again = not call.fresh and not suspension.has_waited(call)
+        key = ClaimKey(identity.claim_identity)
+        # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
+        was_suspended = bool(pauses_for(identity.pauses, identity.digest))
         while True:
-            await guard.hold(call.flow_runs, client.connection, self._entry(system, key))
+            await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, self._record(system, key))
             try:
-                if again:
-                    return await lifecycle.resume(client, system, spec, key)
-                return await lifecycle.start(client, system, spec, key, fresh=call.fresh)
+                return await lifecycle.submit(
+                    system, spec, key, first_attempt=identity.first_attempt, resubmit_failed=not was_suspended
+                )
             except JobWithdrawn:
-                # The job of this call was cancelled, and then somebody ran the flow run again: that is a new wish.
-                if call.fresh or not await call.is_wanted():
+                # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.
+                if identity.first_attempt or not await identity.is_wanted():
                     raise
-                key = dataclasses.replace(key, epoch=key.epoch + 1)
+                key = key.next_epoch()
 
-    def _entry(self, system: str, key: Key | None = None, job_id: str | None = None) -> Entry:
-        from prefect_firecrest.ledger import Entry
+    def _record(self, system: System, key: ClaimKey | None = None, job_id: str | None = None) -> JobRecord:
+        from prefect_firecrest.cancellation.records import JobRecord
 
-        return Entry(
+        return JobRecord(
             credentials=self.credentials.saved_as,
-            system=system,
+            system=system.name,
             working_dir=self.working_dir,
             identity=key.identity if key else None,
             epoch=key.epoch if key else 0,
             job_id=job_id,
             array=self.array,
         )
-
-
-def _is_prefects(name: str) -> bool:
-    return name.startswith("_") or name == "block_type_slug"

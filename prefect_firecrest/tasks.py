@@ -1,7 +1,7 @@
-"""Tasks: the steps of a job's life and the ways of its files, each with an asynchronous twin.
+"""Tasks: submit a job, wait for it, cancel it, and move its files; each has an asynchronous twin.
 
-They carry the tag ``firecrest``, are never answered from Prefect's cache (the claim on the system knows what has run
-already), and are retried by themselves where that can help.
+They carry the tag ``firecrest`` and are retried where that can help. Their results are never taken from Prefect's
+cache, since the claim on the system says what has run already.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import prefect.runtime.task_run
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
-from prefect.transactions import get_transaction
 
-from firecrest_core.models import FileInfo
+from firecrest_core.api.models import FileInfo
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, Transferred
 from firecrest_core.transfer.localside import StoredPath
-from prefect_firecrest import files, hooks
-from prefect_firecrest.background import arun, run
+from prefect_firecrest import files
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
-from prefect_firecrest.retries import can_get_better
+from prefect_firecrest.retries import is_retryable
+from prefect_firecrest.rollback import acancel_submitted, cancel_submitted, remember_submitted
+from prefect_firecrest.runtime import runtime
 
 _SHARED: dict[str, Any] = {
     "tags": ["firecrest"],
     "cache_policy": NO_CACHE,
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(10),
-    "retry_condition_fn": can_get_better,
+    "retry_condition_fn": is_retryable,
 }
 
 # --- jobs -------------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
     """Submit a job and return as soon as the scheduler has taken it.
 
     A retry of the task, and a flow run that is run again, get the job that is alive or ended well; one that failed is
-    submitted once more. Calls of one flow run that ask for exactly the same are told apart by their number.
+    submitted once more. Calls of one flow run that ask for exactly the same differ by their number.
 
     In a transaction that is rolled back by an error, the job is cancelled.
 
@@ -51,33 +51,27 @@ def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
     :raises RemotePathNotFound: the working directory does not exist
     :raises JobWithdrawn: the flow run was cancelled
     """
-    return _rolled_back_with(job.trigger())
+    return remember_submitted(job.trigger())
 
 
-submit_job.on_rollback(hooks.cancel_submitted)
+submit_job.on_rollback(cancel_submitted)
 
 
 @task(task_run_name="submit {job.job_name}", **_SHARED)
 async def asubmit_job(job: FirecRESTJob) -> FirecRESTJobRun:
     """Do what ``submit_job`` does, in a coroutine."""
-    return _rolled_back_with(await job.atrigger())
+    return remember_submitted(await job.atrigger())
 
 
-asubmit_job.on_rollback(hooks.acancel_submitted)  # type: ignore[arg-type]  # coroutines are awaited
-
-
-def _rolled_back_with(run: FirecRESTJobRun) -> FirecRESTJobRun:
-    if (transaction := get_transaction()) is not None:
-        transaction.set(hooks.SUBMITTED, run)
-    return run
+asubmit_job.on_rollback(acancel_submitted)  # type: ignore[arg-type]  # coroutines are awaited
 
 
 @task(task_run_name="wait for {run}", **_SHARED)
 def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -> JobResult:
-    """Wait for a job's end, with its story in the run's log.
+    """Wait for a job's end; its progress goes to the run's log.
 
-    All tasks of a process that wait share one request an interval. When the job lost its node or was preempted, the
-    retry submits it once more and waits for that one.
+    All tasks of a process that wait share one request an interval. When the job has lost its node or was preempted, the
+    retry submits it once more and waits for the new one.
 
     :param timeout: seconds to wait; the job is left alone after that
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
@@ -100,7 +94,7 @@ async def await_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -
 
 @task(task_run_name="cancel {run}", **_SHARED)
 def cancel_job(run: FirecRESTJobRun) -> None:
-    """Cancel a job, and whatever else was or will be submitted for the same call. One that has ended is no error."""
+    """Cancel a job, and whatever else was or will be submitted in its place. One that has ended is no error."""
     run.cancel()
 
 
@@ -114,14 +108,14 @@ async def acancel_job(run: FirecRESTJobRun) -> None:
 
 
 def _upload_name() -> str:
-    return f"upload {_named(prefect.runtime.task_run.parameters['local_files'])}"
+    return f"upload {_summarize(prefect.runtime.task_run.parameters['local_files'])}"
 
 
 def _download_name() -> str:
-    return f"download {_named(prefect.runtime.task_run.parameters['remote_files'])}"
+    return f"download {_summarize(prefect.runtime.task_run.parameters['remote_files'])}"
 
 
-def _named(files: Any) -> str:
+def _summarize(files: Any) -> str:
     # Whole paths are too long for the graph of a flow run.
     files = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
     first = str(files[0]).rstrip("/").rpartition("/")[2] if files else "nothing"
@@ -145,7 +139,7 @@ def upload_files(
     :param account: the account to charge for transfer jobs, where the site asks for one
     :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
     """
-    return run(files.upload(credentials, local_files, remote_directory, system, account))
+    return runtime.run(files.upload(credentials, local_files, remote_directory, system, account))
 
 
 @task(task_run_name=_upload_name, **_SHARED)
@@ -158,7 +152,7 @@ async def aupload_files(
     account: str | None = None,
 ) -> list[Transferred]:
     """Do what ``upload_files`` does, in a coroutine."""
-    return await arun(files.upload(credentials, local_files, remote_directory, system, account))
+    return await runtime.arun(files.upload(credentials, local_files, remote_directory, system, account))
 
 
 @task(task_run_name=_download_name, **_SHARED)
@@ -179,7 +173,7 @@ def download_files(
     :param account: the account to charge for transfer jobs, where the site asks for one
     :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
     """
-    return run(files.download(credentials, remote_files, local_directory, system, account))
+    return runtime.run(files.download(credentials, remote_files, local_directory, system, account))
 
 
 @task(task_run_name=_download_name, **_SHARED)
@@ -192,7 +186,7 @@ async def adownload_files(
     account: str | None = None,
 ) -> list[Transferred]:
     """Do what ``download_files`` does, in a coroutine."""
-    return await arun(files.download(credentials, remote_files, local_directory, system, account))
+    return await runtime.arun(files.download(credentials, remote_files, local_directory, system, account))
 
 
 @task(task_run_name="list {path}", **_SHARED)
@@ -204,7 +198,7 @@ def list_files(
     :param hidden: names that begin with a dot, too
     :raises RemotePathNotFound: when it does not exist
     """
-    return run(files.listing(credentials, path, system, hidden))
+    return runtime.run(files.list_directory(credentials, path, system, hidden))
 
 
 @task(task_run_name="list {path}", **_SHARED)
@@ -212,4 +206,4 @@ async def alist_files(
     credentials: FirecRESTCredentials, path: str, *, system: str | None = None, hidden: bool = False
 ) -> list[FileInfo]:
     """Do what ``list_files`` does, in a coroutine."""
-    return await arun(files.listing(credentials, path, system, hidden))
+    return await runtime.arun(files.list_directory(credentials, path, system, hidden))

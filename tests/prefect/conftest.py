@@ -86,8 +86,8 @@ def states_in(credentials: FirecRESTCredentials) -> Callable[[Path], list[JobSta
 
     async def states(path: Path) -> list[JobState]:
         async with credentials.get_client() as client:
-            rows = await client.get_jobs(credentials.system)
-            return [row.state for row in rows if row.working_directory == str(path)]
+            rows = await client.system().get_jobs()
+            return [row.state for row in rows if row.working_dir == str(path)]
 
     return lambda path: asyncio.run(states(path))
 

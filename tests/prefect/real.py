@@ -88,8 +88,8 @@ class Api:
         """Do what the button does in the UI."""
         self.post(f"/flow_runs/{flow_run_id}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"})
 
-    def notes(self, flow_run_id: str) -> list[str]:
-        """Return what the ledger holds of a flow run."""
+    def record_artifacts(self, flow_run_id: str) -> list[str]:
+        """Return the ids of the artifacts that hold job records of a flow run."""
         artifacts = self.post("/artifacts/filter", artifacts={"type": {"any_": ["firecrest-jobs"]}})
         return [artifact["id"] for artifact in artifacts if flow_run_id in artifact["data"]["flow_runs"]]
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from firecrest_core.job import Job
-from firecrest_core.progress import Progress
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.status import JobStatus
 from firecrest_core.states import JobState
-from prefect_firecrest import artifacts
-from prefect_firecrest.artifacts import Artifact, JobTable, Row
+from prefect_firecrest.observability import artifacts
+from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row
 
 
 def row(job_id: int, state: JobState = JobState.COMPLETED, **fields: Any) -> Row:
@@ -35,31 +35,31 @@ def test_a_row() -> None:
 
 
 def test_the_reason_of_a_job_that_waits() -> None:
-    cells = row(7, JobState.PENDING, reason="Priority", nodes="None assigned").cells()
+    cells = row(7, JobState.PENDING, reason="Priority").cells()
     assert (cells["State"], cells["Nodes"], cells["Elapsed"], cells["Node hours"]) == ("PENDING (Priority)", "", "", "")
 
 
 def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
     rows = [row(number, node_count=1, elapsed=36) for number in range(600)]
-    data, said = artifacts.table([*rows, row(1000, JobState.FAILED)])
+    data, description = artifacts.render_table([*rows, row(1000, JobState.FAILED)])
     shown = json.loads(data)
     assert len(shown) == 500
     assert shown[0]["State"] == "FAILED"
-    assert said == "601 jobs: 600 COMPLETED, 1 FAILED; 6.0000 node hours; 101 are not listed"
+    assert description == "601 jobs: 600 COMPLETED, 1 FAILED; 6.0000 node hours; 101 are not listed"
 
 
 @pytest.mark.parametrize(
     ("elapsed", "limit", "share"), [(30, 600, 5.0), (700, 600, 100.0), (None, 600, None), (30, None, None)]
 )
 def test_time_used(elapsed: int | None, limit: int | None, share: float | None) -> None:
-    used = artifacts.time_used(Progress(state=JobState.RUNNING, elapsed=elapsed, time_limit=limit))
+    used = artifacts.time_used(JobStatus(state=JobState.RUNNING, elapsed=elapsed, time_limit=limit))
     assert (used and used[0]) == share
 
 
 def test_keys_are_what_prefect_allows() -> None:
-    assert artifacts.key(Job(system="x", job_id="1", name="Si_8 (relaxed).v2")) == "firecrest-si-8-relaxed-v2"
-    assert artifacts.key(Job(system="x", job_id="1", name="_")) == "firecrest"
-    assert artifacts.key(Job(system="x", job_id="1")) == "firecrest-job"
+    assert artifacts.progress_key(Job(system="x", job_id="1", name="Si_8 (relaxed).v2")) == "firecrest-si-8-relaxed-v2"
+    assert artifacts.progress_key(Job(system="x", job_id="1", name="_")) == "firecrest"
+    assert artifacts.progress_key(Job(system="x", job_id="1")) == "firecrest-job"
 
 
 @pytest.fixture

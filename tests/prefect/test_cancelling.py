@@ -27,7 +27,7 @@ def test_a_flow_run_that_is_cancelled_takes_its_jobs_with_it(api, serve, workdir
     api.cancel(flow_run)
     until(all_cancelled, "the end of the jobs")
     until(lambda: api.state(flow_run) == "CANCELLED", "the end of the flow run")
-    assert api.notes(flow_run) == []
+    assert api.record_artifacts(flow_run) == []
 
 
 def test_a_suspended_flow_run_that_is_cancelled(api, serve, reconciled, workdir, lines, all_cancelled) -> None:
@@ -36,7 +36,7 @@ def test_a_suspended_flow_run_that_is_cancelled(api, serve, reconciled, workdir,
     until(lambda: lines("runs"), "the start of the job")
     api.cancel(flow_run)
     until(all_cancelled, "the end of the job")
-    until(lambda: api.notes(flow_run) == [], "the end of the note")
+    until(lambda: api.record_artifacts(flow_run) == [], "the end of its records")
 
 
 def test_a_flow_run_whose_runner_was_killed_is_cancelled(
@@ -75,7 +75,7 @@ def test_a_flow_run_that_crashed_and_is_run_again(api, serve, environment, workd
     until(lambda: api.state(flow_run) == "COMPLETED", "the end")
     assert len(lines("runs")) == 2
     subprocess.run(once, env=environment, check=True)
-    assert api.notes(flow_run) == []
+    assert api.record_artifacts(flow_run) == []
 
 
 def test_a_flow_run_that_crashed_and_is_given_up(api, serve, environment, workdir, lines, all_cancelled) -> None:
@@ -86,4 +86,45 @@ def test_a_flow_run_that_crashed_and_is_given_up(api, serve, environment, workdi
     once = [sys.executable, "-m", "prefect_firecrest.reconcile", "--once", "--crashed-for", "0"]
     subprocess.run(once, env=environment, check=True)
     until(all_cancelled, "the end of the jobs")
-    assert api.notes(flow_run) == []
+    assert api.record_artifacts(flow_run) == []
+
+
+def test_a_script_that_is_interrupted_cancels_its_job_while_it_exits(
+    api, environment, f7t, tmp_path, workdir, states_in
+) -> None:
+    """It exits before the first interval has passed, and it has to look up the names of both servers then."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import os
+
+from prefect import flow
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, submit_job
+
+
+@flow
+def interrupted():
+    job = FirecRESTJob(
+        credentials=FirecRESTCredentials.from_environment(), working_dir=os.environ["WORKDIR"], command="sleep 600"
+    )
+    submit_job(job)
+    raise KeyboardInterrupt
+
+
+interrupted()
+"""
+    )
+    named = {
+        name: value.replace("127.0.0.1", "localhost")
+        for name, value in {**f7t.environ, "PREFECT_API_URL": environment["PREFECT_API_URL"]}.items()
+    }
+    result = subprocess.run(
+        [sys.executable, script],
+        env=environment | named | {"WORKDIR": str(workdir)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "KeyboardInterrupt" in result.stderr
+    assert "Cannot see" not in result.stderr
+    assert states_in(workdir) == [JobState.CANCELLED], result.stderr

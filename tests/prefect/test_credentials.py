@@ -82,6 +82,8 @@ def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
 
 
 def test_importing_the_collection_imports_no_http_client_of_ours() -> None:
-    code = "import sys, prefect_firecrest; print('firecrest' in sys.modules, 'firecrest_core.client' in sys.modules)"
+    code = (
+        "import sys, prefect_firecrest; print('firecrest' in sys.modules, 'firecrest_core.api.client' in sys.modules)"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "False"]

@@ -16,9 +16,11 @@ from prefect.context import FlowRunContext
 from prefect.task_runners import ThreadPoolTaskRunner
 from pytest_mock import MockerFixture
 
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError, JobFailed
-from prefect_firecrest import FirecRESTJob, display, download_files, submit_job, wait_for_job
+from prefect_firecrest import FirecRESTJob, download_files, submit_job, wait_for_job
+from prefect_firecrest.observability.display import ActiveDisplays
+from prefect_firecrest.runtime import runtime
 
 Make = Callable[..., FirecRESTJob]
 
@@ -101,18 +103,18 @@ def test_the_output_is_in_the_log_while_the_job_runs(make: Make, workdir: Path) 
         waiting.result()
         return flow_run_id
 
-    said = log(watched(), "no newline", "ended COMPLETED")
-    assert said.count("begun") == 1
-    assert said.count("no newline") == 1
+    text = log(watched(), "no newline", "ended COMPLETED")
+    assert text.count("begun") == 1
+    assert text.count("no newline") == 1
 
 
-def test_of_much_output_the_end_is_told(make: Make) -> None:
-    said = log(run(make("seq 1 100000")), "ended COMPLETED", "100000")
-    told = said[said.index("writes:") :].splitlines()
-    assert told[1] == "…"
-    assert "99999" in told
-    assert "90000" not in told
-    assert len(told) < 150
+def test_of_much_output_the_end_is_shown(make: Make) -> None:
+    text = log(run(make("seq 1 100000")), "ended COMPLETED", "100000")
+    lines = text[text.index("writes:") :].splitlines()
+    assert lines[1] == "…"
+    assert "99999" in lines
+    assert "90000" not in lines
+    assert len(lines) < 150
 
 
 def test_a_secret_in_the_output_is_masked(make: Make) -> None:
@@ -120,7 +122,7 @@ def test_a_secret_in_the_output_is_masked(make: Make) -> None:
 
 
 def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path, mocker: MockerFixture) -> None:
-    looks = mocker.spy(FirecRESTClient, "file_size")
+    sizes = mocker.spy(System, "stat")
     jobs = [make(f"echo {n}; until [ -e go ]; do sleep 0.2; done", name="point", time_limit=1) for n in range(20)]
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=20))
@@ -129,11 +131,11 @@ def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path
         waiting = wait_for_job.map(submit_job.map(jobs))
         while log(flow_run_id).count(": RUNNING") < 20:
             pass
-        # A job that was seen to run while few others had come was looked at; from now on, none is.
-        before = looks.call_count
+        # The output of a job that ran while few others had come was read; from now on, none is.
+        before = sizes.call_count
         while len(json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)) < 20:
             pass
-        after = looks.call_count
+        after = sizes.call_count
         (workdir / "go").touch()
         waiting.result()
         return flow_run_id, after - before
@@ -142,10 +144,10 @@ def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path
     [table] = artifacts(flow_run_id)["firecrest-jobs"]
     assert [row["State"] for row in json.loads(table.data)] == ["COMPLETED"] * 20
     assert more == 0
-    assert not display._waited
+    assert not runtime.state(ActiveDisplays).displays
 
 
-def test_events_tell_of_a_job_and_its_run(make: Make) -> None:
+def test_events_name_a_job_and_its_run(make: Make) -> None:
     run_id = run(make("sleep 2", name="eventful"))
     found = [one for one in events(run_id, "firecrest.job.ended") if one["event"].startswith("firecrest.")]
     assert [one["event"] for one in found] == [f"firecrest.job.{kind}" for kind in ("submitted", "running", "ended")]
@@ -188,8 +190,8 @@ def test_nothing_is_shown_outside_of_a_flow_run(make: Make, mocker) -> None:
 
 
 def test_a_prefect_that_takes_nothing_does_not_matter(make: Make, mocker) -> None:
-    mocker.patch("prefect_firecrest.artifacts.Artifact._send", side_effect=OSError("the API is away"))
-    mocker.patch("prefect_firecrest.output.Output._tell_until", side_effect=FirecRESTError("no answer"))
+    mocker.patch("prefect_firecrest.observability.artifacts.Artifact._send", side_effect=OSError("the API is away"))
+    mocker.patch("prefect_firecrest.observability.log_stream.read_since", side_effect=FirecRESTError("no answer"))
     run(make("sleep 1"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, get_client
@@ -14,9 +14,11 @@ from prefect.transactions import atransaction, transaction
 
 from firecrest_core.errors import JobCancelled
 from firecrest_core.states import JobState
-from prefect_firecrest import asubmit_job, cancel_jobs, guard, ledger, submit_job, wait_for_job
-from prefect_firecrest.background import run
-from prefect_firecrest.ledger import Entry
+from prefect_firecrest import asubmit_job, cancel_jobs, submit_job, wait_for_job
+from prefect_firecrest.cancellation import records
+from prefect_firecrest.cancellation.monitor import JobMonitor
+from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact, RecordWriter
+from prefect_firecrest.runtime import runtime
 from tests.prefect.real import until
 
 
@@ -52,8 +54,8 @@ async def test_an_asynchronous_transaction(make, workdir, credentials) -> None:
     with pytest.raises(Lost):
         await rolled_back()
     async with credentials.get_client() as client:
-        rows = await client.get_jobs(credentials.system)
-    assert [row.state for row in rows if row.working_directory == str(workdir)] != [JobState.RUNNING]
+        rows = await client.system().get_jobs()
+    assert [row.state for row in rows if row.working_dir == str(workdir)] != [JobState.RUNNING]
 
 
 def test_a_process_that_is_stopped_leaves_its_job_alone(make, state) -> None:
@@ -69,7 +71,7 @@ def test_a_process_that_is_stopped_leaves_its_job_alone(make, state) -> None:
 
     with pytest.raises(Stopped):
         stopped()
-    run(guard.look())
+    runtime.run(runtime.state(JobMonitor).scan())
     assert state() is JobState.RUNNING
 
 
@@ -81,13 +83,13 @@ def test_a_script_that_is_interrupted_takes_its_job_with_it(make, state) -> None
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    run(guard.look())
+    runtime.run(runtime.state(JobMonitor).scan())
     until(lambda: state() is JobState.CANCELLED, "the end of the job")
 
 
 @pytest.mark.parametrize("exactly_once", [True, False])
 def test_a_script_that_is_cancelled(make, state, exactly_once) -> None:
-    """No runner interrupts it: it sees by itself that it is not wanted any more."""
+    """No runner interrupts it: its monitor finds out by itself that the flow run was cancelled."""
 
     @flow
     def cancelled() -> None:
@@ -101,36 +103,37 @@ def test_a_script_that_is_cancelled(make, state, exactly_once) -> None:
     assert state() is JobState.CANCELLED
 
 
-def test_the_hook_cancels_what_is_written_down(make, state, credentials) -> None:
+def test_the_hook_cancels_what_is_recorded(make, state, credentials) -> None:
     credentials.save("noted", overwrite=True)
 
     @flow
     def begun() -> None:
         submit_job(make("sleep 60"))
         flow_run = FlowRunContext.get().flow_run
-        guard._forget()  # as in the runner's process, which has submitted nothing
+        runtime._states.pop(JobMonitor)  # as in the runner's process, which has submitted nothing
         cancel_jobs(None, flow_run, Cancelling())
 
     begun()
     until(lambda: state() is JobState.CANCELLED, "the end of the job")
 
 
-def test_calls_that_are_made_at_once_share_notes() -> None:
+def test_calls_that_are_made_at_once_share_artifacts() -> None:
     flow_runs = (uuid4(),)
-    entries = [Entry(system="s", working_dir="/w", identity=f"call-{n}") for n in range(200)]
+    expected = [JobRecord(system="s", working_dir="/w", identity=f"call-{n}") for n in range(200)]
 
-    async def write() -> set:
-        return set(await asyncio.gather(*(ledger.write(flow_runs, entry) for entry in entries)))
+    async def write() -> set[UUID]:
+        writer = runtime.state(RecordWriter)
+        return set(await asyncio.gather(*(writer.write(flow_runs, record) for record in expected)))
 
-    async def read() -> list:
+    async def read_and_delete() -> list[RecordArtifact]:
         async with get_client() as client:
-            notes = [note for note in await ledger.read(client) if note.flow_runs == flow_runs]
-            await ledger.forget(client, [note.id for note in notes] * 2)
-            return notes
+            found = [one for one in await records.read(client) if one.flow_runs == flow_runs]
+            await records.delete(client, [one.id for one in found] * 2)
+            return found
 
-    written = run(write())
+    written = runtime.run(write())
     assert len(written) <= 2
-    notes = run(read())
-    assert {note.id for note in notes} == written
-    assert {entry for note in notes for entry in note.entries} == set(entries)
-    assert run(read()) == []
+    found = runtime.run(read_and_delete())
+    assert {one.id for one in found} == written
+    assert {record for one in found for record in one.records} == set(expected)
+    assert runtime.run(read_and_delete()) == []

@@ -70,7 +70,7 @@ def test_a_block_comes_back_whole(credentials) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"command": None}, "script: nothing says what to run"),
         ({"script": "#!/bin/sh\n"}, "given together"),
@@ -78,8 +78,8 @@ def test_a_block_comes_back_whole(credentials) -> None:
         ({"time_limt": 5}, "did you mean 'time_limit'"),
     ],
 )
-def test_what_cannot_be_right_is_refused_at_once(make, wrong, said) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_what_cannot_be_right_is_refused_at_once(make, wrong, message) -> None:
+    with pytest.raises(ValidationError, match=message):
         make(**{"command": "true"} | wrong)
 
 
@@ -104,7 +104,7 @@ async def test_a_job_runs_to_its_end_in_coroutines(make) -> None:
     await run.await_for_completion()
     assert (await run.afetch_result()).succeeded
     assert (await run.alog_tail(1)).strip() == "last"
-    assert (await run.astatus()).settled
+    assert (await run.astatus()).all_ended
     assert await run.aresume() is not None
     await run.acancel()
 

@@ -11,10 +11,10 @@ from tests.prefect.real import PREFECT, until
 
 def test_prefect_registers_the_collection(api, environment) -> None:
     command = [*PREFECT, "block", "register", "-m", "prefect_firecrest"]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    assert "FirecREST Credentials" in told.stdout
-    assert "FirecREST Job" in told.stdout
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "FirecREST Credentials" in result.stdout
+    assert "FirecREST Job" in result.stdout
     slugs = {block_type["slug"] for block_type in api.post("/block_types/filter")}
     assert {"firecrest-credentials", "firecrest-job"} <= slugs
 

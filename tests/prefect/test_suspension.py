@@ -21,7 +21,7 @@ def test_a_flow_run_is_suspended_until_its_jobs_have_ended(api, serve, reconcile
     assert len(lines("processes")) == 3
 
 
-def test_a_job_that_failed_is_told_and_not_run_again(api, serve, reconciled, workdir, lines, states_in) -> None:
+def test_a_job_that_failed_is_reported_and_not_run_again(api, serve, reconciled, workdir, lines, states_in) -> None:
     (workdir / "go").touch()
     flow_run = serve("patient", working_dir=str(workdir), command="[ -e mended ]")
     until(lambda: api.state(flow_run) == "FAILED", "the end")
@@ -29,7 +29,7 @@ def test_a_job_that_failed_is_told_and_not_run_again(api, serve, reconciled, wor
     (workdir / "mended").touch()
 
     def ended() -> bool:
-        # A person's wish for a new job. The runner of Prefect 3.7.7 may take the failure's exit code for a crash of it.
+        # A person wants a new job. The runner of Prefect 3.7.7 may take the failure's exit code for a crash of it.
         if api.state(flow_run) in ("FAILED", "CRASHED"):
             api.retry(flow_run)
         return api.state(flow_run) == "COMPLETED"
@@ -38,7 +38,7 @@ def test_a_job_that_failed_is_told_and_not_run_again(api, serve, reconciled, wor
     assert len(lines("runs")) == len(states_in(workdir)) == 3
 
 
-def test_a_look_now_and_then_is_enough(api, serve, environment, workdir, lines) -> None:
+def test_reconciling_now_and_then_is_enough(api, serve, environment, workdir, lines) -> None:
     once = [sys.executable, "-m", "prefect_firecrest.reconcile", "--once"]
     flow_run = serve("patient", working_dir=str(workdir), command="true")
     until(lambda: api.state(flow_run) == "PAUSED" and lines("runs"), "the suspension")

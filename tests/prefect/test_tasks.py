@@ -15,7 +15,7 @@ from prefect.states import Failed
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from firecrest_core import JobState
-from firecrest_core.client import FirecRESTClient
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.errors import FirecRESTError, JobFailed, JobNodeFailure, ServerFault, SubmissionRejected
 from firecrest_core.result import JobResult
 from prefect_firecrest import (
@@ -29,9 +29,9 @@ from prefect_firecrest import (
     asubmit_job,
     aupload_files,
     await_for_job,
-    can_get_better,
     cancel_job,
     download_files,
+    is_retryable,
     list_files,
     run_job,
     submit_job,
@@ -145,7 +145,7 @@ async def test_what_the_ui_shows(make) -> None:
 @pytest.mark.parametrize("one", [*TASKS, *TWINS])
 def test_every_task_is_retried_where_that_can_help_and_never_cached(one) -> None:
     assert one.retries == 3
-    assert one.retry_condition_fn is can_get_better
+    assert one.retry_condition_fn is is_retryable
     assert one.cache_policy.compute_key(None, {}, {}) is None
     assert one.description
 
@@ -169,8 +169,8 @@ def test_twins_take_the_same(one, twin) -> None:
         (OSError("another's"), True),
     ],
 )
-def test_what_can_get_better(error, verdict) -> None:
-    assert can_get_better(None, None, Failed(data=error)) is verdict
+def test_what_is_retryable(error, verdict) -> None:
+    assert is_retryable(None, None, Failed(data=error)) is verdict
 
 
 def test_a_bad_script_is_not_tried_again(make, workdir) -> None:
@@ -184,16 +184,16 @@ def test_a_bad_script_is_not_tried_again(make, workdir) -> None:
 
 
 def test_a_job_that_lost_its_node_is_run_again(make, workdir, monkeypatch) -> None:
-    end, ends = FirecRESTJobRun._end, []
+    wait, ends = FirecRESTJobRun._wait_for_result, []
 
     async def lose_the_node(run: FirecRESTJobRun, timeout: float | None) -> JobResult:
-        result = await end(run, timeout)
+        result = await wait(run, timeout)
         ends.append(result.job_id)
         if len(ends) == 1:
             raise JobNodeFailure(result)
         return result
 
-    monkeypatch.setattr(FirecRESTJobRun, "_end", lose_the_node)
+    monkeypatch.setattr(FirecRESTJobRun, "_wait_for_result", lose_the_node)
 
     @flow
     def lost() -> JobResult:
@@ -223,7 +223,7 @@ def test_many_tasks_share_a_client(make, monkeypatch) -> None:
             made.append(self)
             super().__init__(*arguments, **how)
 
-    monkeypatch.setattr("firecrest_core.client.FirecRESTClient", Counted)
+    monkeypatch.setattr("firecrest_core.api.client.FirecRESTClient", Counted)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=10))
     def many() -> None:

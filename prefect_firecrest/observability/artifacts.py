@@ -1,8 +1,8 @@
 """Artifacts: a table of a flow run's jobs, and how much of its time limit a job has used.
 
-An artifact is written again when something has changed, once in some seconds: five hundred jobs that begin one after
-another cost the Prefect server a few requests a minute. What it does not take is told in no log: a job must not fail,
-nor be waited for any longer, because nobody can watch it.
+An artifact is written again when something has changed, once every few seconds: five hundred jobs that begin one after
+another cost the Prefect server a few requests a minute. A write that fails is logged at DEBUG alone: it must neither
+fail a job nor lengthen a wait.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from uuid import UUID
 
 from firecrest_core.result import duration
 from firecrest_core.states import JobState
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
-    from firecrest_core.job import Job
-    from firecrest_core.progress import Progress
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
 _INTERVAL = 5.0
-_PATIENCE = 10.0
+_WRITE_TIMEOUT = 10.0
 _MOST_ROWS = 500
 # Far more flow runs than a process has under way.
 _MOST_TABLES = 100
 
 
 class Artifact:
-    """One artifact, brought up to date now and then.
+    """One artifact, brought up to date every few seconds.
 
     :param kind: ``table`` or ``progress``, as Prefect calls them
     :param key: its name on the page of artifacts, where the newest of each name is shown
@@ -45,31 +46,31 @@ class Artifact:
         self._kind, self._key = kind, key
         self._runs = {"flow_run_id": flow_run_id, "task_run_id": task_run_id}
         self._id: UUID | None = None
-        self._news: tuple[Any, str] | None = None
+        self._pending: tuple[Any, str] | None = None
         self._written_at = float("-inf")
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def show(self, data: Any, description: str) -> None:
-        """Have this written soon."""
-        self._news = data, description
+        """Write this soon."""
+        self._pending = data, description
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write_in_time())
+            self._task = asyncio.create_task(self._write_soon())
 
     async def write(self) -> None:
-        """Write what is to be shown now; several who ask for it at once share a request."""
+        """Write what waits to be written now; callers who ask for it at the same time share a request."""
         async with self._writing:
-            if self._news is None:
+            if self._pending is None:
                 return
-            (data, description), self._news = self._news, None
+            (data, description), self._pending = self._pending, None
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_WRITE_TIMEOUT):
                     await self._send(data, description)
             except Exception as error:
                 log.debug("The artifact %s was not written: %s", self._key, error)
             self._written_at = asyncio.get_running_loop().time()
 
-    async def _write_in_time(self) -> None:
+    async def _write_soon(self) -> None:
         await asyncio.sleep(self._written_at + _INTERVAL - asyncio.get_running_loop().time())
         await self.write()
 
@@ -85,17 +86,17 @@ class Artifact:
                 await client.update_artifact(self._id, ArtifactUpdate(data=data, description=description))
 
 
-def key(job: Job) -> str:
+def progress_key(job: Job) -> str:
     """Return a name for a job's progress, in the letters, digits and dashes that Prefect allows."""
     return "-".join(["firecrest", *re.findall("[a-z0-9]+", (job.name or "job").lower())])
 
 
-def time_used(found: Progress) -> tuple[float, str] | None:
+def time_used(status: JobStatus) -> tuple[float, str] | None:
     """Return the percentage of its time limit that a job has used, and a line that says so."""
-    if not found.time_limit or found.elapsed is None:
+    if not status.time_limit or status.elapsed is None:
         return None
-    share = min(100.0, 100 * found.elapsed / found.time_limit)
-    return round(share, 1), f"{found.state}, {duration(found.elapsed)} of {duration(found.time_limit)}"
+    share = min(100.0, 100 * status.elapsed / status.time_limit)
+    return round(share, 1), f"{status.state}, {duration(status.elapsed)} of {duration(status.time_limit)}"
 
 
 # --- the table ------------------------------------------------------------------------------------------
@@ -119,33 +120,34 @@ class Row:
     link: str | None = None
 
     @classmethod
-    def of(cls, job: Job | JobResult, found: Progress | JobResult, link: str | None) -> Row:
-        """Return the row of a job (or of its result) as it was found."""
+    def of(cls, job: Job | JobResult, status: JobStatus | JobResult, link: str | None) -> Row:
+        """Return the row of a job (or of its result) with this status."""
         return cls(
             job_id=job.job_id,
-            name=job.name or found.name,
+            name=job.name or status.name,
             system=job.system,
-            state=found.state,
-            reason=found.reason,
-            nodes=found.nodes,
-            node_count=found.node_count,
-            elapsed=found.elapsed,
+            state=status.state,
+            reason=status.reason,
+            nodes=status.nodes,
+            node_count=status.node_count,
+            elapsed=status.elapsed,
             link=link,
         )
 
     @property
     def node_hours(self) -> float | None:
+        """Nodes times hours; ``None`` where either is unknown."""
         return None if self.node_count is None or self.elapsed is None else self.node_count * self.elapsed / 3600
 
     def cells(self) -> dict[str, Any]:
         """Return what the table shows of it."""
-        waits = self.state is JobState.PENDING and self.reason and self.reason != "None"
+        waits = self.state is JobState.PENDING and self.reason
         return {
             "Job": self.job_id,
             "Name": self.name,
             "System": self.system,
             "State": f"{self.state} ({self.reason})" if waits else str(self.state),
-            "Nodes": "" if self.nodes == "None assigned" else self.nodes,
+            "Nodes": self.nodes,
             "Elapsed": "" if self.elapsed is None else duration(self.elapsed),
             "Node hours": "" if self.node_hours is None else f"{self.node_hours:.4f}",
             "Log": f"[log]({self.link})" if self.link else "",
@@ -162,41 +164,46 @@ class JobTable:
     @classmethod
     def of(cls, flow_run_id: UUID) -> JobTable:
         """Return the table of a flow run."""
-        table = _tables.setdefault(flow_run_id, cls(flow_run_id))
-        _tables.move_to_end(flow_run_id)
-        while len(_tables) > _MOST_TABLES:
-            _tables.popitem(last=False)
+        tables = runtime.state(_JobTables).tables
+        table = tables.setdefault(flow_run_id, cls(flow_run_id))
+        tables.move_to_end(flow_run_id)
+        while len(tables) > _MOST_TABLES:
+            tables.popitem(last=False)
         return table
 
     def show(self, row: Row, *, instead_of: Job | None = None) -> None:
-        """Let a job's row be seen soon, in the place of an older one, or of the row of a job that ran nothing."""
-        where = row.system, row.job_id
+        """Show a job's row soon, in the place of its older row.
+
+        :param instead_of: a job that ran nothing, whose row is removed
+        """
+        key = row.system, row.job_id
         if instead_of is not None and instead_of.job_id != row.job_id:
             self._rows.pop((instead_of.system, instead_of.job_id), None)
-        if self._rows.get(where) != row:
-            self._rows[where] = row
-            self._artifact.show(*table(self._rows.values()))
+        if self._rows.get(key) != row:
+            self._rows[key] = row
+            self._artifact.show(*render_table(self._rows.values()))
 
     async def write(self) -> None:
         """Write the table now."""
         await self._artifact.write()
 
 
-# Used in the background's event loop alone.
-_tables: OrderedDict[UUID, JobTable] = OrderedDict()
+class _JobTables:
+    """The tables of this process. Used in the runtime's event loop alone."""
+
+    def __init__(self) -> None:
+        self.tables: OrderedDict[UUID, JobTable] = OrderedDict()
 
 
-def table(rows: Iterable[Row]) -> tuple[str, str]:
+def render_table(rows: Iterable[Row]) -> tuple[str, str]:
     """Return the data and the description of a table; of many jobs, those that ended well are only counted."""
     rows = list(rows)
     states = Counter(str(row.state) for row in rows)
-    said = (
-        f"{len(rows)} job{'s' * (len(rows) != 1)}: {', '.join(f'{n} {state}' for state, n in sorted(states.items()))}"
-    )
-    said += f"; {sum(row.node_hours or 0 for row in rows):.4f} node hours"
-    shown = (
-        sorted(rows, key=lambda row: row.state is JobState.COMPLETED)[:_MOST_ROWS] if len(rows) > _MOST_ROWS else rows
-    )
-    if len(shown) < len(rows):
-        said += f"; {len(rows) - len(shown)} are not listed"
-    return json.dumps([row.cells() for row in shown]), said
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    description = f"{len(rows)} job{'s' * (len(rows) != 1)}: {counts}"
+    description += f"; {sum(row.node_hours or 0 for row in rows):.4f} node hours"
+    shown = rows
+    if len(rows) > _MOST_ROWS:
+        shown = sorted(rows, key=lambda row: row.state is JobState.COMPLETED)[:_MOST_ROWS]
+        description += f"; {len(rows) - len(shown)} are not listed"
+    return json.dumps([row.cells() for row in shown]), description

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prefect_firecrest.prefect_internals import current_task_run, emit_materialization, pass_downstream
+
 if TYPE_CHECKING:
     from prefect.assets import Asset
 
     from firecrest_core.transfer import Transferred
-
 
 # What Prefect takes in the key of an asset.
 _LONGEST = 512
@@ -29,30 +30,25 @@ def remote_asset(system: str, path: str) -> Asset:
     return _asset(f"firecrest://{system}{path}")
 
 
+def report_fetched(system: str, files: Sequence[Transferred]) -> None:
+    """Tell Prefect that files have arrived: each one was made from one on the system.
+
+    Tasks that take the result of the task that fetched them depend on them. Outside of a task, nothing is reported.
+    """
+    task_run = current_task_run()
+    if task_run is None:
+        return
+    local = {file.local: local_asset(file.local) for file in files}
+    for file in files:
+        emit_materialization(
+            local[file.local],
+            remote_asset(system, file.remote),
+            {"size": file.size, "sha256": file.sha256, "from": file.remote},
+        )
+    pass_downstream(local.values(), task_run.id)
+
+
 def _asset(uri: str) -> Asset:
     from prefect.assets import Asset
 
     return Asset(key=_REFUSED.sub("_", uri)[:_LONGEST])
-
-
-def fetched(system: str, files: Sequence[Transferred]) -> None:
-    """Tell Prefect of files that arrived: each one was made from one on the system.
-
-    Tasks that take the result of the task that fetched them depend on them. Outside of a task, nothing is told.
-    """
-    from prefect.context import AssetContext, TaskRunContext
-    from prefect.states import Completed
-
-    task = TaskRunContext.get()
-    if task is None:
-        return
-    local = {file.local: local_asset(file.local) for file in files}
-    for file in files:
-        asset = local[file.local]
-        AssetContext(
-            direct_asset_dependencies={remote_asset(system, file.remote)},
-            downstream_assets={asset},
-            materialized_by="firecrest",
-            materialization_metadata={asset.key: {"size": file.size, "sha256": file.sha256, "from": file.remote}},
-        ).emit_events(Completed())
-    AssetContext(downstream_assets=set(local.values()), task_run_id=task.task_run.id).update_tracked_assets()

@@ -1,4 +1,4 @@
-"""Events of jobs in Prefect's feed, for people to read and for automations to act on.
+"""Events of jobs in Prefect's feed, for people and for automations.
 
 ``firecrest.job.submitted``, ``firecrest.job.running`` and ``firecrest.job.ended``, of the resource
 ``firecrest.job.<system>.<job id>``, which carries the job's state. Prefect adds the flow run, the task run, their
@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from firecrest_core.job import Job
+    from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
     from firecrest_core.states import JobState
 
 Kind = Literal["submitted", "running", "ended"]
 
 # Prefect refuses an event that is too large, so the elements of an array are not among these.
-_TOLD = (
+_PAYLOAD = (
     "job_id",
     "system",
     "name",
-    "working_directory",
+    "working_dir",
     "stdout",
     "stderr",
     "reason",
@@ -45,7 +45,7 @@ def emit(
     """Send an event; Prefect does that in the background.
 
     :param state: where the job is
-    :param flow_run_id: the flow run that the job belongs to, where it is not the one that says so
+    :param flow_run_id: the flow run that the job belongs to, where it is not the current one
     """
     from prefect.events import emit_event
 
@@ -62,5 +62,5 @@ def emit(
             "firecrest.system": job.system,
         },
         related=related,
-        payload={name: value for name in _TOLD if (value := getattr(job, name, None)) not in (None, "")},
+        payload={name: value for name in _PAYLOAD if (value := getattr(job, name, None)) not in (None, "")},
     )

@@ -1,0 +1,176 @@
+"""Cancels this process's jobs when a person ends their flow run, in whatever thread or flow they were submitted.
+
+Prefect interrupts the main thread alone: what was begun with ``.submit()`` goes on, and so does a script that no runner
+started. So while jobs of this process may be alive, the monitor asks for the states of their flow runs, with one
+request for all of them. When the process exits it asks once more: a runner gives it some seconds for that. A process
+that is killed, or stopped with its machine, asks nothing; :mod:`prefect_firecrest.reconcile` finds what it leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+from collections import defaultdict
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from firecrest_core.errors import FirecRESTError
+from prefect_firecrest.cancellation import records
+from prefect_firecrest.cancellation.cancel import cancel_recorded
+from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_finished, read_flow_runs
+from prefect_firecrest.cancellation.records import JobRecord, RecordWriter
+from prefect_firecrest.runtime import runtime
+
+if TYPE_CHECKING:
+    from firecrest_core.connection import Connection
+    from firecrest_core.jobs.job import Job
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 3.0
+"""Seconds between two requests for the flow runs' states."""
+
+# A runner kills after thirty seconds; the reconciler does what is left then.
+_TIME_AT_EXIT = 25.0
+_MOST_WATCHED = 5000
+
+_JobKey = tuple[str, int] | str
+
+
+@dataclass
+class _Submission:
+    """The jobs of one submission."""
+
+    flow_runs: tuple[UUID, ...]
+    connection: Connection
+    record: JobRecord
+    alive: bool = True
+
+
+class JobMonitor:
+    """Watches the flow runs of this process's jobs. ``runtime.state(JobMonitor)`` is the only one.
+
+    Its coroutines run in the runtime's event loop.
+    """
+
+    def __init__(self) -> None:
+        self._submissions: dict[_JobKey, _Submission] = {}
+        self._artifacts: defaultdict[tuple[UUID, ...], set[UUID]] = defaultdict(set)
+        self._scanning: asyncio.Task[None] | None = None
+        self._context = Context()
+        self._lock = asyncio.Lock()
+
+    async def watch(self, flow_runs: tuple[UUID, ...], connection: Connection, record: JobRecord) -> None:
+        """Write down what is about to be submitted, and watch its flow run.
+
+        :param flow_runs: the flow run and those that it runs in, the innermost first; without any, nothing is watched
+        """
+        if not flow_runs:
+            return
+        if len(self._submissions) > _MOST_WATCHED:
+            self._submissions = {key: one for key, one in self._submissions.items() if one.alive}
+        self._artifacts[flow_runs].add(await runtime.state(RecordWriter).write(flow_runs, record))
+        self._submissions[_job_key(record.job())] = _Submission(flow_runs, connection, record)
+        self._keep_scanning()
+
+    def is_alive(self, job: Job) -> bool:
+        """Tell whether a job is of this process and is not known to have ended."""
+        submission = self._submissions.get(_job_key(job))
+        return submission is not None and submission.alive
+
+    def on_wait(self, job: Job) -> None:
+        """Record that somebody waits for a job, or for one in its place."""
+        if submission := self._submissions.get(_job_key(job)):
+            submission.alive = True
+            self._keep_scanning()
+
+    def on_end(self, job: Job) -> None:
+        """Record that a job has ended."""
+        if submission := self._submissions.get(_job_key(job)):
+            submission.alive = False
+
+    async def scan(self) -> None:
+        """Cancel the jobs of the flow runs that a person has ended."""
+        async with self._lock:
+            await self._scan()
+
+    def scan_at_exit(self) -> None:
+        """Scan once more when the process exits, and let a scan that is under way come to its end."""
+        if not self._lock.locked() and not any(one.alive for one in self._submissions.values()):
+            return
+
+        async def scan() -> None:
+            async with asyncio.timeout(_TIME_AT_EXIT):
+                await self.scan()
+
+        try:
+            # Prefect's settings are those of the flow: another API does not know its runs, as if they were deleted.
+            self._context.run(runtime.run, scan())
+        except Exception as error:
+            _report_failure(error)
+
+    def _keep_scanning(self) -> None:
+        if self._scanning is None or self._scanning.done():
+            self._context = copy_context()
+            self._scanning = asyncio.create_task(self._scan_until_all_ended())
+            # The handler that was registered last runs first, before that of the server which Prefect may have started
+            # for this process.
+            atexit.unregister(_scan_at_exit)
+            atexit.register(_scan_at_exit)
+
+    async def _scan_until_all_ended(self) -> None:
+        while any(one.alive for one in self._submissions.values()):
+            await asyncio.sleep(INTERVAL)
+            try:
+                await self.scan()
+            except Exception as error:  # Prefect's API may be away; its own client reports that
+                _report_failure(error)
+
+    async def _scan(self) -> None:
+        from prefect.client.orchestration import get_client
+
+        alive = [one for one in self._submissions.values() if one.alive]
+        if not alive:
+            return
+        async with get_client() as client:
+            found = await read_flow_runs(client, [flow_run for one in alive for flow_run in one.flow_runs])
+            for flow_runs in dict.fromkeys(one.flow_runs for one in alive):
+                theirs = [one for one in alive if one.flow_runs == flow_runs]
+                if reason := cancel_reason(flow_runs, found):
+                    if await self._cancel(theirs, reason):
+                        await records.delete(client, self._artifacts.pop(flow_runs, ()))
+                elif is_finished(flow_runs, found):
+                    for one in theirs:
+                        one.alive = False
+
+    async def _cancel(self, submissions: list[_Submission], reason: EndReason) -> bool:
+        by_connection: defaultdict[Connection, list[_Submission]] = defaultdict(list)
+        for one in submissions:
+            by_connection[one.connection].append(one)
+        succeeded = True
+        for connection, some in by_connection.items():
+            try:
+                await cancel_recorded(connection, [one.record for one in some])
+            except FirecRESTError as error:
+                log.error("The flow run %s, but not all of its jobs could be cancelled: %s", reason, error)
+                succeeded = False
+            else:
+                log.info("The flow run %s, and its jobs were cancelled.", reason)
+                for one in some:
+                    one.alive = False
+        return succeeded
+
+
+def _job_key(job: Job) -> _JobKey:
+    return (job.key.identity, job.key.epoch) if job.key is not None else f"{job.system} {job.job_id}"
+
+
+def _scan_at_exit() -> None:
+    runtime.state(JobMonitor).scan_at_exit()
+
+
+def _report_failure(error: Exception) -> None:
+    log.warning("Cannot see whether the flow runs of this process's jobs were cancelled: %s", error)

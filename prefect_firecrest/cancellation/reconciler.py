@@ -1,0 +1,193 @@
+"""Compares the job records with the states of the flow runs, and does what no process of a flow run can do.
+
+It cancels the jobs of flow runs that a person has ended, and resumes flow runs whose job has ended.
+
+It remembers nothing, so it may be killed and started at any moment, and a second one does no harm. While there is
+nothing to do, a reconciliation is one request to Prefect. The jobs of all suspended flow runs on a system are one list
+of jobs an interval.
+
+It resumes flow runs itself, where an automation could do it on an event: an event is emitted once, and a run whose
+event was lost would sleep for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from firecrest_core.errors import FirecRESTError, JobNotFound, WaitTimedOut
+from firecrest_core.jobs.key import fingerprint
+from firecrest_core.watch.watcher import JobWatcher
+from prefect_firecrest.cancellation import records
+from prefect_firecrest.cancellation.cancel import cancel_with_saved_credentials
+from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_finished, read_flow_runs
+from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
+from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.observability import events
+from prefect_firecrest.pause_key import PauseKey
+from prefect_firecrest.prefect_internals import current_pause_key
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 5.0
+"""Seconds between two reconciliations."""
+
+CRASHED_FOR = 24 * 3600.0
+"""Seconds after which the jobs of a flow run that crashed are cancelled, unless somebody has run it again."""
+
+_PAUSE_AFTER_FAILURE = 60.0
+# For so long a new job may be unknown to the scheduler.
+_YOUNG = 120.0
+
+_Lineage = tuple[UUID, ...]
+
+
+class Reconciler:
+    """Looks after the flow runs that have jobs.
+
+    :param crashed_for: seconds after which a flow run that crashed counts as abandoned
+    :param wait: whether to wait for jobs between the reconciliations; otherwise each asks for them once
+    """
+
+    def __init__(self, crashed_for: float = CRASHED_FOR, *, wait: bool = True) -> None:
+        self._crashed_for = crashed_for
+        self._wait = wait
+        self._artifacts: dict[UUID, RecordArtifact] = {}
+        self._under_way: dict[_Lineage | str, asyncio.Task[None]] = {}
+        self._not_before: dict[_Lineage | str, float] = {}
+
+    async def run(self) -> None:
+        """Reconcile every few seconds, for ever."""
+        failed = False
+        while True:
+            try:
+                await self.reconcile_once()
+            except Exception as error:  # Prefect's API may be away
+                level = logging.DEBUG if failed else logging.WARNING
+                log.log(level, "Cannot see which flow runs were cancelled: %s", error)
+                failed = True
+            else:
+                failed = False
+            await asyncio.sleep(INTERVAL)
+
+    async def reconcile_once(self) -> None:
+        """Read the records and the flow runs' states once, and begin what is to be done."""
+        from prefect.client.orchestration import get_client
+
+        async with get_client() as client:
+            self._artifacts |= {one.id: one for one in await records.read(client, self._artifacts)}
+            by_lineage, superseded = _newest_records(self._artifacts.values())
+            await self._delete(client, superseded)
+            found = await read_flow_runs(client, [flow_run for flow_runs in by_lineage for flow_run in flow_runs])
+            suspended: set[str] = set()
+            for flow_runs, theirs in by_lineage.items():
+                if reason := cancel_reason(flow_runs, found, crashed_for=self._crashed_for):
+                    self._begin(flow_runs, self._cancel(flow_runs, theirs, reason))
+                elif is_finished(flow_runs, found):
+                    await self._delete(client, theirs)
+                elif key := PauseKey.read(current_pause_key(found[flow_runs[-1]])):
+                    for artifact, record in _records_of(key, theirs):
+                        suspended.add(str(key))
+                        self._begin(str(key), self._resume(flow_runs[-1], artifact, record, key))
+        for name, task in self._under_way.items():
+            if isinstance(name, str) and name not in suspended:
+                task.cancel()
+
+    async def drain(self) -> None:
+        """Wait until all is done that was begun."""
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    def _begin(self, name: _Lineage | str, work: Coroutine[None, None, None]) -> None:
+        if name in self._under_way or time.monotonic() < self._not_before.get(name, 0.0):
+            work.close()
+            return
+        task = self._under_way[name] = asyncio.create_task(work)
+        task.add_done_callback(lambda task: self._done(name, task))
+
+    def _done(self, name: _Lineage | str, task: asyncio.Task[None]) -> None:
+        del self._under_way[name]
+        self._not_before.pop(name, None)
+        if not task.cancelled() and (error := task.exception()):
+            self._not_before[name] = time.monotonic() + _PAUSE_AFTER_FAILURE
+            log.error("%s", error)
+
+    async def _cancel(self, flow_runs: _Lineage, artifacts: list[RecordArtifact], reason: EndReason) -> None:
+        from prefect.client.orchestration import get_client
+
+        try:
+            await cancel_with_saved_credentials({record for one in artifacts for record in one.records})
+        except (FirecRESTError, ValueError) as error:
+            raise RuntimeError(
+                f"Flow run {flow_runs[0]} {reason}, but not all of its jobs can be cancelled: {error}"
+            ) from error
+        log.info("Flow run %s %s, and its jobs were cancelled.", flow_runs[0], reason)
+        async with get_client() as client:
+            await self._delete(client, artifacts)
+
+    async def _resume(self, flow_run_id: UUID, artifact: RecordArtifact, record: JobRecord, key: PauseKey) -> None:
+        """Resume a flow run when the job that it waits for has ended."""
+        from prefect.client.orchestration import get_client
+
+        assert record.credentials is not None, "a flow run is suspended with credentials that were saved"
+        credentials: FirecRESTCredentials = await FirecRESTCredentials.aload(record.credentials)
+        job = record.job(key.job_id, artifact.written_at)
+        is_young = time.time() - artifact.written_at < _YOUNG
+        try:
+            result = await JobWatcher.shared(credentials.connection(), record.system).wait(
+                job,
+                timeout=None if self._wait else 0.0,
+                on_message=log.debug,
+                # The flow run itself finds out whether the job has ended for good, and how.
+                not_found_grace=None if is_young else -1.0,
+                provisional_grace=-1.0,
+            )
+        except WaitTimedOut:
+            return
+        except JobNotFound as error:
+            log.warning("%s", error)
+        else:
+            events.emit("ended", result, result.state, flow_run_id=flow_run_id)
+        log.info("Flow run %s is resumed: %s on %s has ended.", flow_run_id, job, record.system)
+        async with get_client() as client:
+            await client.resume_flow_run(flow_run_id)
+
+    async def _delete(self, client: PrefectClient, artifacts: list[RecordArtifact]) -> None:
+        await records.delete(client, [one.id for one in artifacts])
+        for one in artifacts:
+            self._artifacts.pop(one.id, None)
+
+
+def _newest_records(
+    artifacts: Iterable[RecordArtifact],
+) -> tuple[dict[_Lineage, list[RecordArtifact]], list[RecordArtifact]]:
+    """Return the artifacts of each flow run, each with the records that no newer one repeats, and those without any.
+
+    A flow run that is run again writes its records again.
+    """
+    by_lineage: defaultdict[_Lineage, list[RecordArtifact]] = defaultdict(list)
+    superseded: list[RecordArtifact] = []
+    newer: set[JobRecord] = set()
+    for artifact in sorted(artifacts, key=lambda one: one.written_at, reverse=True):
+        own = tuple(record for record in artifact.records if record not in newer)
+        newer.update(own)
+        if own:
+            by_lineage[artifact.flow_runs].append(replace(artifact, records=own))
+        else:
+            superseded.append(artifact)
+    return by_lineage, superseded
+
+
+def _records_of(key: PauseKey, artifacts: Iterable[RecordArtifact]) -> Iterator[tuple[RecordArtifact, JobRecord]]:
+    for artifact in artifacts:
+        for record in artifact.records:
+            if record.identity is not None and fingerprint(record.identity) == key.fingerprint:
+                yield artifact, record

@@ -1,0 +1,1 @@
+"""What Prefect shows of jobs and files: artifacts, events, logs and assets."""

@@ -1,0 +1,145 @@
+"""What Prefect shows of a job that a run waits for: a row in a table, its progress, its output, and events.
+
+It costs no request for the job's state: the answers are those that the wait gets anyway. Only the output is read
+besides. So the output and the progress are shown while a process waits for a few jobs; a sweep of hundreds has its
+table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from firecrest_core.states import JobState, Phase
+from prefect_firecrest.observability import events
+from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row, progress_key, time_used
+from prefect_firecrest.observability.log_stream import LogStream
+from prefect_firecrest.prefect_internals import current_run_ids, current_run_url
+from prefect_firecrest.runtime import runtime
+
+if TYPE_CHECKING:
+    from firecrest_core.api.client import System
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.status import JobStatus
+    from firecrest_core.result import JobResult
+
+_FEW = 8
+# For the last read of the output: a job's end must not be reported any later.
+_LAST_READ_TIMEOUT = 10.0
+
+
+class ActiveDisplays:
+    """The displays of all jobs that this process waits for. Used in the runtime's event loop alone."""
+
+    def __init__(self) -> None:
+        self.displays: set[Display] = set()
+
+    @property
+    def are_few(self) -> bool:
+        """Whether there is time for the output and the progress of each."""
+        return len(self.displays) <= _FEW
+
+
+def show_submitted(job: Job) -> None:
+    """Show a job that was submitted, or found by its claim."""
+    _, flow_run_id = current_run_ids()
+    if flow_run_id is None:
+        return
+    JobTable.of(flow_run_id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, link=current_run_url()))
+    if job.submitted_at:  # now, and not earlier
+        events.emit("submitted", job, JobState.PENDING)
+
+
+class Display:
+    """A job as Prefect shows it while a run waits for it; an asynchronous context manager.
+
+    Outside of a flow run, nothing is shown.
+
+    :param on_message: writes to the run's log
+    :param poll_interval: seconds between two reads of the output at the most
+    """
+
+    def __init__(self, system: System, job: Job, on_message: Callable[[str], Any], poll_interval: float) -> None:
+        self._job = job
+        task_run_id, self._flow_run_id = current_run_ids()
+        self._link = current_run_url()
+        self._is_running = False
+        self._active = runtime.state(ActiveDisplays)
+        self._details: _Details | None = None
+        if self._flow_run_id is not None:
+            progress = Artifact("progress", progress_key(job), flow_run_id=self._flow_run_id, task_run_id=task_run_id)
+            self._details = _Details(job, progress, LogStream(system, job, on_message), poll_interval)
+
+    async def __aenter__(self) -> Self:
+        self._active.displays.add(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._active.displays.discard(self)
+        if self._details:
+            await self._details.stop_following()
+
+    def on_status(self, status: JobStatus) -> None:
+        """Show where the job is, before its end."""
+        if self._flow_run_id is None:
+            return
+        JobTable.of(self._flow_run_id).show(Row.of(self._job, status, self._link))
+        if status.state.phase is not Phase.RUNNING:
+            return
+        if not self._is_running:
+            self._is_running = True
+            events.emit("running", self._job, status.state)
+        if self._details and self._active.are_few:
+            self._details.on_status(status)
+
+    async def show_end(self, result: JobResult) -> None:
+        """Show how the job ended."""
+        if self._flow_run_id is None:
+            return
+        events.emit("ended", result, result.state)
+        table = JobTable.of(self._flow_run_id)
+        table.show(Row.of(result, result, self._link), instead_of=self._job)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(table.write())
+            if self._details:
+                group.create_task(self._details.show_end(result))
+
+
+class _Details:
+    """What only a few jobs have: a progress artifact, and the output in the log."""
+
+    def __init__(self, job: Job, progress: Artifact, log_stream: LogStream, poll_interval: float) -> None:
+        self._job, self._progress, self._log_stream = job, progress, log_stream
+        self._poll_interval = poll_interval
+        self._active = runtime.state(ActiveDisplays)
+        self._following: asyncio.Task[None] | None = None
+        self._percent = 0.0
+
+    def on_status(self, status: JobStatus) -> None:
+        if self._following is None:
+            self._following = asyncio.create_task(
+                self._log_stream.follow(self._poll_interval, is_wanted=lambda: self._active.are_few)
+            )
+        if used := time_used(status):
+            self._percent, text = used
+            self._progress.show(self._percent, f"{self._job} on {self._job.system}: {text}")
+
+    async def show_end(self, result: JobResult) -> None:
+        await self.stop_following()
+        if result.job_id == self._job.job_id and self._active.are_few:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_READ_TIMEOUT):
+                    await self._log_stream.copy_new(last=True)
+        if self._percent or (result.succeeded and self._active.are_few):
+            self._progress.show(100.0 if result.succeeded else self._percent, result.summary())
+            await self._progress.write()
+
+    async def stop_following(self) -> None:
+        if self._following:
+            self._following.cancel()
+            await asyncio.wait({self._following})

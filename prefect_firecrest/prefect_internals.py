@@ -1,0 +1,150 @@
+"""What Prefect does not promise: its contexts, transactions, pause keys, and the words of its messages.
+
+No other module here touches any of it. ``tests/prefect/test_internals.py`` has a test for each function, which fails
+where a newer Prefect has changed what the function relies on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.assets import Asset
+    from prefect.blocks.core import Block
+    from prefect.client.schemas.objects import FlowRun, State, TaskRun
+    from prefect.transactions import BaseTransaction
+
+PAGE_SIZE = 200
+"""The most objects that Prefect's API gives in one answer, unless its server is set otherwise."""
+
+# In the message of a flow run that crashed by KeyboardInterrupt.
+_INTERRUPTED = "interrupt signal"
+
+# --- blocks -----------------------------------------------------------------------------------------------
+
+
+def block_name(block: Block) -> str | None:
+    """Return the name under which a block was saved or loaded; ``None`` if neither happened."""
+    return block._block_document_name
+
+
+def is_block_metadata(field: str) -> bool:
+    """Tell whether a field that a block's class does not define is Prefect's own, and not a user's misspelt one."""
+    return field.startswith("_") or field == "block_type_slug"
+
+
+# --- the current runs ---------------------------------------------------------------------------------------
+
+
+def current_flow_run() -> FlowRun | None:
+    """Return the flow run that the caller's context belongs to."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
+
+
+def current_task_run() -> TaskRun | None:
+    """Return the task run that the caller's context belongs to."""
+    from prefect.context import TaskRunContext
+
+    context = TaskRunContext.get()
+    return context.task_run if context else None
+
+
+def is_away_from_flow() -> bool:
+    """Tell whether a task runner has brought the current task into another process than its flow's.
+
+    A task without a flow is away, too.
+    """
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return context is None or context.flow_run is None or context.detached
+
+
+def current_run_ids() -> tuple[UUID | None, UUID | None]:
+    """Return the ids of the current task run and flow run."""
+    task_run, flow_run = current_task_run(), current_flow_run()
+    return task_run.id if task_run else None, flow_run.id if flow_run else None
+
+
+def current_run_url() -> str | None:
+    """Return where Prefect's UI shows the current task run, else the current flow run."""
+    from prefect.utilities.urls import url_for
+
+    task_run_id, flow_run_id = current_run_ids()
+    if task_run_id is not None:
+        return url_for("task-run", obj_id=task_run_id)
+    return url_for("flow-run", obj_id=flow_run_id) if flow_run_id is not None else None
+
+
+def active_transactions() -> list[BaseTransaction]:
+    """Return the transactions that the caller is in, the innermost first. Prefect gives one to each try of a task."""
+    from prefect.transactions import get_transaction
+
+    found = []
+    transaction = get_transaction()
+    while transaction is not None:
+        found.append(transaction)
+        transaction = transaction.get_parent()
+    return found
+
+
+# --- states -------------------------------------------------------------------------------------------------
+
+
+def was_interrupted(state: State[Any]) -> bool:
+    """Tell whether a flow run crashed by Ctrl-C, which Prefect says in words alone."""
+    return state.is_crashed() and _INTERRUPTED in (state.message or "")
+
+
+def pause_keys(flow_run: FlowRun) -> frozenset[str]:
+    """Return the keys of the pauses that a flow run has had since it was begun or retried."""
+    return frozenset(flow_run.empirical_policy.pause_keys or ())
+
+
+def current_pause_key(flow_run: FlowRun) -> str | None:
+    """Return the key of the pause that a flow run is in, or of the suspension."""
+    state = flow_run.state
+    return state.state_details.pause_key if state is not None and state.is_paused() else None
+
+
+async def suspend(flow_run_id: UUID, key: str) -> NoReturn:
+    """Suspend a flow run and leave its code, as ``suspend_flow_run`` does for the current one alone.
+
+    :param key: of the pause
+    :raises Pause: always; it ends the flow's code without a failure
+    """
+    from prefect.exceptions import Pause
+    from prefect.flow_runs import asuspend_flow_run
+    from prefect.states import Suspended
+
+    await asuspend_flow_run(flow_run_id=flow_run_id, key=key)
+    raise Pause(state=Suspended(pause_key=key))
+
+
+# --- assets -------------------------------------------------------------------------------------------------
+
+
+def emit_materialization(asset: Asset, source: Asset, metadata: Mapping[str, Any]) -> None:
+    """Emit the event that an asset was made from another one, as a task with ``@materialize`` does."""
+    from prefect.context import AssetContext
+    from prefect.states import Completed
+
+    AssetContext(
+        direct_asset_dependencies={source},
+        downstream_assets={asset},
+        materialized_by="firecrest",
+        materialization_metadata={asset.key: dict(metadata)},
+    ).emit_events(Completed())
+
+
+def pass_downstream(assets: Collection[Asset], task_run_id: UUID) -> None:
+    """Let tasks that take the result of a task run depend on these assets."""
+    from prefect.context import AssetContext
+
+    AssetContext(downstream_assets=set(assets), task_run_id=task_run_id).update_tracked_assets()
