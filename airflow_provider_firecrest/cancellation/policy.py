@@ -59,6 +59,18 @@ def cancel_reason(state: str | None, *, cleared: bool) -> EndReason | None:
     return EndReason.CLEARED if cleared else None
 
 
+def ask_is_deferred(ti: Any) -> bool:
+    """Ask Airflow whether a task still waits for its trigger.
+
+    :param ti: the task instance of a trigger
+    :raises TaskStateUnknown: Airflow does not answer
+    """
+    try:
+        return airflow_internals.get_task_state(ti) == TaskInstanceState.DEFERRED
+    except TaskDeleted:
+        return False
+
+
 def ask_cancel_reason(ti: Any) -> EndReason | None:
     """Ask Airflow why the task that is told to stop has ended; ``None`` if nobody has ended it.
 

@@ -37,6 +37,12 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         """The job, if it belongs to the task."""
         return [self.job] if self.owned else []
 
+    def is_of_cancelled_job(self, event: dict[str, Any]) -> bool:
+        """Tell whether the task's own job was cancelled."""
+        from firecrest_core.states import JobState
+
+        return self.owned and event.get("result", {}).get("state") == JobState.CANCELLED
+
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the job's end, whatever it is.
 

@@ -19,6 +19,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTCancelOperator, FirecRESTSubmitOperator
+from airflow_provider_firecrest.triggers import base
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobTimeLimit
 from firecrest_core.states import JobState
@@ -241,6 +242,32 @@ def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
     trigger = deferred.value.trigger
     trigger.task_instance = ti
     return trigger
+
+
+@pytest.mark.parametrize("state", ["scheduled", "queued", "running", None])
+def test_the_event_of_a_cancelled_job_does_not_reach_the_new_try_of_a_cleared_task(
+    waiting_trigger, task_state, monkeypatch, first_event, state
+) -> None:
+    """SQLite gives the number of the old trigger to the new one, and Airflow fails a task that is resumed at once."""
+    monkeypatch.setattr(base, "_BETWEEN_CHECKS", 0.05)
+    waiting_trigger.hook.cancel_job(waiting_trigger.job["job_id"])
+    task_state(state)
+
+    async def fires_within(seconds: float) -> bool:
+        firing = asyncio.create_task(first_event(waiting_trigger))
+        done, _ = await asyncio.wait({firing}, timeout=seconds)
+        if done:
+            assert firing.result()["result"]["state"] == "CANCELLED"
+        firing.cancel()
+        return bool(done)
+
+    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 10_000)
+    assert not asyncio.run(fires_within(3))
+    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 2)  # but not for ever
+    assert asyncio.run(fires_within(20))
+    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 10_000)
+    task_state("deferred")
+    assert asyncio.run(fires_within(20))
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed", None])
