@@ -188,7 +188,7 @@ def existing_dag_runs(dag_runs: Iterable[tuple[int, str]]) -> set[tuple[int, str
 
 
 def is_component(starting: object) -> bool:
-    """Tell whether what a listener is told of is one of Airflow's components, which may read the database.
+    """Tell whether what a listener gets is one of Airflow's components, which may read the database.
 
     It stands on ``airflow.jobs.job.Job``: the listeners of scheduler, triggerer and DAG processor get one, those of a
     task get something else. The module is looked for and not imported, since a task must not import it.

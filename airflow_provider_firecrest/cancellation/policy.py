@@ -1,6 +1,6 @@
 """When the jobs of a task are cancelled: only when a person, or a limit that a person set, has ended the task.
 
-Airflow tells tasks and triggers to stop for many reasons (a worker is stopped, a triggerer is restarted or loses its
+Airflow stops tasks and triggers for many reasons (a worker is stopped, a triggerer is restarted or loses its
 heartbeat) and does not say which. The task's state tells: it is final if a person has marked the task, and the task is
 gone if a person has deleted its run. In every other state a newer try may go on with the very job, so a late worker or
 triggerer must leave it alone. The same holds if the task was cleared: the new try and
@@ -72,7 +72,7 @@ def ask_is_deferred(ti: Any) -> bool:
 
 
 def ask_cancel_reason(ti: Any) -> EndReason | None:
-    """Ask Airflow why the task that is told to stop has ended; ``None`` if nobody has ended it.
+    """Ask Airflow why the task that has to stop has ended; ``None`` if nobody has ended it.
 
     :param ti: the task instance, of a worker or of a trigger
     :raises TaskStateUnknown: Airflow does not answer

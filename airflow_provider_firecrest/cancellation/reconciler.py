@@ -1,4 +1,4 @@
-"""Cancels the jobs of tasks that have ended in Airflow, whether or not a process of theirs was told.
+"""Cancels the jobs of tasks that have ended in Airflow, whether or not a process of theirs was notified.
 
 Airflow calls nobody when a person ends a task between its deferral and the start of its trigger, while it waits in
 the queue to be resumed or retried, or while its worker or the triggerer is down. A cleared task may wait for hours
@@ -14,7 +14,7 @@ Where workers keep task states in a backend of their own (``[workers] state_stor
 
 If a run is deleted, the records of its tasks are deleted with it. The jobs of those that were seen before are cancelled
 then. Airflow lets a run be deleted only after it has ended or a person has marked it, and the API server's listeners
-are told of such a mark. So the API server reconciles, too, for half a minute after it, in case no triggerer runs.
+are notified of such a mark. So the API server reconciles, too, for half a minute after it, in case no triggerer runs.
 """
 
 from __future__ import annotations

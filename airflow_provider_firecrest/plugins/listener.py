@@ -1,7 +1,7 @@
 """Starts the reconciler in each triggerer, and lets other components scan the tasks where only they can.
 
 The triggerer is where jobs are waited for anyway, and its main process may read the database. Airflow's listeners are
-told of a task or run that is marked in the API, but not of one that is cleared or deleted.
+notified of a task or run that is marked in the API, but not of one that is cleared or deleted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def on_dag_run_failed() -> None:
 
 
 def _run_for_a_while() -> None:
-    # The scheduler is told of each run that ends. It has a triggerer for this, and must not get threads: it forks.
+    # The scheduler is notified of each run that ends. It has a triggerer for this, and must not get threads: it forks.
     if not _announced:
         from airflow_provider_firecrest.cancellation import reconciler
 

@@ -69,7 +69,7 @@ class Claims:
         """Return the latest generation of an epoch that is claimed; -1 for none."""
         return max((generation for each, generation in self.holders if each == epoch), default=-1)
 
-    def is_over(self, epoch: int) -> bool:
+    def has_newer_epoch(self, epoch: int) -> bool:
         """Tell whether a later epoch has begun."""
         return any(each > epoch for each in self.epochs)
 

@@ -121,7 +121,7 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
     pauses = delays(CACHED)
     while True:
         found = await retry_transient(claims.read, math.inf)
-        if found.is_over(key.epoch):
+        if found.has_newer_epoch(key.epoch):
             return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
         holder = found.holder(key)
         if holder == CANCELLED:
@@ -227,7 +227,7 @@ class _Submission:
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:
         """Return the job that holds the claim, else the first one in the queue that may get it, else submit one."""
         found = await self.claims.read()
-        if found.is_over(key.epoch):
+        if found.has_newer_epoch(key.epoch):
             raise self._withdrawn("a newer run has begun")
         latest = replace(key, generation=max(0, found.latest(key.epoch)))
         holder = found.holder(latest)

@@ -118,7 +118,7 @@ def test_the_job_of_a_run_that_was_deleted(job, database) -> None:
 
 
 def test_after_a_run_was_marked_the_api_server_reconciles_for_a_while(job, database, monkeypatch) -> None:
-    """The API server is told of the mark and not of the delete after it."""
+    """The API server hears of the mark and not of the delete after it."""
     job_id, scanned = job
     monkeypatch.setattr(reconciler, "INTERVAL", 0.1)
     monkeypatch.setattr(reconciler, "SECONDS_AFTER_MARK", 2.0)

@@ -94,8 +94,8 @@ def test_a_listing_tells_the_claims() -> None:
     assert claims.holder(ClaimKey("task", 3, 1)) == CANCELLED
     assert claims.holder(ClaimKey("task", 7)) is None
     assert (claims.latest(3), claims.latest(7)) == (1, -1)
-    assert claims.is_over(3)
-    assert not claims.is_over(7)
+    assert claims.has_newer_epoch(3)
+    assert not claims.has_newer_epoch(7)
     assert claims.jobs([3, 7]) == ["57"]
 
 

@@ -304,7 +304,7 @@ class Protocol(RuleBasedStateMachine):
         self.cluster = Cluster(self.mutation)
         self.system: Any = System(self.cluster)
         self.epochs = dict.fromkeys(TASKS, 0)
-        self.unwanted: set[tuple[str, int]] = set()
+        self.withdrawn: set[tuple[str, int]] = set()
         self.workers: list[Worker] = []
         self.late: list[Request] = []
 
@@ -354,7 +354,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2))
     def a_person_cancels(self, task: str, back: int) -> None:
         epoch = max(0, self.epochs[task] - back)
-        self.unwanted.add((task, epoch))
+        self.withdrawn.add((task, epoch))
 
         def on_done(_: Any) -> None:
             self.cluster.cancelled.add((task, epoch))
@@ -373,7 +373,7 @@ class Protocol(RuleBasedStateMachine):
         request = worker.request
         assert request is not None
         if fate == "rejected" and request.name == "submit":
-            self.unwanted.update(self.epochs.items())
+            self.withdrawn.update(self.epochs.items())
             worker.resume(error=errors.SubmissionRejected("limit"))
             return
         if fate in ("answered", "rejected") or request.name == "sleep":
@@ -497,7 +497,7 @@ class Protocol(RuleBasedStateMachine):
                 assert [job.id for job in well] == [outcome.job_id]
             else:
                 assert isinstance(outcome, errors.JobWithdrawn), f"{task} ended with {outcome!r}"
-                assert (task, epoch) in self.unwanted
+                assert (task, epoch) in self.withdrawn
         assert not self.jobs("queued", "claiming", "looking", "running")
 
     def run_to_the_end(self) -> None:

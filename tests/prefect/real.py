@@ -20,7 +20,7 @@ from firecrest_local import LocalFirecREST
 
 PREFECT = [sys.executable, "-m", "prefect"]
 HERE = Path(__file__).parent
-# A guard against what never happens, far above what it takes.
+# A limit for what never happens, far above what it takes.
 PATIENCE = 180.0
 
 
