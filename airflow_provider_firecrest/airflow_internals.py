@@ -76,6 +76,24 @@ def get_task_state(ti: Any) -> str | None:
     return state
 
 
+async def get_xcom(ti: Any, key: str) -> Any:
+    """Ask Airflow for an XCom of a task instance, in a trigger; ``None`` if there is none.
+
+    It stands on ``XCom.aget_one`` of the Task SDK's execution time, which ``airflow.sdk`` does not export.
+
+    :param ti: the task instance of a trigger
+    :raises TaskStateUnknown: Airflow does not answer
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
+    try:
+        return await XCom.aget_one(
+            key=key, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+        )
+    except Exception as error:
+        raise TaskStateUnknown(str(error)) from error
+
+
 # --- what Airflow's components may read and write in the database -----------------------------------
 
 

@@ -9,6 +9,7 @@ triggerer must leave it alone. The same holds if the task was cleared: the new t
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Any
 
@@ -59,16 +60,19 @@ def cancel_reason(state: str | None, *, cleared: bool) -> EndReason | None:
     return EndReason.CLEARED if cleared else None
 
 
-def ask_is_deferred(ti: Any) -> bool:
-    """Ask Airflow whether a task still waits for its trigger.
+async def is_awaited(ti: Any, job_id: str) -> bool:
+    """Ask Airflow whether a task still waits for its job, and not for one that a newer try has submitted.
 
     :param ti: the task instance of a trigger
+    :param job_id: the job that the trigger has waited for; each try stores the id of its own as XCom ``job_id``
     :raises TaskStateUnknown: Airflow does not answer
     """
     try:
-        return airflow_internals.get_task_state(ti) == TaskInstanceState.DEFERRED
+        # In a thread: Airflow's call blocks until its supervisor has answered, over this very event loop.
+        state = await asyncio.to_thread(airflow_internals.get_task_state, ti)
     except TaskDeleted:
         return False
+    return state == TaskInstanceState.DEFERRED and await airflow_internals.get_xcom(ti, "job_id") == job_id
 
 
 def ask_cancel_reason(ti: Any) -> EndReason | None:

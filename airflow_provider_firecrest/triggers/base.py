@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason, ask_is_deferred
+from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from firecrest_core.errors import FirecRESTError
@@ -19,10 +19,6 @@ from firecrest_core.errors import FirecRESTError
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
     from firecrest_core.connection import Connection
-
-# How often, and how far apart in seconds, it is checked whether a cleared task waits for its old trigger's event.
-_CHECKS_OF_TASK = 6
-_BETWEEN_CHECKS = 5.0
 
 # An event loop alone does not keep a task from being collected.
 _cancelling: set[asyncio.Task[None]] = set()
@@ -79,26 +75,11 @@ class FirecRESTTrigger(BaseTrigger):
         """Fire once, at the end."""
         event = await self.event()
         await asyncio.sleep((self.not_before or 0.0) - time.time())
-        if self.is_of_cancelled_job(event):
-            await self._wait_while_task_goes_on_without_us()
+        await self.hold_back(event)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _wait_while_task_goes_on_without_us(self) -> None:
-        """Hold the event of a cancelled job back while the task does not wait for it.
-
-        A person who clears a task cancels its job and removes this trigger's row. SQLite gives the number of that row
-        to the new try's trigger, so the event could resume the new try in the moment in which it defers, and Airflow
-        3.3 fails such a task (apache/airflow#72716). Airflow cancels this trigger within seconds. The time is bounded,
-        because an event that never comes would be worse.
-        """
-        for _ in range(_CHECKS_OF_TASK):
-            try:
-                if await asyncio.to_thread(ask_is_deferred, self.task_instance):
-                    return
-            except Exception as error:
-                self.log.debug("Airflow does not say whether the task still waits: %s", error)
-                return
-            await asyncio.sleep(_BETWEEN_CHECKS)
+    async def hold_back(self, event: dict[str, Any]) -> None:
+        """Wait while the event must not be fired, although the wait itself is over."""
 
     async def event(self) -> dict[str, Any]:
         """Wait, and return the event's JSON. A worker that waits by itself calls this, too."""
@@ -112,10 +93,6 @@ class FirecRESTTrigger(BaseTrigger):
             if not limit.expired():
                 raise
             return {"status": "timeout", "jobs": self.jobs}
-
-    def is_of_cancelled_job(self, event: dict[str, Any]) -> bool:
-        """Tell whether the event says that a job of the task was cancelled, as it is when the task is cleared."""
-        return False
 
     @property
     def client_type(self) -> type[FirecRESTClient]:

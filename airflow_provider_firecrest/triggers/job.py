@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_firecrest.cancellation.policy import is_awaited
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
     from firecrest_core.connection import Connection
+
+# How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
+_CHECKS = 6
+_BETWEEN_CHECKS = 5.0
 
 
 class FirecRESTJobTrigger(FirecRESTTrigger):
@@ -37,11 +43,26 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         """The job, if it belongs to the task."""
         return [self.job] if self.owned else []
 
-    def is_of_cancelled_job(self, event: dict[str, Any]) -> bool:
-        """Tell whether the task's own job was cancelled."""
+    async def hold_back(self, event: dict[str, Any]) -> None:
+        """Keep the event of a cancelled job from the new try of a cleared task.
+
+        A person who clears a task cancels its job and removes this trigger's row. SQLite gives the number of that row
+        to the new try's trigger, so the event could resume the new try in the moment in which it defers, and Airflow
+        3.3 fails such a task (apache/airflow#72716). Airflow cancels this trigger within seconds. The time is bounded,
+        because an event that never comes would be worse.
+        """
         from firecrest_core.states import JobState
 
-        return self.owned and event.get("result", {}).get("state") == JobState.CANCELLED
+        if not self.owned or event.get("result", {}).get("state") != JobState.CANCELLED:
+            return
+        for _ in range(_CHECKS):
+            try:
+                if await is_awaited(self.task_instance, self.job["job_id"]):
+                    return
+            except Exception as error:
+                self.log.debug("Airflow does not say whether the task still waits for this job: %s", error)
+                return
+            await asyncio.sleep(_BETWEEN_CHECKS)
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the job's end, whatever it is.

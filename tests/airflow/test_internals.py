@@ -5,6 +5,7 @@ When Airflow changes one of these things, the test says which function is to be 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -321,3 +322,23 @@ def test_before_rendering_of_a_mapped_task(ti) -> None:
         context: dict[str, Any] = {"ds": "today", "ti": ti, "dag": dag, "dag_run": SimpleNamespace(conf={})}
         mapped.render_template_fields(context)
         assert context["task"].field == "two of today"
+
+
+def test_get_xcom(monkeypatch, ti) -> None:
+    import inspect
+
+    from airflow.sdk.execution_time.xcom import XCom
+
+    explanation = (
+        "airflow_internals.get_xcom asks XCom.aget_one(key, dag_id, task_id, run_id, map_index): it has changed"
+    )
+    parameters = inspect.signature(XCom.aget_one).parameters
+    assert {"key", "dag_id", "task_id", "run_id", "map_index"} <= parameters.keys(), explanation
+    assert inspect.iscoroutinefunction(XCom.aget_one), explanation
+
+    async def refuses(**asked: Any) -> None:
+        raise RuntimeError("no supervisor")
+
+    monkeypatch.setattr(XCom, "aget_one", refuses)
+    with pytest.raises(airflow_internals.TaskStateUnknown, match="no supervisor"):
+        asyncio.run(airflow_internals.get_xcom(ti, "job_id"))

@@ -19,7 +19,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTCancelOperator, FirecRESTSubmitOperator
-from airflow_provider_firecrest.triggers import base
+from airflow_provider_firecrest.triggers import job as job_trigger
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobTimeLimit
 from firecrest_core.states import JobState
@@ -244,14 +244,24 @@ def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
     return trigger
 
 
-@pytest.mark.parametrize("state", ["scheduled", "queued", "running", None])
+@pytest.mark.parametrize(
+    ("state", "newer_job"),
+    [("scheduled", None), ("running", None), (None, None), ("deferred", "4712")],
+    ids=["scheduled", "running", "deleted", "deferred again"],
+)
 def test_the_event_of_a_cancelled_job_does_not_reach_the_new_try_of_a_cleared_task(
-    waiting_trigger, task_state, monkeypatch, first_event, state
+    waiting_trigger, task_state, monkeypatch, first_event, state, newer_job
 ) -> None:
     """SQLite gives the number of the old trigger to the new one, and Airflow fails a task that is resumed at once."""
-    monkeypatch.setattr(base, "_BETWEEN_CHECKS", 0.05)
-    waiting_trigger.hook.cancel_job(waiting_trigger.job["job_id"])
-    task_state(state)
+    job_id = waiting_trigger.job["job_id"]
+    waiting_trigger.hook.cancel_job(job_id)
+
+    def stored_job(stored: str | None) -> None:
+        async def get_one(**asked: Any) -> str | None:
+            assert asked["key"] == "job_id"
+            return stored
+
+        monkeypatch.setattr("airflow.sdk.execution_time.xcom.XCom.aget_one", get_one)
 
     async def fires_within(seconds: float) -> bool:
         firing = asyncio.create_task(first_event(waiting_trigger))
@@ -261,12 +271,16 @@ def test_the_event_of_a_cancelled_job_does_not_reach_the_new_try_of_a_cleared_ta
         firing.cancel()
         return bool(done)
 
-    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 10_000)
+    monkeypatch.setattr(job_trigger, "_BETWEEN_CHECKS", 0.05)
+    monkeypatch.setattr(job_trigger, "_CHECKS", 10_000)
+    task_state(state)
+    stored_job(newer_job or job_id)
     assert not asyncio.run(fires_within(3))
-    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 2)  # but not for ever
+    monkeypatch.setattr(job_trigger, "_CHECKS", 2)  # but not for ever
     assert asyncio.run(fires_within(20))
-    monkeypatch.setattr(base, "_CHECKS_OF_TASK", 10_000)
+    monkeypatch.setattr(job_trigger, "_CHECKS", 10_000)
     task_state("deferred")
+    stored_job(job_id)
     assert asyncio.run(fires_within(20))
 
 

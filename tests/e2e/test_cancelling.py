@@ -5,8 +5,11 @@ Some tests suspend one of Airflow's components meanwhile.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -37,8 +40,9 @@ def frozen(stack: AirflowStack) -> Callable[[str], Any]:
     def frozen(name: str) -> Iterator[None]:
         parent = psutil.Process(stack.airflow.service(name).pid)
         processes = [parent, *parent.children(recursive=True)]
-        for process in processes:
-            process.suspend()
+        # A process that is suspended inside a transaction would lock SQLite for everybody.
+        while not _suspend(processes, stack.airflow.home / "airflow.db"):
+            time.sleep(0.1)
         try:
             yield
         finally:
@@ -46,6 +50,21 @@ def frozen(stack: AirflowStack) -> Callable[[str], Any]:
                 process.resume()
 
     return frozen
+
+
+def _suspend(processes: list[psutil.Process], database: Path) -> bool:
+    """Suspend processes; return False, with all of them resumed, if one of them holds the database's lock."""
+    for process in processes:
+        process.suspend()
+    with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            return True
+        except sqlite3.OperationalError:
+            for process in reversed(processes):
+                process.resume()
+            return False
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])
