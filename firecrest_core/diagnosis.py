@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from firecrest_core.states import JobState
 
 # Slurm's own signal number for a script that it could not start (recorded in timelines/bad_workdir.json).
-_LAUNCH_FAILED = 53
+_SIGNAL_OF_FAILED_LAUNCH = 53
 
 _ADVICE = {
     JobState.OUT_OF_MEMORY: "Ask for more memory (`memory`) or more nodes.",
@@ -30,7 +30,7 @@ def advice(state: JobState, signal: int | None = None) -> str:
     :param signal: the signal that ended the job's script, as the scheduler reports it
     :returns: one sentence, or an empty text if there is no advice
     """
-    if signal == _LAUNCH_FAILED and state not in _ADVICE:
+    if signal == _SIGNAL_OF_FAILED_LAUNCH and state not in _ADVICE:
         return "Slurm could not launch it: check that its working directory and output paths can be written."
     return _ADVICE.get(state, "")
 

@@ -33,6 +33,8 @@ class Authorization(Protocol):
 class HTTPSession(httpx.AsyncClient):
     """An HTTP client that authenticates, limits and briefly retries each request, and raises this package's errors.
 
+    It is a session, as pyfirecrest calls it, and no transport: in httpx a transport is what lies below a client.
+
     GET is repeated after every :class:`~firecrest_core.errors.TransientError`. Any other method is repeated only if the
     server certainly did not process the request.
 
