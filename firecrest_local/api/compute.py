@@ -79,7 +79,7 @@ def job_description(job: JobFields) -> JobDescription:
     if isinstance(job.env, list):
         raise ApiError(500, "(\"'list' object has no attribute 'items'\",)")
     return JobDescription(
-        working_directory=job.working_directory,
+        working_dir=job.working_directory,
         script=job.script or None,
         script_path=job.script_path or None,
         name=job.name,

@@ -63,7 +63,7 @@ class TransferJobs:
         error = f"{site.home}/.f7t_file_handling_job_error_{unique}.log"
         job_id = site.scheduler.submit(
             JobDescription(
-                working_directory=str(site.home),
+                working_dir=str(site.home),
                 script=job_script(transfer_directives(site), title, *commands),
                 name=name,
                 account=account,

@@ -23,7 +23,7 @@ class JobDescription:
 
     What is not None overrides the script's own directive.
 
-    :param working_directory: where the job runs.
+    :param working_dir: where the job runs.
     :param script: the script's text; None if the script is a file on the cluster.
     :param script_path: the script's file on the cluster.
     :param name: the job's name.
@@ -37,7 +37,7 @@ class JobDescription:
     :param environment: variables for the job.
     """
 
-    working_directory: str
+    working_dir: str
     script: str | None = None
     script_path: str | None = None
     name: str | None = None

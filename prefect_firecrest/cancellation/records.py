@@ -88,7 +88,7 @@ class RecordArtifact:
 
 
 @dataclass
-class _Draft:
+class _PendingRecords:
     """Records of one flow run that wait while an earlier artifact of it is being written."""
 
     records: list[JobRecord] = field(default_factory=list)
@@ -99,7 +99,7 @@ class RecordWriter:
     """Writes the records of this process. Used in the runtime's event loop alone."""
 
     def __init__(self) -> None:
-        self._drafts: dict[tuple[UUID, ...], _Draft] = {}
+        self._pending: dict[tuple[UUID, ...], _PendingRecords] = {}
         self._under_way: dict[tuple[UUID, ...], asyncio.Task[UUID]] = {}
 
     async def write(self, flow_runs: tuple[UUID, ...], record: JobRecord) -> UUID:
@@ -108,27 +108,29 @@ class RecordWriter:
         :param flow_runs: the flow run and those that it runs in, the innermost first
         :returns: the artifact's id
         """
-        draft = self._drafts.setdefault(flow_runs, _Draft())
-        draft.records.append(record)
-        if draft.written is None:
-            draft.written = asyncio.create_task(self._write(flow_runs, draft, self._under_way.get(flow_runs)))
-            self._under_way[flow_runs] = draft.written
-        return await asyncio.shield(draft.written)
+        pending = self._pending.setdefault(flow_runs, _PendingRecords())
+        pending.records.append(record)
+        if pending.written is None:
+            pending.written = asyncio.create_task(self._write(flow_runs, pending, self._under_way.get(flow_runs)))
+            self._under_way[flow_runs] = pending.written
+        return await asyncio.shield(pending.written)
 
-    async def _write(self, flow_runs: tuple[UUID, ...], draft: _Draft, before: asyncio.Task[UUID] | None) -> UUID:
+    async def _write(
+        self, flow_runs: tuple[UUID, ...], pending: _PendingRecords, before: asyncio.Task[UUID] | None
+    ) -> UUID:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactCreate
 
         if before is not None:
             await asyncio.wait({before})
-        del self._drafts[flow_runs]  # later records go into the next artifact
-        records = [{name: value for name, value in asdict(record).items() if value} for record in draft.records]
+        del self._pending[flow_runs]  # later records go into the next artifact
+        records = [{name: value for name, value in asdict(record).items() if value} for record in pending.records]
         data = {"flow_runs": [str(flow_run) for flow_run in flow_runs], "records": records}
         try:
             async with get_client() as client:
                 artifact = await client.create_artifact(ArtifactCreate(type=ARTIFACT_TYPE, data=data))
         finally:
-            if self._under_way.get(flow_runs) is draft.written:
+            if self._under_way.get(flow_runs) is pending.written:
                 del self._under_way[flow_runs]
         return artifact.id
 

@@ -123,7 +123,7 @@ class _Details:
     def on_status(self, status: JobStatus) -> None:
         if self._following is None:
             self._following = asyncio.create_task(
-                self._log_stream.follow(self._poll_interval, is_wanted=lambda: self._active.are_few)
+                self._log_stream.run(self._poll_interval, is_wanted=lambda: self._active.are_few)
             )
         if used := time_used(status):
             self._percent, text = used

@@ -35,7 +35,7 @@ class LogStream:
         self._system, self._job, self._on_message = system, job, on_message
         self._offset = 0  # bytes that were read
 
-    async def follow(self, poll_interval: float, *, is_wanted: Callable[[], bool]) -> None:
+    async def run(self, poll_interval: float, *, is_wanted: Callable[[], bool]) -> None:
         """Copy what is new, for ever: at first every second, of a job that has run for a while less often.
 
         :param poll_interval: seconds between two reads at the most

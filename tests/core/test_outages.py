@@ -176,20 +176,20 @@ def test_waits_go_on(kind: str, count: int, virtually: Any) -> None:
         assert min(later - at for at, later in itertools.pairwise(rounds)) >= 50
 
 
-@pytest.mark.parametrize("fresh", [True, False], ids=["first try", "retry"])
+@pytest.mark.parametrize("first_attempt", [True, False], ids=["first attempt", "retry"])
 @pytest.mark.parametrize("kind", OUTAGES)
 def test_submissions_with_a_claim_wait(
-    kind: str, fresh: bool, virtually: Any, caplog: pytest.LogCaptureFixture
+    kind: str, first_attempt: bool, virtually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     site = Site(OUTAGES[kind])
 
     async def scene() -> None:
         async with site.client(CONNECTION) as client:
-            if fresh:  # the outage comes after first contact: a retry needs none
+            if first_attempt:  # the outage comes after first contact: a retry needs none
                 await client.system().info()
                 await client.system().has_directory("/wd")
             await asyncio.sleep(BEGINS + 1)
-            job = await lifecycle.submit(client.system(), SPEC, ClaimKey("task"), first_attempt=fresh)
+            job = await lifecycle.submit(client.system(), SPEC, ClaimKey("task"), first_attempt=first_attempt)
             assert job.job_id == "7"
 
     virtually(scene())

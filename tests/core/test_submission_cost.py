@@ -1,4 +1,4 @@
-"""A fresh submission reads its script once and binds its claim once, whatever asks for either."""
+"""A first submission reads its script once and binds its claim once, whatever asks for either."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def job(job_id: int, **fields: Any) -> Job:
         "user": "ada",
         "account": "test",
         "partition": "normal",
-        "working_directory": "/w",
+        "working_dir": "/w",
         "script": "#!/bin/sh\n",
         "standard_input": "/dev/null",
         "standard_output": "/w/out",

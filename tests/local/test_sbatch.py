@@ -127,7 +127,7 @@ def make_job(**fields: Any) -> Job:
         "user": "ada",
         "account": "test",
         "partition": "normal",
-        "working_directory": "/w",
+        "working_dir": "/w",
         "script": "#!/bin/sh\n",
         "standard_input": "/dev/null",
         "standard_output": "/w/out",

@@ -48,7 +48,7 @@ class Job:
     :param user: the user's name.
     :param account: the account.
     :param partition: the partition.
-    :param working_directory: where the script runs.
+    :param working_dir: where the script runs.
     :param script: the script's text.
     :param standard_input: absolute path of the standard input, with all patterns expanded.
     :param standard_output: absolute path of the standard output, likewise.
@@ -92,7 +92,7 @@ class Job:
     user: str
     account: str
     partition: str
-    working_directory: str
+    working_dir: str
     script: str
     standard_input: str
     standard_output: str

@@ -117,7 +117,7 @@ def build_jobs(
         user=user,
         account=description.account or options.get("account") or settings.account,
         partition=partition.name,
-        working_directory=os.path.normpath(os.path.join(confinement.root, description.working_directory)),
+        working_dir=os.path.normpath(os.path.join(confinement.root, description.working_dir)),
         script=script,
         standard_input="",
         standard_output="",
@@ -167,7 +167,7 @@ def _with_files(job: Job, description: JobDescription) -> Job:
     given = description.standard_input or job.options.get("input") or "/dev/null"
 
     def place(pattern: str) -> str:
-        return os.path.join(job.working_directory, expand_pattern(pattern, job, NODE))
+        return os.path.join(job.working_dir, expand_pattern(pattern, job, NODE))
 
     return replace(job, standard_input=place(given), standard_output=place(output), standard_error=place(error))
 

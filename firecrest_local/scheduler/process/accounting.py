@@ -214,7 +214,7 @@ class AccountingView:
             "partition": job.partition,
             "killRequestUser": None,
             "user": job.user,
-            "workingDirectory": job.working_directory,
+            "workingDirectory": job.working_dir,
             "priority": job.priority,
         }
 

@@ -124,7 +124,7 @@ class Launcher:
             "SLURM_NPROCS": str(job.ntasks),
             "SLURM_NTASKS": str(job.ntasks),
             "SLURM_PROCID": "0",
-            "SLURM_SUBMIT_DIR": job.working_directory,
+            "SLURM_SUBMIT_DIR": job.working_dir,
             "SLURM_SUBMIT_HOST": "localhost",
             "SLURM_TASKS_PER_NODE": str(job.ntasks),
             "TMPDIR": variables.get("TMPDIR", "/tmp"),
@@ -151,11 +151,11 @@ class Launcher:
 
     def _spec(self, job: Job, directory: Path) -> dict[str, Any]:
         files = (job.standard_input, job.standard_output, job.standard_error)
-        paths = [job.working_directory, *(path for path in files if path != os.devnull)]
+        paths = [job.working_dir, *(path for path in files if path != os.devnull)]
         outside = [path for path in paths if not self._confinement.holds(path)]
         return {
             "unreachable": outside[0] if outside else None,
-            "working_directory": job.working_directory,
+            "working_dir": job.working_dir,
             "standard_input": job.standard_input,
             "standard_output": job.standard_output,
             "standard_error": job.standard_error,

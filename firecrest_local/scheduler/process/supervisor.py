@@ -76,7 +76,7 @@ class Supervisor:
         try:
             if spec["unreachable"]:
                 raise FileNotFoundError(spec["unreachable"])
-            os.chdir(spec["working_directory"])
+            os.chdir(spec["working_dir"])
             mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if spec["append"] else os.O_TRUNC)
             stdin = os.open(spec["standard_input"], os.O_RDONLY)
             stdout = os.open(spec["standard_output"], mode, 0o666)

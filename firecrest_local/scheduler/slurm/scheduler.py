@@ -80,7 +80,7 @@ class SlurmScheduler:
         variables = ",".join(f"{name}={value}" for name, value in description.environment.items())
         options = {
             "export": f"ALL,{variables}",
-            "chdir": description.working_directory,
+            "chdir": description.working_dir,
             "partition": description.partition,
             "reservation": description.reservation,
             "account": description.account,
