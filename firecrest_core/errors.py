@@ -47,14 +47,23 @@ class TransientError(FirecRESTError):
 
     :param not_processed: the server certainly did not act on the request, so even a submission may be repeated
     :param retry_after: seconds that the server asked to wait, if it did
+    :param server_message: the server's own words, if it gave any
     """
 
     retryable = True
 
-    def __init__(self, message: str, *, not_processed: bool = False, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        not_processed: bool = False,
+        retry_after: float | None = None,
+        server_message: str = "",
+    ) -> None:
         super().__init__(message)
         self.not_processed = not_processed
         self.retry_after = retry_after
+        self.server_message = server_message
 
 
 class ServerUnreachable(TransientError):
@@ -184,7 +193,10 @@ class ClaimMissing(UserError):
 
 
 class SubmissionUnknown(FirecRESTError):
-    """The answer to a submission was lost, so the job may or may not exist. Only a job with a claim is resubmitted."""
+    """No answer says whether a submitted job was taken, so it may or may not exist.
+
+    Only a job with a claim is resubmitted.
+    """
 
     retry_after = 2.0  # seconds until a job that exists appears in the list
 

@@ -58,7 +58,7 @@ async def submit(
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
     :raises SubmissionRejected: the scheduler refused the job
-    :raises SubmissionUnknown: the answer was lost; only without a key
+    :raises SubmissionUnknown: no answer says whether the job was taken; only without a key
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
     if key is not None:

@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.http import read_json
-from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, parse
+from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse
+from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import (
     JobNotFound,
@@ -39,24 +40,24 @@ class ComputeEndpoints(SystemEndpoints):
         :param request: the job
         :returns: the job's id
         :raises SubmissionRejected: the scheduler refused the job; the message has the scheduler's text
-        :raises SubmissionUnknown: the answer was lost; the job may exist
+        :raises SubmissionUnknown: no answer says whether the job was taken; it may exist
         """
         what = f"Submission of {request.name or 'a job'} to {self.name}"
         try:
             response = await self._requests.session.post(self._job_path("jobs"), json=request.to_json())
+            return parse(SubmittedJob, read_json(response, 201, what), what).job_id
         except RequestRejected as error:
             raise SubmissionRejected(str(error)) from None
         except (ServerFault, RequestTimedOut, ServerUnreachable) as error:
-            rejected = _rejection(str(error))
-            if rejected:
-                raise SubmissionRejected(f"{what} was refused: {rejected}") from None
+            refused = refusal(error.server_message)
+            if refused:
+                raise SubmissionRejected(f"{what} was refused: {refused}") from None
             if error.not_processed:
                 raise
             raise SubmissionUnknown(
-                f"{what}: the answer was lost ({error}). The job may be in the queue all the same: check with "
+                f"{what}: no answer says whether the job was taken ({error}). It may be in the queue: check with "
                 "`squeue` or in the list of jobs before submitting it again."
             ) from None
-        return str(read_json(response, 201, what)["jobId"])
 
     async def get_job(self, job_id: str) -> list[JobInfo]:
         """Return the scheduler's rows for a job: one, or several for an array.
@@ -147,16 +148,3 @@ class ComputeEndpoints(SystemEndpoints):
 
     def _job_path(self, *segments: str) -> str:
         return "/".join([f"/compute/{self.name}", *(quote(segment, safe="") for segment in segments)])
-
-
-def _rejection(message: str) -> str:
-    """Return the error text of sbatch or qsub without the server's wrapping, or an empty text if neither refused.
-
-    A command that could not reach the scheduler has not refused the job.
-    """
-    _, found, stderr = message.partition("std_err:")
-    if not found or any(words in stderr for words in ("Unable to contact", "cannot connect to server", "timed out")):
-        return ""
-    stderr = (stderr.rpartition(" (HTTP")[0] or stderr).partition(" stdout:")[0]  # qsub's stdout, which is empty
-    lines = [line.removeprefix("sbatch: error: ").removeprefix("qsub: ").strip() for line in stderr.splitlines()]
-    return " ".join(line for line in lines if line)

@@ -110,7 +110,7 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         return JobNotFound(summary)
     if status < 500:
         return RequestRejected(summary)
-    return ServerFault(summary)
+    return ServerFault(summary, server_message=message)
 
 
 def retry_after(response: httpx.Response) -> float | None:

@@ -23,11 +23,22 @@ from firecrest_core.states import JobState
 
 T = TypeVar("T")
 
+
+def _job_id(value: Any) -> str:
+    """Return a job's id as FirecREST's paths take it, without blanks and without PBS's server: 4711 for 4711.pbs01."""
+    found = re.fullmatch(r"\s*([1-9]\d*)(\.\S+)?\s*", str(value))
+    if found is None:
+        raise ValueError("not a job's id")
+    return found[1]
+
+
 # The server writes null for "not yet", "unknown" and "none" alike.
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 # The scheduler's own words for "none": squeue's reason of a job that does not wait, sacct's nodes of a job without any.
 Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
 Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
+# A number, or PBS's number with the name of its server.
+JobId = Annotated[str, BeforeValidator(_job_id)]
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
 
 
@@ -227,6 +238,12 @@ class JobInfo(_Answer):
         if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
             return JobState.RUNNING
         return state
+
+
+class SubmittedJob(_Answer):
+    """The answer of ``POST jobs``. The server writes null if it finds no id in the scheduler's answer."""
+
+    job_id: JobId
 
 
 class JobRows(_Answer):

@@ -184,7 +184,7 @@ BAD: dict[str, tuple[Call, type[errors.FirecRESTError], str]] = {
         "Unable to open file /users/fireuser/wd/none.sh",
     ),
     # 408 does not mean that nothing was submitted.
-    "submit_no_script": (lambda s: s.submit_job(request(script="")), errors.SubmissionUnknown, "lost"),
+    "submit_no_script": (lambda s: s.submit_job(request(script="")), errors.SubmissionUnknown, "no answer says"),
     "submit_no_workdir": (lambda s: s.submit_job(request(script="#!")), errors.SubmissionRejected, "job"),
     "transfer_upload_wrong_method": (
         lambda s: s.start_upload(f"{EX}/up.bin", 10),
