@@ -92,6 +92,10 @@ class ServerFault(TransientError):
     """The server answered another 5xx, or 424: it could not open an SSH session."""
 
 
+class UnexpectedAnswer(ServerFault):
+    """The answer is not FirecREST's own, although the URL was right before: a gateway or a maintenance page."""
+
+
 # --- user errors: something has to be corrected ---------------------------------------------------
 
 

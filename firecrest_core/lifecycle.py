@@ -101,6 +101,8 @@ async def wait(
     :raises JobStuck: the job can never start; only with ``fail_if_stuck``
     :raises ClaimMissing: the job ended, but nothing shows that it ran
     """
+    if job.is_ours:
+        system.client.trust_url()
     watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
     until = None if timeout is None else time.monotonic() + timeout
     while True:
@@ -127,6 +129,8 @@ async def cancel(system: System, job: Job) -> None:
     :param job: the job to cancel
     :raises FirecRESTError: it cannot be cancelled; see :func:`firecrest_core.claims.protocol.cancel`
     """
+    if job.is_ours:
+        system.client.trust_url()
     if job.key is None:
         await system.cancel_job(job.job_id)
     else:

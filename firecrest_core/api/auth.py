@@ -11,8 +11,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure, retry_after
+from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
-from firecrest_core.errors import AuthenticationFailed, ConfigurationError, ServerFault
+from firecrest_core.errors import AuthenticationFailed, ConfigurationError, ServerFault, UnexpectedAnswer
 
 
 class _Token(BaseModel):
@@ -31,7 +32,7 @@ class TokenProvider:
     :param attempts: how often a token request is sent at most
     """
 
-    def __init__(self, connection: Connection, session: httpx.AsyncClient, attempts: int) -> None:
+    def __init__(self, connection: Connection, session: HTTPSession, attempts: int) -> None:
         self._connection = connection
         self._session = session
         self._attempts = attempts
@@ -43,7 +44,7 @@ class TokenProvider:
         """Return the header that authenticates a request.
 
         :raises AuthenticationFailed: the identity provider refused the client
-        :raises ConfigurationError: ``token_url`` is no token endpoint
+        :raises ConfigurationError: ``token_url`` is no token endpoint, and FirecREST has never answered
         :raises TransientError: the identity provider could not be reached, even after a few retries
         """
         async with self._lock:
@@ -91,9 +92,10 @@ class TokenProvider:
         try:
             return _Token.model_validate_json(answer.content)
         except ValidationError:
-            raise ConfigurationError(
-                f"{what}: the answer (HTTP {answer.status_code}) is no OAuth2 token. Check the token URL."
-            ) from None
+            problem = f"{what}: the answer (HTTP {answer.status_code}) is no OAuth2 token."
+            if self._session.reached:
+                raise UnexpectedAnswer(f"{problem} A gateway seems to answer instead.", not_processed=True) from None
+            raise ConfigurationError(f"{problem} Check the token URL.") from None
 
 
 def _why(answer: httpx.Response) -> str:

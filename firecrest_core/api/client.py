@@ -63,6 +63,14 @@ class FirecRESTClient:
             self._systems[name] = System(self, name)
         return self._systems[name]
 
+    def trust_url(self) -> None:
+        """Take the connection's URL as right, because a job was submitted through it.
+
+        From now on, an answer that is not FirecREST's is an outage. A process that waits for a job and was started anew
+        has not seen an answer of FirecREST itself.
+        """
+        self.requests.session.reached = True
+
     async def list_systems(self) -> list[SystemInfo]:
         """Return the systems behind this FirecREST, with their health and limits."""
         return await self.requests.list_systems()

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 from firecrest_core.api.endpoints import SystemEndpoints
-from firecrest_core.api.http import read_json
 from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_request import SubmitRequest
@@ -45,7 +44,7 @@ class ComputeEndpoints(SystemEndpoints):
         what = f"Submission of {request.name or 'a job'} to {self.name}"
         try:
             response = await self._requests.session.post(self._job_path("jobs"), json=request.to_json())
-            return parse(SubmittedJob, read_json(response, 201, what), what).job_id
+            return parse(SubmittedJob, self._requests.session.read_json(response, 201, what), what).job_id
         except RequestRejected as error:
             raise SubmissionRejected(str(error)) from None
         except (ServerFault, RequestTimedOut, ServerUnreachable) as error:
@@ -132,7 +131,7 @@ class ComputeEndpoints(SystemEndpoints):
         response = await self._requests.session.get(path, params=params)
 
         def read() -> list[JobInfo]:
-            return list(parse(JobRows, read_json(response, 200, what), what).jobs)
+            return list(parse(JobRows, self._requests.session.read_json(response, 200, what), what).jobs)
 
         return await asyncio.to_thread(read) if len(response.content) > _LARGE_ANSWER else read()
 

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 import httpx
 
@@ -147,20 +148,32 @@ def _remote(text: str, what: str) -> FirecRESTError:
     return RequestRejected(summary)
 
 
-def _read(response: httpx.Response) -> tuple[str, str]:
-    """Return the server's error message and its cause; an empty text for what it does not give."""
+def is_of_firecrest(response: httpx.Response) -> bool:
+    """Tell whether an error answer is FirecREST's own, and not that of a gateway in front of it.
+
+    :param response: an answer with status 400 or above
+    """
+    return bool(_own_body(response))
+
+
+def _own_body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()
     except (json.JSONDecodeError, UnicodeDecodeError):
-        return "", ""  # a proxy's HTML page is of no use in a message
-    if not isinstance(body, dict) or "errorType" not in body:
-        return "", ""
+        return {}  # a proxy's HTML page is of no use in a message
+    return body if isinstance(body, dict) and "errorType" in body else {}
+
+
+def _read(response: httpx.Response) -> tuple[str, str]:
+    """Return the server's error message and its cause; an empty text for what it does not give."""
+    body = _own_body(response)
     causes = body.get("causedBy") or []
     cause = "; ".join(map(str, causes)) if isinstance(causes, list) else str(causes)
     if body.get("errorType") == "validation":
-        fields = (body.get("data") or {}).get("fields") or []
-        named = "; ".join(f"{one.get('name')}: {one.get('message')}" for one in fields)
-        return named or "the request is not valid", ""
+        data = body.get("data")
+        fields = data.get("fields") if isinstance(data, dict) else None
+        named = [one for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
+        return "; ".join(f"{one.get('name')}: {one.get('message')}" for one in named) or "the request is not valid", ""
     return str(body.get("message") or "").strip(), cause.strip()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from firecrest_core.api.endpoints import SystemEndpoints
-from firecrest_core.api.http import read_json
 from firecrest_core.api.models import DownloadTicket, FileInfo, FileStat, TransferJob, UploadTicket, parse
 from firecrest_core.api.requests import Requests
 from firecrest_core.errors import InvalidFileName, RemotePathNotFound
@@ -130,7 +129,7 @@ class FilesystemEndpoints(SystemEndpoints):
             if not missing_ok:
                 raise
             return
-        read_json(response, 204, f"Removal of {path} on {self.name}")
+        self._requests.session.read_json(response, 204, f"Removal of {path} on {self.name}")
 
     async def upload_small(self, directory: str, name: str, content: bytes) -> None:
         """Write a small file in one request.
@@ -145,7 +144,7 @@ class FilesystemEndpoints(SystemEndpoints):
         response = await self._requests.session.post(
             self._file_path("ops/upload"), params={"path": directory}, files={"file": (name, content)}
         )
-        read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
+        self._requests.session.read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
 
     async def download_small(self, path: str) -> bytes:
         """Read a small file in one request.
@@ -214,7 +213,7 @@ class FilesystemEndpoints(SystemEndpoints):
 
     async def _start(self, operation: str, body: dict[str, Any]) -> Any:
         response = await self._requests.session.post(self._file_path(f"transfer/{operation}"), json=body)
-        return read_json(response, 201, f"transfer/{operation} on {self.name}")
+        return self._requests.session.read_json(response, 201, f"transfer/{operation} on {self.name}")
 
     def _file_path(self, operation: str) -> str:
         return f"/filesystem/{self.name}/{operation}"

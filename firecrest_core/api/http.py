@@ -12,9 +12,15 @@ from uuid import uuid4
 import httpx
 
 from firecrest_core.api.backoff import retry_briefly
-from firecrest_core.api.error_mapping import map_failure, map_refusal
+from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
 from firecrest_core.connection import Connection
-from firecrest_core.errors import ConfigurationError, RequestRejected, RequestTimedOut
+from firecrest_core.errors import (
+    ConfigurationError,
+    FirecRESTError,
+    RequestRejected,
+    RequestTimedOut,
+    UnexpectedAnswer,
+)
 
 # httpx's timeouts apply to each piece of an answer. A whole answer may take this many times as long.
 _WHOLE = 10
@@ -38,9 +44,13 @@ class HTTPSession(httpx.AsyncClient):
     GET is repeated after every :class:`~firecrest_core.errors.TransientError`. Any other method is repeated only if the
     server certainly did not process the request.
 
+    At first, an answer that is not FirecREST's means that the URL is wrong. Once FirecREST has answered, such an answer
+    comes from a gateway or a maintenance page, and is an :class:`~firecrest_core.errors.UnexpectedAnswer`.
+
     :param connection: the URL, the timeout, the TLS settings, and how many requests may be in flight at once
     :param authorization: authenticates each request; if the server refuses its token, a new one is tried once
     :param attempts: how often a request is sent at most
+    :ivar reached: FirecREST has answered, here or to the process that submitted a job
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
@@ -51,6 +61,7 @@ class HTTPSession(httpx.AsyncClient):
         self._authorization = authorization
         self._attempts = attempts
         self._slots = asyncio.Semaphore(connection.max_in_flight)
+        self.reached = False
 
     async def request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Response:
         """Send a request, and repeat it a few times if it fails.
@@ -87,54 +98,58 @@ class HTTPSession(httpx.AsyncClient):
                 if response.status_code != 401 or renewed:
                     break
                 self._authorization.forget_token(signed)
-        if response.status_code >= 400:
-            raise map_refusal(response, f"{what} at {self._connection.url}")
+        self._check(response, what)
         return response
+
+    def _check(self, response: httpx.Response, what: str) -> None:
+        status = response.status_code
+        if status >= 400:
+            error = map_refusal(response, f"{what} at {self._connection.url}")
+            if is_of_firecrest(response):
+                self.reached = True
+            elif self.reached and error.user_error and status not in (401, 413):
+                error = self.unexpected(what, f"HTTP {status} without FirecREST's words")
+            raise error
+        if status >= 300 or response.headers.get("Content-Type", "").startswith("text/html"):
+            raise self.unexpected(what, f"HTTP {status} with a page or an address for a browser")
+
+    def read_json(self, response: httpx.Response, expected_status: int, what: str) -> Any:
+        """Return an answer's JSON.
+
+        :param response: the answer
+        :param expected_status: the status that FirecREST documents
+        :param what: the request in words, for the message
+        :returns: the parsed JSON, or ``None`` if the expected status is 204 (no content)
+        :raises RequestRejected: the answer is not FirecREST's, and FirecREST has never answered
+        :raises UnexpectedAnswer: the answer is not FirecREST's, but FirecREST has answered before
+        """
+        if response.status_code != expected_status:
+            raise self.unexpected(what, f"HTTP {response.status_code} is not what was due")
+        answer = None
+        if expected_status != 204:  # No Content
+            try:
+                answer = response.json()
+            except (json.JSONDecodeError, UnicodeDecodeError):
+                raise self.unexpected(what, "the answer is not JSON") from None
+        self.reached = True
+        return answer
+
+    def unexpected(self, what: str, problem: str) -> FirecRESTError:
+        """Return the error for an answer that is not FirecREST's.
+
+        :param what: the request in words
+        :param problem: what is wrong with the answer, in words
+        """
+        text = f"{what} at {self._host}: {problem}."
+        if self.reached:
+            return UnexpectedAnswer(
+                f"{text} A gateway or a maintenance page seems to answer in the place of FirecREST."
+            )
+        return RequestRejected(f"{text} Does the URL point at FirecREST version 2?")
 
     @property
     def _host(self) -> str:
         return urlsplit(self._connection.url).netloc
-
-
-def read_json(response: httpx.Response, expected_status: int, what: str) -> Any:
-    """Return an answer's JSON.
-
-    :param response: the answer
-    :param expected_status: the status that FirecREST documents
-    :param what: the request in words, for the message
-    :returns: the parsed JSON, or ``None`` if the expected status is 204 (no content)
-    :raises RequestRejected: the answer is not JSON or has another status, so the server is not FirecREST version 2
-    """
-    where = str(response.request.url.netloc, "ascii")
-    if response.status_code != expected_status:
-        raise unexpected_status(what, where, response.status_code)
-    if expected_status == 204:  # No Content
-        return None
-    try:
-        return response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise not_json(what, where) from None
-
-
-def unexpected_status(what: str, where: str, status: int) -> RequestRejected:
-    """Return the error for an answer with another status than FirecREST documents.
-
-    :param what: the request in words
-    :param where: the host
-    :param status: the answer's status
-    """
-    return RequestRejected(
-        f"{what} at {where}: HTTP {status} is not what was due. Does the URL point at FirecREST version 2?"
-    )
-
-
-def not_json(what: str, where: str) -> RequestRejected:
-    """Return the error for an answer that should be JSON and is not.
-
-    :param what: the request in words
-    :param where: the host
-    """
-    return RequestRejected(f"{what} at {where}: the answer is not JSON. Does the URL point at FirecREST version 2?")
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from firecrest.FirecrestException import FirecrestException
 from firecrest.v2 import AsyncFirecrest
 
-from firecrest_core.api.http import Authorization, HTTPSession, not_json, unexpected_status
+from firecrest_core.api.http import Authorization, HTTPSession
 from firecrest_core.api.models import SystemInfo, parse
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault
@@ -55,17 +55,19 @@ class Requests:
 
         :param request: the call of pyfirecrest
         :param what: the request in words, for messages
-        :raises RequestRejected: the server is not FirecREST version 2
         :raises FirecRESTError: as :meth:`~firecrest_core.api.http.HTTPSession.request` does
         """
         try:
-            return await request
+            answer = await request
         except FirecrestException as error:
-            raise unexpected_status(what, self.host, error.responses[-1].status_code) from None
+            status = error.responses[-1].status_code
+            raise self.session.unexpected(what, f"HTTP {status} is not what was due") from None
         except (json.JSONDecodeError, UnicodeDecodeError):
-            raise not_json(what, self.host) from None
-        except (KeyError, TypeError) as error:  # JSON, but not the answer to this request
+            raise self.session.unexpected(what, "the answer is not JSON") from None
+        except (KeyError, TypeError, AttributeError) as error:  # JSON, but not the answer to this request
             raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({error}).") from None
+        self.session.reached = True
+        return answer
 
     async def list_systems(self) -> list[SystemInfo]:
         """Return the systems behind this FirecREST, with their health and limits."""

@@ -1,12 +1,12 @@
 """What the scheduler's own words say about a submission: they refuse the job, or they leave open whether it exists.
 
-FirecREST answers 500 to every failed submission and passes on what ``sbatch``, ``qsub`` or Slurm's REST server said. Only
-words that speak of the job refuse it. All other words are an outage, even when they are unknown: ``sbatch`` also fails
-when the controller is busy, when the answer of the controller is lost after it has taken the job, and when the login
-node cannot start it.
+FirecREST answers 500 to every failed submission, and passes on what ``sbatch``, ``qsub`` or Slurm's REST server said.
+Only words that speak of the job refuse it. All other words are an outage, even if they are unknown: ``sbatch`` also
+fails when the controller is busy, when the controller's answer is lost after it has taken the job, and when the login
+node cannot run the command.
 
-Facts: Slurm's messages are those of ``slurm_strerror`` (Slurm 23.11, ``src/common/slurm_errno.c``), and those of PBS are
-in OpenPBS's ``pbs_messages.c``. FirecREST's wrapping is in its ``sbatch_command.py``, ``qsub_command.py`` and
+Facts: Slurm's messages are those that ``slurm_strerror`` of Slurm 22.05 returns, and those of PBS are in OpenPBS's
+``pbs_messages.c``. FirecREST's wrapping is in its ``sbatch_command.py``, ``qsub_command.py`` and
 ``slurm_rest_client.py``.
 """
 

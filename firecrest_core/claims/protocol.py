@@ -75,10 +75,13 @@ async def submit(
         with faults for five minutes. After the first contact retries have no limit, because giving up might orphan a
         job.
     :raises AuthenticationFailed: the token was refused at first contact. A first attempt raises this at once, any other
-        after five minutes. The same holds for ``HostNotFound`` and ``TLSFailed``.
+        after five minutes. The same holds for ``HostNotFound`` and ``TLSFailed``, and for answers that are not
+        FirecREST's own.
     """
     first_attempt = first_attempt and key.generation == 0
     find_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
+    if find_first:  # the first attempt has reached FirecREST at this URL
+        system.client.trust_url()
     backoff = Backoff()
     submission: _Submission | None = None
     while True:
@@ -93,7 +96,7 @@ async def submit(
             await backoff.wait(error, spec.job_name())
         except OUTAGES as error:
             # At first contact, the URL or the secret may be wrong. Later, or in a retry, an outage is more likely.
-            lasting = backoff.waited >= FIRST_CONTACT_LIMIT and not isinstance(error, errors.TransientError)
+            lasting = backoff.waited >= FIRST_CONTACT_LIMIT and _may_be_a_mistake(error)
             if submission is not None:
                 limit = math.inf
             elif lasting or (first_attempt and not isinstance(error, _FAULTS)):
@@ -294,6 +297,11 @@ class _Submission:
                 working_dir=self.spec.working_dir,
             )
         )
+
+
+def _may_be_a_mistake(error: errors.FirecRESTError) -> bool:
+    """Tell whether this error may come from a wrong URL or secret, if it lasts."""
+    return isinstance(error, errors.UnexpectedAnswer) or not isinstance(error, errors.TransientError)
 
 
 async def _with_text(system: System, spec: JobSpec, path: str) -> JobSpec:

@@ -37,6 +37,11 @@ class Job:
     def __str__(self) -> str:
         return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was submitted through this connection, so that the connection's URL must be right."""
+        return self.key is not None or self.submitted_at > 0
+
     def submission_message(self) -> str:
         """Return one sentence that says whether the job was submitted now or existed before."""
         where = f"{self.system}, in {self.working_dir}"

@@ -186,6 +186,8 @@ class JobWatcher:
                 system = client.system(self._system)
                 while True:
                     began, watched = now(), list(self._jobs.values())
+                    if any(waiter.tracker.job.is_ours for waiter in self._waiters()):
+                        client.trust_url()
                     await self._round(system, watched)
                     for one in watched:
                         for waiter in one.waiters:

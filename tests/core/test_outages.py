@@ -20,10 +20,13 @@ import pytest
 from firecrest_core import errors, lifecycle
 from firecrest_core.api.backoff import Backoff
 from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.claims.protocol import find_owner
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.states import JobState
 from firecrest_core.watch.watcher import JobWatcher
 
 CONNECTION = Connection(
@@ -48,6 +51,11 @@ def fails(error: type[httpx.HTTPError], cause: Exception | None = None) -> Fault
 def answers(status: int, message: str = "", **headers: str) -> Fault:
     body = json.dumps({"errorType": "error", "message": message, "data": None}) if message else ""
     return lambda request: httpx.Response(status, content=body, headers=headers)
+
+
+def page(status: int, text: str, kind: str = "text/html; charset=utf-8", **headers: str) -> Fault:
+    """The answer of a gateway, and none of FirecREST's."""
+    return lambda request: httpx.Response(status, content=text, headers={"Content-Type": kind, **headers})
 
 
 def at_the_issuer(fault: Fault) -> Fault:
@@ -76,14 +84,33 @@ OUTAGES: dict[str, Fault] = {
     "502": at_the_api(answers(502)),
     "503": at_the_api(answers(503, "The scheduler service for the requested system (rig) is unhealthy.")),
     "504": at_the_api(answers(504)),
+    "500 malformed": at_the_api(page(500, '{"errorType": "validation", "data": "x"}', "application/json")),
+    "no route": at_the_api(page(404, "404 page not found\n", "text/plain")),
+    "no route in JSON": at_the_api(page(404, '{"message": "no Route matched"}', "application/json")),
+    "firewall": at_the_api(page(403, "<html>Request blocked</html>")),
+    "bad request of a proxy": at_the_api(page(400, "<html>400 Bad Request</html>")),
+    "maintenance": at_the_api(page(200, "<html>Back at noon</html>")),
+    "maintenance in JSON": at_the_api(page(200, '{"status": "maintenance"}', "application/json")),
+    "redirection": at_the_api(page(302, "", Location="https://status.example.org")),
     "issuer refused": at_the_issuer(fails(httpx.ConnectError)),
     "issuer without a name": at_the_issuer(fails(httpx.ConnectError, socket.gaierror(-2, "unknown"))),
     "issuer 500": at_the_issuer(answers(500)),
     "issuer 429": at_the_issuer(answers(429, **{"Retry-After": "50"})),
     "issuer confused": at_the_issuer(answers(400)),
+    "issuer in maintenance": at_the_issuer(page(200, "<html>Back at noon</html>")),
+    "issuer without a route": at_the_issuer(page(404, "404 page not found\n", "text/plain")),
 }
 # What says nothing of the submission: the server may have acted on it.
-AMBIGUOUS = {"reset", "timeout", "408", "500", "502", "504"}
+PAGES = {
+    "no route",
+    "no route in JSON",
+    "firewall",
+    "bad request of a proxy",
+    "maintenance",
+    "maintenance in JSON",
+    "redirection",
+}
+AMBIGUOUS = {"reset", "timeout", "408", "500", "502", "504", "500 malformed", *PAGES}
 
 
 class Site:
@@ -93,6 +120,7 @@ class Site:
         self.fault = fault
         self.requests: list[tuple[float, str]] = []
         self.submitted = 0
+        self.claim = ""
 
     def client(self, connection: Connection, *, attempts: int = 1) -> FirecRESTClient:
         client = FirecRESTClient(connection, attempts=attempts)
@@ -113,6 +141,8 @@ class Site:
             return httpx.Response(200, json={"systems": [{"name": "rig"}]})
         if path.endswith("/ops/stat"):
             return httpx.Response(200, json={"output": {"mode": 0o40755, "size": 1}})
+        if path.endswith("/ops/ls") and self.claim:
+            return httpx.Response(200, json={"output": [{"name": self.claim, "type": "l", "linkTarget": "job-7"}]})
         if path.endswith("/ops/ls"):
             gone = "Remote process failed with exit status:2 and error message:ls: No such file or directory"
             return httpx.Response(404, json={"errorType": "error", "message": gone})
@@ -146,6 +176,65 @@ def test_a_pause_is_as_long_as_the_server_asks_for_within_reason(asked: float, l
 def test_an_outage_is_reported_once_and_then_at_growing_intervals() -> None:
     outage = Backoff(began=1000.0)
     assert [at for at in range(4000) if outage.should_report(1000.0 + at)] == [0, 60, 120, 240, 480, 960, 1920, 3840]
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_a_wait_that_begins_in_an_outage_goes_on_if_the_job_is_ours(kind: str, virtually: Any) -> None:
+    site = Site(OUTAGES[kind])
+    site.submitted = 1
+
+    async def scene() -> None:
+        await asyncio.sleep(BEGINS + 1)
+        watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
+        result = await watcher.wait(Job(system="rig", job_id="7", submitted_at=1.0))
+        assert result.succeeded
+
+    virtually(scene())
+
+
+@pytest.mark.parametrize("kind", sorted(PAGES - {"maintenance in JSON"}))
+def test_a_wait_for_a_job_of_others_fails_if_the_url_seems_wrong(kind: str, virtually: Any) -> None:
+    site = Site(OUTAGES[kind])
+
+    async def scene() -> None:
+        await asyncio.sleep(BEGINS + 1)
+        watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
+        with pytest.raises(errors.UserError):
+            await watcher.wait(Job(system="rig", job_id="7"))
+
+    virtually(scene())
+
+
+@pytest.mark.parametrize("kind", OUTAGES)
+def test_the_claim_is_read_after_the_outage(kind: str, virtually: Any) -> None:
+    site = Site(OUTAGES[kind])
+    key = ClaimKey("task")
+    job = Job(system="rig", job_id="7", working_dir="/wd", key=key)
+    result = JobResult(job_id="7", system="rig", state=JobState.COMPLETED)
+    site.claim = f"{key.directory('/wd').removeprefix('/wd/.firecrest/').partition('/')[2]}/claim"
+
+    async def scene() -> None:
+        async with site.client(CONNECTION) as client:
+            client.trust_url()  # as `lifecycle.wait` does
+            await asyncio.sleep(BEGINS + 1)
+            assert await find_owner(client.system(), job, result) is result
+
+    virtually(scene())
+
+
+@pytest.mark.parametrize("kind", sorted(PAGES - {"maintenance in JSON"}))
+def test_pages_without_end_fail_a_retry_that_has_not_reached_firecrest(kind: str, virtually: Any) -> None:
+    fault = OUTAGES[kind]
+    site = Site(fault)
+
+    async def scene() -> None:
+        async with site.client(CONNECTION) as client:
+            answer = httpx.MockTransport(lambda request: fault(request) or site.answer(request))
+            client.requests.session._transport = answer
+            await lifecycle.submit(client.system(), SPEC, ClaimKey("task"))
+
+    with pytest.raises(errors.UnexpectedAnswer, match="gateway"):
+        virtually(scene())
 
 
 def outage_reports(records: list[logging.LogRecord]) -> list[str]:
