@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from firecrest_core.api.remote_words import remote_error, remote_text
 from firecrest_core.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -21,8 +21,6 @@ from firecrest_core.errors import (
     HostNotFound,
     JobNotFound,
     RateLimited,
-    RemotePathExists,
-    RemotePathNotFound,
     RemotePathRefused,
     RequestRejected,
     RequestTimedOut,
@@ -32,9 +30,6 @@ from firecrest_core.errors import (
     SystemUnhealthy,
     TLSFailed,
 )
-
-# The server runs coreutils over SSH and passes on their error messages.
-_REMOTE = re.compile(r"^Remote process failed with exit status:\S+ and error message:(?P<text>.*)$", re.DOTALL)
 
 
 def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
@@ -86,6 +81,9 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         if "SSH" in cause:
             return ServerFault(f"{summary}: {cause}", not_processed=True)
         summary = f"{summary}: {cause}"
+    said = None if status == 408 else remote_text(message)  # 408: the command took too long
+    if said is not None:
+        return remote_error(said, what)
     if status == 401:
         return AuthenticationFailed(f"{summary}. Check the client's id and secret, and that its scopes are right.")
     if status == 403:
@@ -100,9 +98,6 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         return RateLimited(summary, not_processed=True, retry_after=retry_after(response))
     if status == 503 and "unhealthy" in message:
         return SystemUnhealthy(summary, not_processed=True)
-    remote = _REMOTE.match(message)
-    if remote is not None:
-        return _remote(remote["text"].strip(), what)
     if "does not match any of the defined filesystem paths" in message:
         return RemotePathRefused(f"{summary} Choose a path on one of the system's file systems.")
     if status == 404 and message == "System not found":
@@ -133,19 +128,6 @@ def retry_after(response: httpx.Response) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
-
-
-def _remote(text: str, what: str) -> FirecRESTError:
-    summary = f"{what}: {text}"
-    if "No such file or directory" in text:
-        return RemotePathNotFound(f"{summary}. Check the path, or create it first.")
-    if "File exists" in text:
-        return RemotePathExists(f"{summary}. Choose another name, or remove it first.")
-    if any(words in text for words in ("Permission denied", "Is a directory", "Not a directory", "not permitted")):
-        return RemotePathRefused(f"{summary}. Check the path and its permissions.")
-    if "No space left" in text or "Disk quota exceeded" in text:
-        return RemotePathRefused(f"{summary}. Make room on the file system.")
-    return RequestRejected(summary)
 
 
 def is_of_firecrest(response: httpx.Response) -> bool:
