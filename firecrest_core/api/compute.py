@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from firecrest_core.api.endpoints import SystemEndpoints
-from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse
+from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse, parse_each
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import (
@@ -65,7 +65,7 @@ class ComputeEndpoints(SystemEndpoints):
         :raises JobNotFound: the scheduler does not know the job; this also happens for some seconds after a submission
         """
         try:
-            return await self._rows(self._job_path("jobs", job_id), f"Job {job_id} on {self.name}")
+            return await self._rows(self._job_path("jobs", job_id), f"Job {job_id} on {self.name}", all_readable=True)
         except JobNotFound as error:
             # PBS knows an array only as 57[], and FirecREST accepts no brackets. So only the list shows it.
             rows = await self._pbs_array(job_id) if _PBS_UNKNOWN in str(error) else []
@@ -83,11 +83,11 @@ class ComputeEndpoints(SystemEndpoints):
         :param name: only jobs of this name; filtered here too, because older servers ignore it
         :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``; the last 24 hours unless given
         :param account: only jobs of this account
-        :returns: one row for each job, several for an array
+        :returns: one row for each job, several for an array; a row that cannot be read is left out
         """
         params = {"name": name, "time_window": time_window, "account": account}
         given = {key: value for key, value in params.items() if value is not None}
-        rows = await self._rows(self._job_path("jobs"), f"Jobs on {self.name}", given)
+        rows = await self._rows(self._job_path("jobs"), f"Jobs on {self.name}", given, all_readable=False)
         return [row for row in rows if name is None or row.name == name]
 
     async def get_job_metadata(self, job_id: str) -> JobMetadata:
@@ -127,11 +127,14 @@ class ComputeEndpoints(SystemEndpoints):
             return False
         return True
 
-    async def _rows(self, path: str, what: str, params: Mapping[str, Any] | None = None) -> list[JobInfo]:
+    async def _rows(
+        self, path: str, what: str, params: Mapping[str, Any] | None = None, *, all_readable: bool
+    ) -> list[JobInfo]:
         response = await self._requests.session.get(path, params=params)
 
         def read() -> list[JobInfo]:
-            return list(parse(JobRows, self._requests.session.read_json(response, 200, what), what).jobs)
+            rows = parse(JobRows, self._requests.session.read_json(response, 200, what), what).jobs
+            return parse(list[JobInfo], rows, what) if all_readable else parse_each(JobInfo, rows, what)
 
         return await asyncio.to_thread(read) if len(response.content) > _LARGE_ANSWER else read()
 

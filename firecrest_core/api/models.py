@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import (
     AliasPath,
@@ -15,6 +15,8 @@ from pydantic import (
     SecretStr,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -32,11 +34,20 @@ def _job_id(value: Any) -> str:
     return found[1]
 
 
+def _number(value: Any, read: ValidatorFunctionWrapHandler) -> int | None:
+    try:
+        return cast(int | None, read(value))
+    except ValidationError:
+        return None
+
+
 # The server writes null for "not yet", "unknown" and "none" alike.
 Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 # The scheduler's own words for "none": squeue's reason of a job that does not wait, sacct's nodes of a job without any.
 Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
 Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
+# A number, or a word of the scheduler's for none: UNKNOWN, UNLIMITED, Partition_Limit.
+Number = Annotated[int | None, WrapValidator(_number)]
 # A number, or PBS's number with the name of its server.
 JobId = Annotated[str, BeforeValidator(_job_id)]
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
@@ -74,7 +85,7 @@ class SystemInfo(_Answer):
     name: str
     scheduler_type: str = Field("slurm", validation_alias=AliasPath("scheduler", "type"))
     scheduler_version: Text = Field("", validation_alias=AliasPath("scheduler", "version"))
-    file_systems: tuple[FileSystem, ...] = ()
+    file_systems: Annotated[tuple[FileSystem, ...], BeforeValidator(lambda value: value or ())] = ()
     services_health: tuple[ServiceHealth, ...] | None = None
     max_ops_file_size: int = Field(5 * 1024 * 1024, validation_alias=AliasPath("dataOperation", "max_ops_file_size"))
     transfer_method: str | None = Field(
@@ -201,12 +212,12 @@ class JobInfo(_Answer):
     name: Text = ""
     raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
     reason: Reason = Field(None, validation_alias=AliasPath("status", "stateReason"))
-    exit_code: int | None = Field(None, validation_alias=AliasPath("status", "exitCode"))
-    signal: int | None = Field(None, validation_alias=AliasPath("status", "interruptSignal"))
-    elapsed: int | None = Field(None, validation_alias=AliasPath("time", "elapsed"))
-    start: int | None = Field(None, validation_alias=AliasPath("time", "start"))
-    end: int | None = Field(None, validation_alias=AliasPath("time", "end"))
-    time_limit: int | None = Field(None, validation_alias=AliasPath("time", "limit"))
+    exit_code: Number = Field(None, validation_alias=AliasPath("status", "exitCode"))
+    signal: Number = Field(None, validation_alias=AliasPath("status", "interruptSignal"))
+    elapsed: Number = Field(None, validation_alias=AliasPath("time", "elapsed"))
+    start: Number = Field(None, validation_alias=AliasPath("time", "start"))
+    end: Number = Field(None, validation_alias=AliasPath("time", "end"))
+    time_limit: Number = Field(None, validation_alias=AliasPath("time", "limit"))
     nodes: Nodes = ""
     node_count: Count = Field(0, validation_alias="allocationNodes")
     partition: Text = ""
@@ -247,9 +258,9 @@ class SubmittedJob(_Answer):
 
 
 class JobRows(_Answer):
-    """The answer of ``GET jobs`` and ``GET jobs/{id}``."""
+    """The answer of ``GET jobs`` and ``GET jobs/{id}``, with rows that are not read yet."""
 
-    jobs: Annotated[tuple[JobInfo, ...], BeforeValidator(lambda value: () if value is None else value)]
+    jobs: Annotated[tuple[Any, ...], BeforeValidator(lambda value: () if value is None else value)]
 
 
 class JobMetadata(_Answer):
@@ -300,5 +311,28 @@ def parse(form: type[T], answer: Any, what: str) -> T:
     try:
         return TypeAdapter(form).validate_python(answer)
     except ValidationError as error:
-        where = "; ".join(".".join(map(str, one["loc"])) + " " + one["type"] for one in error.errors()[:3])
-        raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({where}).") from None
+        raise _not_the_form(error, what) from None
+
+
+def parse_each(form: type[T], answers: Any, what: str) -> list[T]:
+    """Convert the elements of a list, without those that cannot be read: one odd element must not hide all others.
+
+    :param form: the type of an element
+    :param answers: the list
+    :param what: the request in words, for the message
+    :raises ServerFault: it is no list, or none of its elements has the documented form
+    """
+    adapter, found, odd = TypeAdapter(form), [], None
+    for element in parse(tuple[Any, ...], answers, what):
+        try:
+            found.append(adapter.validate_python(element))
+        except ValidationError as error:
+            odd = error
+    if odd is not None and not found:
+        raise _not_the_form(odd, what)
+    return found
+
+
+def _not_the_form(error: ValidationError, what: str) -> ServerFault:
+    where = "; ".join(".".join(map(str, one["loc"])) + " " + one["type"] for one in error.errors()[:3])
+    return ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({where}).")

@@ -13,7 +13,7 @@ from firecrest.FirecrestException import FirecrestException
 from firecrest.v2 import AsyncFirecrest
 
 from firecrest_core.api.http import Authorization, HTTPSession
-from firecrest_core.api.models import SystemInfo, parse
+from firecrest_core.api.models import SystemInfo, parse_each
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault
 
@@ -70,9 +70,9 @@ class Requests:
         return answer
 
     async def list_systems(self) -> list[SystemInfo]:
-        """Return the systems behind this FirecREST, with their health and limits."""
+        """Return the systems behind this FirecREST, with their health and limits; an unreadable one is left out."""
         what = "GET /status/systems"
-        return parse(list[SystemInfo], await self.answer(self.pyfirecrest.systems(), what), what)
+        return parse_each(SystemInfo, await self.answer(self.pyfirecrest.systems(), what), what)
 
     async def aclose(self) -> None:
         """Close the session, if there is one."""

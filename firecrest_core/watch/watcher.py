@@ -13,6 +13,8 @@ waiters: thousands of triggers in Airflow's triggerer, or the tasks of a Prefect
   took, if the waiters' intervals allow that. So a server that needs a second for its list is queried every ten.
 - When the server does not answer, the watcher requests only the list (or queries its one or two jobs). The pause
   before each request doubles up to half a minute, or is as long as the server's ``Retry-After``.
+- When the list has failed three times in a row and the server does answer, it queries one job. If that is answered,
+  only the list fails, for example because it is too long, and all jobs are queried one by one.
 """
 
 from __future__ import annotations
@@ -38,6 +40,17 @@ from firecrest_core.watch.subscriptions import StatusQueries, Waiter, WatchedJob
 from firecrest_core.watch.tracker import JobTracker, OnMessage, OnStatus
 
 _ASKED_ONE_BY_ONE = 2
+# After so many failures of the list in a row, single jobs may still be answered.
+_LIST_FAILURES = 3
+# With these errors no request is answered. With any other, single jobs may be answered although the list is not.
+_CONCERN_ALL_REQUESTS = (
+    errors.ServerUnreachable,
+    errors.RateLimited,
+    errors.SystemUnhealthy,
+    errors.AuthenticationFailed,
+    errors.HostNotFound,
+    errors.TLSFailed,
+)
 _SHORTEST = 1.0
 # FirecREST's values of time_window, in seconds. Jobs that wait or run are listed whatever their age.
 _WINDOWS = {"1h": 3600, "8h": 8 * 3600, "24h": 24 * 3600, "3d": 3 * 24 * 3600, "7d": 7 * 24 * 3600}
@@ -68,6 +81,7 @@ class JobWatcher:
         self._task: asyncio.Task[None] | None = None
         self._newcomer = asyncio.Event()
         self._has_list = False
+        self._list_failures = 0
         self._list_took = 0.0
         self._ended_at = -math.inf
         self._ask_at = 0.0
@@ -204,11 +218,17 @@ class JobWatcher:
         if len(watched) > _ASKED_ONE_BY_ONE:
             try:
                 unclear = await self._query_list(system, watched)
+                self._list_failures = 0
             except errors.FirecRESTError as error:
-                self._server_is_down(error, {})
-                return
+                self._list_failures += 1
+                if not await self._only_the_list_fails(error, system, watched):
+                    self._server_is_down(error, {})
+                    return
+        began = now()
         queries = StatusQueries(system)
         await queries.ask([one for one in (watched if unclear is None else unclear) if one.ask_at <= now()])
+        if self._list_failures:
+            self._list_took = (now() - began) / 10  # so that the next round begins after a pause as long as this one
         last_error = next(reversed(queries.failed.values()), None)
         if last_error and unclear is None and not queries.answered:
             self._server_is_down(last_error, queries.failed)
@@ -220,6 +240,15 @@ class JobWatcher:
             self._put_off(last_error)
         else:
             self._ask_at, self._outage = 0.0, None
+
+    async def _only_the_list_fails(
+        self, error: errors.FirecRESTError, system: System, watched: Sequence[WatchedJob]
+    ) -> bool:
+        if self._list_failures < _LIST_FAILURES or isinstance(error, _CONCERN_ALL_REQUESTS):
+            return False
+        probe = StatusQueries(system)
+        await probe.ask([watched[self._list_failures % len(watched)]])
+        return probe.answered > 0
 
     def _server_is_down(
         self, last_error: errors.FirecRESTError, failed: Mapping[WatchedJob, errors.FirecRESTError]

@@ -144,6 +144,9 @@ class Site:
         self.connection = connection
         return self
 
+    def trust_url(self) -> None:
+        pass
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -143,6 +143,39 @@ async def test_the_list_is_filtered_here_too(client: FirecRESTClient, httpserver
     assert [row.job_id for row in await client.system().get_jobs(name="mine")] == ["1"]
 
 
+async def test_an_odd_row_hides_no_other(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    odd = [{"jobId": 1, "name": 7}, {"name": "no id"}, None, "row", {"jobId": 2, "status": "gone"}]
+    rows = [*odd, {"jobId": 9, "status": {"state": "RUNNING"}, "time": {"elapsed": "UNKNOWN", "limit": "UNLIMITED"}}]
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
+    found = {row.job_id: row for row in await client.system().get_jobs()}
+    assert found["9"].state == "RUNNING"
+    assert (found["9"].elapsed, found["9"].time_limit) == (None, None)
+    assert "1" not in found
+
+
+@pytest.mark.parametrize("rows", [[None], [{"jobId": 1, "name": 7}], "none", 7, {"jobs": []}])
+async def test_rows_that_cannot_be_read_are_no_empty_list(
+    rows: Any, client: FirecRESTClient, httpserver: HTTPServer
+) -> None:
+    httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})
+    with pytest.raises(errors.ServerFault, match="not the form"):
+        await client.system().get_jobs()
+
+
+async def test_an_odd_row_of_the_job_itself_is_a_fault(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    rows = [{"jobId": "7_0", "status": {"state": "COMPLETED"}}, {"jobId": "7_1", "name": 7}]
+    httpserver.expect_request("/compute/rig/jobs/7").respond_with_json({"jobs": rows})
+    with pytest.raises(errors.ServerFault, match="not the form"):
+        await client.system().get_job("7")
+
+
+async def test_an_odd_system_hides_no_other(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    systems = [{"name": "old", "fileSystems": None}, {"name": None}, {"name": "rig", "scheduler": {"type": "slurm"}}]
+    httpserver.expect_request("/status/systems").respond_with_json({"systems": systems})
+    assert [system.name for system in await client.list_systems()] == ["old", "rig"]
+    assert await client.system().scheduler() == "slurm"
+
+
 async def test_a_long_list_is_read_whole(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     rows = [{"jobId": number, "name": "x" * 1000} for number in range(500)]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": rows})

@@ -60,9 +60,7 @@ def test_the_commands_own_line_decides(line: str, error: type[errors.FirecRESTEr
 
 
 @given(before=st.lists(st.sampled_from(NOISE), max_size=3), kind=st.sampled_from(KINDS))
-def test_the_login_nodes_lines_change_nothing(
-    before: list[str], kind: tuple[str, type[errors.FirecRESTError]]
-) -> None:
+def test_the_login_nodes_lines_change_nothing(before: list[str], kind: tuple[str, type[errors.FirecRESTError]]) -> None:
     line, error = kind
     found = remote_error("\n".join([*before, line]), "GET")
     assert type(found) is error

@@ -463,6 +463,37 @@ def test_a_server_without_a_list(site: Any, virtually: Any) -> None:
     assert site.most_in_flight == 4
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ServerFault("HTTP 500"),
+        errors.ServerFault("HTTP 502"),
+        errors.UnexpectedAnswer("HTTP 413"),
+        errors.FileTooLarge("HTTP 413"),
+        errors.RequestTimedOut("HTTP 408"),
+    ],
+    ids=lambda error: str(error),
+)
+def test_only_the_list_fails(site: Any, virtually: Any, error: Exception) -> None:
+    jobs = fill(site, lambda n, now: "RUNNING" if now < 600 + n else "COMPLETED", 10)
+    listed = site.listed
+    site.listed = lambda now: listed(now) if now < 100 or now > 900 else error
+    messages: list[str] = []
+    assert all(result.succeeded for result in virtually(all_of(site, jobs, on_message=messages.append)))
+    assert site.most_in_flight <= 4
+    assert site.asked[-1][0] < 640
+    assert len([line for line in messages if "still waiting" in line]) <= len(jobs)
+
+
+def test_a_list_that_comes_back_is_enough(site: Any, virtually: Any) -> None:
+    jobs = fill(site, lambda n, now: "RUNNING" if now < 2000 else "COMPLETED", 10)
+    listed = site.listed
+    site.listed = lambda now: errors.ServerFault("HTTP 500") if 100 < now < 400 else listed(now)
+    assert all(result.succeeded for result in virtually(all_of(site, jobs)))
+    alone = [t for t, what in site.asked if not what.startswith("list") and 420 < t < 2000]
+    assert not alone
+
+
 def test_a_job_that_the_server_chokes_on_slows_nobody_else(site: Any, virtually: Any) -> None:
     jobs = fill(site, lambda n, now: "" if n <= 6 else "RUNNING" if now < 600 + n else "COMPLETED", 20)
     single = site.single
