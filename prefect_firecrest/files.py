@@ -27,6 +27,7 @@ async def upload(
     from firecrest_core import transfer
 
     sources = local_files if isinstance(local_files, Sequence) and not isinstance(local_files, str) else [local_files]
+    transfer.check_uploads(sources, remote_directory)
     async with runtime.client(credentials.connection()) as client:
         there = client.system(system)
         await there.make_directory(remote_directory)
@@ -46,6 +47,7 @@ async def download(
     from prefect_firecrest.observability.assets import report_fetched
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
+    transfer.check_downloads(sources, local_directory)
     async with runtime.client(credentials.connection()) as client:
         there = client.system(system)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory

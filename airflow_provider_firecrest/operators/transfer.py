@@ -216,6 +216,13 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
             return [(source, posixpath.join(target, "")) for source in sources]
         return [(source, target / posixpath.basename(source.rstrip("/"))) for source in sources]
 
+    async def _begin(self, files: list[SourceAndTarget]) -> list[dict[str, Any]]:
+        from firecrest_core import transfer
+
+        if len(files) > 1:
+            transfer.check_downloads([source for source, _ in files], self.local_path)
+        return await super()._begin(files)
+
     async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
         """Begin one download.
 

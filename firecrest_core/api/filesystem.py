@@ -26,6 +26,9 @@ class FilesystemEndpoints(SystemEndpoints):
     ) -> list[FileInfo]:
         """List a directory, or a single file.
 
+        Users and groups are numeric ids. With names, the server leaves out each line whose group has a blank in its
+        name, as ``domain users`` has.
+
         :param path: absolute path on the system
         :param hidden: include names that begin with a dot
         :param recursive: include all directories below
@@ -34,7 +37,7 @@ class FilesystemEndpoints(SystemEndpoints):
         """
         what = f"Listing of {path} on {self.name}"
         request = self._requests.pyfirecrest.list_files(
-            self.name, path, show_hidden=hidden, recursive=recursive, dereference=dereference
+            self.name, path, show_hidden=hidden, recursive=recursive, numeric_uid=True, dereference=dereference
         )
         return parse(list[FileInfo], await self._requests.answer(request, what), what)
 
@@ -70,7 +73,7 @@ class FilesystemEndpoints(SystemEndpoints):
         """
         what = f"Checksum of {path} on {self.name}"
         answer: Any = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
-        return str(answer["checksum"])
+        return str(answer["checksum"]).removeprefix("\\")  # sha256sum marks an escaped file name so
 
     async def tail(self, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
         """Return the end of a text file.

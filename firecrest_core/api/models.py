@@ -126,6 +126,8 @@ class FileInfo(_Answer):
     """One entry of ``ops/ls``.
 
     :param type: ``-`` file, ``d`` directory, ``l`` symbolic link, as ``ls`` writes it
+    :param user: numeric id of the owner
+    :param group: numeric id of the group
     :param size: bytes
     """
 

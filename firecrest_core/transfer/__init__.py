@@ -6,10 +6,10 @@ limits are the system's, from ``GET /status/systems``. ``upload`` and ``download
 must not block.
 """
 
-from firecrest_core.transfer.download import begin_download, download, finish_download
+from firecrest_core.transfer.download import begin_download, check_downloads, download, finish_download
 from firecrest_core.transfer.localside import LocalPath
 from firecrest_core.transfer.pending import PendingTransfer, Transferred
-from firecrest_core.transfer.upload import begin_upload, finish_upload, upload
+from firecrest_core.transfer.upload import begin_upload, check_uploads, finish_upload, upload
 
 __all__ = [
     "LocalPath",
@@ -17,6 +17,8 @@ __all__ = [
     "Transferred",
     "begin_download",
     "begin_upload",
+    "check_downloads",
+    "check_uploads",
     "download",
     "finish_download",
     "finish_upload",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -45,6 +46,16 @@ async def download(system: System, source: str, target: LocalPath, *, account: s
     """
     pending = await begin_download(system, source, target, account=account)
     return pending if isinstance(pending, Transferred) else await finish_download(system, pending, target)
+
+
+def check_downloads(sources: Iterable[str], directory: LocalPath) -> None:
+    """Refuse to download two files of one name into one directory.
+
+    :param sources: paths on the system
+    :param directory: where they go under their own names
+    :raises InvalidFileName: two have the same name
+    """
+    names.check_distinct(((source, names.split(source)[1]) for source in sources), directory)
 
 
 async def begin_download(

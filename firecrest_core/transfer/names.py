@@ -3,7 +3,8 @@
 Observed on the real server (2.5.7):
 
 - ``ops`` commands put paths between single quotes, so a quote breaks the command.
-- Multipart headers percent-encode ``"`` and control characters, and the server does not decode them.
+- Multipart headers percent-encode ``"`` and control characters and double a backslash, and the server does not decode
+  them.
 - Transfer jobs are rendered through a template that escapes HTML. They upload into ``"<path>"`` (``$`` and backticks
   expand) and download from a bare ``<path>`` (the shell interprets white space, ``;``, ``*``, ``(`` …). Such a job ends
   COMPLETED all the same, with another file's name.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from firecrest_core.errors import InvalidFileName
 
@@ -37,6 +39,22 @@ def check(path: str) -> str:
     return path
 
 
+def check_distinct(named: Iterable[tuple[str, str]], directory: object) -> None:
+    """Refuse to copy two files under one name into one directory, where the second would replace the first.
+
+    :param named: the path and the name of each file
+    :param directory: where they go, for the message
+    :raises InvalidFileName: two paths have one name
+    """
+    owners: dict[str, str] = {}
+    for path, name in named:
+        other = owners.setdefault(name, path)
+        if other != path:
+            raise InvalidFileName(
+                f"{other} and {path} would both become {name} in {directory}. Copy them into directories of their own."
+            )
+
+
 def plain(path: str) -> bool:
     """Tell whether a transfer job handles ``path`` as it is."""
     return _PLAIN.fullmatch(path) is not None
@@ -44,7 +62,7 @@ def plain(path: str) -> bool:
 
 def survives_multipart(name: str) -> bool:
     """Tell whether ``ops/upload`` writes a file under exactly this name."""
-    return '"' not in name
+    return '"' not in name and "\\" not in name
 
 
 def has_space(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,7 @@ from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import TransferFailed, TransientError
 from firecrest_core.jobs.job import Job
 from firecrest_core.transfer import archive, jobs, limits, names, remote
-from firecrest_core.transfer.localside import LocalPath, on_disk, own_name
+from firecrest_core.transfer.localside import LocalPath, as_local_path, on_disk, own_name
 from firecrest_core.transfer.localside import source as find_source
 from firecrest_core.transfer.partial import hash_file
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
@@ -43,6 +44,16 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     """
     pending = await begin_upload(system, source, target, account=account)
     return pending if isinstance(pending, Transferred) else await finish_upload(system, pending)
+
+
+def check_uploads(sources: Iterable[LocalPath], directory: str) -> None:
+    """Refuse to upload two files of one name into one directory.
+
+    :param sources: paths on the local side
+    :param directory: where they go under their own names
+    :raises InvalidFileName: two have the same name
+    """
+    names.check_distinct(((str(source), own_name(as_local_path(source))) for source in sources), directory)
 
 
 async def begin_upload(

@@ -87,6 +87,16 @@ def test_several_files_defer_once_and_keep_their_order(connected, workdir, tmp_p
     assert len(run.deferrals[0].trigger.jobs) == 2
 
 
+def test_two_files_of_one_name_are_refused_before_the_first(connected, workdir, tmp_path, run_task) -> None:
+    for directory in ("p1", "p2"):
+        (workdir / directory).mkdir()
+        (workdir / directory / "r.out").write_text(directory)
+    sources = [f"{workdir}/p1/r.out", f"{workdir}/p2/r.out"]
+    with pytest.raises(AirflowFailException, match=r"would both become r\.out"):
+        run_task(download(sources, str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_is_stored_while_deferred_opens_no_store(connected, workdir, tmp_path, ti, monkeypatch) -> None:
     start_download, tickets = System.start_download, []
 

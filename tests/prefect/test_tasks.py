@@ -16,7 +16,14 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from firecrest_core import JobState
 from firecrest_core.api.client import FirecRESTClient
-from firecrest_core.errors import FirecRESTError, JobFailed, JobNodeFailure, ServerFault, SubmissionRejected
+from firecrest_core.errors import (
+    FirecRESTError,
+    InvalidFileName,
+    JobFailed,
+    JobNodeFailure,
+    ServerFault,
+    SubmissionRejected,
+)
 from firecrest_core.result import JobResult
 from prefect_firecrest import (
     FirecRESTCredentials,
@@ -122,6 +129,18 @@ def test_functions_in_a_flow_of_functions(make, credentials, workdir, tmp_path) 
 
     assert [entry.name for entry in functions()] == ["in"]
     assert (tmp_path / "back" / "in").read_text() == "x"
+
+
+def test_two_files_of_one_name_are_refused_before_the_first(credentials, workdir, tmp_path) -> None:
+    for directory in ("p1", "p2"):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "r.out").write_text(directory)
+    with pytest.raises(InvalidFileName, match=r"would both become r\.out"):
+        upload_files.fn(credentials, [tmp_path / "p1" / "r.out", tmp_path / "p2" / "r.out"], f"{workdir}/new")
+    assert not (workdir / "new").exists()
+    with pytest.raises(InvalidFileName, match=r"would both become r\.out"):
+        download_files.fn(credentials, ["/p1/r.out", "/p2/r.out"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 async def test_what_the_ui_shows(make) -> None:

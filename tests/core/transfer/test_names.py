@@ -1,9 +1,11 @@
 """Names that break the server's shell lines and templates."""
 
+from pathlib import Path
+
 import pytest
 
 from firecrest_core.errors import InvalidFileName
-from firecrest_core.transfer import names
+from firecrest_core.transfer import check_downloads, check_uploads, names
 
 
 @pytest.mark.parametrize("path", ["/a/it's", "/it's/a", "/a/new\nline", "/a/tab\t", "/a/\x00", "", "  "])
@@ -32,3 +34,32 @@ def test_not_plain(character: str) -> None:
 )
 def test_split(path: str, parts: tuple[str, str]) -> None:
     assert names.split(path) == parts
+
+
+@pytest.mark.parametrize("name", ["a.txt", "ü", "a b"])
+def test_survives_multipart(name: str) -> None:
+    assert names.survives_multipart(name)
+
+
+@pytest.mark.parametrize("name", ['a".txt', "a\\b"])
+def test_does_not_survive_multipart(name: str) -> None:
+    assert not names.survives_multipart(name)
+
+
+@pytest.mark.parametrize("second", ["/p2/r.out", "/p2/r.out/", "r.out"])
+def test_two_files_of_one_name(second: str) -> None:
+    with pytest.raises(InvalidFileName, match=r"/p1/r\.out and .* would both become r\.out in results/\."):
+        check_downloads(["/p1/r.out", "/p1/log", second], "results/")
+
+
+def test_one_file_twice() -> None:
+    check_downloads(["/p1/r.out", "/p1/r.out", "/p1/log"], "results/")
+
+
+def test_two_local_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidFileName, match="would both become in.txt in /wd"):
+        check_uploads([tmp_path / "a" / "in.txt", "b/in.txt"], "/wd")
+    with pytest.raises(InvalidFileName, match=f"would both become {tmp_path.name} in /wd"):
+        check_uploads([".", tmp_path], "/wd")
+    check_uploads(["a", "b"], "/wd")
