@@ -62,6 +62,8 @@ async def submit(
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
     if key is not None:
+        if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
+            system.client.trust_url()
         return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=resubmit_failed)
     request = submit_request(spec, await system.scheduler())
     await check_working_dir(system, spec.working_dir)

@@ -80,8 +80,6 @@ async def submit(
     """
     first_attempt = first_attempt and key.generation == 0
     find_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
-    if find_first:  # the first attempt has reached FirecREST at this URL
-        system.client.trust_url()
     backoff = Backoff()
     submission: _Submission | None = None
     while True:
