@@ -37,7 +37,8 @@ _OF_THE_SITE = re.compile(
       \b(credentials?|munge|authenticat\w+|protocol|controller|slurmctld|database|socket|connect\w*|communication)\b
     | \btry\ again\b | \btemporarily\b | \btimed\ out\b | \bunexpected\ message\b | \bzero\ bytes\b | \bI/O\ error\b
     | \binternal\ error\b | \bcannot\ allocate\b | \bno\ space\ left\b | \bmessage\ length\b | \bdisabled\b
-    | not\ available\ \( | \bnot\ (available|usable)\ now\b
+    | not\ available\ \( | \bnot\ (available|usable)\ now\b | \bend\ of\ file\b | \bs_p_parse_file\b
+    | \bconfiguration\ (file|source)\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -63,6 +64,8 @@ def refusal(message: str) -> str:
     # If the controller has answered, its words decide and not what sbatch says before.
     verdicts = [line.removeprefix(_FAILED) for line in lines if line.startswith(_FAILED)] or lines
     explained = verdicts == [_NO_REASON] and len(lines) > 1
+    # qsub says nothing like Slurm's last line, and a site's hook refuses a job in words of its own.
+    explained = explained or (bool(lines) and "Unexpected PBS command response." in message)
     words = [_QUOTED.sub("", line) for line in (lines if explained else verdicts)]
     if any(map(_OF_THE_SITE.search, words)):
         return ""

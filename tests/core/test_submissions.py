@@ -91,6 +91,7 @@ def test_other_words_leave_the_outcome_open(reason: str) -> None:
         *(said(exit_status=code) for code in (-1, 0, 1, 255, None)),
         said("bash: line 1: sbatch: command not found", exit_status=127),
         said('sbatch: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file'),
+        said("sbatch: error: s_p_parse_file: unable to status file /etc/slurm/slurm.conf: No such file or directory"),
         rest(),
         "Unexpected Slurm API response. status:502 message:<html>Invalid gateway</html>",
         "Unexpected Slurm API response. status:500 message:[]",
@@ -123,6 +124,24 @@ def test_the_reason_of_a_sites_plugin() -> None:
     reason = "You have not told us your project. Use --account."
     assert refusal(said(f"sbatch: error: {reason}", f"{FAILED}Unspecified error")).startswith(reason)
     assert refusal(said("sbatch: error: munge is not running", f"{FAILED}Unspecified error")) == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("qsub: Unknown queue", True),
+        ("qsub: Job violates queue and/or server resource limits", True),
+        ("qsub: Tell us your project, please", True),  # a site's hook
+        ("qsub: Invalid credential", False),
+        ("qsub: End of File", False),
+        ("qsub: cannot connect to server pbs (errno=15010)", False),
+        ("bash: qsub: command not found", False),
+        ("", False),
+    ],
+)
+def test_what_qsub_says(line: str, refused: bool) -> None:
+    message = f"Unexpected PBS command response. exit_status:1 std_err:{line}\n stdout:"
+    assert refusal(message) == (line.removeprefix("qsub: ") if refused else "")
 
 
 @given(noise=st.lists(st.sampled_from(NOISE)), reason=st.sampled_from([*REFUSED, *OPEN]))
