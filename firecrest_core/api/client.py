@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +35,7 @@ class FirecRESTClient:
         self.requests = Requests(connection, self, attempts)
         self._attempts = attempts
         self._systems: dict[str, System] = {}
+        self._token_provider: TokenProvider | None = None
 
     def __repr__(self) -> str:
         return f"FirecRESTClient({self.connection!r})"
@@ -88,11 +88,13 @@ class FirecRESTClient:
 
         :param connection: names the token endpoint and the client
         """
-        self._tokens = TokenProvider(connection, self.requests.session, self._attempts)
+        self._token_provider = TokenProvider(connection, self.requests.session, self._attempts)
 
-    @cached_property
+    @property
     def _tokens(self) -> TokenProvider:
-        return TokenProvider(self.connection, self.requests.session, self._attempts)
+        if self._token_provider is None:
+            self._token_provider = TokenProvider(self.connection, self.requests.session, self._attempts)
+        return self._token_provider
 
 
 class System(ComputeEndpoints, FilesystemEndpoints):

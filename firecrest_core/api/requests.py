@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Awaitable
-from functools import cached_property
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -33,15 +32,26 @@ class Requests:
         self.host = urlsplit(connection.url).netloc
         self._authorization = authorization
         self._attempts = attempts
+        # No `cached_property`: in Python 3.11 it holds one lock for all objects while it computes. If SIGTERM breaks in on
+        # that, its handler waits for ever, because it makes a session of its own in another thread.
+        self._session: HTTPSession | None = None
+        self._pyfirecrest: AsyncFirecrest | None = None
 
-    @cached_property
+    @property
     def session(self) -> HTTPSession:
         """The HTTP session. It takes paths below the API's root."""
-        return HTTPSession(self.connection, self._authorization, self._attempts)
+        if self._session is None:
+            self._session = HTTPSession(self.connection, self._authorization, self._attempts)
+        return self._session
 
-    @cached_property
+    @property
     def pyfirecrest(self) -> AsyncFirecrest:
         """The pyfirecrest client that builds most of the requests. It sends them through :attr:`session`."""
+        if self._pyfirecrest is None:
+            self._pyfirecrest = self._new_pyfirecrest()
+        return self._pyfirecrest
+
+    def _new_pyfirecrest(self) -> AsyncFirecrest:
         # It creates a session of its own, which is never used. This TLS context would trust no server.
         pyfirecrest = AsyncFirecrest(self.connection.url, _Unsigned(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         pyfirecrest.disable_client_logging = True  # it would log the path of each DELETE at INFO
@@ -76,8 +86,8 @@ class Requests:
 
     async def aclose(self) -> None:
         """Close the session, if there is one."""
-        if "session" in vars(self):
-            await self.session.aclose()
+        if self._session is not None:
+            await self._session.aclose()
 
 
 class _Unsigned:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 
 import httpx
 import pytest
@@ -12,6 +14,8 @@ from werkzeug import Request, Response
 
 from firecrest_core import errors
 from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.api.http import tls_context
+from firecrest_core.connection import Connection
 
 EXPLANATION = (
     "pyfirecrest does not send through its member `_session` any more, which firecrest_core/api/requests.py replaces: "
@@ -53,3 +57,26 @@ async def test_json_that_is_not_the_answer_is_a_fault_of_the_server(
     httpserver.expect_request("/filesystem/rig/ops/stat").respond_with_data(body, content_type="application/json")
     with pytest.raises(errors.ServerFault, match="not the form of FirecREST version 2"):
         await client.system().stat("/f")
+
+
+async def test_a_session_that_is_being_made_holds_up_no_other(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM may interrupt the making of a session, and its handler needs one of its own in another thread."""
+    made = threading.Event()
+
+    def interrupted(verify: bool | str) -> ssl.SSLContext | bool:
+        monkeypatch.undo()
+
+        def of_the_handler() -> None:
+            assert FirecRESTClient(connection).requests.pyfirecrest
+            made.set()
+
+        thread = threading.Thread(target=of_the_handler, daemon=True)
+        thread.start()
+        thread.join(20)
+        return tls_context(verify)
+
+    monkeypatch.setattr("firecrest_core.api.http.tls_context", interrupted)
+    assert FirecRESTClient(connection).requests.pyfirecrest
+    assert made.is_set()
