@@ -8,6 +8,7 @@ Airflow's tables or SQLAlchemy. What is imported inside the functions would be p
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -245,12 +246,12 @@ class BeforeRendering:
     ``render_template_fields`` is not called for the operator that a mapped task is expanded to.
     """
 
+    @abstractmethod
     def before_rendering(self, jinja_env: Any) -> None:
         """Change fields.
 
         :param jinja_env: Jinja's environment that they are going to be rendered with
         """
-        raise NotImplementedError
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]

@@ -1,9 +1,9 @@
 """What the scheduler's own words say about a submission: they refuse the job, or they leave open whether it exists.
 
 FirecREST answers 500 to every failed submission, and passes on what ``sbatch``, ``qsub`` or Slurm's REST server said.
-Only words that speak of the job refuse it. All other words are an outage, even if they are unknown: ``sbatch`` also
-fails when the controller is busy, when the controller's answer is lost after it has taken the job, and when the login
-node cannot run the command.
+Words that speak of the site never refuse a job: ``sbatch`` also fails when the controller is busy, when the
+controller's answer is lost after it has taken the job, and when the login node cannot run the command. Unknown words of
+Slurm do not refuse it either. Sites may refuse a job in words of their own: in Slurm by a plugin, in PBS by a hook.
 
 Facts: Slurm's messages are those that ``slurm_strerror`` of Slurm 22.05 returns, and those of PBS are in OpenPBS's
 ``pbs_messages.c``. FirecREST's wrapping is in its ``sbatch_command.py``, ``qsub_command.py`` and
@@ -63,13 +63,13 @@ def refusal(message: str) -> str:
     lines = list(_scheduler_lines(message))
     # If the controller has answered, its words decide and not what sbatch says before.
     verdicts = [line.removeprefix(_FAILED) for line in lines if line.startswith(_FAILED)] or lines
-    explained = verdicts == [_NO_REASON] and len(lines) > 1
-    # qsub says nothing like Slurm's last line, and a site's hook refuses a job in words of its own.
-    explained = explained or (bool(lines) and "Unexpected PBS command response." in message)
-    words = [_QUOTED.sub("", line) for line in (lines if explained else verdicts)]
+    # A plugin of Slurm gives its reason before that last line. qsub has no such line.
+    by_plugin = verdicts == [_NO_REASON] and len(lines) > 1
+    in_own_words = by_plugin or (bool(lines) and "Unexpected PBS command response." in message)
+    words = [_QUOTED.sub("", line) for line in (lines if in_own_words else verdicts)]
     if any(map(_OF_THE_SITE.search, words)):
         return ""
-    return " ".join(lines) if explained or any(map(_OF_THE_JOB.search, words)) else ""
+    return " ".join(lines) if in_own_words or any(map(_OF_THE_JOB.search, words)) else ""
 
 
 def _scheduler_lines(message: str) -> Iterator[str]:
