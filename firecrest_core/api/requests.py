@@ -32,8 +32,8 @@ class Requests:
         self.host = urlsplit(connection.url).netloc
         self._authorization = authorization
         self._attempts = attempts
-        # No `cached_property`: in Python 3.11 it holds one lock for all objects while it computes. If SIGTERM breaks in on
-        # that, its handler waits for ever, because it makes a session of its own in another thread.
+        # No `cached_property`: in Python 3.11 it holds one lock for all objects while it computes. If SIGTERM comes
+        # then, its handler waits for ever, because it makes a session of its own in another thread.
         self._session: HTTPSession | None = None
         self._pyfirecrest: AsyncFirecrest | None = None
 
