@@ -49,9 +49,15 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
 def job(connected, workdir: Path, ti: Any) -> tuple[str, ScannedRecord]:
     """A job that waits, and what its task has recorded."""
     context = {"ti": ti, "task_state_store": ti.state_store}
-    task = FirecRESTSubmitOperator(task_id="job", script="#!/bin/bash\nsleep 60\n", working_dir=str(workdir))
+    task = FirecRESTSubmitOperator(
+        task_id="job", script="#!/bin/bash\ntouch began\nsleep 60\n", working_dir=str(workdir)
+    )
     with pytest.raises(TaskDeferred):
         task.execute(context)
+    deadline = time.monotonic() + 60
+    while not (workdir / "began").exists():  # a job that finds its claim cancelled ends COMPLETED, not CANCELLED
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     record = JobRecord.read(context)
     assert record is not None
     stored = StoredValue(1, "record", (1, "run"), "dag", "job", -1, uuid.uuid4(), "deferred", record.max_tries)

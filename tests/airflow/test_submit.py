@@ -179,6 +179,14 @@ def gone(workdir: Path) -> bool:
 SLEEPING = "#!/bin/bash\ntouch began\nsleep 8\ntouch late\n"
 
 
+def wait_until_begun(workdir: Path) -> None:
+    """Wait until the payload runs. A job that finds its claim cancelled before ends COMPLETED, not CANCELLED."""
+    deadline = time.monotonic() + 60
+    while not (workdir / "began").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def state_of(job_id: str) -> JobState:
     return FirecRESTHook().get_job(job_id).state
 
@@ -239,6 +247,7 @@ def task_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 def waiting_trigger(connected, workdir, ti) -> FirecRESTJobTrigger:
     with pytest.raises(TaskDeferred) as deferred:
         submit(SLEEPING, workdir)().execute({"ti": ti, "task_state_store": ti.state_store})
+    wait_until_begun(workdir)
     trigger = deferred.value.trigger
     trigger.task_instance = ti
     return trigger
@@ -359,9 +368,7 @@ def test_a_worker_that_is_stopped(connected, workdir, run_task, ti, task_state, 
     task = submit(SLEEPING, workdir, deferrable=False)()
 
     def terminate() -> None:
-        deadline = time.monotonic() + 10
-        while not (workdir / "began").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until_begun(workdir)
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, lambda *_: task.on_kill())  # as Airflow's task runner does

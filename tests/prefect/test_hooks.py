@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,9 +22,17 @@ from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact, Re
 from prefect_firecrest.runtime import runtime
 from tests.prefect.real import until
 
+PAYLOAD = "touch began; sleep 60"
+
 
 class Lost(Exception):
     """What makes a transaction roll back."""
+
+
+@pytest.fixture
+def begun(workdir: Path) -> Callable[[], None]:
+    """Wait until the payload runs. A job that finds its claim cancelled before ends COMPLETED, not CANCELLED."""
+    return lambda: until((workdir / "began").exists, "the start of the payload")
 
 
 @pytest.fixture
@@ -32,11 +41,12 @@ def state(states_in, workdir) -> Callable[[], JobState | None]:
     return lambda: states_in(workdir)[0] if states_in(workdir) else None
 
 
-def test_a_transaction_that_is_rolled_back_cancels_its_job(make, state) -> None:
+def test_a_transaction_that_is_rolled_back_cancels_its_job(make, state, begun) -> None:
     @flow
     def rolled_back() -> None:
         with transaction():
-            submit_job(make("sleep 60"))
+            submit_job(make(PAYLOAD))
+            begun()
             raise Lost
 
     with pytest.raises(Lost):
@@ -48,7 +58,7 @@ async def test_an_asynchronous_transaction(make, workdir, credentials) -> None:
     @flow
     async def rolled_back() -> None:
         async with atransaction():
-            await asubmit_job(make("sleep 60"))
+            await asubmit_job(make(PAYLOAD))
             raise Lost
 
     with pytest.raises(Lost):
@@ -65,7 +75,7 @@ def test_a_process_that_is_stopped_leaves_its_job_alone(make, state) -> None:
     @flow
     def stopped() -> None:
         with transaction():
-            run = submit_job(make("sleep 60"))
+            run = submit_job(make(PAYLOAD))
             until(lambda: run.status().state is JobState.RUNNING, "the start")
             raise Stopped
 
@@ -75,10 +85,11 @@ def test_a_process_that_is_stopped_leaves_its_job_alone(make, state) -> None:
     assert state() is JobState.RUNNING
 
 
-def test_a_script_that_is_interrupted_takes_its_job_with_it(make, state) -> None:
+def test_a_script_that_is_interrupted_takes_its_job_with_it(make, state, begun) -> None:
     @flow
     def interrupted() -> None:
-        submit_job(make("sleep 60"))
+        submit_job(make(PAYLOAD))
+        begun()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -88,12 +99,13 @@ def test_a_script_that_is_interrupted_takes_its_job_with_it(make, state) -> None
 
 
 @pytest.mark.parametrize("exactly_once", [True, False])
-def test_a_script_that_is_cancelled(make, state, exactly_once) -> None:
+def test_a_script_that_is_cancelled(make, state, begun, exactly_once) -> None:
     """No runner interrupts it: its monitor finds out by itself that the flow run was cancelled."""
 
     @flow
     def cancelled() -> None:
-        job = submit_job(make("sleep 60", exactly_once=exactly_once))
+        job = submit_job(make(PAYLOAD, exactly_once=exactly_once))
+        begun()
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(FlowRunContext.get().flow_run.id, Cancelling(), force=True)
         wait_for_job(job)
@@ -103,17 +115,18 @@ def test_a_script_that_is_cancelled(make, state, exactly_once) -> None:
     assert state() is JobState.CANCELLED
 
 
-def test_the_hook_cancels_what_is_recorded(make, state, credentials) -> None:
+def test_the_hook_cancels_what_is_recorded(make, state, begun, credentials) -> None:
     credentials.save("noted", overwrite=True)
 
     @flow
-    def begun() -> None:
-        submit_job(make("sleep 60"))
+    def submitted() -> None:
+        submit_job(make(PAYLOAD))
+        begun()
         flow_run = FlowRunContext.get().flow_run
         runtime._states.pop(JobMonitor)  # as in the runner's process, which has submitted nothing
         cancel_jobs(None, flow_run, Cancelling())
 
-    begun()
+    submitted()
     until(lambda: state() is JobState.CANCELLED, "the end of the job")
 
 
