@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from firecrest_core.api.remote_words import remote_error, remote_text
+from firecrest_core.api.submit_limits import passing_limit
 from firecrest_core.errors import (
     AccessDenied,
     AuthenticationFailed,
@@ -26,6 +27,7 @@ from firecrest_core.errors import (
     RequestTimedOut,
     ServerFault,
     ServerUnreachable,
+    SubmissionLimitReached,
     SystemNotFound,
     SystemUnhealthy,
     TLSFailed,
@@ -81,13 +83,18 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         if "SSH" in cause:
             return ServerFault(f"{summary}: {cause}", not_processed=True)
         summary = f"{summary}: {cause}"
+    limit = passing_limit(message)
+    if limit:
+        return SubmissionLimitReached(f"{what}: {limit} is reached, so no further job is taken.", limit)
     said = None if status == 408 else remote_text(message)  # 408: the command took too long
     if said is not None:
         return remote_error(said, what)
     if status == 401:
         return AuthenticationFailed(f"{summary}. Check the client's id and secret, and that its scopes are right.")
     if status == 403:
-        return AccessDenied(f"{summary}. Ask the site for access, or use another account.")
+        denied = AccessDenied(f"{summary}. Ask the site for access, or use another account.")
+        denied.server_message = message
+        return denied
     if status == 408:
         return RequestTimedOut(summary)
     if status == 413:
