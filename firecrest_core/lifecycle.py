@@ -16,6 +16,7 @@ from functools import partial
 from firecrest_core import errors
 from firecrest_core.api.backoff import retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.jobs.job import Job
@@ -66,27 +67,28 @@ async def submit(
     :raises SubmissionUnknown: no answer says whether the job was taken; only without a key
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
-    if key is not None:
+    if key is None:
+        request = submit_request(spec, await system.scheduler())
+        await check_working_dir(system, spec.working_dir)
+
+    async def submit_now() -> Job:
+        nonlocal first_attempt
+        if key is None:
+            return await _submit_unclaimed(system, spec, request)
         if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
             system.client.trust_url()
-        return await protocol.submit(
-            system,
-            spec,
-            key,
-            first_attempt=first_attempt,
-            resubmit_failed=resubmit_failed,
-            wait_for_room=wait_for_room,
-        )
-    request = submit_request(spec, await system.scheduler())
-    await check_working_dir(system, spec.working_dir)
+        first, first_attempt = first_attempt, False  # in the line, an earlier submission may have been taken
+        return await protocol.submit(system, spec, key, first_attempt=first, resubmit_failed=resubmit_failed)
 
-    async def post() -> tuple[str, float]:
-        # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
-        submitted_at = time.time()
-        return await retry_transient(partial(system.submit_job, request), math.inf), submitted_at
+    if not wait_for_room:
+        return await submit_now()
+    return await SubmissionQueue.shared(system).submit(system, spec.job_name(), submit_now)
 
-    queue = SubmissionQueue.shared(system)
-    job_id, submitted_at = await (queue.submit(system, spec.job_name(), post) if wait_for_room else post())
+
+async def _submit_unclaimed(system: System, spec: JobSpec, request: SubmitRequest) -> Job:
+    submitted_at = time.time()
+    # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
+    job_id = await retry_transient(partial(system.submit_job, request), math.inf)
     return await job_from_submission(system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
 

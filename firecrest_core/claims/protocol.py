@@ -36,7 +36,6 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission, scheduler_paths
-from firecrest_core.jobs.submission_queue import SubmissionQueue
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.states import JobState
@@ -51,13 +50,7 @@ _FAULTS = (errors.ServerFault, errors.RateLimited, errors.SystemUnhealthy)
 
 
 async def submit(
-    system: System,
-    spec: JobSpec,
-    key: ClaimKey,
-    *,
-    first_attempt: bool = False,
-    resubmit_failed: bool = True,
-    wait_for_room: bool = True,
+    system: System, spec: JobSpec, key: ClaimKey, *, first_attempt: bool = False, resubmit_failed: bool = True
 ) -> Job:
     """Submit the job of a key, or find the one that was submitted. One payload runs, however often this is called.
 
@@ -75,10 +68,9 @@ async def submit(
     :param first_attempt: this is the first call for the key's epoch
     :param resubmit_failed: begin the next generation if the job of the latest one has failed, as an automatic retry
         needs it; with ``False``, the failed job is returned
-    :param wait_for_room: wait while a limit on submitted jobs is reached; with ``False``, raise the error
-    :raises SubmissionLimitReached: only without ``wait_for_room``
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
+    :raises SubmissionLimitReached: no job was taken now; an earlier one, whose answer was lost, may be in the queue
     :raises JobWithdrawn: the key was cancelled, or a later epoch has begun
     :raises TransientError: only in a first attempt: the server could not be reached at first contact, or only answered
         with faults for five minutes. After the first contact retries have no limit, because giving up might orphan a
@@ -91,14 +83,12 @@ async def submit(
     find_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
     backoff = Backoff()
     submission: _Submission | None = None
-    queue = SubmissionQueue.shared(system)
     while True:
         try:
             submission = submission or await _Submission.prepare(system, spec, key.identity)
-            post = partial(submission.post, key)
             if find_first:
-                post = partial(submission.find_or_post, key, resubmit_failed=resubmit_failed and not first_attempt)
-            return await (queue.submit(system, submission.name, post) if wait_for_room else post())
+                return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
+            return await submission.post(key)
         except errors.SubmissionUnknown as error:
             # The job may exist, so search for it before submitting it once more.
             find_first, limit = True, math.inf

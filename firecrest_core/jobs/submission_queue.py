@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -31,7 +30,9 @@ _COUNT_HOLDS = 60.0
 # seen within seconds of its submission.
 _LONGEST_UNSEEN = 60.0
 
-_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Connection, SubmissionQueue]] = WeakKeyDictionary()
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[Connection, str], SubmissionQueue]] = (
+    WeakKeyDictionary()
+)
 
 
 class SubmissionQueue:
@@ -47,7 +48,7 @@ class SubmissionQueue:
         self._backoff = _new_backoff()
         self._counting = asyncio.Lock()
         self._count: int | None = None
-        self._counted_at = -_COUNT_HOLDS
+        self._counted_at = -math.inf
         self._unseen_since: float | None = None
 
     @classmethod
@@ -57,7 +58,7 @@ class SubmissionQueue:
         :param system: the system, as the user
         """
         queues = _queues.setdefault(asyncio.get_running_loop(), {})
-        return queues.setdefault(replace(system.connection, system=system.name), cls(system))
+        return queues.setdefault((system.connection, system.name), cls(system))
 
     async def submit(self, system: System, name: str, post: Callable[[], Awaitable[T]]) -> T:
         """Submit a job as soon as there is room for it.
@@ -92,9 +93,9 @@ class SubmissionQueue:
     async def _description(self, system: System, error: errors.SubmissionLimitReached) -> str:
         """Say which limit is reached and how many jobs of the user hold it, with one request for all that wait."""
         async with self._counting:
-            if time.monotonic() >= self._counted_at + _COUNT_HOLDS:
+            if _now() >= self._counted_at + _COUNT_HOLDS:
                 self._count = await _count_jobs(system)
-                self._counted_at = time.monotonic()
+                self._counted_at = _now()
                 if self._count != 0:
                     self._unseen_since = None
                 elif self._unseen_since is None:
@@ -113,6 +114,10 @@ class SubmissionQueue:
                 "there. The limit is below what this job alone needs, for example the elements of its array. Split "
                 "it, or ask the site for a higher limit."
             )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _new_backoff() -> Backoff:
