@@ -96,6 +96,13 @@ class UnexpectedAnswer(ServerFault):
     """The answer is not FirecREST's own, although the URL was right before: a gateway or a maintenance page."""
 
 
+class AnswerTooLarge(UnexpectedAnswer):
+    """The answer is larger than any that was due, and was not read to its end.
+
+    It says nothing of the request, so it is borne like an outage.
+    """
+
+
 # --- user errors: something has to be corrected ---------------------------------------------------
 
 
