@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import posixpath
 import tempfile
 from collections.abc import Iterable
@@ -14,13 +15,15 @@ from pydantic import SecretStr
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import SystemInfo
-from firecrest_core.errors import RemotePathNotFound, RemotePathRefused, TransferFailed
+from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
 from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, staged_target
 from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
+
+log = logging.getLogger(__name__)
 
 
 async def download(system: System, source: str, target: LocalPath, *, account: str | None = None) -> Transferred:
@@ -41,7 +44,7 @@ async def download(system: System, source: str, target: LocalPath, *, account: s
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
     :raises InvalidFileName: the server's shell commands cannot handle the name
-    :raises FileTooLarge: the file is above the direct limit, and the system has no staging store
+    :raises FileTooLarge: the file is too large for one request, and the system has no staging store
     :raises TransferFailed: the transfer is incomplete
     """
     pending = await begin_download(system, source, target, account=account)
@@ -86,24 +89,40 @@ async def begin_download(
         version=f"{system.connection.url} {system} {bare} {found.version}",
         account=account,
     )
-    if not await _needs_archive(system, info, plan):
-        return await _fetch(system, info, plan, place)
+    content = None if plan.tree else await _read_directly(system, info, plan)
+    if content is not None:
+        return await _keep(system, plan, content, place)
+    if not (plan.tree or await _needs_archive(system, plan)):
+        return await _begin_staged(system, plan)
     plan = await _packed(system, plan)
     try:
-        return await _fetch(system, info, plan, place)
+        content = await _read_directly(system, info, plan)
+        if content is None:
+            return await _begin_staged(system, plan)
+        return await _keep(system, plan, content, place)
     except BaseException:
         await remote.discard(system, plan.transfer_path)
         raise
 
 
-async def _needs_archive(system: System, info: SystemInfo, plan: TransferPlan) -> bool:
-    if plan.tree:
-        return True
+async def _read_directly(system: System, info: SystemInfo, plan: TransferPlan) -> bytes | None:
+    """Return the content of a file that goes in one request; ``None`` if it has to go by the staging store.
+
+    :raises FileTooLarge: the system has none
+    """
     limit = limits.direct_download_limit(info)
-    if plan.size <= limit:
-        return False
-    limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.size, limit)
-    if not names.plain(plan.remote):
+    if plan.transfer_size <= limit:
+        try:
+            return await system.download_small(plan.transfer_path, most=info.max_ops_file_size)
+        except FileTooLarge as error:  # a gateway takes less than the site, or the server's buffer is smaller
+            log.info("%s Going by the staging store, if there is one.", error)
+    limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.transfer_size, limit)
+    return None
+
+
+async def _needs_archive(system: System, plan: TransferPlan) -> bool:
+    """Tell whether a transfer job cannot send the file as it is."""
+    if plan.size == 0 or not names.plain(plan.remote):
         return True
     # For a symbolic link, the job that sends the file to the store uses the length of the link, and truncates the file.
     unfollowed = await remote.stat(system, plan.remote, follow=False)
@@ -133,19 +152,16 @@ async def _packed(system: System, plan: TransferPlan) -> TransferPlan:
     return replace(plan, transfer_path=transfer_path, transfer_size=packed.size, version=transfer_path)
 
 
-async def _fetch(
-    system: System, info: SystemInfo, plan: TransferPlan, place: Path | StoredPath
-) -> PendingTransfer | Transferred:
-    limit = limits.direct_download_limit(info)
-    if plan.transfer_size > limit:
-        limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.transfer_size, limit)
-        ticket = await system.start_download(plan.transfer_path, account=plan.account)
-        return PendingTransfer(
-            job=jobs.as_job(ticket.job, "download"),
-            plan=plan,
-            encrypted_url=encrypt(ticket.url, system.connection.client_secret),
-        )
-    content = await system.download_small(plan.transfer_path)
+async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
+    ticket = await jobs.ticket(system, system.start_download(plan.transfer_path, account=plan.account))
+    return PendingTransfer(
+        job=jobs.as_job(ticket.job, "download"),
+        plan=plan,
+        encrypted_url=encrypt(ticket.url, system.connection.client_secret),
+    )
+
+
+async def _keep(system: System, plan: TransferPlan, content: bytes, place: Path | StoredPath) -> Transferred:
     digest = sha256(content).hexdigest()
     await _compare(system, plan, len(content), digest)
     async with staged_target(place) as here:
