@@ -26,7 +26,15 @@ from firecrest_core.transfer.store import Store
 log = logging.getLogger(__name__)
 
 
-async def download(system: System, source: str, target: LocalPath, *, account: str | None = None) -> Transferred:
+async def download(
+    system: System,
+    source: str,
+    target: LocalPath,
+    *,
+    account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
+) -> Transferred:
     """Download a file or a directory, and return when it is complete.
 
     Small files are downloaded in one request, large ones from the site's staging store in parallel parts, directories
@@ -40,14 +48,25 @@ async def download(system: System, source: str, target: LocalPath, *, account: s
         ``/`` or is a directory, the source goes into it under its own name; otherwise it is the new name. Missing
         parent directories are created. A directory that exists is merged into, as with ``cp -r``.
     :param account: the account to charge for transfer jobs, if the site requires one
+    :param max_unpacked_size: bytes that the archive of a directory may unpack to; nine tenths of the free disk unless
+        given
+    :param max_unpacked_files: how many files and directories it may unpack to; a million unless given
     :returns: what was transferred
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
     :raises InvalidFileName: the server's shell commands cannot handle the name
-    :raises FileTooLarge: the file is too large for one request, and the system has no staging store
+    :raises FileTooLarge: the file is too large for one request, and the system has no staging store; or a directory is
+        larger than a limit
     :raises TransferFailed: the transfer is incomplete
     """
-    pending = await begin_download(system, source, target, account=account)
+    pending = await begin_download(
+        system,
+        source,
+        target,
+        account=account,
+        max_unpacked_size=max_unpacked_size,
+        max_unpacked_files=max_unpacked_files,
+    )
     return pending if isinstance(pending, Transferred) else await finish_download(system, pending, target)
 
 
@@ -62,7 +81,13 @@ def check_downloads(sources: Iterable[str], directory: LocalPath) -> None:
 
 
 async def begin_download(
-    system: System, source: str, target: LocalPath, *, account: str | None = None
+    system: System,
+    source: str,
+    target: LocalPath,
+    *,
+    account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
 ) -> PendingTransfer | Transferred:
     """Download what needs no transfer job; else start the site's transfer job and return without waiting for it.
 
@@ -88,6 +113,8 @@ async def begin_download(
         size=found.size,
         version=f"{system.connection.url} {system} {bare} {found.version}",
         account=account,
+        max_unpacked_size=max_unpacked_size,
+        max_unpacked_files=max_unpacked_files,
     )
     content = None if plan.tree else await _read_directly(system, info, plan)
     if content is not None:
@@ -236,7 +263,8 @@ async def _compare(system: System, plan: TransferPlan, size: int, digest: str) -
 async def _unpack(
     system: System, plan: TransferPlan, packed: Path, here: Path, place: Path | StoredPath
 ) -> Transferred:
-    size = await asyncio.to_thread(archive.unpack, packed, here)
+    unpack_limits = archive.UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
+    size = await asyncio.to_thread(archive.unpack, packed, here, unpack_limits)
     await remote.discard(system, plan.transfer_path)
     digest = None if plan.tree else await asyncio.to_thread(hash_file, here)
     return _transferred(plan, place, size, digest)
