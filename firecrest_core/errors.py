@@ -98,6 +98,13 @@ class UnexpectedAnswer(ServerFault):
     """The answer is not FirecREST's own, although the URL was right before: a gateway or a maintenance page."""
 
 
+class AnswerTooLarge(UnexpectedAnswer):
+    """The answer is larger than any that was due, and was not read to its end.
+
+    It says nothing of the request, so it is borne like an outage.
+    """
+
+
 # --- user errors: something has to be corrected ---------------------------------------------------
 
 
@@ -216,7 +223,7 @@ class SubmissionLimitReached(FirecRESTError):
 
     retryable = True
 
-    def __init__(self, message: str, limit: str) -> None:
+    def __init__(self, message: str, limit: str = "") -> None:
         super().__init__(message)
         self.limit = limit
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable
 
 from firecrest_core.api.client import System
+from firecrest_core.api.filesystem import Ticket, UnreadableTicket
 from firecrest_core.api.models import TransferJob
 from firecrest_core.errors import FirecRESTError, JobNotFound, TransferFailed
 from firecrest_core.jobs.job import Job
@@ -32,6 +34,22 @@ def as_job(job: TransferJob, name: str) -> Job:
         stderr=job.error_log or None,
         submitted_at=time.time(),
     )
+
+
+async def ticket(system: System, request: Awaitable[Ticket]) -> Ticket:
+    """Return the answer to the request for a staged transfer. If it cannot be read, cancel the job that was begun.
+
+    :param system: where the job is
+    :param request: the call of ``start_upload`` or ``start_download``
+    :raises TransferFailed: the answer cannot be read
+    """
+    try:
+        return await request
+    except UnreadableTicket as error:
+        job = as_job(error.job, "transfer")
+        cancelled = await abandon(system, job)
+        end = "was cancelled" if cancelled else "could not be cancelled, please do"
+        raise TransferFailed(f"{error} Its transfer job {job.job_id} on {job.system} {end}.") from None
 
 
 async def ended(system: System, job: Job) -> None:
@@ -68,9 +86,16 @@ async def remove_logs(system: System, job: Job) -> None:
                 log.debug("%s stays: %s", path, error)
 
 
-async def abandon(system: System, job: Job) -> None:
-    """Cancel the transfer job of an upload that failed. Otherwise the job would wait for the parts for a day."""
+async def abandon(system: System, job: Job) -> bool:
+    """Cancel the transfer job of an upload that failed. Otherwise the job would wait for the parts for a day.
+
+    :param system: where the job is
+    :param job: the job
+    :returns: whether the scheduler was told
+    """
     try:
         await system.cancel_job(job.job_id)
     except FirecRESTError as error:
         log.warning("%s on %s could not be cancelled: %s", job, job.system, error)
+        return False
+    return True
