@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firecrest_core.api.client import System
@@ -198,5 +199,6 @@ async def _in_a_job(
             'and " in paths. Rename the directory.'
         )
     body = {"path": path, "targetPath": target, "account": account, **options}
-    job = jobs.as_job(await system.start_transfer(operation, body), operation)
+    begun = await jobs.start(system, operation, partial(system.start_transfer, operation, body))
+    job = jobs.as_job(begun, operation)
     await jobs.ended(system, job)

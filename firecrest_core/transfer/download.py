@@ -8,6 +8,7 @@ import posixpath
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -180,7 +181,8 @@ async def _packed(system: System, plan: TransferPlan) -> TransferPlan:
 
 
 async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
-    ticket = await jobs.ticket(system, system.start_download(plan.transfer_path, account=plan.account))
+    request = partial(system.start_download, plan.transfer_path, account=plan.account)
+    ticket = await jobs.ticket(system, "download", request)
     return PendingTransfer(
         job=jobs.as_job(ticket.job, "download"),
         plan=plan,

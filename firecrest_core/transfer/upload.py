@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -157,7 +158,8 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
     step = limits.part_size(size, largest)
     # The server returns one URL for each maxPartSize of the declared size. The parts may be smaller.
     declared = len(limits.cut(size, step)) * largest if largest else size
-    ticket = await jobs.ticket(system, system.start_upload(plan.transfer_path, declared, account=plan.account))
+    request = partial(system.start_upload, plan.transfer_path, declared, account=plan.account)
+    ticket = await jobs.ticket(system, "upload", request)
     job = jobs.as_job(ticket.job, "upload")
     parts = limits.cut(size, step if largest else ticket.max_part_size)
     try:
