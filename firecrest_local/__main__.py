@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
     arguments.add_argument(
+        "--max-submit-jobs",
+        type=int,
+        metavar="N",
+        help="how many jobs may wait or run at once, as Slurm's MaxSubmitJobs (default: no limit)",
+    )
+    arguments.add_argument(
         "--scheduler",
         choices=SCHEDULERS,
         default=defaults.scheduler,
@@ -102,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         system=options.system,
         cores=options.cores,
         gpus=options.gpus,
+        max_submit_jobs=options.max_submit_jobs,
         scheduler=options.scheduler,
         faults=faults,
     )

@@ -41,6 +41,17 @@ class SchedulerError(ApiError):
         super().__init__(500, f"Unexpected Slurm command response. exit_status:{exit_status} std_err:{text}")
 
 
+class PolicyLimitExceeded(ApiError):
+    """sbatch was refused by a limit of the accounting: 403 with sbatch's own words.
+
+    :param stderr: the lines that sbatch printed.
+    """
+
+    def __init__(self, *stderr: str) -> None:
+        words = "\n".join(stderr).strip()
+        super().__init__(403, f"Job submission rejected: accounting/QOS policy limit exceeded. {words}")
+
+
 class CommandTimeout(ApiError):
     """A backend command took longer than it may."""
 

@@ -54,6 +54,8 @@ class Settings:
     :param partitions: the partitions; the first one is the default.
     :param features: node features that `--constraint` may ask for.
     :param account: the user's default account.
+    :param max_submit_jobs: how many jobs may wait or run at once, Slurm's MaxSubmitJobs. Each element of an array
+        counts. None means no limit.
     :param max_array_size: array indices must be smaller.
     :param token_lifetime: seconds that a token is valid for.
     :param accounting_lag: seconds by which the accounting view lags behind the jobs. Slurm has its own lag.
@@ -82,6 +84,7 @@ class Settings:
     )
     features: tuple[str, ...] = ("mc",)
     account: str = "test"
+    max_submit_jobs: int | None = None
     max_array_size: int = 1001
     token_lifetime: float = 300.0
     accounting_lag: float = 1.0

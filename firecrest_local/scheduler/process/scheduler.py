@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from firecrest_local.access.identity import Identity
-from firecrest_local.errors import ApiError, CommandTimeout, SchedulerError
+from firecrest_local.errors import ApiError, CommandTimeout, PolicyLimitExceeded, SchedulerError
 from firecrest_local.files.confinement import Confinement
 from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
 from firecrest_local.scheduler.jobs.job import (
@@ -139,6 +139,7 @@ class ProcessScheduler:
         with self._condition:
             job_id = max(self._jobs, default=0) + 1
             jobs = build_jobs(description, job_id, self._identity.user, self._settings, self._confinement)
+            self._check_submit_limit(len(jobs))
             for job, decision in self._decisions(jobs):
                 if job in jobs:
                     job.reason = decision.reason
@@ -271,6 +272,19 @@ class ProcessScheduler:
         return [{"name": self._settings.account, "default": True}]
 
     # --- with the lock held
+
+    def _check_submit_limit(self, new: int) -> None:
+        """Refuse `new` more jobs than may wait or run at once.
+
+        :raises PolicyLimitExceeded: they would be too many.
+        """
+        limit = self._settings.max_submit_jobs
+        if limit is not None and sum(not job.ended for job in self._jobs.values()) + new > limit:
+            raise PolicyLimitExceeded(
+                "sbatch: error: AssocMaxSubmitJobLimit",
+                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+                "(job submit limit, user's size and/or time limits)",
+            )
 
     def _notify(self) -> None:
         self._changed = True

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firecrest_local.access.identity import current_identity
-from firecrest_local.errors import ApiError, CommandTimeout
+from firecrest_local.errors import ApiError, CommandTimeout, PolicyLimitExceeded
 from firecrest_local.scheduler.interface import ALLOCATION, JobDescription, JobQuery, Row
 from firecrest_local.scheduler.login_environment import login_environment
 from firecrest_local.scheduler.slurm.commands import CommandResult, run_command
@@ -95,8 +95,7 @@ class SlurmScheduler:
             command += ["--", description.script_path]
         result = self._run(command, stdin=description.script or "")
         if result.exit_status and _QUOTA.search(result.stderr):
-            message = "Job submission rejected: accounting/QOS policy limit exceeded."
-            raise ApiError(403, f"{message} {result.stderr.strip()}")
+            raise PolicyLimitExceeded(result.stderr)
         submitted = re.search("Submitted batch job ([0-9]+)", result.stdout)
         if result.exit_status or submitted is None:
             raise result.error()
