@@ -58,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
     arguments.add_argument(
+        "--account",
+        action="append",
+        metavar="NAME",
+        help="account of the user, once for each; the first one is the default, and jobs with any other are refused "
+        f"(default: {', '.join(defaults.accounts)})",
+    )
+    arguments.add_argument(
         "--max-submit-jobs",
         type=int,
         metavar="N",
@@ -117,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         system=options.system,
         cores=options.cores,
         gpus=options.gpus,
+        accounts=tuple(options.account or Settings.accounts),
         max_submit_jobs=options.max_submit_jobs,
         scheduler=options.scheduler,
         faults=faults,

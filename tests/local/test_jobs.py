@@ -206,7 +206,7 @@ def test_gpus_and_memory_are_granted_where_there_are_gpus(serve: Any, connect: A
 
 
 def test_list_is_filtered(serve: Any, connect: Any) -> None:
-    server = serve()
+    server = serve(accounts=("one", "two"))
     api = connect(server)
     for name, account in (("a", "one"), ("b", "one"), ("c", "two")):
         api.wait_end(api.submit("#!/bin/sh\n", server.home, name=name, account=account))

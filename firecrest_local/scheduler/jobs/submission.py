@@ -115,7 +115,7 @@ def build_jobs(
         id=job_id,
         name=description.name or options.get("job-name") or default_name,
         user=user,
-        account=description.account or options.get("account") or settings.account,
+        account=_account(description.account or options.get("account"), settings),
         partition=partition.name,
         working_dir=os.path.normpath(os.path.join(confinement.root, description.working_dir)),
         script=script,
@@ -181,6 +181,15 @@ def _partition(name: str | None, settings: Settings) -> Partition:
             if partition.name == wanted:
                 return partition
     raise refused("Invalid partition name specified", f"sbatch: error: invalid partition specified: {name}")
+
+
+def _account(name: str | None, settings: Settings) -> str:
+    if not name:
+        return settings.accounts[0]
+    # Slurm's account names are lower case.
+    if name.lower() not in settings.accounts:
+        raise refused("Invalid account or account/partition combination specified")
+    return name.lower()
 
 
 def _number(options: dict[str, str], name: str, default: int, *, pattern: str = r"(\d+)") -> int:

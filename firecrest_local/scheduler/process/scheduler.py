@@ -268,8 +268,8 @@ class ProcessScheduler:
         return []
 
     def accounts(self) -> list[Row]:
-        """Return the user's one account."""
-        return [{"name": self._settings.account, "default": True}]
+        """Return the user's accounts."""
+        return [{"name": name, "default": name == self._settings.accounts[0]} for name in self._settings.accounts]
 
     # --- with the lock held
 
