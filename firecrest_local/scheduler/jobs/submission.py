@@ -19,6 +19,7 @@ from firecrest_local.scheduler.jobs.dependencies import Dependencies, parse_depe
 from firecrest_local.scheduler.jobs.directives import parse_directives
 from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
 from firecrest_local.scheduler.jobs.job import NODE, Job, expand_pattern
+from firecrest_local.scheduler.jobs.memory import parse_memory
 from firecrest_local.settings import Partition, Settings
 
 
@@ -92,7 +93,6 @@ def build_jobs(
     cpus_per_task = _number(options, "cpus-per-task", 1)
     per_node = _number(options, "ntasks-per-node", 1)
     ntasks = _number(options, "ntasks", nodes * per_node)
-    _check_memory(options)
     gpus = _gpus(options, nodes, ntasks)
     cpus = max(ntasks * cpus_per_task, nodes)
     available = partition.cores or settings.node_cores
@@ -129,6 +129,7 @@ def build_jobs(
         cpus_per_task=cpus_per_task,
         cpus=available if "exclusive" in options else cpus,
         gpus=gpus,
+        memory=_memory(options, nodes, cpus, gpus),
         limit=_limit(options, partition),
         hold="hold" in options or options.get("priority") == "0",
         begin=_begin(options),
@@ -203,10 +204,15 @@ def _number(options: dict[str, str], name: str, default: int, *, pattern: str = 
     return int(match[1])
 
 
-def _check_memory(options: dict[str, str]) -> None:
-    for name in ("mem", "mem-per-cpu", "mem-per-gpu"):
-        if name in options and not re.fullmatch(r"\d+(\.\d+)?[KMGT]?B?", options[name], re.IGNORECASE):
-            raise SchedulerError(f"sbatch: error: Invalid --{name} specification")
+def _memory(options: dict[str, str], nodes: int, cpus: int, gpus: int) -> int | None:
+    """Return the memory of the whole job in bytes, by whichever option it is requested; None for all of the node's."""
+    for name, factor in (("mem", nodes), ("mem-per-cpu", cpus), ("mem-per-gpu", gpus)):
+        if name in options:
+            try:
+                return parse_memory(options[name]) * factor or None
+            except ValueError:
+                raise SchedulerError(f"sbatch: error: Invalid --{name} specification") from None
+    return None
 
 
 def _gpus(options: dict[str, str], nodes: int, ntasks: int) -> int:

@@ -20,6 +20,7 @@ from firecrest_local.scheduler.jobs.job import (
     FAILED,
     NODE,
     NODE_FAIL,
+    OUT_OF_MEMORY,
     PENDING,
     RUNNING,
     TIMEOUT,
@@ -388,6 +389,9 @@ class ProcessScheduler:
             return
         job.end = job_exit.end
         if job_exit.cause is not None:
+            if job_exit.cause == "out_of_memory":
+                job.state, job.signal = OUT_OF_MEMORY, job_exit.signal
+                return
             job.state, job.signal = (TIMEOUT if job_exit.cause == "timeout" else CANCELLED), 15
             job.cancelled_by = 0 if job_exit.cause == "cancelled" else None
             return
