@@ -41,6 +41,13 @@ class SchedulerError(ApiError):
         super().__init__(500, f"Unexpected Slurm command response. exit_status:{exit_status} std_err:{text}")
 
 
+class NoJobId(ApiError):
+    """sbatch succeeded, and printed no line from which the real server could read a job id."""
+
+    def __init__(self) -> None:
+        super().__init__(500, "Unable to submit new job")
+
+
 class PolicyLimitExceeded(ApiError):
     """sbatch was refused by a limit of the accounting: 403 with sbatch's own words.
 

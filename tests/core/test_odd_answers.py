@@ -84,6 +84,17 @@ async def test_job_survives_a_storm(storm: str, server: LocalFirecREST, monkeypa
         assert [(server.home / f"{name}.runs").read_text() for name in ("one", "two", "three")] == ["ran\n"] * 3
 
 
+@pytest.mark.parametrize("option", ["--parsable", "--quiet"])
+async def test_submission_whose_id_the_server_cannot_read(option: str, server: LocalFirecREST) -> None:
+    async with FirecRESTClient(Connection.from_environment(server.environ)) as client:
+        system = client.system(server.system)
+        script = f"#!/bin/bash\n#SBATCH {option}\necho ran >> runs\n"
+        spec = JobSpec(script=script, working_dir=str(server.home), name="silent")
+        job = await lifecycle.submit(system, spec, ClaimKey("silent"), first_attempt=True)
+        assert (await lifecycle.wait(system, job, poll_interval=0.05)).state is JobState.COMPLETED
+        assert (server.home / "runs").read_text() == "ran\n"
+
+
 @pytest.mark.parametrize(
     "rules",
     [

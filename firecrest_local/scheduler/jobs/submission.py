@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import replace
 
-from firecrest_local.errors import CommandTimeout, SchedulerError
+from firecrest_local.errors import CommandTimeout, PolicyLimitExceeded, SchedulerError
 from firecrest_local.files.confinement import Confinement
 from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.scheduler.jobs.arrays import ArraySpec, parse_array
@@ -26,6 +26,15 @@ from firecrest_local.settings import Partition, Settings
 def refused(reason: str, *before: str) -> SchedulerError:
     """Make the error with which the controller refuses a job."""
     return SchedulerError(*before, f"sbatch: error: Batch job submission failed: {reason}")
+
+
+def over_submit_limit() -> PolicyLimitExceeded:
+    """Make the error with which the controller refuses one job too many."""
+    return PolicyLimitExceeded(
+        "sbatch: error: AssocMaxSubmitJobLimit",
+        "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+        "(job submit limit, user's size and/or time limits)",
+    )
 
 
 def read_script(description: JobDescription, confinement: Confinement) -> tuple[str, str]:
