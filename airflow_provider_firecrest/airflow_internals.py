@@ -95,6 +95,22 @@ async def get_xcom(ti: Any, key: str) -> Any:
         raise TaskStateUnknown(str(error)) from error
 
 
+async def push_xcom(ti: Any, key: str, value: Any) -> None:
+    """Store an XCom of a task instance, in a trigger.
+
+    It stands on ``XCom.aset`` of the Task SDK's execution time, which ``airflow.sdk`` does not export.
+
+    :param ti: the task instance of a trigger
+    :param key: the XCom's key
+    :param value: its value, of a JSON type
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
+    await XCom.aset(
+        key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
+    )
+
+
 # --- what Airflow's components may read and write in the database -----------------------------------
 
 

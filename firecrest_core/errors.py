@@ -22,11 +22,13 @@ class FirecRESTError(Exception):
     :ivar retryable: the same call may succeed later
     :ivar user_error: the user has to correct something; a retry cannot help
     :ivar retry_after: seconds to wait before the next attempt, if known
+    :ivar server_message: the server's own words, if it gave any
     """
 
     retryable: ClassVar[bool] = False
     user_error: ClassVar[bool] = False
     retry_after: float | None = None
+    server_message: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By default, unpickling calls the class with the message alone. Most of these classes take other arguments.
@@ -94,6 +96,13 @@ class ServerFault(TransientError):
 
 class UnexpectedAnswer(ServerFault):
     """The answer is not FirecREST's own, although the URL was right before: a gateway or a maintenance page."""
+
+
+class AnswerTooLarge(UnexpectedAnswer):
+    """The answer is larger than any that was due, and was not read to its end.
+
+    It says nothing of the request, so it is borne like an outage.
+    """
 
 
 # --- user errors: something has to be corrected ---------------------------------------------------
@@ -203,6 +212,20 @@ class SubmissionUnknown(FirecRESTError):
     """
 
     retry_after = 2.0  # seconds until a job that exists appears in the list
+
+
+class SubmissionLimitReached(FirecRESTError):
+    """The scheduler did not take a job because a limit on submitted jobs is reached, which passes when others end.
+
+    :param message: which limit, and where
+    :param limit: the limit in the scheduler's words, for example ``AssocMaxSubmitJobLimit``
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, limit: str = "") -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class TransferFailed(FirecRESTError):

@@ -16,6 +16,7 @@ from functools import partial
 from firecrest_core import errors
 from firecrest_core.api.backoff import retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.jobs.job import Job
@@ -23,6 +24,7 @@ from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.jobs.status import parse_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission
+from firecrest_core.jobs.submission_queue import SubmissionQueue
 from firecrest_core.result import JobResult
 from firecrest_core.spec import arrays
 from firecrest_core.spec.jobspec import JobSpec
@@ -43,30 +45,47 @@ async def submit(
     *,
     first_attempt: bool = False,
     resubmit_failed: bool = True,
+    wait_for_room: bool = True,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
     The call returns as soon as the scheduler has accepted the job. It waits while the system is unhealthy or cannot be
-    reached.
+    reached, and while a limit on submitted jobs is reached.
 
     :param system: where to submit it
     :param spec: the job
     :param key: the key of the job's claim. Without it, each call submits a new job, at most once.
     :param first_attempt: this is the first call for the key's epoch, so there is no earlier job to search for
     :param resubmit_failed: run the job once more if it has failed, as an automatic retry needs it
+    :param wait_for_room: wait while a limit on submitted jobs is reached; with ``False``, raise the error. The wait
+        has no limit of its own. All submissions of an event loop to one system wait in one line.
     :returns: the job that was submitted or found
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
     :raises SubmissionRejected: the scheduler refused the job
+    :raises SubmissionLimitReached: only without ``wait_for_room``
     :raises SubmissionUnknown: no answer says whether the job was taken; only without a key
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
-    if key is not None:
+    if key is None:
+        request = submit_request(spec, await system.scheduler())
+        await check_working_dir(system, spec.working_dir)
+
+    async def submit_now() -> Job:
+        nonlocal first_attempt
+        if key is None:
+            return await _submit_unclaimed(system, spec, request)
         if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
             system.client.trust_url()
-        return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=resubmit_failed)
-    request = submit_request(spec, await system.scheduler())
-    await check_working_dir(system, spec.working_dir)
+        first, first_attempt = first_attempt, False  # in the line, an earlier submission may have been taken
+        return await protocol.submit(system, spec, key, first_attempt=first, resubmit_failed=resubmit_failed)
+
+    if not wait_for_room:
+        return await submit_now()
+    return await SubmissionQueue.shared(system).submit(system, spec.job_name(), submit_now)
+
+
+async def _submit_unclaimed(system: System, spec: JobSpec, request: SubmitRequest) -> Job:
     submitted_at = time.time()
     # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
     job_id = await retry_transient(partial(system.submit_job, request), math.inf)

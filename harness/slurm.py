@@ -6,8 +6,8 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -78,6 +78,20 @@ class Slurm(ServiceGroup):
         if done.returncode:
             raise ServiceFailed(f"{' '.join(words)} ended with exit code {done.returncode}: {done.stderr.strip()}")
         return done.stdout
+
+    @contextmanager
+    def max_submit_jobs(self, number: int) -> Iterator[None]:
+        """Let the user have at most this many jobs that wait or run, inside a context.
+
+        :param number: Slurm's MaxSubmitJobs
+        """
+        user = pwd.getpwuid(os.getuid()).pw_name
+        modify = ("sacctmgr", "-i", "modify", "user", user, "where", f"account={ACCOUNT}", "set")
+        self.command(*modify, f"MaxSubmitJobs={number}")
+        try:
+            yield
+        finally:
+            self.command(*modify, "MaxSubmitJobs=-1")
 
     # --- starting
 
@@ -243,7 +257,7 @@ AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={database}
 AccountingStoragePass={self.home}/munge.socket
-AccountingStorageEnforce=associations
+AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_env,job_script,job_comment
 NodeName=localhost NodeAddr=127.0.0.1 Port={daemon} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN Feature=mc
 PartitionName=DEFAULT Nodes=localhost State=UP DefaultTime=10:00 MaxTime=1-00:00:00 PriorityTier=1

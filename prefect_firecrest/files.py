@@ -39,8 +39,11 @@ async def download(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],
     local_directory: str | Path | StoredPath,
+    *,
     system: str | None,
     account: str | None,
+    max_unpacked_size: int | None,
+    max_unpacked_files: int | None,
 ) -> list[Transferred]:
     """Copy files and directories from a system; see :func:`prefect_firecrest.tasks.download_files`."""
     from firecrest_core import transfer
@@ -52,7 +55,14 @@ async def download(
         there = client.system(system)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory
         files = [
-            await transfer.download(there, source, target / posixpath.basename(source.rstrip("/")), account=account)
+            await transfer.download(
+                there,
+                source,
+                target / posixpath.basename(source.rstrip("/")),
+                account=account,
+                max_unpacked_size=max_unpacked_size,
+                max_unpacked_files=max_unpacked_files,
+            )
             for source in sources
         ]
     report_fetched(there.name, files)

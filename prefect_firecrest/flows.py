@@ -45,9 +45,11 @@ def run_job(
         has ended, the flow run is resumed and begins anew. That takes a deployment, credentials that were saved, and
         ``python -m prefect_firecrest.reconcile`` somewhere.
     :returns: how the job ended
+    :raises InvalidFileName: two files have one name and one directory to go to; then no job is submitted
     :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
+    sources = _check_files(job, local_files, remote_files, local_directory)
     suspension = runtime.run(Suspension.of(job)) if wait == "suspend" else None
     if local_files and not (suspension and suspension.pauses):  # the job may have changed what was staged in for it
         upload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
@@ -57,8 +59,7 @@ def run_job(
         result = wait_for_job.with_options(retries=0)(job_run)
     else:
         result = wait_for_job(job_run)
-    if remote_files:
-        sources = [posixpath.join(job.working_dir, path) for path in remote_files]
+    if sources:
         download_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
     return result
 
@@ -73,6 +74,7 @@ async def arun_job(
     wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
+    sources = _check_files(job, local_files, remote_files, local_directory)
     suspension = await runtime.arun(Suspension.of(job)) if wait == "suspend" else None
     if local_files and not (suspension and suspension.pauses):
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
@@ -82,7 +84,21 @@ async def arun_job(
         result = await await_for_job.with_options(retries=0)(job_run)
     else:
         result = await await_for_job(job_run)
-    if remote_files:
-        sources = [posixpath.join(job.working_dir, path) for path in remote_files]
+    if sources:
         await adownload_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
     return result
+
+
+def _check_files(
+    job: FirecRESTJob, local_files: list[str] | None, remote_files: list[str] | None, local_directory: str
+) -> list[str]:
+    """Return the paths of what is fetched, after a check that no file replaces another.
+
+    :raises InvalidFileName: one would
+    """
+    from firecrest_core import transfer
+
+    sources = [posixpath.join(job.working_dir, path) for path in remote_files or []]
+    transfer.check_uploads(local_files or [], job.working_dir)
+    transfer.check_downloads(sources, local_directory)
+    return sources

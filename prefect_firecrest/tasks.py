@@ -163,6 +163,8 @@ def download_files(
     *,
     system: str | None = None,
     account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
 ) -> list[Transferred]:
     """Copy files and directories from a system. A file appears under its name only when it is whole.
 
@@ -171,9 +173,21 @@ def download_files(
         object store; made if missing
     :param system: the system; that of the credentials if left out
     :param account: the account to charge for transfer jobs, where the site asks for one
+    :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk if left out
+    :param max_unpacked_files: how many files a directory may have in all; a million if left out
     :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
     """
-    return runtime.run(files.download(credentials, remote_files, local_directory, system, account))
+    return runtime.run(
+        files.download(
+            credentials,
+            remote_files,
+            local_directory,
+            system=system,
+            account=account,
+            max_unpacked_size=max_unpacked_size,
+            max_unpacked_files=max_unpacked_files,
+        )
+    )
 
 
 @task(task_run_name=_download_name, **_SHARED)
@@ -184,9 +198,21 @@ async def adownload_files(
     *,
     system: str | None = None,
     account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
 ) -> list[Transferred]:
     """Do what ``download_files`` does, in a coroutine."""
-    return await runtime.arun(files.download(credentials, remote_files, local_directory, system, account))
+    return await runtime.arun(
+        files.download(
+            credentials,
+            remote_files,
+            local_directory,
+            system=system,
+            account=account,
+            max_unpacked_size=max_unpacked_size,
+            max_unpacked_files=max_unpacked_files,
+        )
+    )
 
 
 @task(task_run_name="list {path}", **_SHARED)

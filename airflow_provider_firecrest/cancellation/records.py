@@ -80,3 +80,19 @@ def describe_jobs(jobs: list[dict[str, Any]]) -> str:
     :param jobs: as in :class:`JobRecord`
     """
     return ", ".join(f"job {job['job_id'] or 'without an id yet'} on {job['system']}" for job in jobs)
+
+
+def same_jobs(reported: list[dict[str, Any]], awaited: list[dict[str, Any]]) -> bool:
+    """Tell whether a trigger has reported on the jobs that a try waits for.
+
+    :param reported: as in :class:`JobRecord`
+    :param awaited: in the same form; a job without an id was submitted by the trigger, under the same key
+    """
+
+    def name(job: dict[str, Any], other: dict[str, Any]) -> Any:
+        key = job["key"]
+        return job if other["job_id"] else (job["system"], key and key["identity"], key and key["epoch"])
+
+    return len(reported) == len(awaited) and all(
+        name(job, wanted) == name(wanted, wanted) for job, wanted in zip(reported, awaited, strict=True)
+    )

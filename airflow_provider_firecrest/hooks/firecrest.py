@@ -270,22 +270,47 @@ class FirecRESTHook(BaseHook):
         async with self.client() as client:
             return await transfer.upload(client.system(system), source, target)
 
-    def download(self, source: str, target: LocalPath, *, system: str | None = None) -> Transferred:
+    def download(
+        self,
+        source: str,
+        target: LocalPath,
+        *,
+        system: str | None = None,
+        max_unpacked_size: int | None = None,
+        max_unpacked_files: int | None = None,
+    ) -> Transferred:
         """Copy a file or a directory from a system. A file appears under its name only when it is whole.
 
         :param source: the path on the system
         :param target: a local path or an ``ObjectStoragePath``. If it ends in ``/`` or is a directory, the source keeps
             its name
         :param system: the system; the connection's default system if left out
+        :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk unless given
+        :param max_unpacked_files: how many files a directory may have in all; a million unless given
         """
-        return self.run(self.adownload(source, target, system=system))
+        limits = {"max_unpacked_size": max_unpacked_size, "max_unpacked_files": max_unpacked_files}
+        return self.run(self.adownload(source, target, system=system, **limits))
 
-    async def adownload(self, source: str, target: LocalPath, *, system: str | None = None) -> Transferred:
+    async def adownload(
+        self,
+        source: str,
+        target: LocalPath,
+        *,
+        system: str | None = None,
+        max_unpacked_size: int | None = None,
+        max_unpacked_files: int | None = None,
+    ) -> Transferred:
         """Do what :meth:`download` does."""
         from firecrest_core import transfer
 
         async with self.client() as client:
-            return await transfer.download(client.system(system), source, target)
+            return await transfer.download(
+                client.system(system),
+                source,
+                target,
+                max_unpacked_size=max_unpacked_size,
+                max_unpacked_files=max_unpacked_files,
+            )
 
     def list_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
         """List a directory, or a file alone.

@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
-from airflow_provider_firecrest.cancellation.records import JobRecord, delete_record, describe_jobs
+from airflow_provider_firecrest.cancellation.records import JobRecord, delete_record, describe_jobs, same_jobs
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from firecrest_core.errors import JobStuck
@@ -144,7 +144,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         :param awaited: the trigger that this try waits for, serialized; ``dag.test()`` passes the event alone
         """
         trigger = pkgutil.resolve_name(awaited[0])(**awaited[1]) if awaited else None
-        if trigger is not None and event["jobs"] != trigger.jobs:
+        if trigger is not None and not same_jobs(event["jobs"], trigger.jobs):
             # A clear deletes the row of the old trigger, and SQLite gives its id to the new one. Then the end of the
             # old job, which this very try has cancelled, arrives here.
             self.log.info("That was about %s of an earlier run; still waiting.", describe_jobs(event["jobs"]))

@@ -34,7 +34,8 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
 
     However often the task is tried, its job runs once: a retry goes on with the job that is alive, returns the result
     of one that ended well, and submits again only when the job itself has failed. A task that is cleared first cancels
-    the job of its earlier run.
+    the job of its earlier run. Where a limit on submitted jobs is reached, the task waits for room: in the triggerer if
+    it is deferrable, else in its worker.
 
     ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``. If one is given twice, the one here
     counts.
@@ -91,7 +92,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
 
         :param context: the task's
         """
-        from firecrest_core.errors import FirecRESTError
+        from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
 
         try:
             system = self.hook.connection().system_or_default(self.system)
@@ -105,11 +106,19 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
             self.record_jobs(context, [identity.placeholder_job().to_dict()])
-        job = self.hook.run(self._submit(system, spec, identity))
-        self.log.info(job.submission_message())
-        context["ti"].xcom_push(key="job_id", value=job.job_id)
+        submission = None
+        try:
+            job = self.hook.run(self._submit(system, spec, identity))
+            self.log.info(job.submission_message())
+            context["ti"].xcom_push(key="job_id", value=job.job_id)
+        except SubmissionLimitReached as error:
+            if identity is None:
+                raise
+            self.log.info("%s The triggerer waits for room and submits it.", error)
+            job, submission = identity.placeholder_job(), identity.spec.to_mapping()
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
+            submission=submission,
             fail_if_stuck=self.fail_if_stuck,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
@@ -122,9 +131,14 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
 
         async with self.hook.client() as client:
             if identity is None:
+                # A triggerer that is restarted could not find this job again, so the worker submits it.
                 return await lifecycle.submit(client.system(system), spec)
             return await lifecycle.submit(
-                client.system(identity.system), identity.spec, identity.key, first_attempt=identity.first_attempt
+                client.system(identity.system),
+                identity.spec,
+                identity.key,
+                first_attempt=identity.first_attempt,
+                wait_for_room=not self.deferrable,
             )
 
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:

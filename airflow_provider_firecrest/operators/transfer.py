@@ -187,16 +187,28 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
     :param remote_files: absolute paths on the system
     :param local_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`. For several
         files it is their directory. For one file it is the new name, or the directory in which the file keeps its name
+    :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk unless given
+    :param max_unpacked_files: how many files a directory may have in all; a million unless given
     :returns: for each file a mapping with ``local``, ``remote``, ``size`` (bytes) and ``sha256``
     """
 
     template_fields: Sequence[str] = (*FirecRESTTransferOperator.template_fields, "remote_files", "local_path")
     template_fields_renderers: ClassVar[dict[str, str]] = {"remote_files": "json"}
 
-    def __init__(self, *, remote_files: str | Sequence[str], local_path: LocalPath, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        remote_files: str | Sequence[str],
+        local_path: LocalPath,
+        max_unpacked_size: int | None = None,
+        max_unpacked_files: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.remote_files = remote_files
         self.local_path = local_path
+        self.max_unpacked_size = max_unpacked_size
+        self.max_unpacked_files = max_unpacked_files
 
     def files(self, context: Context) -> list[SourceAndTarget]:
         """Return what to copy: sources and targets.
@@ -232,7 +244,14 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
         """
         from firecrest_core import transfer
 
-        return await transfer.begin_download(system, source, target, account=self.account)
+        return await transfer.begin_download(
+            system,
+            source,
+            target,
+            account=self.account,
+            max_unpacked_size=self.max_unpacked_size,
+            max_unpacked_files=self.max_unpacked_files,
+        )
 
     async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
         """Finish one download whose job has ended.
@@ -252,7 +271,7 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
     ``{_jobid_}`` stands for the job's id in ``remote_files`` and in ``local_path``.
 
     :param remote_files: paths on the system, relative to the job's working directory or absolute
-    :param local_path: as in :class:`FirecRESTDownloadOperator`
+    :param local_path: as in :class:`FirecRESTDownloadOperator`, like the other parameters
     :param target_task_id: the task that submitted the job. If both tasks are mapped, the one with the same index is
         meant
     """

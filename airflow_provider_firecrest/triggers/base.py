@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
+from airflow_provider_firecrest.cancellation.records import describe_jobs
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from firecrest_core.errors import FirecRESTError
@@ -139,7 +140,7 @@ class FirecRESTTrigger(BaseTrigger):
         for job in self.jobs:
             if reason is not None and reason.final:
                 await self._cancel(job)
-            else:
+            elif job["job_id"]:
                 job_id, system = job["job_id"], job["system"]
                 self.log.info("Job %s on %s goes on. To cancel it: scancel %s", job_id, system, job_id)
 
@@ -147,10 +148,11 @@ class FirecRESTTrigger(BaseTrigger):
         from firecrest_core import lifecycle
         from firecrest_core.jobs.job import Job
 
-        job_id, system = job["job_id"], job["system"]
+        name = describe_jobs([job])
         try:
             async with self.client_type(await self.hook.aconnection()) as client:
-                await lifecycle.cancel(client.system(system), Job.from_dict(job))
-            self.log.info("Job %s on %s was cancelled.", job_id, system)
+                await lifecycle.cancel(client.system(job["system"]), Job.from_dict(job))
+            self.log.info("Cancelled %s.", name)
         except FirecRESTError as error:
-            self.log.error("Job %s on %s could not be cancelled (scancel %s): %s", job_id, system, job_id, error)
+            by_hand = f" (scancel {job['job_id']})" if job["job_id"] else ""
+            self.log.error("Could not cancel %s%s: %s", name, by_hand, error)

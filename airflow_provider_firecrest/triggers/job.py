@@ -1,15 +1,18 @@
-"""The trigger that waits for a job."""
+"""The trigger that waits for a job, and submits it first if there was no room for it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancellation.policy import is_awaited
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
+    from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
+    from firecrest_core.jobs.job import Job
 
 # How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
 _CHECKS = 6
@@ -25,18 +28,38 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param job: the job, as ``firecrest_core.jobs.job.Job.to_dict`` gives it
     :param owned: the job belongs to the task and ends with it; ``False`` for one that somebody else submitted
     :param fail_if_stuck: fire with ``JobStuck`` when the job can never start, instead of only warning
+    :param submission: what to submit first, as ``JobSpec.to_mapping`` gives it, once the limit on submitted jobs has
+        room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds its job
     """
 
-    def __init__(self, *, job: dict[str, Any], owned: bool = True, fail_if_stuck: bool = False, **common: Any) -> None:
+    def __init__(
+        self,
+        *,
+        job: dict[str, Any],
+        owned: bool = True,
+        fail_if_stuck: bool = False,
+        submission: dict[str, Any] | None = None,
+        **common: Any,
+    ) -> None:
         super().__init__(**common)
         self.job = job
         self.owned = owned
         self.fail_if_stuck = fail_if_stuck
+        self.submission = submission
+
+    def __repr__(self) -> str:
+        """Name the job. The script and the environment of a submission are not for logs."""
+        return f"<{type(self).__qualname__} {self.firecrest_conn_id} {self.job['system']} {self.job['job_id']}>"
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class's path and the constructor's arguments."""
         path, arguments = super().serialize()
-        return path, arguments | {"job": self.job, "owned": self.owned, "fail_if_stuck": self.fail_if_stuck}
+        return path, arguments | {
+            "job": self.job,
+            "owned": self.owned,
+            "fail_if_stuck": self.fail_if_stuck,
+            "submission": self.submission,
+        }
 
     @property
     def jobs(self) -> list[dict[str, Any]]:
@@ -65,9 +88,10 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             await asyncio.sleep(_BETWEEN_CHECKS)
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
-        """Wait for the job's end, whatever it is.
+        """Submit the job if it is not submitted yet, and wait for its end, whatever it is.
 
         :param connection: where to ask, and as whom
+        :raises SubmissionRejected: the scheduler refused it
         :raises JobNotFound: when the scheduler does not know the job for a minute
         :raises JobStuck: if wanted; the job is left in the queue
         """
@@ -76,11 +100,24 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
         job = Job.from_dict(self.job)
         async with self.client_type(connection) as client:
+            system = client.system(job.system)
+            if self.submission is not None:
+                job = await self._submit(system, job, self.submission)
             result = await lifecycle.wait(
-                client.system(job.system),
+                system,
                 job,
                 poll_interval=self.poll_interval,
                 on_message=self.log.info,
                 fail_if_stuck=self.fail_if_stuck,
             )
         return {"result": result.to_dict()}
+
+    async def _submit(self, system: System, job: Job, submission: dict[str, Any]) -> Job:
+        from firecrest_core import lifecycle
+        from firecrest_core.spec.jobspec import JobSpec
+
+        job = await lifecycle.submit(system, JobSpec.from_mapping(submission), job.key)
+        self.job = job.to_dict()
+        self.log.info(job.submission_message())
+        await push_xcom(self.task_instance, "job_id", job.job_id)
+        return job

@@ -11,9 +11,16 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure, retry_after
+from firecrest_core.api.exchange import LIMITS, ExchangeLimits
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
-from firecrest_core.errors import AuthenticationFailed, ConfigurationError, ServerFault, UnexpectedAnswer
+from firecrest_core.errors import (
+    AuthenticationFailed,
+    ConfigurationError,
+    ServerFault,
+    TransientError,
+    UnexpectedAnswer,
+)
 
 
 class _Token(BaseModel):
@@ -78,11 +85,16 @@ class TokenProvider:
         }
         if connection.scopes:
             form["scope"] = " ".join(connection.scopes)
+        limits = {LIMITS: ExchangeLimits.for_token(connection.timeout)}
+        request = self._session.build_request("POST", connection.token_url, data=form, extensions=limits)
         try:
             # Use `send`: the session's `request` would ask for a token first.
-            answer = await self._session.send(self._session.build_request("POST", connection.token_url, data=form))
+            answer = await self._session.send(request)
         except httpx.HTTPError as error:
-            raise map_failure(error, what, host) from None
+            failure = map_failure(error, what, host)
+            if isinstance(failure, TransientError):
+                failure.not_processed = True  # without a token, the request that needs it was never sent
+            raise failure from None
         if answer.status_code >= 500 or answer.status_code in (408, 429):
             raise ServerFault(f"{what}: HTTP {answer.status_code}", not_processed=True, retry_after=retry_after(answer))
         if answer.status_code in (400, 401, 403):
@@ -102,7 +114,7 @@ def _why(answer: httpx.Response) -> str:
     """Return the provider's error description (RFC 6749, 5.2) with a colon before it, or an empty text."""
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     words = body.get("error_description") or body.get("error") if isinstance(body, dict) else None
     return f": {words}" if isinstance(words, str) else ""

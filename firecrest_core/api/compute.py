@@ -10,8 +10,10 @@ from urllib.parse import quote
 from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse, parse_each
 from firecrest_core.api.scheduler_words import refusal
+from firecrest_core.api.submit_limits import advice
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import (
+    AccessDenied,
     JobNotFound,
     RequestRejected,
     RequestTimedOut,
@@ -39,6 +41,7 @@ class ComputeEndpoints(SystemEndpoints):
         :param request: the job
         :returns: the job's id
         :raises SubmissionRejected: the scheduler refused the job; the message has the scheduler's text
+        :raises SubmissionLimitReached: the job was not taken because a limit on submitted jobs is reached
         :raises SubmissionUnknown: no answer says whether the job was taken; it may exist
         """
         what = f"Submission of {request.name or 'a job'} to {self.name}"
@@ -47,11 +50,13 @@ class ComputeEndpoints(SystemEndpoints):
             return parse(SubmittedJob, self._requests.session.read_json(response, 201, what), what).job_id
         except RequestRejected as error:
             raise SubmissionRejected(str(error)) from None
-        except (ServerFault, RequestTimedOut, ServerUnreachable) as error:
+        except (AccessDenied, ServerFault, RequestTimedOut, ServerUnreachable) as error:
             refused = refusal(error.server_message)
             if refused:
-                raise SubmissionRejected(f"{what} was refused: {refused}") from None
-            if error.not_processed:
+                raise SubmissionRejected(
+                    " ".join([f"{what} was refused: {refused}", advice(refused)]).strip()
+                ) from None
+            if isinstance(error, AccessDenied) or error.not_processed:
                 raise
             raise SubmissionUnknown(
                 f"{what}: no answer says whether the job was taken ({error}). It may be in the queue: check with "

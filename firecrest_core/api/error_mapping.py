@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,9 +11,12 @@ from typing import Any
 
 import httpx
 
+from firecrest_core.api.exchange import BodyTooLarge, ExchangeTimedOut
 from firecrest_core.api.remote_words import remote_error, remote_text
+from firecrest_core.api.submit_limits import passing_limit
 from firecrest_core.errors import (
     AccessDenied,
+    AnswerTooLarge,
     AuthenticationFailed,
     FileTooLarge,
     FirecRESTError,
@@ -26,6 +28,7 @@ from firecrest_core.errors import (
     RequestTimedOut,
     ServerFault,
     ServerUnreachable,
+    SubmissionLimitReached,
     SystemNotFound,
     SystemUnhealthy,
     TLSFailed,
@@ -56,6 +59,10 @@ def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
             f"{what}: no connection to {host}. Check the URL, or wait until the service answers again.",
             not_processed=True,
         )
+    if isinstance(error, ExchangeTimedOut):
+        return RequestTimedOut(f"{what}: the answer of {host} did not come to an end.")
+    if isinstance(error, BodyTooLarge):
+        return AnswerTooLarge(f"{what}: {error} and was not read on. Something seems to answer in the place of {host}.")
     if isinstance(error, httpx.TimeoutException):
         return RequestTimedOut(f"{what}: {host} did not answer in time.")
     return ServerUnreachable(f"{what}: the connection to {host} broke ({type(error).__name__}).")
@@ -81,17 +88,23 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         if "SSH" in cause:
             return ServerFault(f"{summary}: {cause}", not_processed=True)
         summary = f"{summary}: {cause}"
+    limit = passing_limit(message)
+    if limit:
+        return SubmissionLimitReached(f"{what}: {limit} is reached, so no further job is taken.", limit)
     said = None if status == 408 else remote_text(message)  # 408: the command took too long
     if said is not None:
         return remote_error(said, what)
     if status == 401:
         return AuthenticationFailed(f"{summary}. Check the client's id and secret, and that its scopes are right.")
     if status == 403:
-        return AccessDenied(f"{summary}. Ask the site for access, or use another account.")
+        denied = AccessDenied(f"{summary}. Ask the site for access, or use another account.")
+        denied.server_message = message
+        return denied
     if status == 408:
         return RequestTimedOut(summary)
-    if status == 413:
-        return FileTooLarge(f"{summary} The site's limit for a direct transfer is passed.")
+    # Older servers say with a 500 that a file does not fit into the buffer through which they read it.
+    if status == 413 or ("exceeded buffer limit" in message and "/filesystem/" in what):
+        return FileTooLarge(f"{summary}. The site, or a gateway in front of it, takes less in one request.")
     if status == 424:
         return ServerFault(summary, not_processed=True)
     if status == 429:
@@ -141,7 +154,7 @@ def is_of_firecrest(response: httpx.Response) -> bool:
 def _own_body(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return {}  # a proxy's HTML page is of no use in a message
     return body if isinstance(body, dict) and "errorType" in body else {}
 

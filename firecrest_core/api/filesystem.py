@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from firecrest_core.api.endpoints import SystemEndpoints
-from firecrest_core.api.models import DownloadTicket, FileInfo, FileStat, TransferJob, UploadTicket, parse
+from firecrest_core.api.exchange import LARGEST_ANSWER, LIMITS, ExchangeLimits
+from firecrest_core.api.models import (
+    BegunTransfer,
+    DownloadTicket,
+    FileInfo,
+    FileStat,
+    TransferJob,
+    UploadTicket,
+    parse,
+)
 from firecrest_core.api.requests import Requests
-from firecrest_core.errors import InvalidFileName, RemotePathNotFound
+from firecrest_core.errors import AnswerTooLarge, FileTooLarge, InvalidFileName, RemotePathNotFound, ServerFault
+
+Ticket = TypeVar("Ticket", UploadTicket, DownloadTicket)
+
+
+class UnreadableTicket(ServerFault):
+    """The server began a transfer job, but its answer does not say where the content goes to or comes from.
+
+    :param message: what cannot be read
+    :param job: the job, which has to be cancelled
+    """
+
+    def __init__(self, message: str, job: TransferJob) -> None:
+        super().__init__(message)
+        self.job = job
 
 
 class FilesystemEndpoints(SystemEndpoints):
@@ -149,13 +172,21 @@ class FilesystemEndpoints(SystemEndpoints):
         )
         self._requests.session.read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
 
-    async def download_small(self, path: str) -> bytes:
+    async def download_small(self, path: str, *, most: int = LARGEST_ANSWER) -> bytes:
         """Read a small file in one request.
 
         :param path: absolute path on the system
+        :param most: bytes that are read at most
         :returns: the file's content
+        :raises FileTooLarge: the file has more bytes, or the server or a gateway does not send so many
         """
-        response = await self._requests.session.get(self._file_path("ops/download"), params={"path": path})
+        limits = ExchangeLimits.for_content(self._requests.connection.timeout, received=most)
+        try:
+            response = await self._requests.session.get(
+                self._file_path("ops/download"), params={"path": path}, extensions={LIMITS: limits}
+            )
+        except AnswerTooLarge as error:
+            raise FileTooLarge(str(error)) from None
         return response.content
 
     async def compress(self, source: str, archive: str, *, dereference: bool) -> None:
@@ -190,9 +221,10 @@ class FilesystemEndpoints(SystemEndpoints):
         :param size: bytes; the server returns one URL for each ``maxPartSize`` of it
         :param account: the account to charge for the job
         :returns: the job, and the URLs to send the parts to
+        :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
         """
         body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
-        return parse(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
+        return _parse_ticket(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
 
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
         """Start the download of a large file by way of the staging store.
@@ -200,9 +232,10 @@ class FilesystemEndpoints(SystemEndpoints):
         :param path: the file's path on the system
         :param account: the account to charge for the job
         :returns: the job that copies the file to the store, and the URL where it will be
+        :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
         """
         body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
-        return parse(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
+        return _parse_ticket(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
 
     async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
         """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.
@@ -212,7 +245,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :returns: the job
         """
         answer = await self._start(operation, dict(body))
-        return parse(TransferJob, answer["transferJob"], f"transfer/{operation} on {self.name}")
+        return parse(BegunTransfer, answer, f"transfer/{operation} on {self.name}").job
 
     async def _start(self, operation: str, body: dict[str, Any]) -> Any:
         response = await self._requests.session.post(self._file_path(f"transfer/{operation}"), json=body)
@@ -220,3 +253,11 @@ class FilesystemEndpoints(SystemEndpoints):
 
     def _file_path(self, operation: str) -> str:
         return f"/filesystem/{self.name}/{operation}"
+
+
+def _parse_ticket(form: type[Ticket], answer: Any, what: str) -> Ticket:
+    try:
+        return parse(form, answer, what)
+    except ServerFault as error:
+        job = parse(BegunTransfer, answer, what).job
+        raise UnreadableTicket(str(error), job) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -13,17 +12,9 @@ import httpx
 
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
+from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
 from firecrest_core.connection import Connection
-from firecrest_core.errors import (
-    ConfigurationError,
-    FirecRESTError,
-    RequestRejected,
-    RequestTimedOut,
-    UnexpectedAnswer,
-)
-
-# httpx's timeouts apply to each piece of an answer. A whole answer may take this many times as long.
-_WHOLE = 10
+from firecrest_core.errors import ConfigurationError, FirecRESTError, RequestRejected, UnexpectedAnswer
 
 
 class Authorization(Protocol):
@@ -56,7 +47,12 @@ class HTTPSession(httpx.AsyncClient):
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
         # pyfirecrest passes whole URLs, this package only paths. httpx puts the root before a path.
         timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
-        super().__init__(base_url=connection.url, verify=tls_context(connection.verify), timeout=timeout)
+        super().__init__(
+            base_url=connection.url,
+            verify=tls_context(connection.verify),
+            timeout=timeout,
+            headers={"Accept-Encoding": "gzip"},  # the only encoding that `read_whole` decodes
+        )
         self._connection = connection
         self._authorization = authorization
         self._attempts = attempts
@@ -89,17 +85,26 @@ class HTTPSession(httpx.AsyncClient):
                 # Each attempt has its own id, so that the server's log tells them apart.
                 headers = {**extra, **signed, "X-Request-ID": str(uuid4())}
                 try:
-                    async with asyncio.timeout(_WHOLE * self._connection.timeout):
-                        response = await super().request(method, url, headers=headers, **options)
+                    response = await super().request(method, url, headers=headers, **options)
                 except httpx.HTTPError as error:
                     raise map_failure(error, what, self._host) from None
-                except TimeoutError:
-                    raise RequestTimedOut(f"{what}: the answer of {self._host} did not come to an end.") from None
                 if response.status_code != 401 or renewed:
                     break
                 self._authorization.forget_token(signed)
         self._check(response, what)
         return response
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send a request once, and read its answer within the limits of an exchange.
+
+        :param request: its limits may be in its extensions, under :data:`~firecrest_core.api.exchange.LIMITS`
+        :param options: as ``httpx.AsyncClient.send`` takes them; an answer is always read whole
+        :raises httpx.HTTPError: no answer came, or it passed a limit
+        """
+        sent = int(request.headers.get("Content-Length", 0))
+        limits = request.extensions.get(LIMITS) or ExchangeLimits.for_content(self._connection.timeout, sent)
+        async with time_limit(limits.seconds):
+            return await read_whole(await super().send(request, **{**options, "stream": True}), limits.answer_size)
 
     def _check(self, response: httpx.Response, what: str) -> None:
         status = response.status_code
@@ -107,7 +112,7 @@ class HTTPSession(httpx.AsyncClient):
             error = map_refusal(response, f"{what} at {self._connection.url}")
             if is_of_firecrest(response):
                 self.reached = True
-            elif self.reached and error.user_error and status not in (401, 413):
+            elif self.reached and error.user_error and not (status == 401 or _says_too_large(response)):
                 error = self.unexpected(what, f"HTTP {status} without FirecREST's words")
             raise error
         if status >= 300 or response.headers.get("Content-Type", "").startswith("text/html"):
@@ -129,7 +134,7 @@ class HTTPSession(httpx.AsyncClient):
         if expected_status != 204:  # No Content
             try:
                 answer = response.json()
-            except (json.JSONDecodeError, UnicodeDecodeError):
+            except (ValueError, RecursionError):  # a number of 5,000 digits, and a nesting of 100,000, are JSON, too
                 raise self.unexpected(what, "the answer is not JSON") from None
         self.reached = True
         return answer
@@ -150,6 +155,12 @@ class HTTPSession(httpx.AsyncClient):
     @property
     def _host(self) -> str:
         return urlsplit(self._connection.url).netloc
+
+
+def _says_too_large(response: httpx.Response) -> bool:
+    """Tell whether an answer, even a gateway's, says of its own request that its content is too large."""
+    request = response.request
+    return response.status_code == 413 and (request.method != "GET" or request.url.path.endswith("/ops/download"))
 
 
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:

@@ -276,29 +276,33 @@ class JobMetadata(_Answer):
 class TransferJob(_Answer):
     """A job that the server started to move files."""
 
-    job_id: Annotated[str, BeforeValidator(str)]
+    job_id: JobId
     system: str
     working_dir: Text = Field("", validation_alias="workingDirectory")
     output_log: Text = Field("", validation_alias=AliasPath("logs", "outputLog"))
     error_log: Text = Field("", validation_alias=AliasPath("logs", "errorLog"))
 
 
-class UploadTicket(_Answer):
+class BegunTransfer(_Answer):
+    """The answer of every ``POST …/transfer/…``: the job that it started."""
+
+    job: TransferJob = Field(validation_alias="transferJob")
+
+
+class UploadTicket(BegunTransfer):
     """Where the parts of a staged upload go. The URLs are secrets: anybody with them can write.
 
     :param max_part_size: largest part, in bytes
     """
 
-    job: TransferJob = Field(validation_alias="transferJob")
     part_urls: tuple[SecretStr, ...] = Field(validation_alias=AliasPath("transferDirectives", "partsUploadUrls"))
     complete_url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "completeUploadUrl"))
-    max_part_size: int = Field(validation_alias=AliasPath("transferDirectives", "maxPartSize"))
+    max_part_size: int = Field(gt=0, validation_alias=AliasPath("transferDirectives", "maxPartSize"))
 
 
-class DownloadTicket(_Answer):
+class DownloadTicket(BegunTransfer):
     """Where a staged file will be when its job has ended. The URL is a secret."""
 
-    job: TransferJob = Field(validation_alias="transferJob")
     url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "downloadUrl"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -72,7 +71,7 @@ class Requests:
         except FirecrestException as error:
             status = error.responses[-1].status_code
             raise self.session.unexpected(what, f"HTTP {status} is not what was due") from None
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             raise self.session.unexpected(what, "the answer is not JSON") from None
         except (KeyError, TypeError, AttributeError) as error:  # JSON, but not the answer to this request
             raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({error}).") from None

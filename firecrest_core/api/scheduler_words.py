@@ -48,6 +48,9 @@ _OF_THE_SITE = re.compile(
 _FAILED = "Batch job submission failed: "
 _NO_REASON = "Unspecified error"
 
+# How FirecREST begins its 403 when sbatch names a limit (since 2.5.5; 500 before, as for any error).
+_OVER_A_LIMIT = "Job submission rejected: accounting/QOS policy limit exceeded."
+
 _COMMAND = re.compile(r"(?:sbatch|qsub): (?:(?:error|fatal): )?(?P<text>.*)")
 # What a line quotes of the job: values, and paths.
 _QUOTED = re.compile(r""" "[^"]*" | '[^']*' | (?<!\w)/\S+ | (?<=specified:)\ \S+ """, re.VERBOSE)
@@ -60,7 +63,7 @@ def refusal(message: str) -> str:
     :returns: the scheduler's words without the server's wrapping, or an empty text if they leave open whether the job
         exists
     """
-    lines = list(_scheduler_lines(message))
+    lines = list(scheduler_lines(message))
     # If the controller has answered, its words decide and not what sbatch says before.
     verdicts = [line.removeprefix(_FAILED) for line in lines if line.startswith(_FAILED)] or lines
     # A plugin of Slurm gives its reason before that last line. qsub has no such line.
@@ -72,12 +75,16 @@ def refusal(message: str) -> str:
     return " ".join(lines) if in_own_words or any(map(_OF_THE_JOB.search, words)) else ""
 
 
-def _scheduler_lines(message: str) -> Iterator[str]:
+def scheduler_lines(message: str) -> Iterator[str]:
     """Yield the lines that the scheduler's command or REST server has written, without their prefixes.
 
     Other lines in the standard error come from the login node: of sshd, of the shell, of its profile.
+
+    :param message: the server's error message
     """
     _, found, stderr = message.partition("std_err:")
+    if not found and message.startswith(_OVER_A_LIMIT):
+        found, stderr = _OVER_A_LIMIT, message.removeprefix(_OVER_A_LIMIT)
     if found:
         for line in stderr.partition(" stdout:")[0].splitlines():  # qsub's stdout, which is empty
             match = _COMMAND.match(line.strip())

@@ -70,6 +70,7 @@ async def submit(
         needs it; with ``False``, the failed job is returned
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
+    :raises SubmissionLimitReached: no job was taken now; an earlier one, whose answer was lost, may be in the queue
     :raises JobWithdrawn: the key was cancelled, or a later epoch has begun
     :raises TransientError: only in a first attempt: the server could not be reached at first contact, or only answered
         with faults for five minutes. After the first contact retries have no limit, because giving up might orphan a

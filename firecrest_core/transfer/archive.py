@@ -8,6 +8,8 @@ import shutil
 import tarfile
 import tempfile
 import zlib
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from firecrest_core.api.client import System
@@ -21,6 +23,25 @@ _LEVEL = 1
 
 # The characters that the templates of the server's compress and extract jobs escape as HTML.
 _ESCAPED = frozenset("&<>\"'")
+
+
+# Bytes. The names and attributes of a file are shorter. tarfile reads content in smaller pieces.
+_LARGEST_HEADER = 256 * 1024
+
+_MOST_FILES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackLimits:
+    """How much an archive may unpack to: a small one can fill a disk.
+
+    :param size: bytes of all files together; ``None`` for nine tenths of what is free on the disk
+    :param files: number of files, directories and links; ``None`` for a million, which take about half a gigabyte of
+        memory
+    """
+
+    size: int | None = None
+    files: int | None = None
 
 
 def pack(source: Path, name: str, archive: Path) -> int:
@@ -44,24 +65,27 @@ def pack(source: Path, name: str, archive: Path) -> int:
     return size
 
 
-def unpack(archive: Path, final: Path) -> int:
+def unpack(archive: Path, final: Path, limits: UnpackLimits | None = None) -> int:
     """Unpack an archive to ``final``. Each file gets its name only when it is complete.
 
     If ``final`` is an existing directory, the content is merged into it, as with ``cp -r``: files of the same name are
     replaced, others stay.
 
-    :param archive: the archive, with a single file or directory in it
+    :param archive: the archive (``tar`` with gzip), with a single file or directory in it
     :param final: the path of that file or directory when unpacked
+    :param limits: how much may be unpacked; the default limits unless given
     :returns: the total size of the files in bytes
     :raises TransferFailed: this is no archive, it is empty, or it has paths outside itself
+    :raises FileTooLarge: a limit is passed; nothing of it is left
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+    members = _Members(final.name, limits or UnpackLimits(), shutil.disk_usage(final.parent).free)
     with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=final.parent) as beside:
         try:
-            with tarfile.open(archive, "r:*") as tar:
+            with _Content(archive) as content, tarfile.open(fileobj=content, mode="r:") as tar:
                 first = tar.next()  # a directory comes before its entries, as "." or under its name
-                tar.extractall(beside, filter=_safe_filter)
-        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+                tar.extractall(beside, filter=members.admit)
+        except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, RecursionError) as error:
             raise TransferFailed(f"The archive of {final.name} cannot be unpacked: {error}") from None
         # The filter drops a leading slash, so that nothing is written outside. The same is done here.
         root = Path(beside, first.name.lstrip("/") if first else "?")
@@ -70,12 +94,53 @@ def unpack(archive: Path, final: Path) -> int:
         return _move(root, final)
 
 
-def _safe_filter(member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
-    try:
-        return tarfile.data_filter(member, into)
-    except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError, tarfile.SpecialFileError):
-        log.warning("%s is left out: a link that leads out of the directory, or no file at all.", member.name)
-        return None
+class _Members:
+    """Decides which members of an archive are unpacked.
+
+    :param name: of what is unpacked, for messages
+    :param limits: how much may be unpacked
+    :param free: bytes that are free on the disk
+    """
+
+    def __init__(self, name: str, limits: UnpackLimits, free: int) -> None:
+        self._name = name
+        self._largest = free * 9 // 10 if limits.size is None else limits.size
+        self._most = _MOST_FILES if limits.files is None else limits.files
+        self._size = 0
+        self._count = 0
+        self._whose = "nine tenths of the free disk" if limits.size is None else "the limit"
+
+    def admit(self, member: tarfile.TarInfo, into: str) -> tarfile.TarInfo | None:
+        """Return the member, changed so that it is safe to unpack, or ``None`` to leave it out.
+
+        :raises FileTooLarge: a limit would be passed
+        """
+        self._count += 1
+        self._size += member.size
+        if self._size > self._largest:
+            raise FileTooLarge(
+                f"The archive of {self._name} unpacks to more than {self._largest:,} bytes, {self._whose}. If that is "
+                "right, make room, or set max_unpacked_size."
+            )
+        if self._count > self._most:
+            raise FileTooLarge(
+                f"The archive of {self._name} has more than {self._most:,} files. If that is right, raise "
+                "max_unpacked_files."
+            )
+        try:
+            return tarfile.data_filter(member, into)
+        except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError, tarfile.SpecialFileError):
+            log.warning("%s is left out: a link that leads out of the directory, or no file at all.", member.name)
+            return None
+
+
+class _Content(gzip.GzipFile):
+    """An archive's content for ``tarfile``, which reads the header of a long name or attribute at once, of any size."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return super().read(size)
 
 
 def _move(source: Path, final: Path) -> int:
@@ -134,5 +199,6 @@ async def _in_a_job(
             'and " in paths. Rename the directory.'
         )
     body = {"path": path, "targetPath": target, "account": account, **options}
-    job = jobs.as_job(await system.start_transfer(operation, body), operation)
+    begun = await jobs.start(system, operation, partial(system.start_transfer, operation, body))
+    job = jobs.as_job(begun, operation)
     await jobs.ended(system, job)

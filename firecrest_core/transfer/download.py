@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import posixpath
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from pydantic import SecretStr
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import SystemInfo
-from firecrest_core.errors import RemotePathNotFound, RemotePathRefused, TransferFailed
+from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
 from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, staged_target
@@ -22,8 +24,18 @@ from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
 
+log = logging.getLogger(__name__)
 
-async def download(system: System, source: str, target: LocalPath, *, account: str | None = None) -> Transferred:
+
+async def download(
+    system: System,
+    source: str,
+    target: LocalPath,
+    *,
+    account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
+) -> Transferred:
     """Download a file or a directory, and return when it is complete.
 
     Small files are downloaded in one request, large ones from the site's staging store in parallel parts, directories
@@ -37,14 +49,25 @@ async def download(system: System, source: str, target: LocalPath, *, account: s
         ``/`` or is a directory, the source goes into it under its own name; otherwise it is the new name. Missing
         parent directories are created. A directory that exists is merged into, as with ``cp -r``.
     :param account: the account to charge for transfer jobs, if the site requires one
+    :param max_unpacked_size: bytes that the archive of a directory may unpack to; nine tenths of the free disk unless
+        given
+    :param max_unpacked_files: how many files and directories it may unpack to; a million unless given
     :returns: what was transferred
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
     :raises InvalidFileName: the server's shell commands cannot handle the name
-    :raises FileTooLarge: the file is above the direct limit, and the system has no staging store
+    :raises FileTooLarge: the file is too large for one request, and the system has no staging store; or a directory is
+        larger than a limit
     :raises TransferFailed: the transfer is incomplete
     """
-    pending = await begin_download(system, source, target, account=account)
+    pending = await begin_download(
+        system,
+        source,
+        target,
+        account=account,
+        max_unpacked_size=max_unpacked_size,
+        max_unpacked_files=max_unpacked_files,
+    )
     return pending if isinstance(pending, Transferred) else await finish_download(system, pending, target)
 
 
@@ -59,7 +82,13 @@ def check_downloads(sources: Iterable[str], directory: LocalPath) -> None:
 
 
 async def begin_download(
-    system: System, source: str, target: LocalPath, *, account: str | None = None
+    system: System,
+    source: str,
+    target: LocalPath,
+    *,
+    account: str | None = None,
+    max_unpacked_size: int | None = None,
+    max_unpacked_files: int | None = None,
 ) -> PendingTransfer | Transferred:
     """Download what needs no transfer job; else start the site's transfer job and return without waiting for it.
 
@@ -85,25 +114,43 @@ async def begin_download(
         size=found.size,
         version=f"{system.connection.url} {system} {bare} {found.version}",
         account=account,
+        max_unpacked_size=max_unpacked_size,
+        max_unpacked_files=max_unpacked_files,
     )
-    if not await _needs_archive(system, info, plan):
-        return await _fetch(system, info, plan, place)
+    content = None if plan.tree else await _read_directly(system, info, plan)
+    if content is not None:
+        return await _keep(system, plan, content, place)
+    if not (plan.tree or await _needs_archive(system, plan)):
+        return await _begin_staged(system, plan)
     plan = await _packed(system, plan)
     try:
-        return await _fetch(system, info, plan, place)
+        content = await _read_directly(system, info, plan)
+        if content is None:
+            return await _begin_staged(system, plan)
+        return await _keep(system, plan, content, place)
     except BaseException:
         await remote.discard(system, plan.transfer_path)
         raise
 
 
-async def _needs_archive(system: System, info: SystemInfo, plan: TransferPlan) -> bool:
-    if plan.tree:
-        return True
+async def _read_directly(system: System, info: SystemInfo, plan: TransferPlan) -> bytes | None:
+    """Return the content of a file that goes in one request; ``None`` if it has to go by the staging store.
+
+    :raises FileTooLarge: the system has none
+    """
     limit = limits.direct_download_limit(info)
-    if plan.size <= limit:
-        return False
-    limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.size, limit)
-    if not names.plain(plan.remote):
+    if plan.transfer_size <= limit:
+        try:
+            return await system.download_small(plan.transfer_path, most=info.max_ops_file_size)
+        except FileTooLarge as error:  # a gateway takes less than the site, or the server's buffer is smaller
+            log.info("%s Going by the staging store, if there is one.", error)
+    limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.transfer_size, limit)
+    return None
+
+
+async def _needs_archive(system: System, plan: TransferPlan) -> bool:
+    """Tell whether a transfer job cannot send the file as it is."""
+    if plan.size == 0 or not names.plain(plan.remote):
         return True
     # For a symbolic link, the job that sends the file to the store uses the length of the link, and truncates the file.
     unfollowed = await remote.stat(system, plan.remote, follow=False)
@@ -133,19 +180,17 @@ async def _packed(system: System, plan: TransferPlan) -> TransferPlan:
     return replace(plan, transfer_path=transfer_path, transfer_size=packed.size, version=transfer_path)
 
 
-async def _fetch(
-    system: System, info: SystemInfo, plan: TransferPlan, place: Path | StoredPath
-) -> PendingTransfer | Transferred:
-    limit = limits.direct_download_limit(info)
-    if plan.transfer_size > limit:
-        limits.require_staging(info, f"{plan.remote} on {plan.system}", plan.transfer_size, limit)
-        ticket = await system.start_download(plan.transfer_path, account=plan.account)
-        return PendingTransfer(
-            job=jobs.as_job(ticket.job, "download"),
-            plan=plan,
-            encrypted_url=encrypt(ticket.url, system.connection.client_secret),
-        )
-    content = await system.download_small(plan.transfer_path)
+async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
+    request = partial(system.start_download, plan.transfer_path, account=plan.account)
+    ticket = await jobs.ticket(system, "download", request)
+    return PendingTransfer(
+        job=jobs.as_job(ticket.job, "download"),
+        plan=plan,
+        encrypted_url=encrypt(ticket.url, system.connection.client_secret),
+    )
+
+
+async def _keep(system: System, plan: TransferPlan, content: bytes, place: Path | StoredPath) -> Transferred:
     digest = sha256(content).hexdigest()
     await _compare(system, plan, len(content), digest)
     async with staged_target(place) as here:
@@ -220,7 +265,8 @@ async def _compare(system: System, plan: TransferPlan, size: int, digest: str) -
 async def _unpack(
     system: System, plan: TransferPlan, packed: Path, here: Path, place: Path | StoredPath
 ) -> Transferred:
-    size = await asyncio.to_thread(archive.unpack, packed, here)
+    unpack_limits = archive.UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
+    size = await asyncio.to_thread(archive.unpack, packed, here, unpack_limits)
     await remote.discard(system, plan.transfer_path)
     digest = None if plan.tree else await asyncio.to_thread(hash_file, here)
     return _transferred(plan, place, size, digest)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from firecrest_core.api.client import System
+from firecrest_core.api.filesystem import Ticket, UnreadableTicket
 from firecrest_core.api.models import TransferJob
 from firecrest_core.errors import FirecRESTError, JobNotFound, TransferFailed
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.logs import output_tails
+from firecrest_core.jobs.submission_queue import SubmissionQueue
 from firecrest_core.watch.watcher import JobWatcher
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 POLL_INTERVAL = 5.0
 
@@ -32,6 +38,33 @@ def as_job(job: TransferJob, name: str) -> Job:
         stderr=job.error_log or None,
         submitted_at=time.time(),
     )
+
+
+async def start(system: System, name: str, request: Callable[[], Awaitable[T]]) -> T:
+    """Let the server submit a transfer job, which counts for the user's limit on submitted jobs as any other.
+
+    :param system: where the job will be
+    :param name: what it does, for the log
+    :param request: sends the request
+    """
+    return await SubmissionQueue.shared(system).submit(system, f"Transfer job ({name})", request)
+
+
+async def ticket(system: System, name: str, request: Callable[[], Awaitable[Ticket]]) -> Ticket:
+    """Return the answer to the request for a staged transfer. If it cannot be read, cancel the job that was begun.
+
+    :param system: where the job is
+    :param name: what it does, for the log
+    :param request: calls ``start_upload`` or ``start_download``
+    :raises TransferFailed: the answer cannot be read
+    """
+    try:
+        return await start(system, name, request)
+    except UnreadableTicket as error:
+        job = as_job(error.job, name)
+        cancelled = await abandon(system, job)
+        end = "was cancelled" if cancelled else "could not be cancelled, please do"
+        raise TransferFailed(f"{error} Its transfer job {job.job_id} on {job.system} {end}.") from None
 
 
 async def ended(system: System, job: Job) -> None:
@@ -68,9 +101,16 @@ async def remove_logs(system: System, job: Job) -> None:
                 log.debug("%s stays: %s", path, error)
 
 
-async def abandon(system: System, job: Job) -> None:
-    """Cancel the transfer job of an upload that failed. Otherwise the job would wait for the parts for a day."""
+async def abandon(system: System, job: Job) -> bool:
+    """Cancel the transfer job of an upload that failed. Otherwise the job would wait for the parts for a day.
+
+    :param system: where the job is
+    :param job: the job
+    :returns: whether the scheduler was told
+    """
     try:
         await system.cancel_job(job.job_id)
     except FirecRESTError as error:
         log.warning("%s on %s could not be cancelled: %s", job, job.system, error)
+        return False
+    return True

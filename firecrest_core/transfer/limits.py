@@ -47,17 +47,19 @@ def direct_download_limit(system: SystemInfo) -> int:
 
 
 def require_staging(system: SystemInfo, what: str, size: int, limit: int) -> None:
-    """Check that the system has a staging store for a file above the direct limit.
+    """Check that the system has a staging store for a file that does not go directly.
 
     :param system: the system
     :param what: the file in words, for the message
     :param size: its size in bytes
-    :param limit: the direct limit in bytes
+    :param limit: the direct limit in bytes; if the file is smaller, it was refused all the same
     :raises FileTooLarge: it has none; the message has the size, the limit, and what to do
     """
     if system.transfer_method == "s3":
         return
     problem = f"{what} has {size:,} bytes, and {system.name} takes {limit:,} directly"
+    if size <= limit:
+        problem += ", but a gateway or the server refused it as too large"
     if system.transfer_method is None:
         raise FileTooLarge(
             f"{problem}; it has no staging store for larger files. Cut or compress the file, or ask the site for "

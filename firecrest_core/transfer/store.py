@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import httpx
@@ -21,6 +23,7 @@ from pydantic import SecretStr
 
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure
+from firecrest_core.api.exchange import LARGEST_SMALL_ANSWER, TIMEOUTS, read_whole, time_limit
 from firecrest_core.api.http import tls_context
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed, TransientError
@@ -30,13 +33,36 @@ T = TypeVar("T")
 
 ATTEMPTS = 6
 CHUNK = MIB
+# Bytes that are written at once. httpx's timeout applies to each write, and a slow line needs a minute for a MiB.
+_WRITE = 64 * 1024
 
-# Seconds. S3 needs minutes to join the parts of a large object.
+# Seconds. S3 needs minutes to join the parts of a large object. It sends a blank now and then meanwhile.
 COMPLETION_TIMEOUT = 600.0
+COMPLETION_LIMIT = 1800.0
 
 LONGEST_PAUSE = 20.0
 
-_CODE = re.compile(r"<Code>\s*([A-Za-z]{1,60})\s*</Code>")
+# S3's codes for what passes with time. It sends some of them with status 400, as RequestTimeout, or within a 200.
+_TRANSIENT = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "Busy",
+        "InternalError",
+        "OperationAborted",
+        "PriorRequestNotComplete",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+    }
+)
+
+# Elements of S3's answers, with or without a prefix and attributes.
+_CODE = re.compile(r"<(?:[\w.-]+:)?Code(?:\s[^>]*)?>\s*([A-Za-z]{1,60})\s*<")
+_JOINED = re.compile(r"<(?:[\w.-]+:)?CompleteMultipartUploadResult[\s/>]")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 _presigned: ContextVar[bool] = ContextVar("firecrest_presigned", default=False)
@@ -57,9 +83,12 @@ class Store:
     """
 
     def __init__(self, connection: Connection) -> None:
+        self._limit = TIMEOUTS * connection.timeout  # for each chunk of a part, and for an answer
         self._http = httpx.AsyncClient(
             verify=tls_context(connection.verify),
             timeout=httpx.Timeout(connection.timeout, pool=None),
+            # With a compressed answer, lengths and offsets would not be those of the file.
+            headers={"Accept-Encoding": "identity"},
         )
 
     async def __aenter__(self) -> Self:
@@ -87,7 +116,9 @@ class Store:
 
             async def put() -> None:
                 length = {"Content-Length": str(part.size)}
-                answer = await self._ask("PUT", url, content=_chunks(file, part), headers=length)
+                async with self._time_limit("PUT", url) as moved:
+                    content = _chunks(file, part, moved)
+                    answer = await self._ask("PUT", url, content=content, headers=length)
                 etags[part.number] = answer.headers.get("ETag", "")
 
             await _with_retries(put)
@@ -107,7 +138,8 @@ class Store:
         async def post() -> None:
             nonlocal lost_answer
             try:
-                answer = await self._ask("POST", url, content=body, timeout=COMPLETION_TIMEOUT)
+                async with self._time_limit("POST", url, COMPLETION_LIMIT):
+                    answer = await self._ask("POST", url, content=body, timeout=COMPLETION_TIMEOUT)
             except TransientError:
                 lost_answer = True
                 raise
@@ -117,8 +149,9 @@ class Store:
                     return
                 raise
             # S3 begins its answer before it has joined the parts, so an answer with status 200 may contain an error.
-            if b"<Error>" in answer.content:
-                raise ServerFault(f"The staging store did not join the parts{_code(answer.text)}.")
+            if not _JOINED.search(answer.text):
+                lost_answer = lost_answer or not _code(answer)
+                raise _refusal(answer, "The staging store did not join the parts")
 
         await _with_retries(post)
 
@@ -146,18 +179,22 @@ class Store:
 
             async def get() -> None:
                 nonlocal at
-                async for data in self._range(url, at, part.stop, size):
-                    await write(at, data)
-                    at += len(data)
+                async with (
+                    self._time_limit("GET", url) as moved,
+                    aclosing(self._range(url, at, part.stop, size)) as content,
+                ):
+                    async for data in content:
+                        await write(at, data)
+                        at += len(data)
+                        moved()
 
             await _with_retries(get)
             await whole(part)
 
         await gather_limited(fetch_part, parts)
 
-    async def _range(self, url: SecretStr, start: int, stop: int, size: int) -> AsyncIterator[bytes]:
-        # With a compressed answer, lengths and offsets would not be those of the file.
-        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+    async def _range(self, url: SecretStr, start: int, stop: int, size: int) -> AsyncGenerator[bytes]:
+        headers = {"Range": f"bytes={start}-{stop - 1}"}
         response = await self._ask("GET", url, stream=True, headers=headers)
         try:
             _check_range(response, start, stop, size)
@@ -173,29 +210,59 @@ class Store:
         if start < stop:
             raise ServerUnreachable("GET from the staging store: the answer broke off.")
 
+    @asynccontextmanager
+    async def _time_limit(
+        self, method: str, url: SecretStr, seconds: float | None = None
+    ) -> AsyncIterator[Callable[[], None]]:
+        """Limit the time of an exchange, or the time since the last call of the function that this provides."""
+        try:
+            async with time_limit(seconds or self._limit) as moved:
+                yield moved
+        except httpx.HTTPError as error:
+            raise map_failure(
+                error, f"{method} at the staging store", urlsplit(url.get_secret_value()).netloc
+            ) from None
+
     async def _ask(self, method: str, url: SecretStr, *, stream: bool = False, **request: Any) -> httpx.Response:
         what = f"{method} at the staging store"
-        message = self._http.build_request(method, url.get_secret_value(), **request)
+        try:
+            message = self._http.build_request(method, url.get_secret_value(), **request)
+        except httpx.InvalidURL:
+            raise TransferFailed(f"{what}: the server gave no usable address.") from None
         token = _presigned.set(True)
         try:
-            response = await self._http.send(message, stream=stream)
-            if response.is_success:
+            response = await self._http.send(message, stream=True)
+            if stream and response.is_success:
                 return response
-            await response.aread()
+            response = await read_whole(response, LARGEST_SMALL_ANSWER)
         except httpx.HTTPError as error:
             raise map_failure(error, what, message.url.host) from None
         finally:
             _presigned.reset(token)
-        problem = f"{what} {message.url.host} was refused: HTTP {response.status_code}{_code(response.text)}."
-        if response.status_code >= 500 or response.status_code in (408, 429):
-            raise ServerFault(problem)
-        raise _Refused(problem, response.status_code)
+        if response.is_success:
+            return response
+        raise _refusal(response, f"{what} {message.url.host} was refused")
 
 
 class _Refused(TransferFailed):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def _refusal(response: httpx.Response, what: str) -> ServerFault | _Refused:
+    """Return the error for an answer. It has S3's code, and no other word of the store, as that may be the URL."""
+    code, status = _code(response), response.status_code
+    problem = f"{what}: HTTP {status}{f' ({code})' if code else ''}."
+    passes = code in _TRANSIENT or status >= 500 or status in (408, 429)
+    if passes or (response.is_success and not code):  # a success without words is a broken answer
+        return ServerFault(problem)
+    return _Refused(problem, status)
+
+
+def _code(response: httpx.Response) -> str:
+    found = _CODE.search(response.text)
+    return found[1] if found else ""
 
 
 def _check_range(response: httpx.Response, start: int, stop: int, size: int) -> None:
@@ -215,13 +282,7 @@ def _check_range(response: httpx.Response, start: int, stop: int, size: int) -> 
         raise TransferFailed("The staging store answered another range than it was asked for.")
 
 
-def _code(body: str) -> str:
-    """Return S3's error code in parentheses, and nothing else of its answer, which may contain the URL."""
-    found = _CODE.search(body)
-    return f" ({found[1]})" if found else ""
-
-
-async def _chunks(file: Path, part: Part) -> AsyncIterator[bytes]:
+async def _chunks(file: Path, part: Part, moved: Callable[[], None]) -> AsyncIterator[bytes]:
     with file.open("rb") as reader:
         reader.seek(part.start)
         left = part.size
@@ -230,7 +291,9 @@ async def _chunks(file: Path, part: Part) -> AsyncIterator[bytes]:
             if not data:
                 raise TransferFailed(f"{file.name} became shorter while it was sent.")
             left -= len(data)
-            yield data
+            for start in range(0, len(data), _WRITE):
+                yield data[start : start + _WRITE]
+            moved()
 
 
 async def _with_retries(request: Callable[[], Awaitable[None]]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import SystemInfo
-from firecrest_core.errors import TransferFailed, TransientError
+from firecrest_core.errors import FileTooLarge, TransferFailed, TransientError
 from firecrest_core.jobs.job import Job
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.localside import LocalPath, as_local_path, on_disk, own_name
@@ -19,6 +21,8 @@ from firecrest_core.transfer.localside import source as find_source
 from firecrest_core.transfer.partial import hash_file
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
+
+log = logging.getLogger(__name__)
 
 
 async def upload(system: System, source: LocalPath, target: str, *, account: str | None = None) -> Transferred:
@@ -39,7 +43,7 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     :raises RemotePathNotFound: the target's directory does not exist; the message names it
     :raises RemotePathRefused: the target is outside the file systems, not permitted, or of the wrong kind
     :raises InvalidFileName: the server's shell commands cannot handle the name
-    :raises FileTooLarge: the file is above the direct limit, and the system has no staging store
+    :raises FileTooLarge: the file is too large for one request, and the system has no staging store
     :raises TransferFailed: the transfer is incomplete
     """
     pending = await begin_upload(system, source, target, account=account)
@@ -82,37 +86,60 @@ async def begin_upload(
             version=before.version if before else "",
             account=account,
         )
-        if not _needs_archive(info, plan):
-            return await _send(system, info, here, plan)
-        directory, name = names.split(place)
-        plan = replace(plan, transfer_path=await remote.scratch(system, directory))
-        with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
-            packed = Path(spool) / "archive"
-            if not tree:
-                plan = replace(plan, sha256=await asyncio.to_thread(hash_file, here))
-            size = await asyncio.to_thread(archive.pack, here, name, packed)
-            plan = replace(plan, size=size, transfer_size=packed.stat().st_size)
-            return await _send(system, info, packed, plan)
+        limit = limits.direct_upload_limit(info)
+        try:
+            return await _pack_and_send(system, info, here, plan, limit)
+        except _TooLargeForGateway as refused:
+            log.info("%s Going by the staging store.", refused)
+        return await _pack_and_send(system, info, here, plan, limit=-1)
 
 
-def _needs_archive(info: SystemInfo, plan: TransferPlan) -> bool:
+class _TooLargeForGateway(FileTooLarge):
+    """The system takes so many bytes directly, but something refused them. The system has a staging store."""
+
+
+async def _pack_and_send(
+    system: System, info: SystemInfo, here: Path, plan: TransferPlan, limit: int
+) -> PendingTransfer | Transferred:
+    if not _needs_archive(plan, limit):
+        return await _send(system, info, here, plan, limit)
+    directory, name = names.split(plan.remote)
+    plan = replace(plan, transfer_path=await remote.scratch(system, directory))
+    with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
+        packed = Path(spool) / "archive"
+        if not plan.tree:
+            plan = replace(plan, sha256=await asyncio.to_thread(hash_file, here))
+        size = await asyncio.to_thread(archive.pack, here, name, packed)
+        plan = replace(plan, size=size, transfer_size=packed.stat().st_size)
+        return await _send(system, info, packed, plan, limit)
+
+
+def _needs_archive(plan: TransferPlan, limit: int) -> bool:
     if plan.tree or plan.size == 0:  # for an empty file, the server's command waits for input until its timeout
         return True
-    if plan.size <= limits.direct_upload_limit(info):
+    if plan.size <= limit:
         return not names.survives_multipart(plan.remote)
     return not names.plain(plan.remote)
 
 
-async def _send(system: System, info: SystemInfo, file: Path, plan: TransferPlan) -> PendingTransfer | Transferred:
-    limit = limits.direct_upload_limit(info)
+async def _send(
+    system: System, info: SystemInfo, file: Path, plan: TransferPlan, limit: int
+) -> PendingTransfer | Transferred:
+    """Send a file.
+
+    :param limit: the largest size in bytes that is sent directly
+    """
     if plan.transfer_size > limit:
-        limits.require_staging(info, plan.local, plan.transfer_size, limit)
+        limits.require_staging(info, plan.local, plan.transfer_size, limits.direct_upload_limit(info))
         job, digest = await _send_staged(system, info, file, plan)
         return PendingTransfer(job=job, plan=replace(plan, transfer_sha256=digest))
     content = await asyncio.to_thread(file.read_bytes)
     directory, name = names.split(plan.transfer_path)
     try:
         await system.upload_small(directory, name, content)
+    except FileTooLarge as error:
+        limits.require_staging(info, plan.local, plan.transfer_size, limit)
+        raise _TooLargeForGateway(str(error)) from None
     except TransientError:
         await _remove_remains(system, plan)
         raise
@@ -131,7 +158,8 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
     step = limits.part_size(size, largest)
     # The server returns one URL for each maxPartSize of the declared size. The parts may be smaller.
     declared = len(limits.cut(size, step)) * largest if largest else size
-    ticket = await system.start_upload(plan.transfer_path, declared, account=plan.account)
+    request = partial(system.start_upload, plan.transfer_path, declared, account=plan.account)
+    ticket = await jobs.ticket(system, "upload", request)
     job = jobs.as_job(ticket.job, "upload")
     parts = limits.cut(size, step if largest else ticket.max_part_size)
     try:

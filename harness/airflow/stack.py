@@ -15,6 +15,7 @@ from harness.examples import EXAMPLE_DAGS
 from harness.firecrest import FirecRESTServer
 from harness.service import wait_until
 from harness.service_group import ServiceGroup
+from harness.slurm import Slurm
 
 
 class AirflowStack(ServiceGroup):
@@ -25,23 +26,29 @@ class AirflowStack(ServiceGroup):
     :param home: a directory that does not exist yet
     :param dags_folder: the folder of Airflow's DAGs
     :param variables: more environment variables for Airflow
+    :param slurm: the Slurm that runs the jobs; without it, they are processes of this machine
     """
 
     def __init__(
-        self, home: Path, dags_folder: Path = EXAMPLE_DAGS, variables: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        dags_folder: Path = EXAMPLE_DAGS,
+        variables: Mapping[str, str] | None = None,
+        slurm: Slurm | None = None,
     ) -> None:
         self.home = home
         self.results = home / "results"
         self.seconds: dict[str, float] = {}
         self._dags_folder = dags_folder
         self._variables = variables or {}
+        self._slurm = slurm
         super().__init__()
 
     def _start(self) -> None:
         started = time.monotonic()
         self.home.mkdir(mode=0o700, parents=True)
         self.results.mkdir()
-        self.firecrest = self._stack.enter_context(FirecRESTServer(self.home / "cluster"))
+        self.firecrest = self._stack.enter_context(FirecRESTServer(self.home / "cluster", slurm=self._slurm))
         variables = {"EXAMPLES_FOLDER": str(self.results), "EXAMPLES_PYTHON": sys.executable, **self._variables}
         self.airflow = self._stack.enter_context(AirflowDeployment(self.home / "airflow", self._dags_folder, variables))
         self.airflow.migrate()
@@ -68,7 +75,7 @@ class AirflowStack(ServiceGroup):
 
 @contextmanager
 def stack_with_dags(
-    home: Path, source: str, *dag_ids: str, variables: Mapping[str, str] | None = None
+    home: Path, source: str, *dag_ids: str, variables: Mapping[str, str] | None = None, slurm: Slurm | None = None
 ) -> Iterator[AirflowStack]:
     """Start a stack with other DAGs than the examples, and wait until they have been parsed.
 
@@ -76,10 +83,11 @@ def stack_with_dags(
     :param source: the text of the DAG file
     :param dag_ids: the ids of its DAGs
     :param variables: more environment variables for Airflow
+    :param slurm: the Slurm that runs the jobs
     """
     dags = home / "dags"
     dags.mkdir()
     (dags / "dags.py").write_text(source)
-    with AirflowStack(home / "stack", dags, variables) as stack:
+    with AirflowStack(home / "stack", dags, variables, slurm) as stack:
         stack.wait_for_dags(*dag_ids)
         yield stack

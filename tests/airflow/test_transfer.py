@@ -27,6 +27,7 @@ from airflow_provider_firecrest.operators import (
     FirecRESTUploadOperator,
 )
 from firecrest_core.api.client import System
+from firecrest_core.errors import FileTooLarge
 
 SMALL = 1000
 LARGE = 200_000  # over the test server's direct limit
@@ -94,6 +95,18 @@ def test_two_files_of_one_name_are_refused_before_the_first(connected, workdir, 
     sources = [f"{workdir}/p1/r.out", f"{workdir}/p2/r.out"]
     with pytest.raises(AirflowFailException, match=r"would both become r\.out"):
         run_task(download(sources, str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("limit", [{"max_unpacked_size": 999}, {"max_unpacked_files": 1}], ids=["size", "files"])
+def test_a_directory_larger_than_the_limit(connected, workdir, tmp_path, run_task, size, limit) -> None:
+    (workdir / "tree").mkdir()
+    (workdir / "tree" / "data.bin").write_bytes(content(size))
+    with pytest.raises(AirflowFailException, match=next(iter(limit))):
+        run_task(download(f"{workdir}/tree", str(tmp_path / "new"), **limit))
+    with pytest.raises(FileTooLarge, match=next(iter(limit))):
+        FirecRESTHook().download(f"{workdir}/tree", tmp_path / "new", **limit)
     assert not (tmp_path / "new").exists()
 
 

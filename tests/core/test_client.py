@@ -122,6 +122,19 @@ async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, http
         await client.system().get_jobs()
 
 
+async def test_a_gateways_413_concerns_only_content(client: FirecRESTClient, httpserver: HTTPServer) -> None:
+    client.trust_url()
+    page = "<html>413 Request Entity Too Large</html>"
+    for path in ("/compute/rig/jobs/7", "/compute/rig/jobs", "/filesystem/rig/ops/download"):
+        httpserver.expect_request(path).respond_with_data(page, status=413)
+    with pytest.raises(errors.UnexpectedAnswer):
+        await client.system().get_job("7")
+    with pytest.raises(errors.FileTooLarge):
+        await client.system().download_small("/f")
+    with pytest.raises(errors.FileTooLarge):  # the script
+        await client.system().submit_job(JOB)
+
+
 async def test_retry_after_is_kept(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     httpserver.expect_request("/compute/rig/jobs/7").respond_with_response(answer(429, "slow", **{"Retry-After": "0"}))
     with pytest.raises(errors.RateLimited) as raised:

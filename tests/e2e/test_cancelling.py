@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from harness.airflow.stack import AirflowStack
-from tests.e2e.waiting_run import WaitingRun, wait_until, waiting_dags
+from tests.e2e.waiting_run import WaitingRun, waiting_dags
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def _suspend(processes: list[psutil.Process], database: Path) -> bool:
 @pytest.mark.parametrize("state", ["failed", "success"])
 def test_marked_while_deferred(run, state) -> None:
     task = run("deferred")
-    wait_until(task.is_running)
+    task.wait_until(task.is_running)
     task.mark(state)
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
     assert task.state() == state
 
 
@@ -80,89 +80,89 @@ def test_marked_while_deferred(run, state) -> None:
 def test_marked_before_the_trigger_started(run, frozen, state) -> None:
     with frozen("triggerer"):
         task = run("deferred")
-        wait_until(lambda: task.started_jobs() and task.state() == "deferred")
+        task.wait_until(lambda: task.started_jobs() and task.state() == "deferred")
         task.mark(state)
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
     assert task.state() == state
 
 
 def test_deleted_with_its_run(run) -> None:
     task = run("deferred")
-    wait_until(task.is_running)
+    task.wait_until(task.is_running)
     task.mark_run("failed")
     task.delete()
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
 
 
 def test_deleted_with_its_run_while_no_triggerer_runs(run, frozen) -> None:
     with frozen("triggerer"):
         task = run("deferred")
-        wait_until(lambda: task.started_jobs() and task.state() == "deferred")
+        task.wait_until(lambda: task.started_jobs() and task.state() == "deferred")
         task.mark_run("failed")
         task.delete()
-        wait_until(lambda: task.ended_jobs() == task.started_jobs())
+        task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
 
 
 def test_cleared_while_its_new_try_cannot_start(run, frozen) -> None:
     task = run("deferred")
-    wait_until(lambda: task.started_jobs() and task.state() == "deferred")
+    task.wait_until(lambda: task.started_jobs() and task.state() == "deferred")
     with frozen("scheduler"):
         task.clear()
-        wait_until(lambda: len(task.ended_jobs()) == 1)
+        task.wait_until(lambda: len(task.ended_jobs()) == 1)
         assert len(task.started_jobs()) == 1
-    wait_until(lambda: len(task.started_jobs()) == 2)
+    task.wait_until(lambda: len(task.started_jobs()) == 2)
     task.finish_job()
-    wait_until(lambda: task.state() == "success")
+    task.wait_until(lambda: task.state() == "success")
     assert task.ended_jobs() == task.started_jobs()
 
 
 def test_marked_while_waiting_for_a_retry(run) -> None:
     task = run("worker")
-    wait_until(task.started_jobs)
+    task.wait_until(task.started_jobs)
     task.worker().kill()
-    wait_until(lambda: task.state() == "up_for_retry")
+    task.wait_until(lambda: task.state() == "up_for_retry")
     assert not task.ended_jobs()
     task.mark("failed")
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
 
 
 def test_the_retry_after_a_killed_worker_adopts_its_job(run) -> None:
     task = run("retried")
-    wait_until(task.started_jobs)
+    task.wait_until(task.started_jobs)
     task.worker().kill()
-    wait_until(lambda: task.task()["try_number"] == 2 and task.state() == "running" and "RUNNING" in task.log())
+    task.wait_until(lambda: task.task()["try_number"] == 2 and task.state() == "running" and "RUNNING" in task.log())
     task.finish_job()
-    wait_until(lambda: task.state() == "success")
+    task.wait_until(lambda: task.state() == "success")
     assert len(task.started_jobs()) == 1
 
 
 def test_marked_while_waiting_in_a_worker(run) -> None:
     task = run("worker")
-    wait_until(task.started_jobs)
+    task.wait_until(task.started_jobs)
     task.mark("failed")
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
 
 
 @pytest.mark.parametrize("dag_id", ["deferred", "worker", "last_try"])
 def test_cleared_while_waiting(run, dag_id) -> None:
     task = run(dag_id)
-    wait_until(task.is_running)
+    task.wait_until(task.is_running)
     task.clear()
-    wait_until(lambda: len(task.started_jobs()) == 2)
+    task.wait_until(lambda: len(task.started_jobs()) == 2)
     assert task.ended_jobs() == task.started_jobs()[:1]  # the old job had ended before the new one started
     task.finish_job()
-    wait_until(lambda: task.state() == "success")
+    task.wait_until(lambda: task.state() == "success")
 
 
 def test_execution_timeout_cancels_the_job_of_a_deferred_task(run) -> None:
     task = run("limited")
-    wait_until(lambda: task.state() == "failed")
+    task.wait_until(lambda: task.state() == "failed")
     assert "execution_timeout (0:00:08) has passed; cancelled job" in task.log()
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
 
 
 def test_dagrun_timeout_cancels_the_job(run) -> None:
     task = run("limited_run")
-    wait_until(task.started_jobs)
-    wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    task.wait_until(task.started_jobs)
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
     assert task.state() == "skipped"

@@ -17,6 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from firecrest_core import JobState
 from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.errors import (
+    FileTooLarge,
     FirecRESTError,
     InvalidFileName,
     JobFailed,
@@ -141,6 +142,29 @@ def test_two_files_of_one_name_are_refused_before_the_first(credentials, workdir
     with pytest.raises(InvalidFileName, match=r"would both become r\.out"):
         download_files.fn(credentials, ["/p1/r.out", "/p2/r.out"], tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+async def test_a_flow_refuses_two_files_of_one_name_before_it_submits(make, workdir, tmp_path) -> None:
+    job = make("mkdir p1 p2; touch p1/r.out p2/r.out")
+    for directory in ("p1", "p2"):
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "in.txt").touch()
+    inputs = [str(tmp_path / "p1" / "in.txt"), str(tmp_path / "p2" / "in.txt")]
+    for files, name in (({"remote_files": ["p1/r.out", "p2/r.out"]}, "r.out"), ({"local_files": inputs}, "in.txt")):
+        with pytest.raises(InvalidFileName, match=f"would both become {name}"):
+            await arun_job(job, local_directory=str(tmp_path / "new"), **files)
+        with pytest.raises(InvalidFileName, match=f"would both become {name}"):
+            run_job(job, local_directory=str(tmp_path / "new"), **files)
+    assert list(workdir.iterdir()) == []
+
+
+def test_a_directory_larger_than_the_limit(credentials, workdir, tmp_path) -> None:
+    (workdir / "tree").mkdir()
+    (workdir / "tree" / "f").write_bytes(bytes(1000))
+    for limit in ({"max_unpacked_size": 999}, {"max_unpacked_files": 1}):
+        with pytest.raises(FileTooLarge, match=next(iter(limit))):
+            download_files.fn(credentials, f"{workdir}/tree", tmp_path / "new", **limit)
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 async def test_what_the_ui_shows(make) -> None:

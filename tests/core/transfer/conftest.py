@@ -19,6 +19,10 @@ KIB = 1024
 LIMIT = 64 * KIB
 PART = 16 * KIB
 
+_NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+JOINED = f'<?xml version="1.0"?>\n<CompleteMultipartUploadResult {_NAMESPACE}/>'.encode()
+ERROR = f'<?xml version="1.0"?>\n<Error {_NAMESPACE}><Code>InternalError</Code></Error>'.encode()
+
 
 @pytest.fixture(scope="module")
 def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
@@ -63,7 +67,9 @@ class FakeStore:
     """A staging store that does to a request what a test wants of it.
 
     :param faults: what happens to the next requests of a kind, in order: ``cut`` breaks the connection in the
-        middle of the body, a number answers with that status
+        middle of the body, a number answers with that status and S3's code behind it, ``trickle`` sends the answer byte
+        by byte without an end, and what begins with ``<`` is the body of a 200
+    :param left: how many clients have closed their connection while an answer trickled
     """
 
     content: bytes = b""
@@ -74,6 +80,7 @@ class FakeStore:
     faults: dict[str, list[str]] = field(default_factory=dict)
     answer: Callable[[dict[str, str]], tuple[str, dict[str, str], bytes]] | None = None
     most_at_once: int = 0
+    left: int = 0
     _now: int = 0
     port: int = 0
 
@@ -107,9 +114,11 @@ class FakeStore:
             await reader.readexactly(length // 2)
             return False
         body = await reader.readexactly(length)
-        if fault.isdigit():
-            code = b"<Error><Code>SlowDown</Code><Resource>/bucket/key?X-Amz-Signature=s3cret</Resource></Error>"
-            return await self._reply(writer, f"{fault} No", {}, code)
+        if fault == "trickle":
+            return await self._trickle(writer)
+        if fault[:3].isdigit():
+            code = f"<Code>{fault[4:] or 'SlowDown'}</Code><Resource>/bucket/key?X-Amz-Signature=s3cret</Resource>"
+            return await self._reply(writer, f"{fault[:3]} No", {}, f"<Error>{code}</Error>".encode())
         if method == "PUT":
             number = int(target.partition("partNumber=")[2].partition("&")[0])
             self.parts[number] = body
@@ -118,9 +127,9 @@ class FakeStore:
             self.completed = body
             if fault == "lost":
                 return False
-            return await self._reply(
-                writer, "200 OK", {}, b"<Error><Code>InternalError</Code></Error>" if fault else b""
-            )
+            if fault:
+                return await self._reply(writer, "200 OK", {}, fault.encode() if fault[0] == "<" else ERROR)
+            return await self._reply(writer, "200 OK", {}, JOINED)
         if self.answer is not None:
             return await self._reply(writer, *self.answer(headers))
         start, stop = map(int, headers["range"].removeprefix("bytes=").split("-"))
@@ -129,6 +138,17 @@ class FakeStore:
         if fault == "cut":
             return await self._reply(writer, "206 Partial", spoken, data, cut=len(data) // 2)
         return await self._reply(writer, "206 Partial", spoken, data)
+
+    async def _trickle(self, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-9/10\r\nX-Padding: ")
+        try:
+            while True:
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        except ConnectionError:
+            self.left += 1
+        return False
 
     async def _reply(
         self, writer: asyncio.StreamWriter, status: str, headers: dict[str, str], body: bytes, cut: int | None = None

@@ -1,13 +1,17 @@
 """Directories as archives."""
 
+import gzip
 import io
+import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from firecrest_core.errors import TransferFailed
+from firecrest_core.errors import FileTooLarge, TransferFailed
 from firecrest_core.transfer import archive
+from firecrest_core.transfer.archive import UnpackLimits
 
 
 def tree(root: Path) -> Path:
@@ -88,3 +92,75 @@ def test_no_archive(tmp_path: Path, cut: int) -> None:
     with pytest.raises(TransferFailed):
         archive.unpack(tmp_path / "x.tar.gz", tmp_path / "two")
     assert not (tmp_path / "two").exists()
+
+
+def test_more_than_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    for number in range(3):
+        (tmp_path / "one" / str(number)).write_bytes(b"x" * 1000)
+    archive.pack(tmp_path / "one", "one", tmp_path / "x.tar.gz")
+    for limits, words in (
+        (UnpackLimits(size=2999), r"2,999 bytes, the limit.*max_unpacked_size"),
+        (UnpackLimits(files=3), r"more than 3 files.*max_unpacked_files"),
+    ):
+        with pytest.raises(FileTooLarge, match=words):
+            archive.unpack(tmp_path / "x.tar.gz", tmp_path / "into" / "two", limits)
+        assert list((tmp_path / "into").iterdir()) == []
+    assert archive.unpack(tmp_path / "x.tar.gz", tmp_path / "into" / "two", UnpackLimits(3000, 4)) == 3000
+
+
+def test_a_bomb_stops_before_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * 1024 * 1024
+    monkeypatch.setattr(archive.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(free * 2, free, free))
+    unpacked: list[int] = []
+
+    class Zeros(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            return bytes(size)
+
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as tar:
+        for number in range(20):
+            member = tarfile.TarInfo("d" if number == 0 else f"d/{number}")
+            member.type = tarfile.DIRTYPE if number == 0 else tarfile.REGTYPE
+            member.size = 0 if number == 0 else 1024 * 1024
+            tar.addfile(member, Zeros())
+    assert (tmp_path / "x.tar.gz").stat().st_size < 100_000
+    makefile = tarfile.TarFile.makefile
+
+    def count(self: tarfile.TarFile, member: tarfile.TarInfo, target: str) -> None:
+        unpacked.append(member.size)
+        makefile(self, member, target)
+
+    monkeypatch.setattr(tarfile.TarFile, "makefile", count)
+    with pytest.raises(FileTooLarge, match="nine tenths of the free disk"):
+        archive.unpack(tmp_path / "x.tar.gz", tmp_path / "into" / "two")
+    assert sum(unpacked) == 9 * 1024 * 1024
+    assert list((tmp_path / "into").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_without_end_fills_no_memory(tmp_path: Path, kind: bytes) -> None:
+    """A few kilobytes of gzip are a header of many megabytes, which tarfile would read at once."""
+    size = 64 * 1024 * 1024
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, size
+    with gzip.open(tmp_path / "x.tar.gz", "wb", compresslevel=1) as file:
+        file.write(header.tobuf())
+        for _ in range(size // 1024**2):
+            file.write(bytes(1024**2))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TransferFailed, match="cannot be unpacked"):
+            archive.unpack(tmp_path / "x.tar.gz", tmp_path / "two")
+        assert tracemalloc.get_traced_memory()[1] < size // 4
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_one_in_the_other(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XGLTYPE
+    with gzip.open(tmp_path / "x.tar.gz", "wb") as file:
+        file.write(header.tobuf() * 100_000)
+    with pytest.raises(TransferFailed, match="cannot be unpacked"):
+        archive.unpack(tmp_path / "x.tar.gz", tmp_path / "two")

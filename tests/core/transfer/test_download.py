@@ -112,6 +112,24 @@ async def test_a_directory(system, there, tmp_path, size: int, name: str) -> Non
     assert hidden(tmp_path, there, there.parent) == []
 
 
+@pytest.mark.parametrize("size", [10, STAGED])
+async def test_a_directory_larger_than_the_limit(system, there, tmp_path, size: int) -> None:
+    (there / "tree").mkdir()
+    file(there / "tree" / "f", size)
+    with pytest.raises(errors.FileTooLarge, match="max_unpacked_size"):
+        await download(system, f"{there}/tree", f"{tmp_path}/", max_unpacked_size=size - 1)
+    pending = None
+    with pytest.raises(errors.FileTooLarge, match="max_unpacked_files"):
+        pending = await begin_download(system, f"{there}/tree", f"{tmp_path}/", max_unpacked_files=1)
+        assert isinstance(pending, PendingTransfer)
+        stored = PendingTransfer.from_dict(json.loads(json.dumps(pending.to_dict())))
+        await finish_download(system, stored)
+    assert (pending is not None) is (size == STAGED)
+    assert list(tmp_path.iterdir()) == []
+    assert hidden(there, there.parent) == []
+    await download(system, f"{there}/tree", f"{tmp_path}/", max_unpacked_size=size, max_unpacked_files=2)
+
+
 async def test_packed_in_a_job_when_it_takes_longer(system, there, tmp_path, mocker) -> None:
     mocker.patch.object(system, "compress", side_effect=errors.RequestTimedOut("5 s are over"))
     (there / "tree").mkdir()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from firecrest_core import errors
+from firecrest_core.api.exchange import time_limit
 from firecrest_core.transfer import limits
 from firecrest_core.transfer.limits import Part
 from firecrest_core.transfer.store import ATTEMPTS, Store
@@ -50,7 +55,9 @@ async def test_our_token_goes_to_firecrest_alone(staging, fake_store, tmp_path) 
     assert not any("transfer-encoding" in headers for headers in fake_store.headers)  # S3 refuses it
 
 
-@pytest.mark.parametrize("fault", ["cut", "500", "503", "429"])
+@pytest.mark.parametrize(
+    "fault", ["cut", "500", "503", "429", "400 RequestTimeout", "403 SlowDown", "409 OperationAborted"]
+)
 async def test_a_part_that_fails_is_sent_again_alone(staging, fake_store, tmp_path, fault: str) -> None:
     fake_store.faults["PUT"] = [fault]
     await send(staging, fake_store, tmp_path)
@@ -66,25 +73,103 @@ async def test_a_store_that_stays_broken(staging, fake_store, tmp_path) -> None:
 
 
 async def test_a_refusal_is_not_repeated(staging, fake_store, tmp_path) -> None:
-    fake_store.faults["PUT"] = ["403"] * 100
-    with pytest.raises(errors.TransferFailed, match=r"HTTP 403 \(SlowDown\)"):
+    fake_store.faults["PUT"] = ["403 AccessDenied", "403 RequestTimeTooSkewed", "400 EntityTooSmall"] * 30
+    with pytest.raises(errors.TransferFailed, match=r"HTTP 40[03] \((AccessDenied|RequestTimeTooSk|EntityTooSmall)"):
         await send(staging, fake_store, tmp_path)
     assert len(fake_store.requests) <= len(PARTS)
 
 
-async def test_an_error_within_a_200(staging, fake_store, tmp_path) -> None:
-    fake_store.faults["POST"] = ["error"]
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<Error><Code>InternalError</Code></Error>",
+        '<?xml version="1.0"?>  \n<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Code>SlowDown</Code></Error>',
+        '<s3:Error xmlns:s3="urn:s3"><s3:Code>ServiceUnavailable</s3:Code></s3:Error>',
+        "<html>Welcome</html>",
+    ],
+)
+async def test_an_error_within_a_200(staging, fake_store, tmp_path, body: str) -> None:
+    fake_store.faults["POST"] = [body]
     await send(staging, fake_store, tmp_path)
     assert [method for method, _ in fake_store.requests].count("POST") == 2
 
 
+async def test_a_refusal_within_a_200(staging, fake_store, tmp_path) -> None:
+    fake_store.faults["POST"] = ['<Error xmlns="urn:s3"><Code>InvalidPart</Code></Error>'] * 10
+    with pytest.raises(errors.TransferFailed, match="did not join the parts.*InvalidPart"):
+        await send(staging, fake_store, tmp_path)
+    assert [method for method, _ in fake_store.requests].count("POST") == 1
+
+
+async def test_an_address_that_is_none(staging, fake_store, tmp_path) -> None:
+    (tmp_path / "f").write_bytes(CONTENT)
+    for nowhere in ("", "/bucket?X-Amz-Signature=s3cret", "http://store:s3cret/"):
+        urls = [SecretStr(nowhere)] * len(PARTS)
+        with pytest.raises(errors.FirecRESTError) as raised:
+            await staging.send(tmp_path / "f", PARTS, urls, fake_store.url())
+        assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["PUT", "POST", "GET"])
+async def test_an_answer_that_trickles(staging, fake_store, tmp_path, monkeypatch, kind: str) -> None:
+    # Each byte comes well within the timeout of 5 s.
+    monkeypatch.setattr(staging, "_limit", 0.2)
+    monkeypatch.setattr("firecrest_core.transfer.store.COMPLETION_LIMIT", 0.2)
+    monkeypatch.setattr("firecrest_core.transfer.store.ATTEMPTS", 2)
+    fake_store.content = CONTENT
+    fake_store.faults[kind] = ["trickle"] * 100
+    with pytest.raises(errors.RequestTimedOut, match="did not come to an end"):
+        await (fetch(staging, fake_store) if kind == "GET" else send(staging, fake_store, tmp_path))
+    async with asyncio.timeout(60):
+        while not fake_store.left:  # the connection was closed
+            await asyncio.sleep(0.01)
+
+
+async def test_a_part_that_trickled_once(staging, fake_store, monkeypatch) -> None:
+    monkeypatch.setattr(staging, "_limit", 1.0)
+    fake_store.content = CONTENT
+    fake_store.faults["GET"] = ["trickle"]
+    got, _ = await fetch(staging, fake_store)
+    assert got == CONTENT
+
+
+async def test_a_slow_line_moves_on(staging, fake_store, tmp_path, monkeypatch) -> None:
+    """The limit is for each chunk, so all chunks together may take longer."""
+    monkeypatch.setattr("firecrest_core.transfer.store.CHUNK", 1024)
+    extended = 0
+
+    @asynccontextmanager
+    async def counted(seconds: float) -> AsyncIterator[Callable[[], None]]:
+        def count() -> None:
+            nonlocal extended
+            extended += 1
+            extend()
+
+        async with time_limit(seconds) as extend:
+            yield count
+
+    monkeypatch.setattr("firecrest_core.transfer.store.time_limit", counted)
+    fake_store.content = CONTENT
+    await fetch(staging, fake_store)
+    assert extended == len(CONTENT) // 1024
+    await send(staging, fake_store, tmp_path)
+    assert extended == 2 * len(CONTENT) // 1024
+
+
+async def test_an_answer_without_end_fills_no_memory(staging, fake_store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("firecrest_core.transfer.store.LARGEST_SMALL_ANSWER", 1000)
+    fake_store.faults["POST"] = ["<Error>" + "x" * 2000] * 100
+    with pytest.raises(errors.AnswerTooLarge, match="more than 1,000 bytes"):
+        await send(staging, fake_store, tmp_path)
+
+
 async def test_a_completion_whose_answer_was_lost(staging, fake_store, tmp_path) -> None:
-    fake_store.faults["POST"] = ["lost", "404"]
+    fake_store.faults["POST"] = ["lost", "404 NoSuchUpload"]
     await send(staging, fake_store, tmp_path)
 
 
 async def test_a_completion_of_what_is_not_there(staging, fake_store, tmp_path) -> None:
-    fake_store.faults["POST"] = ["404"]
+    fake_store.faults["POST"] = ["404 NoSuchUpload"]
     with pytest.raises(errors.TransferFailed, match="404"):
         await send(staging, fake_store, tmp_path)
 
