@@ -15,9 +15,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from firecrest_local.faults.plan import Plan
+from firecrest_local.faults.plan import Plan, fault_kinds
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import SCHEDULERS, Settings
+
+
+def _fault_lines() -> list[str]:
+    kinds = fault_kinds()
+    width = max(map(len, kinds))
+    return [f"  {name:{width}}  {summary}" for name, summary in kinds.items()]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,10 +31,13 @@ def parser() -> argparse.ArgumentParser:
     defaults = Settings()
     arguments = argparse.ArgumentParser(
         prog="firecrest-local",
-        description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine. "
-        "It is for development and tests only: everybody who has its secret can run commands as you. "
-        "When it is ready it prints the variables that a client needs, as shell lines. Ctrl-C stops it "
-        "and its running jobs. Jobs that Slurm runs continue.",
+        description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine.\n"
+        "It is for development and tests only: everybody who has its secret can run\n"
+        "commands as you. When it is ready it prints the variables that a client needs,\n"
+        "as shell lines. Ctrl-C stops it and its running jobs. Jobs that Slurm runs\n"
+        "continue.",
+        epilog="\n".join(["faults that a rule of --faults can name:", *_fault_lines()]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.add_argument(
         "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
@@ -48,6 +57,13 @@ def parser() -> argparse.ArgumentParser:
         help="cores for jobs (default: the machine's %(default)s)",
     )
     arguments.add_argument("--gpus", type=int, default=defaults.gpus, help="GPUs for jobs (default: none)")
+    arguments.add_argument(
+        "--account",
+        action="append",
+        metavar="NAME",
+        help="account of the user, once for each; the first one is the default, and jobs with any other are refused "
+        f"(default: {', '.join(defaults.accounts)})",
+    )
     arguments.add_argument(
         "--max-submit-jobs",
         type=int,
@@ -108,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         system=options.system,
         cores=options.cores,
         gpus=options.gpus,
+        accounts=tuple(options.account or Settings.accounts),
         max_submit_jobs=options.max_submit_jobs,
         scheduler=options.scheduler,
         faults=faults,

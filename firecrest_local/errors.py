@@ -33,12 +33,19 @@ class SchedulerError(ApiError):
     """A scheduler's command failed: 500 with the command's own words.
 
     :param stderr: the lines that the command printed.
-    :param exit_status: the command's exit status.
+    :param exit_status: the command's exit status; `None` in words if it ended without one.
     """
 
-    def __init__(self, *stderr: str, exit_status: int = 1) -> None:
+    def __init__(self, *stderr: str, exit_status: int | str = 1) -> None:
         text = "".join(f"{line}\n" for line in stderr)
         super().__init__(500, f"Unexpected Slurm command response. exit_status:{exit_status} std_err:{text}")
+
+
+class NoJobId(ApiError):
+    """sbatch succeeded, and printed no line from which the real server could read a job id."""
+
+    def __init__(self) -> None:
+        super().__init__(500, "Unable to submit new job")
 
 
 class PolicyLimitExceeded(ApiError):

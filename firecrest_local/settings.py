@@ -53,7 +53,7 @@ class Settings:
     :param gpus: GPUs that the one node offers to jobs.
     :param partitions: the partitions; the first one is the default.
     :param features: node features that `--constraint` may ask for.
-    :param account: the user's default account.
+    :param accounts: the user's accounts; the first one is the default. Jobs with any other account are refused.
     :param max_submit_jobs: how many jobs may wait or run at once, Slurm's MaxSubmitJobs. Each element of an array
         counts. None means no limit.
     :param max_array_size: array indices must be smaller.
@@ -83,7 +83,7 @@ class Settings:
         TRANSFER_PARTITION,
     )
     features: tuple[str, ...] = ("mc",)
-    account: str = "test"
+    accounts: tuple[str, ...] = ("test",)
     max_submit_jobs: int | None = None
     max_array_size: int = 1001
     token_lifetime: float = 300.0
@@ -106,6 +106,8 @@ class Settings:
             raise ValueError(f"unknown scheduler {self.scheduler!r}: choose one of {', '.join(SCHEDULERS)}")
         if not self.partitions:
             raise ValueError("at least one partition is needed")
+        if not self.accounts:
+            raise ValueError("at least one account is needed")
 
     @property
     def node_cores(self) -> int:

@@ -43,6 +43,11 @@ async def reset_connection(scope: Scope, receive: Receive) -> None:
     await _disconnected(receive)
 
 
+def write(scope: Scope, data: bytes) -> None:
+    """Write to a request's connection, past the server's own protocol."""
+    _transport(scope).write(data)
+
+
 def is_closed(scope: Scope) -> bool:
     """Return whether a request's connection is closed."""
     return _transport(scope).is_closing()

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from firecrest_local.faults.plan import Plan, RequestRule
+from firecrest_local.faults.request import RequestHead
 from firecrest_local.faults.selector import FaultSelector
 from firecrest_local.visibility import Visibility
 
@@ -23,7 +24,7 @@ LOG_SIZE = 10_000
 class Injection:
     """One fault that was injected.
 
-    :param label: the fault; `status` with its number, e.g. `status_429`.
+    :param label: the fault; some with their variety, e.g. `status_429` or `gateway_page_login`.
     :param method: the request's method.
     :param path: the request's path.
     :param work: the statuses with which the request's work ended: none if it was not done, two if it was done twice.
@@ -82,13 +83,13 @@ class FaultControl:
 
     # --- for the server
 
-    def inject(self, method: str, path: str, token: str | None) -> tuple[RequestRule, Injection] | None:
+    def inject(self, request: RequestHead) -> tuple[RequestRule, Injection] | None:
         """Select the fault of a request and record it; None if the request has none."""
         with self._lock:
-            rule = self._selector.select(method, path, token, time.monotonic())
+            rule = self._selector.select(request, time.monotonic())
             if rule is None:
                 return None
-            injection = Injection(rule.label, method, path)
+            injection = Injection(rule.label, request.method, request.path)
             self._record(injection)
             return rule, injection
 

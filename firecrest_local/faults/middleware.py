@@ -4,58 +4,27 @@ from __future__ import annotations
 
 import logging
 import math
+from http import HTTPStatus
 
 from anyio import sleep
 from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from firecrest_local.errors import CommandTimeout, error_body
-from firecrest_local.faults.connections import close_connection, is_closed, reset_connection
+from firecrest_local.faults.connections import close_connection, is_closed, reset_connection, write
 from firecrest_local.faults.control import CONTROL_PATH, FaultControl, Injection
-from firecrest_local.faults.plan import (
-    CutBody,
-    Delay,
-    Duplicate,
-    EarlyTokenExpiry,
-    LoseAnswer,
-    RequestRule,
-    Reset,
-    SlowBody,
-    Status,
-    Timeout408,
-)
+from firecrest_local.faults.delivery import CutBody, Delay, Duplicate, LoseAnswer, Reset, SlowBody, Trickle
+from firecrest_local.faults.plan import RequestRule
+from firecrest_local.faults.replacement import Answer, Replacement, Rewriting
+from firecrest_local.faults.request import RequestHead
 
 log = logging.getLogger(__name__)
 
-#: The real server's messages. The system's name is filled in.
-_MESSAGES = {
-    401: "Access token is invalid.",
-    408: "Command execution timeout limit exceeded.",
-    424: "Unable to open a new SSH channel.",
-    429: "API rate limit exceeded",
-    503: "The scheduler service for the requested system ({system}) is unhealthy.",
-}
-#: The titles of the pages with which a proxy in front of the real server answers.
-_PAGES = {502: "502 Bad Gateway", 504: "504 Gateway Time-out"}
 #: Seconds between two chunks of a slow body.
 _CHUNK_INTERVAL = 0.05
 
 
 async def _discard(message: Message) -> None:
     """Send nothing."""
-
-
-def error_response(rule: Status, system: str) -> Response:
-    """Make the answer that a rule asks for."""
-    retry_after = 1 if rule.status == 429 and rule.retry_after is None else rule.retry_after
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    if rule.message is None and rule.status in _PAGES:
-        title = _PAGES[rule.status]
-        page = f"<html>\n<head><title>{title}</title></head>\n<body><center><h1>{title}</h1></center></body>\n</html>\n"
-        return HTMLResponse(page, rule.status, headers)
-    message = rule.message or _MESSAGES.get(rule.status, "Internal Server Error").format(system=system)
-    return JSONResponse(error_body(message, None), rule.status, headers)
 
 
 class FaultMiddleware:
@@ -76,8 +45,7 @@ class FaultMiddleware:
         if scope["type"] != "http" or scope["path"].lower() == CONTROL_PATH:
             await self._app(scope, receive, send)
             return
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        injected = self._control.inject(scope["method"], scope["path"], token if scheme.lower() == "bearer" else None)
+        injected = self._control.inject(RequestHead.of(scope))
         if injected is None:
             await self._app(scope, receive, send)
             return
@@ -91,17 +59,16 @@ class FaultMiddleware:
                 # A client that is still sending may take the reset for an orderly end.
                 await _read_body(receive)
                 await reset_connection(scope, receive)
-            case Status():
-                await error_response(rule, self._system)(scope, receive, send)
-            case EarlyTokenExpiry():
-                await JSONResponse(error_body(rule.message, None), 401)(scope, receive, send)
+            case Replacement():
+                await self._replace(rule, work, scope, receive, send)
+            case Rewriting():
+                answer = await _captured(work, scope, receive)
+                await _send_answer(rule.rewrite(answer, self._system), send)
+            case Trickle():
+                await _trickle(await _captured(work, scope, receive), scope, receive, rule.interval)
             case LoseAnswer():
                 await work(scope, receive, _discard)
                 await close_connection(scope, receive)
-            case Timeout408():
-                await work(scope, receive, _discard)
-                timeout = CommandTimeout()
-                await JSONResponse(error_body(timeout.message, None), timeout.status)(scope, receive, send)
             case Delay(before="work"):
                 await sleep(rule.seconds)
                 await work(scope, receive, send)
@@ -114,6 +81,19 @@ class FaultMiddleware:
             case CutBody():
                 await work(scope, receive, _cut(send, rule.size))
                 await close_connection(scope, receive)
+
+    async def _replace(self, rule: Replacement, work: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send another answer, before or after the work."""
+        body = b""
+        given = receive
+        if rule.reads_body:
+            read = await _read_body(receive)
+            if read is None:
+                return
+            body, given = read, _replayed(read, receive)
+        if rule.done:
+            await work(scope, given, _discard)
+        await rule.response(RequestHead.of(scope), body, self._system)(scope, receive, send)
 
 
 def _recording(app: ASGIApp, injection: Injection) -> ASGIApp:
@@ -200,17 +180,58 @@ async def _duplicate(work: ASGIApp, scope: Scope, receive: Receive, send: Send) 
     if body is None:
         return
 
-    def receive_body() -> Receive:
-        received = False
-
-        async def receive_once() -> Message:
-            nonlocal received
-            if received:
-                return await receive()
-            received = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive_once
-
     for send_answer in (_discard, send):
-        await work({**scope, "state": dict(scope["state"])}, receive_body(), send_answer)
+        await work({**scope, "state": dict(scope["state"])}, _replayed(body, receive), send_answer)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was already read to an application."""
+    received = False
+
+    async def receive_once() -> Message:
+        nonlocal received
+        if received:
+            return await receive()
+        received = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_once
+
+
+async def _captured(work: ASGIApp, scope: Scope, receive: Receive) -> Answer:
+    """Do a request's work and keep its answer."""
+    status, headers, blocks = 500, [], []
+
+    async def keep(message: Message) -> None:
+        nonlocal status, headers
+        if message["type"] == "http.response.start":
+            status, headers = message["status"], list(message["headers"])
+        else:
+            blocks.append(message.get("body", b""))
+
+    await work(scope, receive, keep)
+    return Answer(status, headers, b"".join(blocks))
+
+
+def _head(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with the length of its body."""
+    rest = [(name, value) for name, value in answer.headers if name.lower() != b"content-length"]
+    return [*rest, (b"content-length", str(len(answer.body)).encode())] if answer.body else rest
+
+
+async def _send_answer(answer: Answer, send: Send) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": _head(answer)})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _trickle(answer: Answer, scope: Scope, receive: Receive, interval: float) -> None:
+    """Send an answer byte by byte, which uvicorn can't do with its head."""
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
+    lines += [name + b": " + value for name, value in [*_head(answer), (b"connection", b"close")]]
+    text = b"\r\n".join([*lines, b"", answer.body])
+    for position in range(len(text)):
+        if is_closed(scope):
+            break
+        write(scope, text[position : position + 1])
+        await sleep(interval)
+    await close_connection(scope, receive)

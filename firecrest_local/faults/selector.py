@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
-from firecrest_local.faults.plan import EarlyTokenExpiry, Plan, Refuse, RequestRule
+from firecrest_local.faults.delivery import Refuse
+from firecrest_local.faults.plan import Plan, RequestRule
+from firecrest_local.faults.request import RequestHead
+from firecrest_local.faults.status import EarlyTokenExpiry
 
 
 class FaultSelector:
@@ -24,28 +27,26 @@ class FaultSelector:
         self._random = [random.Random(f"{plan.seed}/{number}") for number in range(len(plan.rules))]
         self._refused_tokens: dict[str, EarlyTokenExpiry] = {}
 
-    def select(self, method: str, path: str, token: str | None, now: float) -> RequestRule | None:
+    def select(self, request: RequestHead, now: float) -> RequestRule | None:
         """Return the rule that applies to a request, if there is one.
 
-        :param method: the request's method.
-        :param path: the request's path.
-        :param token: the request's access token, if it has one.
+        :param request: the request.
         :param now: when the request was received.
         """
         selected: RequestRule | None = None
         for number, rule in enumerate(self.plan.rules):
             if isinstance(rule, Refuse) or not rule.is_active(now - self._started):
                 continue
-            if not rule.matches(method, path, token):
+            if not rule.matches(request):
                 continue
             self._positions[number] += 1
             if rule.selects(self._positions[number], self._random[number].random()) and selected is None:
                 selected = rule
-        if token is not None:
+        if request.token is not None:
             if selected is None:
-                return self._refused_tokens.get(token)
+                return self._refused_tokens.get(request.token)
             if isinstance(selected, EarlyTokenExpiry):
-                self._refused_tokens[token] = selected
+                self._refused_tokens[request.token] = selected
         return selected
 
     def refuses_connections(self, now: float) -> bool:

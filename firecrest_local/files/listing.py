@@ -41,8 +41,8 @@ def group_name(gid: int) -> str:
         return str(gid)
 
 
-def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = False) -> dict[str, Any]:
-    """Return the row of one file.
+def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = False) -> dict[str, Any] | None:
+    """Return the row of one file; None if a name has a space, because the real server can't read that line of `ls`.
 
     :param path: where the file is.
     :param name: the name to show.
@@ -52,12 +52,16 @@ def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = Fals
     """
     info = os.stat(path) if follow else os.lstat(path)
     link = stat.S_ISLNK(info.st_mode)
+    user = str(info.st_uid) if numeric else user_name(info.st_uid)
+    group = str(info.st_gid) if numeric else group_name(info.st_gid)
+    if len(user.split()) != 1 or len(group.split()) != 1:
+        return None
     return {
         "name": name,
         "type": next((letter for test, letter in _TYPES if test(info.st_mode)), "-"),
         "linkTarget": os.readlink(path) if link else None,
-        "user": str(info.st_uid) if numeric else user_name(info.st_uid),
-        "group": str(info.st_gid) if numeric else group_name(info.st_gid),
+        "user": user,
+        "group": group,
         "permissions": stat.filemode(info.st_mode)[1:],
         "lastModified": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(info.st_mtime)),
         "size": str(info.st_size),
@@ -88,9 +92,10 @@ def directory_rows(
             row = file_row(entry, prefix + name, numeric=numeric, follow=followed)
         except FileNotFoundError:
             continue
-        if row["type"] == "d":
+        if stat.S_ISDIR((os.stat(entry) if followed else os.lstat(entry)).st_mode):
             subdirectories.append(name)
-        yield row
+        if row is not None:
+            yield row
     if recursive:
         for name in subdirectories:
             yield from directory_rows(

@@ -38,7 +38,8 @@ class FileOperations:
         self._check(path, f"ls: cannot open directory '{path}'", status=2)
         try:
             if not os.path.isdir(path):
-                return [file_row(path, path, numeric=numeric, follow=dereference)]
+                row = file_row(path, path, numeric=numeric, follow=dereference)
+                return [] if row is None else [row]
             return list(
                 directory_rows(
                     path,
@@ -77,7 +78,9 @@ class FileOperations:
         if len(path.split()) != 1:
             # The real server counts the words of the command's output.
             raise ApiError(500, f"Invalid output: {digest.hexdigest()}  {path}\n ")
-        return {"algorithm": "SHA256", "checksum": digest.hexdigest()}
+        # sha256sum begins its line with a backslash if it escapes the name. The real server takes the first word.
+        mark = "\\" if "\\" in path else ""
+        return {"algorithm": "SHA256", "checksum": mark + digest.hexdigest()}
 
     def file(self, path: str) -> str:
         """Guess the type of a file."""
@@ -136,7 +139,7 @@ class FileOperations:
         except OSError as error:
             raise RemoteError(1, f"bash: line 1: {path}: {error.strerror}") from None
 
-    def mkdir(self, path: str, *, parent: bool) -> dict[str, Any]:
+    def mkdir(self, path: str, *, parent: bool) -> dict[str, Any] | None:
         """Make a directory, and with `parent` its missing parents."""
         self._check(path, f"mkdir: cannot create directory '{path}'")
         try:
@@ -148,7 +151,7 @@ class FileOperations:
             raise RemoteError(1, f"mkdir: cannot create directory '{path}': {error.strerror}") from None
         return file_row(path, path)
 
-    def symlink(self, path: str, link: str) -> dict[str, Any]:
+    def symlink(self, path: str, link: str) -> dict[str, Any] | None:
         """Make a link to `path`. This is one step, which fails when the link exists."""
         self._check(path, f"ln: failed to access '{path}'", follow=False)
         self._check(link, f"ln: failed to create symbolic link '{link}'", follow=os.path.isdir(link))
@@ -159,7 +162,7 @@ class FileOperations:
             raise RemoteError(1, f"ln: failed to create symbolic link '{place}': {error.strerror}") from None
         return file_row(link, link)
 
-    def chmod(self, path: str, mode: str) -> dict[str, Any]:
+    def chmod(self, path: str, mode: str) -> dict[str, Any] | None:
         """Change permissions; `mode` is octal."""
         self._check(path, f"chmod: changing permissions of '{path}'")
         try:
@@ -176,7 +179,7 @@ class FileOperations:
             raise RemoteError(1, f"chmod: changing permissions of '{path}': {error.strerror}") from None
         return file_row(path, path)
 
-    def chown(self, path: str, owner: str, group: str) -> dict[str, Any]:
+    def chown(self, path: str, owner: str, group: str) -> dict[str, Any] | None:
         """Change owner and group. An empty name changes nothing."""
         self._check(path, f"chown: changing ownership of '{path}'")
         try:

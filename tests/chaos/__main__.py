@@ -2,8 +2,9 @@
 
 A real Airflow (API server, scheduler, triggerer, DAG processor) runs on an embedded FirecREST. Each case is one run of
 a DAG with one job. The seed decides which events happen to it, and in which phase: workers, triggerer, scheduler and
-server are killed, stopped or paused, answers are lost, a user marks, clears or deletes. Several cases run at the same
-time in one Airflow, so a component that is killed for one case is killed for all.
+server are killed, stopped or paused, answers are lost, gateways and shells give odd answers, a user marks, clears or
+deletes. Several cases run at the same time in one Airflow, so a component that is killed for one case is killed for
+all.
 
     python -m tests.chaos --cases 200 --seed 1
 

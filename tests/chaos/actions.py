@@ -13,7 +13,7 @@ import httpx
 from tests.chaos.component import send_signal
 from tests.chaos.gateway import HeldRequest
 from tests.chaos.observation import Observation
-from tests.chaos.plan import ANSWER_FAULTS, FAULTS, USER_ACTIONS, Event
+from tests.chaos.plan import ANSWER_FAULTS, FAULTS, ODD_ANSWERS, USER_ACTIONS, Event
 from tests.chaos.testbed import Testbed
 
 
@@ -46,7 +46,7 @@ def carry_out(
         if held_request is None:
             raise EventImpossible("the gateway holds no answer")
         held_request.fault = event.kind
-    elif event.kind in FAULTS:
+    elif event.kind in FAULTS or event.kind in ODD_ANSWERS:
         testbed.gateway.fail(event.kind, event.seconds)
         testbed.log.append((time.time(), f"--- {event.kind} of {event.seconds} s"))
     else:

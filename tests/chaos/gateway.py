@@ -12,9 +12,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from firecrest_local.faults.plan import RequestRule
+from firecrest_local.faults.replacement import Replacement, Rewriting
+from firecrest_local.faults.selector import FaultSelector
+from tests.chaos.odd_answers import odd_answers, replaced, request_head, rewritten
+from tests.chaos.plan import ODD_ANSWERS
+
 _CASE = re.compile(rb"case\d{4}")
 _EPOCH = re.compile(rb"case\d{4}-[a-z2-7]{10}-(\d+)\.\d+")
 _TIMEOUT = {"errorType": "error", "message": "Command execution timeout limit exceeded.", "data": None}
+
+_SILENT_SBATCH = {
+    "errorType": "error",
+    "message": "Unexpected Slurm command response. exit_status:-1 std_err:",
+    "data": None,
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class HeldRequest:
     before: str
     #: Set when the gateway has received the request.
     received: threading.Event = field(default_factory=threading.Event)
-    #: What happens to the answer: None, `lost_answer`, `timeout_408` or `duplicate`.
+    #: What happens to the answer: None, or one of `ANSWER_FAULTS`.
     fault: str | None = None
     _released: threading.Event = field(default_factory=threading.Event)
 
@@ -79,7 +91,7 @@ class Gateway:
         self._upstream = upstream
         self._holds: list[HeldRequest] = []
         self._lock = threading.Lock()
-        self._failures: list[tuple[float, str]] = []
+        self._failures: list[tuple[float, str | FaultSelector]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -120,11 +132,12 @@ class Gateway:
     def fail(self, kind: str, seconds: float) -> None:
         """Fail all requests for some seconds.
 
-        :param kind: `burst_5xx` to answer with errors, `outage` not to answer
+        :param kind: `burst_5xx` to answer with errors, `outage` not to answer, or a kind of odd answers, which some of
+            the requests meet
         """
         now = time.time()
         self.outages.append((now, now + seconds))
-        self._failures.append((now + seconds, kind))
+        self._failures.append((now + seconds, odd_answers(kind, len(self._failures)) if kind in ODD_ANSWERS else kind))
 
     # --- serving
 
@@ -161,17 +174,30 @@ class Gateway:
         hold = self._matching_hold(case, kind)
         if hold is not None and hold.before == "forwarding":
             await hold.wait()
+        rule: RequestRule | None = None
         for until, failure in self._failures:
             if time.time() < until:
-                return None if failure == "outage" else _error(random.choice((500, 502, 503, 504)))
+                if not isinstance(failure, FaultSelector):
+                    return None if failure == "outage" else _error(random.choice((500, 502, 503, 504)))
+                rule = rule or failure.select(request_head(head, body), time.time())
         try:
+            if isinstance(rule, Replacement):
+                if rule.done:
+                    await self._forward(head, body, submission)
+                return replaced(rule, head, body)
             answer = await self._forward(head, body, submission)
+            if isinstance(rule, Rewriting):
+                answer = rewritten(rule, answer)
             if hold is not None and hold.before == "answering":
                 await hold.wait()
                 if hold.fault == "duplicate":
                     answer = await self._forward(head, body, submission)
                 if hold.fault == "timeout_408":
                     return _response(408, _TIMEOUT)
+                if hold.fault == "silent_sbatch":
+                    return _response(500, _SILENT_SBATCH)
+                if hold.fault == "missing_job_id":
+                    return _response(201, {"jobId": None})
                 if hold.fault == "lost_answer":
                     return None
         except OSError:

@@ -22,8 +22,10 @@ WORKER_EVENTS = ("worker_kill", "supervisor_kill", "process_kill", "worker_stop"
 TRIGGERER_EVENTS = ("triggerer_kill", "triggerer_stop", "triggerer_pause")
 SCHEDULER_EVENTS = ("scheduler_kill", "scheduler_stop", "scheduler_pause")
 SERVER_EVENTS = ("server_kill", "server_pause")
-ANSWER_FAULTS = ("lost_answer", "timeout_408", "duplicate")
+ANSWER_FAULTS = ("lost_answer", "timeout_408", "duplicate", "silent_sbatch", "missing_job_id")
 FAULTS = ("burst_5xx", "outage")
+#: Answers of gateways, shells and schedulers: the embedded server's kinds of faults.
+ODD_ANSWERS = ("gateway_page", "home_noise", "file_error", "sbatch_error", "list_error")
 CLEARS = ("clear", "clear_run")
 USER_ACTIONS = ("mark_failed", "mark_success", "clear", "clear_run", "delete_run")
 
@@ -111,6 +113,7 @@ def possible_events(phase: str, deferrable: bool) -> Iterator[str]:
     yield from SCHEDULER_EVENTS
     yield from SERVER_EVENTS
     yield from FAULTS
+    yield from ODD_ANSWERS
     yield from USER_ACTIONS
     if phase == "posting":
         yield from ANSWER_FAULTS

@@ -19,7 +19,7 @@ from firecrest_local import LocalFirecREST, Settings
 
 REPOSITORY = Path(__file__).parent.parent.parent
 CONTRACT = Path(__file__).parent.parent / "contract"
-TERMINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+TERMINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from firecrest_local.faults.plan import Plan
+from firecrest_local.faults.request import RequestHead
 from firecrest_local.faults.selector import FaultSelector
 
 
 def select(rules: list[dict[str, Any]], requests: int = 10, *, seed: int = 0, path: str = "/a") -> list[str | None]:
     """Return the labels of the rules that apply to equal requests, one per second."""
     selector = FaultSelector(Plan.model_validate({"seed": seed, "rules": rules}), started=100.0)
-    selected = [selector.select("GET", path, None, 100.0 + second) for second in range(requests)]
+    selected = [selector.select(RequestHead("GET", path), 100.0 + second) for second in range(requests)]
     return [rule and rule.label for rule in selected]
 
 
@@ -77,7 +78,7 @@ def test_refused_tokens_stay_refused() -> None:
     plan = Plan.model_validate({"rules": [{"fault": "early_token_expiry", "nth": [2]}]})
     selector = FaultSelector(plan, started=0.0)
     tokens = [None, "old", "old", "old", "new", None]
-    selected = [selector.select("GET", "/a", token, 0.0) is not None for token in tokens]
+    selected = [selector.select(RequestHead("GET", "/a", token=token), 0.0) is not None for token in tokens]
     assert selected == [False, False, True, True, False, False]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
 from collections.abc import Iterator
@@ -320,3 +321,31 @@ def test_dereferenced_archive_takes_nothing_from_outside(place: Path, tmp_path: 
     (place / "in" / "link").symlink_to(tmp_path / "precious")
     fields = {"targetPath": str(place / "a.tgz"), "dereference": True}
     assert send("POST", "compress", place / "in", **fields).status_code == 403
+
+
+def test_lines_with_a_space_in_the_group_are_lost(server: Any, api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firecrest_local.files.listing.group_name", lambda gid: "domain users")
+    folder = server.home / "of-domain-users"
+    made = api.http.post(f"{api.ops_url}/mkdir", json={"path": str(folder)})
+    assert (made.status_code, made.json()) == (201, {"output": None})
+    (folder / "file").touch()
+    query = {"path": str(folder)}
+    assert api.http.get(f"{api.ops_url}/ls", params=query).json() == {"output": []}
+    (row,) = api.http.get(f"{api.ops_url}/ls", params={**query, "numericUid": "true"}).json()["output"]
+    assert row["name"] == "file"
+
+
+def test_checksum_of_an_escaped_name(server: Any, api: Any) -> None:
+    (server.home / "a\\b").write_bytes(b"x")
+    answer = api.http.get(f"{api.ops_url}/checksum", params={"path": f"{server.home}/a\\b"}).json()["output"]
+    assert answer["checksum"] == "\\" + hashlib.sha256(b"x").hexdigest()
+
+
+def test_empty_file(server: Any, api: Any) -> None:
+    (server.home / "empty").touch()
+    query = {"path": f"{server.home}/empty"}
+    for operation in ("head", "tail"):
+        assert api.http.get(f"{api.ops_url}/{operation}", params=query).json()["output"]["content"] == ""
+    assert api.http.get(f"{api.ops_url}/view", params=query).json() == {"output": ""}
+    download = api.http.get(f"{api.ops_url}/download", params=query)
+    assert (download.status_code, download.content) == (200, b"")

@@ -205,8 +205,17 @@ def test_gpus_and_memory_are_granted_where_there_are_gpus(serve: Any, connect: A
     assert (server.home / f"slurm-{job_id}.out").read_text() == "0,1\n"
 
 
+@pytest.mark.parametrize("option", ["--parsable", "--quiet", "-Q", "--test-only"])
+def test_submission_whose_id_the_real_server_cannot_read(option: str, server: Any, api: Any) -> None:
+    name = f"no-id{option}"
+    answer = api.try_submit(f"#!/bin/sh\n#SBATCH {option}\n", server.home, name=name)
+    assert (answer.status_code, answer.json()["message"]) == (500, "Unable to submit new job")
+    # All but one of the options have a job all the same.
+    assert len(api.list(name=name)) == (option != "--test-only")
+
+
 def test_list_is_filtered(serve: Any, connect: Any) -> None:
-    server = serve()
+    server = serve(accounts=("one", "two"))
     api = connect(server)
     for name, account in (("a", "one"), ("b", "one"), ("c", "two")):
         api.wait_end(api.submit("#!/bin/sh\n", server.home, name=name, account=account))

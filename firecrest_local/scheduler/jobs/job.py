@@ -16,6 +16,7 @@ FAILED = "FAILED"
 CANCELLED = "CANCELLED"
 TIMEOUT = "TIMEOUT"
 NODE_FAIL = "NODE_FAIL"
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
 
 #: The name of the one node.
 NODE = "nid001"
@@ -61,6 +62,7 @@ class Job:
     :param cpus_per_task: cores of each task.
     :param cpus: cores of the whole job.
     :param gpus: GPUs that were requested.
+    :param memory: memory limit of the whole job in bytes; None for no limit.
     :param limit: time limit in seconds; None for no limit.
     :param array_id: the array that this is an element of.
     :param task_id: the index in the array.
@@ -105,6 +107,7 @@ class Job:
     cpus_per_task: int = 1
     cpus: int = 1
     gpus: int = 0
+    memory: int | None = None
     limit: int | None = None
     array_id: int | None = None
     task_id: int | None = None

@@ -11,7 +11,7 @@ import signal
 import time
 from dataclasses import replace
 
-from firecrest_local.errors import CommandTimeout, SchedulerError
+from firecrest_local.errors import CommandTimeout, PolicyLimitExceeded, SchedulerError
 from firecrest_local.files.confinement import Confinement
 from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.scheduler.jobs.arrays import ArraySpec, parse_array
@@ -19,12 +19,22 @@ from firecrest_local.scheduler.jobs.dependencies import Dependencies, parse_depe
 from firecrest_local.scheduler.jobs.directives import parse_directives
 from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
 from firecrest_local.scheduler.jobs.job import NODE, Job, expand_pattern
+from firecrest_local.scheduler.jobs.memory import parse_memory
 from firecrest_local.settings import Partition, Settings
 
 
 def refused(reason: str, *before: str) -> SchedulerError:
     """Make the error with which the controller refuses a job."""
     return SchedulerError(*before, f"sbatch: error: Batch job submission failed: {reason}")
+
+
+def over_submit_limit() -> PolicyLimitExceeded:
+    """Make the error with which the controller refuses one job too many."""
+    return PolicyLimitExceeded(
+        "sbatch: error: AssocMaxSubmitJobLimit",
+        "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+        "(job submit limit, user's size and/or time limits)",
+    )
 
 
 def read_script(description: JobDescription, confinement: Confinement) -> tuple[str, str]:
@@ -92,7 +102,6 @@ def build_jobs(
     cpus_per_task = _number(options, "cpus-per-task", 1)
     per_node = _number(options, "ntasks-per-node", 1)
     ntasks = _number(options, "ntasks", nodes * per_node)
-    _check_memory(options)
     gpus = _gpus(options, nodes, ntasks)
     cpus = max(ntasks * cpus_per_task, nodes)
     available = partition.cores or settings.node_cores
@@ -115,7 +124,7 @@ def build_jobs(
         id=job_id,
         name=description.name or options.get("job-name") or default_name,
         user=user,
-        account=description.account or options.get("account") or settings.account,
+        account=_account(description.account or options.get("account"), settings),
         partition=partition.name,
         working_dir=os.path.normpath(os.path.join(confinement.root, description.working_dir)),
         script=script,
@@ -129,6 +138,7 @@ def build_jobs(
         cpus_per_task=cpus_per_task,
         cpus=available if "exclusive" in options else cpus,
         gpus=gpus,
+        memory=_memory(options, nodes, cpus, gpus),
         limit=_limit(options, partition),
         hold="hold" in options or options.get("priority") == "0",
         begin=_begin(options),
@@ -183,6 +193,15 @@ def _partition(name: str | None, settings: Settings) -> Partition:
     raise refused("Invalid partition name specified", f"sbatch: error: invalid partition specified: {name}")
 
 
+def _account(name: str | None, settings: Settings) -> str:
+    if not name:
+        return settings.accounts[0]
+    # Slurm's account names are lower case.
+    if name.lower() not in settings.accounts:
+        raise refused("Invalid account or account/partition combination specified")
+    return name.lower()
+
+
 def _number(options: dict[str, str], name: str, default: int, *, pattern: str = r"(\d+)") -> int:
     if name not in options:
         return default
@@ -194,10 +213,15 @@ def _number(options: dict[str, str], name: str, default: int, *, pattern: str = 
     return int(match[1])
 
 
-def _check_memory(options: dict[str, str]) -> None:
-    for name in ("mem", "mem-per-cpu", "mem-per-gpu"):
-        if name in options and not re.fullmatch(r"\d+(\.\d+)?[KMGT]?B?", options[name], re.IGNORECASE):
-            raise SchedulerError(f"sbatch: error: Invalid --{name} specification")
+def _memory(options: dict[str, str], nodes: int, cpus: int, gpus: int) -> int | None:
+    """Return the memory of the whole job in bytes, by whichever option it is requested; None for all of the node's."""
+    for name, factor in (("mem", nodes), ("mem-per-cpu", cpus), ("mem-per-gpu", gpus)):
+        if name in options:
+            try:
+                return parse_memory(options[name]) * factor or None
+            except ValueError:
+                raise SchedulerError(f"sbatch: error: Invalid --{name} specification") from None
+    return None
 
 
 def _gpus(options: dict[str, str], nodes: int, ntasks: int) -> int:

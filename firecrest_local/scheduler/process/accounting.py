@@ -11,7 +11,17 @@ from collections.abc import Iterable, Sequence
 
 from firecrest_local.scheduler.interface import ALLOCATION, Row
 from firecrest_local.scheduler.jobs.arrays import format_indices
-from firecrest_local.scheduler.jobs.job import CANCELLED, COMPLETED, FAILED, NODE, RUNNING, TIMEOUT, Job, Step
+from firecrest_local.scheduler.jobs.job import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    NODE,
+    OUT_OF_MEMORY,
+    RUNNING,
+    TIMEOUT,
+    Job,
+    Step,
+)
 from firecrest_local.visibility import Visibility
 
 #: Reasons that the accounting keeps after they have passed.
@@ -232,6 +242,8 @@ class AccountingView:
             # A step that was ended by a signal counts as cancelled, whoever sent the signal.
             if step.end is None:
                 state = RUNNING
+            elif number == "batch" and job.state == OUT_OF_MEMORY:
+                state = OUT_OF_MEMORY
             elif step.signal:
                 state = CANCELLED
             else:

@@ -26,7 +26,7 @@ class JobExit:
 
     :param exit_code: the exit code of the batch script.
     :param signal: the signal that ended the batch script; 0 for none.
-    :param cause: `timeout` or `cancelled` if the supervisor ended the job for that cause.
+    :param cause: `timeout`, `cancelled` or `out_of_memory` if the supervisor ended the job for that cause.
     :param start: Unix time of the start.
     :param end: Unix time of the end.
     """
@@ -162,6 +162,8 @@ class Launcher:
             "append": job.options.get("open-mode", "").startswith("a"),
             "environment": self.environment(job),
             "limit": job.limit,
+            "memory": job.memory,
+            "step_id": f"{job.accounting_id}.batch",
             "kill_wait": self._settings.kill_wait,
             "warning_signal": job.warning_signal,
             "warning_seconds": job.warning_seconds,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from firecrest_local.access.identity import Identity
-from firecrest_local.errors import ApiError, CommandTimeout, PolicyLimitExceeded, SchedulerError
+from firecrest_local.errors import ApiError, CommandTimeout, NoJobId, SchedulerError
 from firecrest_local.files.confinement import Confinement
 from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
 from firecrest_local.scheduler.jobs.job import (
@@ -20,12 +20,13 @@ from firecrest_local.scheduler.jobs.job import (
     FAILED,
     NODE,
     NODE_FAIL,
+    OUT_OF_MEMORY,
     PENDING,
     RUNNING,
     TIMEOUT,
     Job,
 )
-from firecrest_local.scheduler.jobs.submission import build_jobs
+from firecrest_local.scheduler.jobs.submission import build_jobs, over_submit_limit
 from firecrest_local.scheduler.process.accounting import AccountingView
 from firecrest_local.scheduler.process.launcher import JobExit, Launcher
 from firecrest_local.scheduler.process.queueing import Decision, decide
@@ -135,11 +136,16 @@ class ProcessScheduler:
     # --- the API's requests
 
     def submit(self, description: JobDescription) -> str:
-        """Queue a job and give its id."""
+        """Queue a job and give its id.
+
+        :raises NoJobId: options of the script keep sbatch from printing the id. Only `--test-only` queues nothing.
+        """
         with self._condition:
             job_id = max(self._jobs, default=0) + 1
             jobs = build_jobs(description, job_id, self._identity.user, self._settings, self._confinement)
             self._check_submit_limit(len(jobs))
+            if "test-only" in jobs[0].options:
+                raise NoJobId
             for job, decision in self._decisions(jobs):
                 if job in jobs:
                     job.reason = decision.reason
@@ -147,6 +153,8 @@ class ProcessScheduler:
             for job in jobs:
                 self._remember(job)
             self._notify()
+        if {"parsable", "quiet"} & set(jobs[0].options):
+            raise NoJobId
         return str(job_id)
 
     def accounted(self, query: JobQuery) -> list[Row]:
@@ -268,8 +276,8 @@ class ProcessScheduler:
         return []
 
     def accounts(self) -> list[Row]:
-        """Return the user's one account."""
-        return [{"name": self._settings.account, "default": True}]
+        """Return the user's accounts."""
+        return [{"name": name, "default": name == self._settings.accounts[0]} for name in self._settings.accounts]
 
     # --- with the lock held
 
@@ -280,11 +288,7 @@ class ProcessScheduler:
         """
         limit = self._settings.max_submit_jobs
         if limit is not None and sum(not job.ended for job in self._jobs.values()) + new > limit:
-            raise PolicyLimitExceeded(
-                "sbatch: error: AssocMaxSubmitJobLimit",
-                "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
-                "(job submit limit, user's size and/or time limits)",
-            )
+            raise over_submit_limit()
 
     def _notify(self) -> None:
         self._changed = True
@@ -388,6 +392,9 @@ class ProcessScheduler:
             return
         job.end = job_exit.end
         if job_exit.cause is not None:
+            if job_exit.cause == "out_of_memory":
+                job.state, job.signal = OUT_OF_MEMORY, job_exit.signal
+                return
             job.state, job.signal = (TIMEOUT if job_exit.cause == "timeout" else CANCELLED), 15
             job.cancelled_by = 0 if job_exit.cause == "cancelled" else None
             return

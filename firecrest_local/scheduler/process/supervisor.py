@@ -4,7 +4,8 @@ It runs in its own session, so that it outlives the server, and records how the 
 (`supervisor.py JOB_DIRECTORY`) and imports only the standard library. It inherits the lock of its directory and holds
 it as long as it lives. A restarted server sees by this lock that the job is still running.
 
-SIGTERM cancels the job.
+SIGTERM cancels the job. A job that holds more memory than its limit loses its largest process, as by the kernel's OOM
+killer under Slurm, and counts as out of memory at its end.
 """
 
 # pathlib would double the time that a supervisor takes to start.
@@ -19,12 +20,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 #: Slurm's "signal" of a job that could not be launched.
 LAUNCH_FAILURE = 53
+#: Slurm's "signal" of a job that ran out of memory.
+OUT_OF_MEMORY = 125
 #: Largest interval between two alarms, in seconds. If a SIGTERM arrives just before a wait begins, the next alarm
 #: interrupts that wait.
 TICK = 1.0
@@ -36,6 +40,25 @@ def write_atomically(path: str, data: dict[str, Any]) -> None:
     with open(draft, "w") as file:
         json.dump(data, file)
     os.replace(draft, path)
+
+
+def resident_memory(session: int) -> Iterator[tuple[int, int]]:
+    """Read the resident memory of a session's processes from `/proc`; nothing where there is no such directory.
+
+    :returns: process id and bytes of each.
+    """
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return
+    for name in filter(str.isdigit, names):
+        # A process may end meanwhile.
+        with suppress(OSError):
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # The command's name is in parentheses and can hold anything.
+                fields = file.read().rpartition(b")")[2].split()
+            if int(fields[3]) == session:
+                yield int(name), int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Supervisor:
@@ -51,6 +74,7 @@ class Supervisor:
         self._process: subprocess.Popen[bytes] | None = None
         self._cause: str | None = None
         self._stages: list[tuple[float, str]] = []
+        self._oom_kills = 0
 
     def run(self) -> None:
         """Run the job to its end."""
@@ -106,6 +130,16 @@ class Supervisor:
             self._on_cancel(signal.SIGTERM, None)
         status = self._process.wait()
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if self._oom_kills and self._cause is None:
+            self._cause = "out_of_memory"
+            events = "event" if self._oom_kills == 1 else "events"
+            text = (
+                f"slurmstepd: error: Detected {self._oom_kills} oom_kill {events} in StepId={spec['step_id']}. "
+                "Some of the step tasks have been OOM Killed.\n"
+            )
+            os.lseek(stderr, 0, os.SEEK_END)
+            os.write(stderr, text.encode())
+            return 0, OUT_OF_MEMORY
         return (status, 0) if status >= 0 else (0, -status)
 
     def _set_stages(self, now: float) -> None:
@@ -130,7 +164,19 @@ class Supervisor:
                 self._kill(signal.SIGTERM)
             else:
                 self._kill(signal.SIGKILL)
+        self._limit_memory()
         self._set_alarm()
+
+    def _limit_memory(self) -> None:
+        """Kill the largest process of a job that holds more than its memory. The others continue."""
+        limit = self._spec["memory"]
+        if limit is None or self._process is None:
+            return
+        held = dict(resident_memory(self._process.pid))
+        if sum(held.values()) > limit:
+            self._oom_kills += 1
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(max(held, key=held.__getitem__), signal.SIGKILL)
 
     def _on_cancel(self, number: int, frame: FrameType | None) -> None:
         self._cause = self._cause or "cancelled"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firecrest_local.access.identity import current_identity
-from firecrest_local.errors import ApiError, CommandTimeout, PolicyLimitExceeded
+from firecrest_local.errors import ApiError, CommandTimeout, NoJobId, PolicyLimitExceeded
 from firecrest_local.scheduler.interface import ALLOCATION, JobDescription, JobQuery, Row
 from firecrest_local.scheduler.login_environment import login_environment
 from firecrest_local.scheduler.slurm.commands import CommandResult, run_command
@@ -97,8 +97,10 @@ class SlurmScheduler:
         if result.exit_status and _QUOTA.search(result.stderr):
             raise PolicyLimitExceeded(result.stderr)
         submitted = re.search("Submitted batch job ([0-9]+)", result.stdout)
-        if result.exit_status or submitted is None:
+        if result.exit_status:
             raise result.error()
+        if submitted is None:
+            raise NoJobId
         return submitted[1]
 
     def accounted(self, query: JobQuery) -> list[Row]:
