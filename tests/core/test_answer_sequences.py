@@ -97,11 +97,11 @@ class Site:
         if path.endswith("/ops/ls"):
             return self.listing(query["path"])
         if path.endswith("/ops/mkdir"):
-            self.directories.add(json.loads(request.content)["path"])
+            self.directories.add(json.loads(request.content)["sourcePath"])
             return httpx.Response(201, json={"output": None})
         if path.endswith("/ops/symlink"):
             body = json.loads(request.content)
-            return self.link(body["path"], body["linkPath"])
+            return self.link(body["sourcePath"], body["linkPath"])
         if request.method == "POST":
             return httpx.Response(201, json={"jobId": self.submit(json.loads(request.content)["job"]["name"])})
         if request.method == "DELETE":
@@ -347,7 +347,7 @@ def noise_alone(draw: st.DrawFn) -> Odd:
 
 odd_answers = st.one_of(pages(), faults(), silences(), submissions(), hiccups(), noise_alone())
 sequences = st.lists(st.one_of(st.none(), odd_answers, odd_answers), max_size=40)
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 # --- the promise --------------------------------------------------------------------------------------
