@@ -202,7 +202,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         async with self._on_system() as system:
             if self.job.key is None:
                 status = await read_status(system, self.job)
-                if not status.all_ended or status.state is JobState.COMPLETED:
+                if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
                     return self
             job = await lifecycle.submit(system, self.spec, self.job.key)
         if job.job_id != self.job_id:

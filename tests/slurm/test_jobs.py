@@ -12,6 +12,7 @@ import pytest
 
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
 from firecrest_core.spec.render import submit_request
+from firecrest_core.watch.watcher import JobWatcher
 from firecrest_local import LocalFirecREST, Plan, Settings
 from harness.firecrest import FirecRESTServer
 from harness.slurm import Slurm
@@ -54,6 +55,23 @@ async def test_a_wait_includes_all_elements_of_a_throttled_array(client: FirecRE
     result = await wait(client, await submit(client, workdir, "exit 0", array="0-11%6"))
     assert result.state is JobState.COMPLETED
     assert [one.index for one in result.elements] == list(range(12))
+
+
+async def test_an_element_that_is_cancelled_while_it_waits_is_no_success(
+    client: FirecRESTClient, workdir: Path, slurm: Slurm
+) -> None:
+    """Slurm 22.05 never writes a row for it."""
+    command = "until [ -e go ]; do sleep 0.1; done"
+    job = await submit(client, workdir, command, array="0-3%1")
+    await until(lambda: f"{job.job_id}_0 RUNNING" in slurm.command("squeue", "-h", "-o", "%i %T"))
+    slurm.command("scancel", f"{job.job_id}_3")
+    (workdir / "go").touch()
+    result = await JobWatcher.shared(client.connection, job.system).wait(job, poll_interval=1, provisional_grace=10)
+    assert (result.state, result.unrecorded) == (JobState.CANCELLED, (3,))
+    assert [one.state for one in result.elements] == ["COMPLETED", "COMPLETED", "COMPLETED", "CANCELLED"]
+    assert "no record of 3: cancelled while waiting, never ran" in result.summary()
+    rows = await client.system().get_job(job.job_id)
+    assert sorted(row.job_id for row in rows) == [f"{job.job_id}_{index}" for index in range(3)]
 
 
 async def test_attaching(client: FirecRESTClient, connection: Connection, workdir: Path, slurm: Slurm) -> None:
