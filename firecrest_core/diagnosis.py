@@ -19,6 +19,8 @@ _ADVICE = {
     JobState.DEADLINE: "It could not end before its deadline: submit it earlier, or with a later one.",
     JobState.NODE_FAIL: "That is not the job's fault: run it again.",
     JobState.BOOT_FAIL: "That is not the job's fault: run it again.",
+    JobState.LAUNCH_FAILED: "Its nodes could not start it: run it again, and tell the site if that happens again.",
+    JobState.RECONFIG_FAIL: "Its nodes could not be configured for it: run it again.",
     JobState.PREEMPTED: "A job of higher priority took its place: run it again.",
 }
 

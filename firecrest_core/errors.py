@@ -173,6 +173,10 @@ class InvalidFileName(UserError):
     """The server's shell commands or job templates cannot handle this file name."""
 
 
+class InvalidJobId(UserError):
+    """What was given as the id of a job cannot be one."""
+
+
 class JobNotFound(UserError):
     """The scheduler does not know the job, even after the grace period for new jobs."""
 
@@ -259,7 +263,10 @@ class JobTimeLimit(JobFailed):
 
 
 class JobNodeFailure(JobFailed):
-    """The job ended in NODE_FAIL or BOOT_FAIL. That is not its fault, so another run may succeed."""
+    """The job ended in NODE_FAIL, BOOT_FAIL, LAUNCH_FAILED or RECONFIG_FAIL.
+
+    That is not its fault, so another run may succeed.
+    """
 
     retryable = True
 
@@ -293,6 +300,8 @@ _KINDS: dict[JobState, type[JobFailed]] = {
     JobState.NODE_FAIL: JobNodeFailure,
     JobState.BOOT_FAIL: JobNodeFailure,
     JobState.PREEMPTED: JobPreempted,
+    JobState.LAUNCH_FAILED: JobNodeFailure,
+    JobState.RECONFIG_FAIL: JobNodeFailure,
     JobState.CANCELLED: JobCancelled,
     JobState.REVOKED: JobCancelled,
 }

@@ -9,7 +9,9 @@ from typing import Any
 from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.models import DownloadTicket, FileInfo, FileStat, TransferJob, UploadTicket, parse
 from firecrest_core.api.requests import Requests
-from firecrest_core.errors import InvalidFileName, RemotePathNotFound
+from firecrest_core.errors import InvalidFileName, RemotePathNotFound, RequestRejected
+
+OLD_SERVER = "its FirecREST is older than 2.4.0, the first version whose staging store can be used from here."
 
 
 class FilesystemEndpoints(SystemEndpoints):
@@ -191,8 +193,15 @@ class FilesystemEndpoints(SystemEndpoints):
         :param account: the account to charge for the job
         :returns: the job, and the URLs to send the parts to
         """
+        what = f"Upload to {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
-        return parse(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
+        try:
+            answer = await self._start("upload", body)
+        except RequestRejected as error:
+            if "fileName" not in str(error):  # a field that 2.3.1 asks for
+                raise
+            raise RequestRejected(f"{what}: {OLD_SERVER}") from None
+        return parse(UploadTicket, answer, what)
 
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
         """Start the download of a large file by way of the staging store.
@@ -201,8 +210,12 @@ class FilesystemEndpoints(SystemEndpoints):
         :param account: the account to charge for the job
         :returns: the job that copies the file to the store, and the URL where it will be
         """
+        what = f"Download of {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
-        return parse(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
+        answer = await self._start("download", body)
+        if isinstance(answer, dict) and "downloadUrl" in answer and "transferDirectives" not in answer:
+            raise RequestRejected(f"{what}: {OLD_SERVER}")
+        return parse(DownloadTicket, answer, what)
 
     async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
         """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.

@@ -110,7 +110,7 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
     nodes = [row.nodes for row in rows if row.nodes]
     return JobStatus(
         state=representative.state,
-        reason=representative.reason,
+        reason=representative.reason or _unknown_word(representative),
         exit_code=representative.exit_code,
         signal=representative.signal,
         cancelled_by=representative.cancelled_by,
@@ -124,6 +124,10 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
         all_ended=(all_ended := all(row.state.ended for row in rows)),
         ended_at=max((row.end or 0 for row in rows), default=0) or None if all_ended else None,
     )
+
+
+def _unknown_word(row: JobInfo) -> str | None:
+    return f"state {row.raw_state!r}" if row.state is JobState.UNKNOWN and row.raw_state else None
 
 
 def _representative_row(rows: list[JobInfo]) -> JobInfo:
