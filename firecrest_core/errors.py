@@ -238,7 +238,8 @@ class JobFailed(FirecRESTError):
         stdout, stderr = result.output_paths()
         silent = not stderr_tail.strip()
         tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
-        message = " ".join(filter(None, (result.summary(), advice(result.state, result.signal))))
+        hint = advice(result.state, result.signal, result.exit_code, f"{stderr_tail}\n{stdout_tail}")
+        message = " ".join(filter(None, (result.summary(), hint)))
         if path:
             message += f" See {path}."
         if tail.strip():
@@ -299,9 +300,9 @@ _KINDS: dict[JobState, type[JobFailed]] = {
     JobState.DEADLINE: JobTimeLimit,
     JobState.NODE_FAIL: JobNodeFailure,
     JobState.BOOT_FAIL: JobNodeFailure,
-    JobState.PREEMPTED: JobPreempted,
     JobState.LAUNCH_FAILED: JobNodeFailure,
     JobState.RECONFIG_FAIL: JobNodeFailure,
+    JobState.PREEMPTED: JobPreempted,
     JobState.CANCELLED: JobCancelled,
     JobState.REVOKED: JobCancelled,
 }

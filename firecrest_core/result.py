@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from firecrest_core.diagnosis import describe_exit_code
 from firecrest_core.states import JobState
+
+# An array element's index in an output path, perhaps with a width: %a, %4a.
+_INDEX = re.compile(r"%(\d*)a")
 
 
 def duration(seconds: int | float | None) -> str:
@@ -98,8 +103,11 @@ class JobResult:
 
     def output_paths(self) -> tuple[str | None, str | None]:
         """Return the paths of standard output and standard error; for an array, those of :attr:`reported_element`."""
-        index = "%a" if self.reported_element is None else str(self.reported_element.index)
-        stdout, stderr = (path and path.replace("%a", index) for path in (self.stdout, self.stderr))
+        paths = self.stdout, self.stderr
+        if self.reported_element is None:
+            return paths
+        index = str(self.reported_element.index)
+        stdout, stderr = (path and _INDEX.sub(lambda width: index.zfill(int(width[1] or 0)), path) for path in paths)
         return stdout, stderr
 
     def summary(self) -> str:
@@ -110,7 +118,7 @@ class JobResult:
             text += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
         # Slurm writes exit code 0 for a job that it ended itself: at a limit, by a cancel, after a failed launch.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
-            text += f", exit code {self.exit_code}"
+            text += f", {describe_exit_code(self.exit_code)}"
         if self.signal:
             text += f", signal {self.signal}"
         if self.reason and not self.succeeded:

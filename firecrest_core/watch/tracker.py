@@ -16,6 +16,7 @@ from firecrest_core.diagnosis import PendingReason
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import UNRECORDED_GRACE, JobStatus
 from firecrest_core.result import JobResult, duration, index_list
+from firecrest_core.spec.output_paths import completed_path
 from firecrest_core.states import JobState, Phase
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,10 @@ class JobTracker:
 
     def _end(self, status: JobStatus) -> JobResult:
         job = self.job
+        is_array = job.array_indices is not None or bool(status.elements)
+        stdout, stderr = (
+            completed_path(path, job.job_id, status.nodes, is_array=is_array) for path in (job.stdout, job.stderr)
+        )
         result = JobResult(
             job_id=job.job_id,
             system=job.system,
@@ -208,8 +213,8 @@ class JobTracker:
             nodes=status.nodes,
             node_count=status.node_count,
             working_dir=job.working_dir or status.working_dir,
-            stdout=job.stdout,
-            stderr=job.stderr,
+            stdout=stdout,
+            stderr=stderr,
             elements=status.elements,
             unrecorded=status.unrecorded,
         )
