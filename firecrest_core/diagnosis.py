@@ -19,20 +19,65 @@ _ADVICE = {
     JobState.DEADLINE: "It could not end before its deadline: submit it earlier, or with a later one.",
     JobState.NODE_FAIL: "That is not the job's fault: run it again.",
     JobState.BOOT_FAIL: "That is not the job's fault: run it again.",
+    JobState.LAUNCH_FAILED: "Its nodes could not start it: run it again, and tell the site if that happens again.",
+    JobState.RECONFIG_FAIL: "Its nodes could not be configured for it: run it again.",
     JobState.PREEMPTED: "A job of higher priority took its place: run it again.",
 }
 
 
-def advice(state: JobState, signal: int | None = None) -> str:
+_MORE_MEMORY = _ADVICE[JobState.OUT_OF_MEMORY]
+
+_ADVICE_FOR_SIGNAL = {
+    9: f"Signal 9 (KILL) often means that memory ran out. {_MORE_MEMORY}",
+    15: "Signal 15 (TERM) means that somebody, or a limit of the site's, stopped a command of it. Ask the site if you "
+    "did not.",
+    _SIGNAL_OF_FAILED_LAUNCH: "Slurm could not launch it: check that its working directory and output paths can be "
+    "written.",
+}
+
+# slurmstepd: "Detected 1 oom-kill event(s) in StepId=57.batch", since 21.08 "oom_kill event"; the kernel: "oom-killer".
+_OOM_KILL = re.compile(r"(?i)\boom[-_ ]kill(er|ed)?\b")
+
+
+def signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that ended a command, from the exit code of the script.
+
+    A shell ends with 128 + the signal of a command that a signal ended. Up to 22.05 at least, sacct subtracts 128 from
+    what is above (tried: ``exit 137`` is shown as 9). So 9 and 15 are taken for 137 and 143, because hardly a program
+    ends with them by itself.
+
+    :param exit_code: as the scheduler reports it
+    :returns: ``None`` if it tells of no signal
+    """
+    if exit_code in (9, 15):
+        return exit_code
+    return exit_code - 128 if exit_code is not None and 128 < exit_code <= 128 + 64 else None
+
+
+def describe_exit_code(exit_code: int) -> str:
+    """Return an exit code in words, with the signal that it tells of."""
+    signal = signal_of(exit_code)
+    if signal is None:
+        return f"exit code {exit_code}"
+    return f"exit code {exit_code} ({f'or {128 + signal}, ' if signal == exit_code else ''}signal {signal})"
+
+
+def advice(state: JobState, signal: int | None = None, exit_code: int | None = None, output: str = "") -> str:
     """Return what to do about a job that ended in ``state``.
 
     :param state: the state in which the job ended
     :param signal: the signal that ended the job's script, as the scheduler reports it
-    :returns: one sentence, or an empty text if there is no advice
+    :param exit_code: of the job's script, as the scheduler reports it
+    :param output: the last lines of the job's output
+    :returns: one or two sentences, or an empty text if there is no advice
     """
-    if signal == _SIGNAL_OF_FAILED_LAUNCH and state not in _ADVICE:
-        return "Slurm could not launch it: check that its working directory and output paths can be written."
-    return _ADVICE.get(state, "")
+    if state is not JobState.OUT_OF_MEMORY and _OOM_KILL.search(output):
+        return f"Its output says that the kernel killed a process of it because memory ran out. {_MORE_MEMORY}"
+    if state in _ADVICE:
+        return _ADVICE[state]
+    if state is JobState.CANCELLED and signal != _SIGNAL_OF_FAILED_LAUNCH:  # by a signal, like all that are cancelled
+        return ""
+    return _ADVICE_FOR_SIGNAL.get(signal or signal_of(exit_code) or 0, "")
 
 
 @dataclass(frozen=True, slots=True)

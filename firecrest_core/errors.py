@@ -182,6 +182,10 @@ class InvalidFileName(UserError):
     """The server's shell commands or job templates cannot handle this file name."""
 
 
+class InvalidJobId(UserError):
+    """What was given as the id of a job cannot be one."""
+
+
 class JobNotFound(UserError):
     """The scheduler does not know the job, even after the grace period for new jobs."""
 
@@ -257,7 +261,8 @@ class JobFailed(FirecRESTError):
         stdout, stderr = result.output_paths()
         silent = not stderr_tail.strip()
         tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
-        message = " ".join(filter(None, (result.summary(), advice(result.state, result.signal))))
+        hint = advice(result.state, result.signal, result.exit_code, f"{stderr_tail}\n{stdout_tail}")
+        message = " ".join(filter(None, (result.summary(), hint)))
         if path:
             message += f" See {path}."
         if tail.strip():
@@ -282,7 +287,10 @@ class JobTimeLimit(JobFailed):
 
 
 class JobNodeFailure(JobFailed):
-    """The job ended in NODE_FAIL or BOOT_FAIL. That is not its fault, so another run may succeed."""
+    """The job ended in NODE_FAIL, BOOT_FAIL, LAUNCH_FAILED or RECONFIG_FAIL.
+
+    That is not its fault, so another run may succeed.
+    """
 
     retryable = True
 
@@ -315,6 +323,8 @@ _KINDS: dict[JobState, type[JobFailed]] = {
     JobState.DEADLINE: JobTimeLimit,
     JobState.NODE_FAIL: JobNodeFailure,
     JobState.BOOT_FAIL: JobNodeFailure,
+    JobState.LAUNCH_FAILED: JobNodeFailure,
+    JobState.RECONFIG_FAIL: JobNodeFailure,
     JobState.PREEMPTED: JobPreempted,
     JobState.CANCELLED: JobCancelled,
     JobState.REVOKED: JobCancelled,

@@ -16,6 +16,7 @@ from functools import partial
 from firecrest_core import errors
 from firecrest_core.api.backoff import retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
 from firecrest_core.claims.directory import wait_until_gone
@@ -211,7 +212,10 @@ async def find(system: System, job_id: str) -> Job:
     :param system: where it is
     :param job_id: its id, for example ``57``
     :raises JobNotFound: the scheduler does not know it
+    :raises InvalidJobId: it cannot be the id of a job
     """
+    job_id = read_job_id(job_id)
+    await system.info()  # has the system's own spelling of its name
     status = parse_status(await system.get_job(job_id), job_id)
     try:
         metadata = await system.get_job_metadata(job_id)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from firecrest_core.diagnosis import describe_exit_code
 from firecrest_core.states import JobState
+
+# An array element's index in an output path, perhaps with a width: %a, %4a.
+_INDEX = re.compile(r"%(\d*)a")
 
 
 def duration(seconds: int | float | None) -> str:
@@ -17,6 +22,11 @@ def duration(seconds: int | float | None) -> str:
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     return f"{days}-{hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
+
+
+def index_list(indices: Sequence[int]) -> str:
+    """Return the indices of array elements for a message, at most ten of them."""
+    return ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +64,8 @@ class JobResult:
     :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
     :param stderr: path of the standard error, in the same form
     :param elements: one entry for each element of an array, empty for any other job
+    :param unrecorded: the indices of array elements of which the scheduler has no record, because they never ran. Their
+        entries are CANCELLED.
     """
 
     job_id: str
@@ -71,6 +83,7 @@ class JobResult:
     stdout: str | None = None
     stderr: str | None = None
     elements: tuple[ElementResult, ...] = field(default=())
+    unrecorded: tuple[int, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -84,13 +97,17 @@ class JobResult:
 
     @property
     def reported_element(self) -> ElementResult | None:
-        """The element of an array whose output is shown: the first that failed, else the first."""
-        return next(iter((*self.failed_elements, *self.elements)), None)
+        """The element of an array whose output is shown: the first that ran and failed, else the first that ran."""
+        order = (*self.failed_elements, *self.elements)
+        return next(iter(sorted(order, key=lambda element: element.index in self.unrecorded)), None)
 
     def output_paths(self) -> tuple[str | None, str | None]:
         """Return the paths of standard output and standard error; for an array, those of :attr:`reported_element`."""
-        index = "%a" if self.reported_element is None else str(self.reported_element.index)
-        stdout, stderr = (path and path.replace("%a", index) for path in (self.stdout, self.stderr))
+        paths = self.stdout, self.stderr
+        if self.reported_element is None:
+            return paths
+        index = str(self.reported_element.index)
+        stdout, stderr = (path and _INDEX.sub(lambda width: index.zfill(int(width[1] or 0)), path) for path in paths)
         return stdout, stderr
 
     def summary(self) -> str:
@@ -101,7 +118,7 @@ class JobResult:
             text += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
         # Slurm writes exit code 0 for a job that it ended itself: at a limit, by a cancel, after a failed launch.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
-            text += f", exit code {self.exit_code}"
+            text += f", {describe_exit_code(self.exit_code)}"
         if self.signal:
             text += f", signal {self.signal}"
         if self.reason and not self.succeeded:
@@ -116,6 +133,10 @@ class JobResult:
             if bad:
                 text += ", not " + ", ".join(f"{one.index} ({one.state})" for one in bad[:10])
                 text += ", …" if len(bad) > 10 else ""
+        if self.unrecorded:
+            text += (
+                f". The scheduler has no record of {index_list(self.unrecorded)}: cancelled while waiting, never ran"
+            )
         return text + "."
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,4 +150,5 @@ class JobResult:
     def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
         """Return the result that :meth:`to_dict` wrote."""
         elements = tuple(ElementResult(**{**one, "state": JobState(one["state"])}) for one in data.get("elements", ()))
-        return cls(**{**data, "state": JobState(data["state"]), "elements": elements})
+        unrecorded = tuple(data.get("unrecorded", ()))
+        return cls(**{**data, "state": JobState(data["state"]), "elements": elements, "unrecorded": unrecorded})

@@ -1,7 +1,8 @@
 """The states of a job. All code compares members of this enum, never the scheduler's texts.
 
-The names are Slurm's (slurm.schedmd.com/job_state_codes.html and job_reason_codes.html). PBS's letters are translated
-into them (PBS Professional Reference Guide, "Job States"). Its exit status says how a job ended.
+The names are Slurm's (slurm.schedmd.com/job_state_codes.html and job_reason_codes.html; "JOB STATE CODES" in the
+manuals of squeue and sacct). PBS's letters are translated into them (PBS Professional Reference Guide, "Job States").
+Its exit status says how a job ended.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class JobState(StrEnum):
     BOOT_FAIL = "BOOT_FAIL"
     PREEMPTED = "PREEMPTED"
     REVOKED = "REVOKED"
+    LAUNCH_FAILED = "LAUNCH_FAILED"
+    RECONFIG_FAIL = "RECONFIG_FAIL"
+    POWER_UP_NODE = "POWER_UP_NODE"
+    UPDATE_DB = "UPDATE_DB"
+    EXPEDITING = "EXPEDITING"
     UNKNOWN = "UNKNOWN"
 
     @property
@@ -68,8 +74,8 @@ class JobState(StrEnum):
     def parse(cls, text: str | Iterable[str] | None, exit_code: int | None = None, *, started: bool = True) -> JobState:
         """Read a state in the form in which FirecREST passes it on.
 
-        :param text: ``RUNNING``, ``CANCELLED by 1001``, ``RUNNING,COMPLETING``, a list of such words, or
-            one letter of PBS
+        :param text: ``RUNNING``, ``CANCELLED by 1001``, ``RUNNING,COMPLETING``, ``OUT_OF_ME+`` as sacct cuts a word,
+            Slurm's short code ``CD``, a list of such words, or one letter of PBS
         :param exit_code: the exit status. PBS gives every ended job the letter F, and only this says how it ended.
         :param started: whether the job has a start time. For a PBS job that was deleted in the queue, FirecREST
             reports F and exit status 0.
@@ -78,19 +84,22 @@ class JobState(StrEnum):
         if text is None:
             return cls.UNKNOWN
         joined = text if isinstance(text, str) else " ".join(text)
-        words = re.findall(r"[A-Z_]+", joined.upper().partition(" BY ")[0])
+        words = re.findall(r"[A-Z_]+\+?", joined.upper().partition(" BY ")[0])
         if len(words) == 1 and len(words[0]) == 1:
             return _from_pbs(words[0], exit_code, started)
-        states = [cls(word) for word in words if word in cls.__members__]
-        # A base state may have flags, and a flag takes precedence: COMPLETED with COMPLETING has not ended yet.
+        states = [state for word in words if (state := _from_slurm(word)) is not None]
+        # A base state may have flags, and a flag takes precedence: COMPLETED with COMPLETING has not ended yet. Other
+        # flags say something only if no base state is there.
         flags = [state for state in states if _TABLE[state].flag]
-        return (flags or states or [cls.UNKNOWN])[0]
+        bases = [state for state in states if not _TABLE[state].remark]
+        return next(iter(flags or bases or states), cls.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
     phase: Phase
     flag: bool = False
+    remark: bool = False
     provisional: bool = False
 
 
@@ -119,7 +128,38 @@ _TABLE: dict[JobState, _Meaning] = {
     JobState.BOOT_FAIL: _Meaning(Phase.ENDED, provisional=True),
     JobState.PREEMPTED: _Meaning(Phase.ENDED, provisional=True),
     JobState.REVOKED: _Meaning(Phase.ENDED),
+    # Slurm requeues a job that could not be launched, if it may.
+    JobState.LAUNCH_FAILED: _Meaning(Phase.ENDED, remark=True, provisional=True),
+    JobState.RECONFIG_FAIL: _Meaning(Phase.ENDED, remark=True, provisional=True),
+    JobState.POWER_UP_NODE: _Meaning(Phase.WAITING, remark=True),
+    JobState.UPDATE_DB: _Meaning(Phase.RUNNING, remark=True),
+    JobState.EXPEDITING: _Meaning(Phase.WAITING, remark=True),
     JobState.UNKNOWN: _Meaning(Phase.WAITING),
+}
+
+# Those of one letter (F, R, S) are PBS's, too, and mean nearly the same there.
+_SHORT_CODES = {
+    "BF": JobState.BOOT_FAIL,
+    "CA": JobState.CANCELLED,
+    "CD": JobState.COMPLETED,
+    "CF": JobState.CONFIGURING,
+    "CG": JobState.COMPLETING,
+    "DL": JobState.DEADLINE,
+    "NF": JobState.NODE_FAIL,
+    "OOM": JobState.OUT_OF_MEMORY,
+    "PD": JobState.PENDING,
+    "PR": JobState.PREEMPTED,
+    "RD": JobState.RESV_DEL_HOLD,
+    "RF": JobState.REQUEUE_FED,
+    "RH": JobState.REQUEUE_HOLD,
+    "RQ": JobState.REQUEUED,
+    "RS": JobState.RESIZING,
+    "RV": JobState.REVOKED,
+    "SE": JobState.SPECIAL_EXIT,
+    "SI": JobState.SIGNALING,
+    "SO": JobState.STAGE_OUT,
+    "ST": JobState.STOPPED,
+    "TO": JobState.TIMEOUT,
 }
 
 _PBS_LETTERS = {
@@ -153,6 +193,22 @@ _PBS_ENDS = {
     256 + 9: JobState.CANCELLED,
     256 + 15: JobState.CANCELLED,
 }
+
+
+_SHORTEST_CUT = 4
+
+
+def _from_slurm(word: str) -> JobState | None:
+    whole = word.removesuffix("+")
+    if whole in JobState.__members__:
+        return None if whole == JobState.UNKNOWN else JobState(whole)
+    if whole == word:
+        return _SHORT_CODES.get(word)
+    # A word that was cut. If it may be one of several, they have to mean the same for the wait. A few letters may be
+    # the rest of "CANCELLED by 1001".
+    meant = [state for state in JobState if state.value.startswith(whole) and len(whole) > _SHORTEST_CUT]
+    same = len({state.phase for state in meant}) == 1 and (len(meant) == 1 or meant[0].phase is not Phase.ENDED)
+    return meant[0] if same else None
 
 
 def _from_pbs(letter: str, exit_code: int | None, started: bool) -> JobState:

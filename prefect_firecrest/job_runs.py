@@ -156,12 +156,15 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     async def _log_tail(self, lines: int) -> str:
         from firecrest_core.jobs.logs import read_tail
+        from firecrest_core.spec.output_paths import completed_path
 
-        if self.job.stdout is None:
+        nodes = self._result.nodes if self._result else ""
+        path = completed_path(self.job.stdout, self.job_id, nodes, is_array=self.job.array_indices is not None)
+        if path is None:
             raise RemotePathNotFound(f"{self.job} on {self.system}: the scheduler does not say where its output goes.")
         first = self.job.array_indices[0] if self.job.array_indices else "%a"
         async with self._on_system() as system:
-            return await read_tail(system, self.job.stdout.replace("%a", str(first)), lines)
+            return await read_tail(system, path.replace("%a", str(first)), lines)
 
     def cancel(self) -> None:
         """Cancel the job, and whatever else was or will be submitted in its place.
@@ -202,7 +205,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         async with self._on_system() as system:
             if self.job.key is None:
                 status = await read_status(system, self.job)
-                if not status.all_ended or status.state is JobState.COMPLETED:
+                if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
                     return self
             job = await lifecycle.submit(system, self.spec, self.job.key)
         if job.job_id != self.job_id:

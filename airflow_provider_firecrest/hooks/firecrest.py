@@ -219,10 +219,11 @@ class FirecRESTHook(BaseHook):
     ) -> JobResult:
         """Do what :meth:`wait_for_job` does."""
         from firecrest_core import lifecycle
+        from firecrest_core.jobs.job import Job
 
         async with self.client() as client:
-            where = client.system(system) if isinstance(job, str) else client.system(job.system)
-            if isinstance(job, str):
+            where = client.system(job.system if isinstance(job, Job) else system)
+            if not isinstance(job, Job):
                 job = await lifecycle.find(where, job)
             result = await lifecycle.wait(
                 where,
@@ -248,7 +249,7 @@ class FirecRESTHook(BaseHook):
         from firecrest_core.jobs.job import Job
 
         async with self.client() as client:
-            if isinstance(job, str):
+            if not isinstance(job, Job):
                 job = Job(system=client.system(system).name, job_id=job)
             await lifecycle.cancel(client.system(job.system), job)
 

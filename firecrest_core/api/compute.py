@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from firecrest_core.api.endpoints import SystemEndpoints
+from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse, parse_each
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_limits import advice
@@ -68,7 +69,9 @@ class ComputeEndpoints(SystemEndpoints):
 
         :param job_id: the job's id, for example ``57``
         :raises JobNotFound: the scheduler does not know the job; this also happens for some seconds after a submission
+        :raises InvalidJobId: it cannot be the id of a job
         """
+        job_id = read_job_id(job_id)
         try:
             return await self._rows(self._job_path("jobs", job_id), f"Job {job_id} on {self.name}", all_readable=True)
         except JobNotFound as error:
@@ -100,7 +103,9 @@ class ComputeEndpoints(SystemEndpoints):
 
         :param job_id: the job's id, for example ``57``
         :raises JobNotFound: the scheduler does not know the job, or not any more
+        :raises InvalidJobId: it cannot be the id of a job
         """
+        job_id = read_job_id(job_id)
         what = f"Metadata of job {job_id} on {self.name}"
         answer = await self._requests.answer(
             self._requests.pyfirecrest.job_metadata(self.name, quote(job_id, safe="")), what
@@ -120,7 +125,9 @@ class ComputeEndpoints(SystemEndpoints):
         :returns: whether the job was alive. This comes from the scheduler itself and is up to date, while the status of
             a job also comes from accounting and may be late.
         :raises RequestRejected: the job is a live array of PBS, which FirecREST cannot pass to ``qdel``
+        :raises InvalidJobId: it cannot be the id of a job
         """
+        job_id = read_job_id(job_id)
         what = f"Cancelling job {job_id} on {self.name}"
         try:
             await self._requests.answer(self._requests.pyfirecrest.cancel_job(self.name, quote(job_id, safe="")), what)

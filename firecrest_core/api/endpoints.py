@@ -27,14 +27,19 @@ class SystemEndpoints:
     async def info(self) -> SystemInfo:
         """Return the system's health and limits, as they were at this object's first request for them.
 
+        From then on, :attr:`name` is the name in the server's own spelling. Servers before 2.4.0 distinguish ``Daint``
+        from ``daint``.
+
         :raises SystemNotFound: there is no such system; the message names those that exist
         """
         if self._info is None:
             systems = {system.name: system for system in await self._requests.list_systems()}
-            if self.name not in systems:
+            alike = [name for name in systems if name.casefold() == self.name.strip().casefold()]
+            if self.name not in systems and len(alike) != 1:
                 known = ", ".join(sorted(systems)) or "none"
                 raise SystemNotFound(f"No system {self.name!r} at {self._requests.host}. It has: {known}.")
-            self._info = systems[self.name]
+            self._info = systems.get(self.name) or systems[alike[0]]
+            self.name = self._info.name
         return self._info
 
     async def scheduler(self) -> Literal["slurm", "pbs"]:

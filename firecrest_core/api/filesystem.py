@@ -18,7 +18,16 @@ from firecrest_core.api.models import (
     parse,
 )
 from firecrest_core.api.requests import Requests
-from firecrest_core.errors import AnswerTooLarge, FileTooLarge, InvalidFileName, RemotePathNotFound, ServerFault
+from firecrest_core.errors import (
+    AnswerTooLarge,
+    FileTooLarge,
+    InvalidFileName,
+    RemotePathNotFound,
+    RequestRejected,
+    ServerFault,
+)
+
+OLD_SERVER = "its FirecREST is older than 2.4.0, the first version whose staging store can be used from here."
 
 Ticket = TypeVar("Ticket", UploadTicket, DownloadTicket)
 
@@ -223,8 +232,15 @@ class FilesystemEndpoints(SystemEndpoints):
         :returns: the job, and the URLs to send the parts to
         :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
         """
+        what = f"Upload to {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
-        return _parse_ticket(UploadTicket, await self._start("upload", body), f"Upload to {path} on {self.name}")
+        try:
+            answer = await self._start("upload", body)
+        except RequestRejected as error:
+            if "fileName" not in str(error):  # a field that 2.3.1 asks for
+                raise
+            raise RequestRejected(f"{what}: {OLD_SERVER}") from None
+        return _parse_ticket(UploadTicket, answer, what)
 
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
         """Start the download of a large file by way of the staging store.
@@ -234,8 +250,12 @@ class FilesystemEndpoints(SystemEndpoints):
         :returns: the job that copies the file to the store, and the URL where it will be
         :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
         """
+        what = f"Download of {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
-        return _parse_ticket(DownloadTicket, await self._start("download", body), f"Download of {path} on {self.name}")
+        answer = await self._start("download", body)
+        if isinstance(answer, dict) and "downloadUrl" in answer and "transferDirectives" not in answer:
+            raise UnreadableTicket(f"{what}: {OLD_SERVER}", parse(BegunTransfer, answer, what).job)
+        return _parse_ticket(DownloadTicket, answer, what)
 
     async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
         """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.

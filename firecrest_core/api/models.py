@@ -20,18 +20,23 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from firecrest_core.errors import ServerFault
+from firecrest_core.api.job_ids import read_job_id
+from firecrest_core.errors import InvalidJobId, ServerFault
 from firecrest_core.states import JobState
 
 T = TypeVar("T")
 
 
 def _job_id(value: Any) -> str:
-    """Return a job's id as FirecREST's paths take it, without blanks and without PBS's server: 4711 for 4711.pbs01."""
-    found = re.fullmatch(r"\s*([1-9]\d*)(\.\S+)?\s*", str(value))
-    if found is None:
-        raise ValueError("not a job's id")
-    return found[1]
+    try:
+        return read_job_id(value)
+    except InvalidJobId as error:  # in an answer, it is not the user's fault
+        raise ValueError(str(error)) from None
+
+
+def _row_id(value: Any) -> str:
+    """Return the id of a row without PBS's server: 4711 for 4711.pbs01, 4711[3] for 4711[3].pbs01."""
+    return str(value).strip().partition(".")[0]
 
 
 def _number(value: Any, read: ValidatorFunctionWrapHandler) -> int | None:
@@ -48,7 +53,6 @@ Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("
 Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
 # A number, or a word of the scheduler's for none: UNKNOWN, UNLIMITED, Partition_Limit.
 Number = Annotated[int | None, WrapValidator(_number)]
-# A number, or PBS's number with the name of its server.
 JobId = Annotated[str, BeforeValidator(_job_id)]
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
 
@@ -78,7 +82,8 @@ class SystemInfo(_Answer):
 
     :param scheduler_type: ``slurm`` or ``pbs``
     :param max_ops_file_size: largest file that ``ops/upload`` takes, in bytes
-    :param transfer_method: ``s3``, ``streamer``, ``wormhole``, or ``None`` if only direct transfers work
+    :param transfer_method: ``s3``, ``streamer``, ``wormhole``, :data:`OLD_STORAGE`, or ``None`` if only direct
+        transfers work
     :param max_part_size: largest part of a staged upload, in bytes
     """
 
@@ -104,6 +109,36 @@ class SystemInfo(_Answer):
     def healthy(self) -> bool:
         """Whether the server's probe found no service unhealthy."""
         return not self.unhealthy
+
+
+OLD_STORAGE = "storage"
+"""The transfer method of servers before 2.3.1: a staging store with requests of another form."""
+
+
+class SystemList(_Answer):
+    """The answer of ``GET /status/systems``, with systems that are not read yet.
+
+    Since 2.5.0 each system describes its transfers. Before that, the server does it beside the systems: in
+    ``dataOperation`` from 2.3.1 on, in ``storage`` from 2.2.0 on.
+    """
+
+    systems: Annotated[tuple[Any, ...], BeforeValidator(lambda value: () if value is None else value)]
+    data_operation: Any = None
+    storage: Any = None
+
+    def described(self) -> list[Any]:
+        """Return the systems, each with the description of its transfers."""
+        shared = self.data_operation
+        if shared is None and isinstance(self.storage, dict):
+            shared = {"data_transfer": {"serviceType": OLD_STORAGE}}
+            if "max_ops_file_size" in self.storage:
+                shared["max_ops_file_size"] = self.storage["max_ops_file_size"]
+        return [
+            {**system, "dataOperation": shared}
+            if isinstance(shared, dict) and isinstance(system, dict) and system.get("dataOperation") is None
+            else system
+            for system in self.systems
+        ]
 
 
 class UserInfo(_Answer):
@@ -210,7 +245,7 @@ class JobInfo(_Answer):
     :param end: Unix time, ``None`` before the end
     """
 
-    job_id: Annotated[str, BeforeValidator(str)]
+    job_id: Annotated[str, BeforeValidator(_row_id)]
     name: Text = ""
     raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
     reason: Reason = Field(None, validation_alias=AliasPath("status", "stateReason"))

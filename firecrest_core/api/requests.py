@@ -11,7 +11,7 @@ from firecrest.FirecrestException import FirecrestException
 from firecrest.v2 import AsyncFirecrest
 
 from firecrest_core.api.http import Authorization, HTTPSession
-from firecrest_core.api.models import SystemInfo, parse_each
+from firecrest_core.api.models import SystemInfo, SystemList, parse, parse_each
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault
 
@@ -81,7 +81,9 @@ class Requests:
     async def list_systems(self) -> list[SystemInfo]:
         """Return the systems behind this FirecREST, with their health and limits; an unreadable one is left out."""
         what = "GET /status/systems"
-        return parse_each(SystemInfo, await self.answer(self.pyfirecrest.systems(), what), what)
+        # Not through pyfirecrest, which returns the systems without what old servers say beside them.
+        answer = self.session.read_json(await self.session.get("/status/systems"), 200, what)
+        return parse_each(SystemInfo, parse(SystemList, answer, what).described(), what)
 
     async def aclose(self) -> None:
         """Close the session, if there is one."""

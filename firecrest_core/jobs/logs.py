@@ -14,9 +14,14 @@ from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
-# How much of the end of a file is read.
+# How much of the end of a file is read, and how much if long lines fill that.
 _BYTES = 16 * 1024
-_LONGEST_LINE = 500
+_MORE_BYTES = 256 * 1024
+
+# Characters of a line that are shown at its beginning and at its end, if it is longer than both together.
+_BEGINNING, _END = 300, 200
+# Characters at both ends of a line that are searched for secrets. More than a secret has, so that none is cut there.
+_SEARCHED = 8 * 1024
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")  # ECMA-48: CSI, OSC, others
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
@@ -49,8 +54,16 @@ async def read_tail(system: System, path: str, lines: int) -> str:
     :raises RemotePathNotFound: the file does not exist (yet)
     """
     # Limited by bytes, because the last line alone may be as long as the file.
-    text = await system.tail(path, num_bytes=_BYTES)
-    return last_lines(text, lines, cut=len(text.encode()) >= _BYTES)
+    text, limit = await system.tail(path, num_bytes=_BYTES), _BYTES
+    if len(text.encode()) >= limit and text.count("\n") <= lines:
+        try:
+            # The server refuses an output that fills its buffer, which has this size.
+            more = min(_MORE_BYTES, (await system.info()).max_ops_file_size // 2)
+            if more > limit:
+                text, limit = await system.tail(path, num_bytes=more), more
+        except errors.FirecRESTError as error:
+            log.debug("No more of the end of %s can be read: %s", path, error)
+    return last_lines(text, lines, cut=len(text.encode()) >= limit)
 
 
 async def read_since(system: System, path: str, offset: int, size: int, lines: int, *, last: bool) -> tuple[str, int]:
@@ -87,14 +100,15 @@ async def output_tails(system: System, result: JobResult, lines: int = 20) -> tu
     :param lines: how many lines of each at most
     :returns: two texts; the second is empty if both streams go to one file
     """
-    tails = []
-    for path in dict.fromkeys(filter(None, result.output_paths())):
+    stdout, stderr = result.output_paths()
+    tails: dict[str | None, str] = {None: ""}
+    for path in filter(None, {stdout, stderr}):
         try:
-            tails.append(await read_tail(system, path, lines))
+            tails[path] = await read_tail(system, path, lines)
         except errors.FirecRESTError as error:
             log.debug("The end of %s cannot be read: %s", path, error)
-            tails.append("")
-    return (tails[0] if tails else "", tails[1] if len(tails) > 1 else "")
+            tails[path] = ""
+    return tails[stdout], "" if stderr == stdout else tails[stderr]
 
 
 def last_lines(text: str, lines: int, *, cut: bool = False) -> str:
@@ -102,19 +116,49 @@ def last_lines(text: str, lines: int, *, cut: bool = False) -> str:
 
     :param text: the end of an output
     :param lines: how many lines at most
-    :param cut: ``text`` may begin in the middle of a line, so its first line is dropped
+    :param cut: ``text`` may begin in the middle of a line. What is there of that line is dropped, unless there is no
+        other line.
     """
     rows = text.split("\n")
-    if cut and len(rows) > 1:
+    if cut and any(row.strip() for row in rows[1:]):
         del rows[0]
-    kept = rows[-lines - 1 :] if rows[-1] == "" else rows[-lines:]
-    return "\n".join(_row(row) for row in kept)
+        cut = False
+    count = lines + 1 if rows[-1] == "" else lines
+    cut = cut and len(rows) <= count
+    kept = [_row(row) for row in rows[-count:]]
+    if cut:
+        kept[0] = _end_of_row(rows[0])
+    return "\n".join(kept)
 
 
 def _row(row: str) -> str:
     # A progress bar overwrites its line many times. Keep the last version.
     row = row.rstrip("\r").rpartition("\r")[2]
+    if len(row) <= 2 * _SEARCHED:
+        left_out, row = 0, _clean(row)
+        beginning, end = row, row
+    else:
+        left_out = len(row) - 2 * _SEARCHED
+        beginning, end = _clean(row[:_SEARCHED]), _clean(row[-_SEARCHED:])
+        row = beginning + end
+    left_out += len(row) - _BEGINNING - _END
+    return f"{beginning[:_BEGINNING]}{_gap(left_out)}{end[-_END:]}" if left_out > 0 else row
+
+
+def _end_of_row(row: str) -> str:
+    """Return the end of a line whose beginning was not read."""
+    row = row.rstrip("\r").rpartition("\r")[2]
+    # A word whose beginning is missing may be a secret that is not recognized any more.
+    rest = row.partition(" ")[2] or row[len(row) // 2 :]
+    return f"{_gap(None)}{_clean(rest[-_SEARCHED:])[-_END:]}"
+
+
+def _gap(characters: int | None) -> str:
+    return "[…]" if characters is None else f"[… {characters:,} characters left out …]"
+
+
+def _clean(row: str) -> str:
     row = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", row))
     for secret, replacement in _SECRETS:
         row = secret.sub(replacement, row)
-    return row if len(row) <= _LONGEST_LINE else f"{row[:_LONGEST_LINE]}…"
+    return row

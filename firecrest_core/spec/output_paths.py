@@ -9,10 +9,13 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 _SYMBOL = re.compile(r"%(\d*)(.)")
+# What slurmstepd alone fills in. scontrol, from which the server has its paths, leaves these symbols.
+_OF_THE_STEP = re.compile(r"%\d*([JNnst])")
 # For a job that is no array, slurmstepd writes Slurm's NO_VAL as its index.
 _NO_INDEX = "4294967294"
 
@@ -24,7 +27,7 @@ def output_paths(
     index: int | None = None,
     user: str | None = None,
     scheduler: Scheduler = "slurm",
-) -> tuple[str, str] | None:
+) -> tuple[str | None, str | None] | None:
     """Return the absolute paths of a job's standard output and standard error.
 
     :param spec: the job
@@ -32,9 +35,10 @@ def output_paths(
     :param index: an element of the array; without it, the index stays a pattern (``%a``, in PBS ``^array_index^``)
     :param user: the user's name on the cluster, for ``%u``
     :param scheduler: whose patterns and defaults apply
-    :returns: two paths, equal if both streams go to one file, or ``None`` if they cannot be known: a ``script_path``
-        may name others, a pattern may contain the node, and ``%j`` in an array is an id that each element gets when it
-        starts
+    :returns: two paths, equal if both streams go to one file. The first node stays a pattern (``%N``), see
+        :func:`completed_path`. A path that nothing can tell is ``None``: ``%j`` in an array is an id that each element
+        gets when it starts. ``None`` for both if only the scheduler knows them: a ``script_path`` may name others, and
+        ``%u`` is the user on the cluster.
     """
     if spec.script_path is not None and (spec.stdout is None or spec.stderr is None):
         return None
@@ -51,6 +55,38 @@ def output_paths(
     if scheduler == "slurm":
         return patterns.slurm(stdout, stderr)
     return patterns.pbs(stdout, stderr, own.get("join"))
+
+
+def completed_path(path: str | None, job_id: str, nodes: str, *, is_array: bool) -> str | None:
+    """Return the path of an output with the symbols filled in that are known only when the job runs.
+
+    :param path: the path, in which ``%N`` is the node, and perhaps others of the batch step
+    :param job_id: the job's id
+    :param nodes: the scheduler's node list, for example ``nid[001-004]``; the batch script runs on the first
+    :param is_array: id and nodes are those of the whole array, so those of an element are unknown, except for a single
+        node
+    :returns: ``None`` if a symbol cannot be known
+    """
+    if path is None:
+        return None
+    node = re.sub(r"\[(\d+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", nodes)[0]).partition(".")[0]
+    is_one = re.fullmatch(r"[\w.-]+", nodes) is not None
+    values = {
+        "N": node if is_one or not is_array else "",
+        "J": "" if is_array else job_id,
+        "n": "0",
+        "t": "0",
+        "s": "batch",
+    }
+    known = all(values[symbol] for symbol in _OF_THE_STEP.findall(path))
+    return _OF_THE_STEP.sub(lambda match: values[match[1]], path) if known else None
+
+
+class _Unknown(Enum):
+    """Why a pattern cannot be filled in."""
+
+    ASK = "only the scheduler knows it"
+    NEVER = "nothing tells it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +106,14 @@ class _Patterns:
     index: int | None = None
     user: str | None = None
 
-    def slurm(self, stdout: str | None, stderr: str | None) -> tuple[str, str] | None:
-        """Return the two paths for Slurm's patterns; ``None`` if one of them cannot be known."""
+    def slurm(self, stdout: str | None, stderr: str | None) -> tuple[str | None, str | None] | None:
+        """Return the two paths for Slurm's patterns; ``None`` if the scheduler has to be asked."""
         stdout = stdout or ("slurm-%A_%a.out" if self.is_array else "slurm-%j.out")
-        paths = self._filled(stdout), self._filled(stderr or stdout)
-        return None if paths[0] is None or paths[1] is None else (paths[0], paths[1])
+        paths = [self._filled(stdout), self._filled(stderr or stdout)]
+        if _Unknown.ASK in paths:
+            return None
+        first, second = (None if isinstance(path, _Unknown) else path for path in paths)
+        return first, second
 
     def pbs(self, stdout: str | None, stderr: str | None, join: str | None) -> tuple[str, str]:
         """Return the two paths for PBS's ``-o``, ``-e`` and ``-j``.
@@ -98,27 +137,30 @@ class _Patterns:
             paths[0] = paths[1]
         return paths[0], paths[1]
 
-    def _filled(self, pattern: str) -> str | None:
+    def _filled(self, pattern: str) -> str | _Unknown:
         if "\\" in pattern:
             # A backslash anywhere turns all symbols off and is itself dropped.
             return posixpath.join(self.working_dir, pattern.replace("\\", ""))
-        unknown = False
+        unknown: set[_Unknown] = set()
 
         def fill(match: re.Match[str]) -> str:
-            nonlocal unknown
             width, symbol = match.groups()
             value = self._symbol(symbol)
-            if value is None:
-                unknown = True
+            if isinstance(value, _Unknown):
+                unknown.add(value)
                 return ""
+            if value is None:  # not a symbol, or the node
+                return match.group()
             if symbol == "a" and self.is_array and self.index is None:
                 return match.group()
             return value.zfill(int(width)) if width and value.isdecimal() else value
 
         path = _SYMBOL.sub(fill, pattern)
-        return None if unknown else posixpath.join(self.working_dir, path)
+        if unknown:
+            return _Unknown.NEVER if _Unknown.NEVER in unknown else _Unknown.ASK
+        return posixpath.join(self.working_dir, path)
 
-    def _symbol(self, symbol: str) -> str | None:
+    def _symbol(self, symbol: str) -> str | _Unknown | None:
         match symbol:
             case "%":
                 return "%"
@@ -130,13 +172,15 @@ class _Patterns:
                 return _NO_INDEX
             case "j" | "J":
                 # Each element of an array has an id of its own, given when it starts.
-                return None if self.is_array else self.job_id
+                return _Unknown.NEVER if self.is_array else self.job_id
+            case "b":  # the index modulo 10, since Slurm 23.11
+                return _Unknown.NEVER
             case "n" | "t":
                 return "0"
             case "s":
                 return "batch"
             case "u":
-                return self.user
+                return self.user or _Unknown.ASK
             case "x":
                 return self.name or "sbatch"
             case _:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firecrest_core.api.models import SystemInfo
+from firecrest_core.api.filesystem import OLD_SERVER
+from firecrest_core.api.models import OLD_STORAGE, SystemInfo
 from firecrest_core.errors import FileTooLarge
 
 MIB = 1024 * 1024
@@ -60,6 +61,8 @@ def require_staging(system: SystemInfo, what: str, size: int, limit: int) -> Non
     problem = f"{what} has {size:,} bytes, and {system.name} takes {limit:,} directly"
     if size <= limit:
         problem += ", but a gateway or the server refused it as too large"
+    if system.transfer_method == OLD_STORAGE:
+        raise FileTooLarge(f"{problem}; {OLD_SERVER} Cut or compress the file, or ask the site to upgrade.")
     if system.transfer_method is None:
         raise FileTooLarge(
             f"{problem}; it has no staging store for larger files. Cut or compress the file, or ask the site for "

@@ -14,8 +14,9 @@ from firecrest_core import errors
 from firecrest_core.api.backoff import OUTAGES, Backoff
 from firecrest_core.diagnosis import PendingReason
 from firecrest_core.jobs.job import Job
-from firecrest_core.jobs.status import JobStatus
-from firecrest_core.result import JobResult, duration
+from firecrest_core.jobs.status import UNRECORDED_GRACE, JobStatus
+from firecrest_core.result import JobResult, duration, index_list
+from firecrest_core.spec.output_paths import completed_path
 from firecrest_core.states import JobState, Phase
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,13 @@ log = logging.getLogger(__name__)
 OnMessage = Callable[[str], None]
 OnStatus = Callable[[JobStatus], None]
 
-# Seconds. A new job may be unknown for some seconds. An end may be provisional, and the accounting may show the end of
-# an array's elements late.
+# Seconds. A new job may be unknown for some seconds, and an end may be provisional.
 NOT_FOUND_GRACE = 60.0
 PROVISIONAL_GRACE = 60.0
 
-# Seconds. A single failed request is not reported.
+# Seconds. A single failed request is not reported, nor that the accounting is as late as usual.
 _REPORT_AFTER = 3.0
+_REPORT_UNRECORDED_AFTER = 30.0
 
 
 class JobTracker:
@@ -43,7 +44,7 @@ class JobTracker:
     :param fail_if_stuck: raise :class:`~firecrest_core.errors.JobStuck` when the job can never start
     :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
     :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and for which
-        elements of an array may not be listed; ``PROVISIONAL_GRACE`` unless given
+        elements of an array may not be listed; ``PROVISIONAL_GRACE`` and ``UNRECORDED_GRACE`` unless given
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class JobTracker:
         self._fail_if_stuck = fail_if_stuck
         self._not_found_grace = NOT_FOUND_GRACE if not_found_grace is None else not_found_grace
         self._provisional_grace = PROVISIONAL_GRACE if provisional_grace is None else provisional_grace
+        self._unrecorded_grace = UNRECORDED_GRACE if provisional_grace is None else provisional_grace
         self._moved_at = now
         self._due_at: float | None = None
         self._reported: tuple[JobState, str | None] | None = None
@@ -70,6 +72,7 @@ class JobTracker:
         self._answered = False
         self._unknown_since: float | None = None
         self._all_ended_since: float | None = None
+        self._reported_unrecorded = False
         self._outage: Backoff | None = None
 
     def on_status(self, status: JobStatus, now: float) -> JobResult | None:
@@ -93,10 +96,14 @@ class JobTracker:
             return None
         if self._all_ended_since is None:
             self._all_ended_since = self._moved_at = now
-        final = status.complete and not status.provisional
-        if final or now - self._all_ended_since > self._provisional_grace:
-            return self._end(status)
-        return None
+        ended_for = now - self._all_ended_since
+        if status.provisional and ended_for <= self._provisional_grace:
+            return None
+        # The scheduler's time of the end counts too, because a caller may wait again and again for a moment only.
+        if not status.complete and max(ended_for, status.ended_ago) <= self._unrecorded_grace:
+            self._report_unrecorded(status, ended_for)
+            return None
+        return self._end(status.without_late_rows())
 
     def on_not_found(self, error: errors.JobNotFound, now: float) -> None:
         """Handle the answer that the scheduler does not know the job.
@@ -164,6 +171,16 @@ class JobTracker:
         if waits:
             self._warn(status.reason)
 
+    def _report_unrecorded(self, status: JobStatus, ended_for: float) -> None:
+        if self._reported_unrecorded or ended_for < _REPORT_UNRECORDED_AFTER:
+            return
+        self._reported_unrecorded = True
+        which, grace = index_list(status.unrecorded) or "some", duration(self._unrecorded_grace)
+        self._log(
+            f"{self.job} on {self.job.system}: the array elements that the scheduler shows have ended, but it has no "
+            f"record of {which}. Those count as cancelled if it has none {grace} after the end."
+        )
+
     def _warn(self, text: str | None) -> None:
         reason = PendingReason.parse(text)
         if reason is None or reason is self._warned:
@@ -179,6 +196,10 @@ class JobTracker:
 
     def _end(self, status: JobStatus) -> JobResult:
         job = self.job
+        is_array = job.array_indices is not None or bool(status.elements)
+        stdout, stderr = (
+            completed_path(path, job.job_id, status.nodes, is_array=is_array) for path in (job.stdout, job.stderr)
+        )
         result = JobResult(
             job_id=job.job_id,
             system=job.system,
@@ -192,9 +213,10 @@ class JobTracker:
             nodes=status.nodes,
             node_count=status.node_count,
             working_dir=job.working_dir or status.working_dir,
-            stdout=job.stdout,
-            stderr=job.stderr,
+            stdout=stdout,
+            stderr=stderr,
             elements=status.elements,
+            unrecorded=status.unrecorded,
         )
         self._log(result.summary())
         return result

@@ -126,8 +126,8 @@ class JobWatcher:
         :param on_status: gets each status until the job has ended; called in the waiter's context
         :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
         :param not_found_grace: seconds for which the scheduler may not know the job; a minute unless given
-        :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back; a
-            minute unless given
+        :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back (a minute
+            unless given), and for which elements of an array may not be listed after its end (five minutes)
         :returns: how the job ended
         :raises WaitTimedOut: after ``timeout``
         :raises JobNotFound: the scheduler still does not know the job after ``not_found_grace``

@@ -73,6 +73,20 @@ def test_twins_have_the_same_parameters(name: str) -> None:
     assert inspect.iscoroutinefunction(other)
 
 
+def test_ids_and_names_as_people_write_them(connected, workdir) -> None:
+    hook = FirecRESTHook()
+    job = hook.submit_job(command="true", working_dir=str(workdir), system="LOCAL")
+    assert job.system == "local"
+    result = hook.wait_for_job(f" {job.job_id}.pbs01 ", system="Local", poll_interval=0.2)
+    assert (result.job_id, result.state) == (job.job_id, JobState.COMPLETED)
+    assert hook.get_job(int(job.job_id)).state is JobState.COMPLETED
+    hook.cancel_job(f"{job.job_id} ")
+    for wrong in (None, "None", "", f"{job.job_id}_3"):
+        for call in (hook.get_job, hook.wait_for_job, hook.cancel_job):
+            with pytest.raises(errors.InvalidJobId, match=r"^job_id: "):
+                call(wrong)
+
+
 def test_a_small_text_file(connected, workdir) -> None:
     (workdir / "a.txt").write_text("Ångström\r\n")
     (workdir / "empty.txt").touch()

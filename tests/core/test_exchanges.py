@@ -176,7 +176,11 @@ BAD: dict[str, tuple[Call, type[errors.FirecRESTError], str]] = {
     "download_dir": (lambda s: s.download_small(EX), errors.RemotePathRefused, "Is a directory"),
     "jobs_bad_window": (lambda s: s.get_jobs(time_window="2h"), errors.RequestRejected, "time_window"),
     "job_missing": (lambda s: s.get_job("999999"), errors.JobNotFound, "Job not found"),
-    "job_bad_id": (lambda s: s.get_job("12_3"), errors.RequestRejected, "job_id"),
+    "job_bad_id": (
+        lambda s: s.client.requests.session.get("/compute/rig/jobs/12_3"),
+        errors.RequestRejected,
+        "job_id",
+    ),
     "job_metadata_missing": (lambda s: s.get_job_metadata("999999"), errors.JobNotFound, "Job not found"),
     "submit_script_path_missing": (
         lambda s: s.submit_job(request(script_path="/users/fireuser/wd/none.sh")),

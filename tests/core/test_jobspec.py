@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.spec.jobspec import JobSpec
-from firecrest_core.spec.output_paths import output_paths
+from firecrest_core.spec.output_paths import completed_path, output_paths
 from firecrest_core.spec.render import render, submit_request
 
 
@@ -569,8 +569,12 @@ def test_array_indices_from_the_field():
         ({"stderr": "e"}, {}, ("slurm-12.out", "e")),
         ({"stdout": "%u-%%"}, {"user": "ann"}, ("ann-%", "ann-%")),
         ({"stdout": "%u"}, {}, None),
-        ({"stdout": "%N"}, {"user": "ann"}, None),
-        ({"stdout": "%j", "array": "0-3"}, {"index": 2}, None),
+        ({"stdout": "%N"}, {"user": "ann"}, ("%N", "%N")),
+        ({"stdout": "%N.%u"}, {}, None),
+        ({"stdout": "%j", "array": "0-3"}, {"index": 2}, (None, None)),
+        ({"stdout": "%b", "stderr": "e", "array": "0-3"}, {"index": 2}, (None, "e")),
+        ({"stdout": "%j.%u", "array": "0-3"}, {}, (None, None)),
+        ({"stdout": "%h.%q"}, {}, ("%h.%q", "%h.%q")),  # no symbols of Slurm's
         ({"stdout": "%a"}, {}, ("4294967294",) * 2),
         ({"stdout": "%n%t%s%J"}, {}, ("00batch12",) * 2),
         ({"stdout": r"b\%j"}, {}, ("b%j", "b%j")),
@@ -584,8 +588,29 @@ def test_array_indices_from_the_field():
     ],
 )
 def test_output_paths_of_slurm(fields, asked, paths):
-    absolute = paths and tuple(path if path.startswith("/") else f"/scratch/wd/{path}" for path in paths)
+    absolute = paths and tuple(path and (path if path.startswith("/") else f"/scratch/wd/{path}") for path in paths)
     assert output_paths(spec(**fields), "12", **asked) == absolute
+
+
+@pytest.mark.parametrize(
+    ("path", "nodes", "is_array", "complete"),
+    [
+        ("/o", "nid001", False, "/o"),
+        (None, "nid001", False, None),
+        ("/%N-%8N.o", "nid001", False, "/nid001-nid001.o"),
+        ("/%N.o", "nid[001-004,007],gpu01", False, "/nid001.o"),
+        ("/%N.o", "r[1-2]n[03,05-06]x", False, "/r1n03x.o"),
+        ("/%N.o", "nid001.site.org,nid002", False, "/nid001.o"),
+        ("/%N.o", "", False, None),
+        ("/%N_%a.o", "nid001", True, "/nid001_%a.o"),
+        ("/%N_%a.o", "nid[001-002]", True, None),
+        ("/%N_%a.o", "nid001,nid002", True, None),
+        ("/%J.%s%n%t", "", False, "/12.batch00"),
+        ("/%J.o", "nid001", True, None),
+    ],
+)
+def test_what_is_known_when_the_job_runs(path, nodes, is_array, complete):
+    assert completed_path(path, "12", nodes, is_array=is_array) == complete
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,8 @@ def test_waits_go_on(kind: str, count: int, virtually: Any) -> None:
     async def scene() -> None:
         watcher = JobWatcher(CONNECTION, "rig", site.client)  # type: ignore[arg-type]
         waits = [
-            watcher.wait(Job(system="rig", job_id=str(number)), on_message=messages.append) for number in range(count)
+            watcher.wait(Job(system="rig", job_id=str(number)), on_message=messages.append)
+            for number in range(1, count + 1)
         ]
         assert all(result.succeeded for result in await asyncio.gather(*waits))
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firecrest_core.diagnosis import PendingReason
 from firecrest_core.states import JobState, Phase
@@ -19,6 +23,22 @@ from firecrest_core.states import JobState, Phase
         (["PENDING", "REQUEUED"], JobState.REQUEUED),
         ("OUT_OF_MEMORY", JobState.OUT_OF_MEMORY),
         ("out_of_memory", JobState.OUT_OF_MEMORY),
+        ("OUT_OF_ME+", JobState.OUT_OF_MEMORY),
+        ("COMPLETE+", JobState.COMPLETED),
+        ("COMPLET+", JobState.UNKNOWN),  # ended or not
+        ("RE+", JobState.UNKNOWN),
+        ("REQUEUE+", JobState.REQUEUED),
+        ("CD", JobState.COMPLETED),
+        ("oom", JobState.OUT_OF_MEMORY),
+        ("NF", JobState.NODE_FAIL),
+        ("TO", JobState.TIMEOUT),
+        ("XY", JobState.UNKNOWN),
+        ("LAUNCH_FAILED", JobState.LAUNCH_FAILED),
+        ("RECONFIG_FAIL", JobState.RECONFIG_FAIL),
+        (["PENDING", "LAUNCH_FAILED"], JobState.PENDING),
+        (["LAUNCH_FAILED", "FAILED"], JobState.FAILED),
+        (["COMPLETED", "UPDATE_DB"], JobState.COMPLETED),
+        (["RUNNING", "POWER_UP_NODE", "CONFIGURING"], JobState.CONFIGURING),
         ("SOMETHING_NEW", JobState.UNKNOWN),
         (None, JobState.UNKNOWN),
         ("", JobState.UNKNOWN),
@@ -26,6 +46,42 @@ from firecrest_core.states import JobState, Phase
 )
 def test_parse_slurm(text: str | list[str] | None, state: JobState) -> None:
     assert JobState.parse(text) is state
+
+
+FLAGS = [JobState.COMPLETING, JobState.CONFIGURING, JobState.REQUEUED, JobState.SIGNALING, JobState.STAGE_OUT]
+
+
+@given(
+    state=st.sampled_from([state for state in JobState if state is not JobState.UNKNOWN]),
+    cut=st.integers(9, 13),
+    by=st.sampled_from(["", " by 0", " by 1001"]),
+    lower=st.booleans(),
+)
+def test_every_state_is_read_whole_and_cut(state: JobState, cut: int, by: str, lower: bool) -> None:
+    """By default, sacct shows nine letters of a word, and a plus sign."""
+    text = f"{state}{by}"
+    shown = text if len(text) <= cut else f"{text[:cut]}+"
+    found = JobState.parse(shown.lower() if lower else shown)
+    assert found is state or (found.phase is state.phase and str(state).startswith(shown.rstrip("+")))
+
+
+@given(st.lists(st.sampled_from(list(JobState)), min_size=1, max_size=4), st.sampled_from([",", " ", "+", "|"]))
+def test_any_combination_is_one_of_its_states(states: list[JobState], between: str) -> None:
+    found = JobState.parse(between.join(states))
+    assert found in states
+    if set(states) & set(FLAGS):
+        assert not found.ended
+    assert JobState.parse([str(state) for state in states]) is found
+
+
+@given(st.text(max_size=20))
+def test_no_other_word_is_an_end(text: str) -> None:
+    """Whatever a site says, only Slurm's and PBS's own words end a wait."""
+    ends = [str(state) for state in JobState if state.ended]
+    codes = {"BF", "CA", "CD", "DL", "NF", "OOM", "PR", "RV", "TO", "F", "X"}
+    words = set(re.findall("[A-Z_]+", text.upper()))
+    if JobState.parse(text).ended:
+        assert words & {*ends, *codes} or "+" in text
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,16 @@ def test_cancelling_an_array_cancels_running_and_pending_elements(serve: Any, co
     assert states == {f"CANCELLED by {os.getuid()}"}
 
 
+def test_pending_element_that_is_cancelled_alone_leaves_no_row(serve: Any, connect: Any) -> None:
+    """As on Slurm 22.05."""
+    server = serve(cores=1)
+    api = connect(server)
+    job_id = api.submit("#!/bin/sh\n#SBATCH --array=0-2%1\nsleep 1\n", server.home)
+    assert api.cancel(str(int(job_id) + 2)).status_code == 204  # the raw id of the second element
+    api.wait_end(job_id)
+    assert sorted(row["jobId"] for row in api.rows(job_id)) == [f"{job_id}_0", f"{job_id}_2"]
+
+
 def test_job_that_ignores_sigterm_is_killed(server: Any, api: Any, until: Any) -> None:
     script = "#!/bin/bash\ntrap '' TERM\necho $$ > pid\nwhile true; do sleep 0.1; done\n"
     job_id = api.submit(script, server.home)

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
+from firecrest_core.jobs.logs import output_tails
 from firecrest_core.spec.render import submit_request
+from firecrest_core.watch.watcher import JobWatcher
 from firecrest_local import LocalFirecREST, Plan, Settings
 from harness.firecrest import FirecRESTServer
 from harness.slurm import Slurm
@@ -54,6 +56,51 @@ async def test_a_wait_includes_all_elements_of_a_throttled_array(client: FirecRE
     result = await wait(client, await submit(client, workdir, "exit 0", array="0-11%6"))
     assert result.state is JobState.COMPLETED
     assert [one.index for one in result.elements] == list(range(12))
+
+
+async def test_an_element_that_is_cancelled_while_it_waits_is_no_success(
+    client: FirecRESTClient, workdir: Path, slurm: Slurm
+) -> None:
+    """Slurm 22.05 never writes a row for it."""
+    command = "until [ -e go ]; do sleep 0.1; done"
+    job = await submit(client, workdir, command, array="0-3%1")
+    await until(lambda: f"{job.job_id}_0 RUNNING" in slurm.command("squeue", "-h", "-o", "%i %T"))
+    slurm.command("scancel", f"{job.job_id}_3")
+    (workdir / "go").touch()
+    result = await JobWatcher.shared(client.connection, job.system).wait(job, poll_interval=1, provisional_grace=10)
+    assert (result.state, result.unrecorded) == (JobState.CANCELLED, (3,))
+    assert [one.state for one in result.elements] == ["COMPLETED", "COMPLETED", "COMPLETED", "CANCELLED"]
+    assert "no record of 3: cancelled while waiting, never ran" in result.summary()
+    rows = await client.system().get_job(job.job_id)
+    assert sorted(row.job_id for row in rows) == [f"{job.job_id}_{index}" for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "shown"),
+    [
+        ("sh -c 'kill -9 $$'; exit $?", JobState.FAILED, "exit code 9 (or 137, signal 9)"),
+        ("sh -c 'kill -15 $$'; exit $?", JobState.FAILED, "exit code 15 (or 143, signal 15)"),
+        ("echo 'slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.' >&2; exit 1", JobState.FAILED, "memory"),
+    ],
+)
+async def test_a_killed_command_is_told_of(
+    command: str, state: JobState, shown: str, client: FirecRESTClient, workdir: Path
+) -> None:
+    result = await wait(client, await submit(client, workdir, command))
+    assert result.state is state
+    with pytest.raises(errors.JobFailed) as failed:
+        await lifecycle.raise_for_state(client.system(), result)
+    assert shown in str(failed.value)
+
+
+async def test_the_node_in_an_output_path(client: FirecRESTClient, workdir: Path) -> None:
+    job = await submit(client, workdir, "echo out; echo err >&2", stdout="%N.%j.out", stderr="%n.%t.%s.%5j.err")
+    result = await wait(client, job)
+    # This Slurm's node has another name than its host, which slurmstepd fills in.
+    assert result.stdout == f"{workdir}/localhost.{job.job_id}.out"
+    assert result.stderr is not None
+    assert Path(result.stderr).read_text() == "err\n"
+    assert (await output_tails(client.system(), result))[1] == "err\n"
 
 
 async def test_attaching(client: FirecRESTClient, connection: Connection, workdir: Path, slurm: Slurm) -> None:

@@ -83,6 +83,8 @@ class Job:
     :param exit_code: the exit code.
     :param signal: the signal that ended the job; 0 for none.
     :param cancelled_by: id of the user who cancelled the job.
+    :param unrecorded: whether the accounting has no row: for an element of an array that was cancelled alone while
+        it was pending.
     :param gone: whether no process of the job is left.
     :param steps: the `srun` steps of a job that has ended.
     :param gpu_ids: the GPUs that the job holds.
@@ -128,6 +130,7 @@ class Job:
     exit_code: int = 0
     signal: int = 0
     cancelled_by: int | None = None
+    unrecorded: bool = False
     gone: bool = True
     steps: list[Step] = field(default_factory=list)
     gpu_ids: list[int] = field(default_factory=list)

@@ -109,6 +109,8 @@ class AccountingView:
 
     def known(self, job: Job, now: float) -> bool:
         """Return whether the accounting has the whole record of the job."""
+        if job.unrecorded:
+            return False
         since = job.end if job.start is None else job.start
         return since is not None and now >= since + self._visibility.accounting_lag
 
@@ -138,7 +140,7 @@ class AccountingView:
             shown = self.known(job, now) if job_id is not None else self.listed(job, now)
             if shown and "|" not in job.name:
                 rows.append(self.full_row(job, steps.get(job.id, job.steps), now))
-            elif job_id == job.id and not job.pending and not shown:
+            elif job_id == job.id and not job.pending and not shown and not job.unrecorded:
                 rows.append(self.partial_row(job, steps.get(job.id, job.steps), now))
         if job_id is not None:
             waiting = [job for job in jobs if job.pending and job.array_id is not None]

@@ -190,7 +190,10 @@ class ProcessScheduler:
             ]
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job, or all elements of an array."""
+        """Cancel a job, all elements of an array, or by its raw id one element.
+
+        As with Slurm, an element that is cancelled alone while it is pending leaves no row.
+        """
         before = f"scancel: Terminating job {job_id}"
         with self._condition:
             if not job_id.isdigit():
@@ -201,6 +204,8 @@ class ProcessScheduler:
                 problem = "Job/step already completing or completed" if jobs else "Invalid job id specified"
                 message = f"scancel: error: Kill job error on job id {job_id}: {problem}"
                 raise SchedulerError(before, message, exit_status=0)
+            if len(jobs) == 1 and jobs[0].array_id is not None:
+                jobs[0].unrecorded = jobs[0].pending
             self._cancel(live, by=self._identity.uid)
             self._notify()
 
