@@ -70,17 +70,17 @@ def prologue(
 def _pruning(key: ClaimKey) -> Sequence[str]:
     """Return lines that remove what crashes have left of other tasks, once a day for each working directory.
 
-    The first job of a day makes a link with the day's name, which is atomic, and goes on in the background, because a
-    metadata server may be slow. One `find` reads the directory `.firecrest` itself. Only of an old directory does a
-    second one look for anything younger in it: a directory may be older than the claim in it.
-    `! -name . -prune` is the portable form of `-maxdepth 1`.
+    The first job of a day makes a link with the day's name, which is atomic, unless its task is the only one there. All
+    this is in the background, because a metadata server may be slow. One `find` reads `.firecrest` alone (`! -name .
+    -prune` is the portable form of `-maxdepth 1`). A second one looks into each old directory for anything younger,
+    because the claim may have been made long after its directory.
     """
     old = f"-mtime +{FORGOTTEN_AFTER}"
     each = f'for task; do [ -n "$(find "$task" ! {old})" ] || rm -rf "$task"; done'
     return (
         "    {",
         "        all=${tasks%/*}; stamp=.pruned-$(date -u +%Y%m%d)",
-        '        [ -h "$all/$stamp" ] || ! ln -s "$stamp" "$all/$stamp" || {',
+        '        [ -h "$all/$stamp" ] || { set -- "$all"/*; [ $# = 1 ]; } || ! ln -s "$stamp" "$all/$stamp" || {',
         '            find "$all/." ! -name . -prune -name ".pruned-*" ! -name "$stamp" -exec rm -f {} +',
         f'            find "$all/." ! -name . -prune -type d ! -name {key.identity} {old} \\',
         f"                -exec sh -c {shlex.quote(each)} sh {{}} +",

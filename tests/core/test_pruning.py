@@ -104,13 +104,16 @@ def test_old_directories_of_other_tasks_go(workdir: Path, run_job: Callable[...,
 
 
 def test_it_is_done_once_a_day(workdir: Path, run_job: Callable[..., None]) -> None:
+    run_job("0", "zero")
+    assert stamps(workdir) == []  # in a directory of its own, a task leaves nothing
     run_job("1", "one")
     left_by(workdir, "old", OLD)
     run_job("2", "two")
-    assert kept(workdir) == {"one", "two", "old"}
+    assert kept(workdir) == {"zero", "one", "two", "old"}
+    assert len(stamps(workdir)) == 1
     stamps(workdir)[0].rename(workdir / ".firecrest" / ".pruned-20200101")  # the next day
     run_job("3", "three")
-    assert kept(workdir) == {"one", "two", "three"}
+    assert kept(workdir) == {"zero", "one", "two", "three"}
     assert [path.name for path in stamps(workdir)] == [time.strftime(".pruned-%Y%m%d", time.gmtime())]
 
 
