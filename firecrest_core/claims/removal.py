@@ -12,8 +12,8 @@ What is not removed here is removed by age, by the prologue of a later job in th
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from asyncio import gather
 from collections.abc import Iterable, Mapping
 
 from firecrest_core import errors
@@ -65,7 +65,7 @@ async def remove_claims(system: System, tasks: Mapping[ClaimKey, str]) -> set[Cl
         return key
 
     removable = [each for each in tasks.items() if (fingerprint(each[0].identity), each[0].epoch) in over]
-    return {key for key in await asyncio.gather(*(remove(*each) for each in removable)) if key is not None}
+    return {key for key in await gather(*(remove(*each) for each in removable)) if key is not None}
 
 
 def _without_live_job(rows: Iterable[JobInfo]) -> set[tuple[str, int]]:
