@@ -47,7 +47,7 @@ def test_no_job_is_doubled_orphaned_or_lost(
 ) -> None:
     require(scheduler == "process" or not missing_packages(), f"a real Slurm: {' '.join(missing_packages())}")
     report = run_chaos("--cases", str(CASES), "--seed", str(SEED), "--scheduler", scheduler)
-    violations = {name: report[name] for name in ("not_checked", "doubled", "orphaned", "lost")}
+    violations = {name: report[name] for name in ("not_checked", "doubled", "orphaned", "lost", "left")}
     assert report["cases"] == CASES
     assert not any(violations.values()), violations
 
