@@ -151,13 +151,13 @@ class JobMonitor:
         self._woken.set()
         if self._scanning is None or self._scanning.done():
             self._context = copy_context()
-            self._scanning = asyncio.create_task(self._scan_until_all_ended())
+            self._scanning = asyncio.create_task(self._scan_until_nothing_is_left())
             # The handler that was registered last runs first, before that of the server which Prefect may have started
             # for this process.
             atexit.unregister(_scan_at_exit)
             atexit.register(_scan_at_exit)
 
-    async def _scan_until_all_ended(self) -> None:
+    async def _scan_until_nothing_is_left(self) -> None:
         while any(one.alive or one.claimed for one in self._submissions.values()):
             if any(one.alive for one in self._submissions.values()):
                 await asyncio.sleep(INTERVAL)
@@ -184,13 +184,14 @@ class JobMonitor:
                 theirs = [one for one in asked if one.flow_runs == flow_runs]
                 alive = [one for one in theirs if one.alive]
                 if reason := cancel_reason(flow_runs, found):
-                    if await self._cancel(alive, reason):
+                    if alive and await self._cancel(alive, reason):
                         await records.delete(client, self._artifacts.pop(flow_runs, ()))
                     for one in theirs:
                         one.claimed = one.alive
                 elif is_finished(flow_runs, found):
                     for one in alive:
                         one.alive = False
+                        one.claimed = one.settled_at < math.inf  # else its submission never came to an end
                     if is_completed(flow_runs, found):
                         completed += [one for one in theirs if one.settled]
                     else:
