@@ -22,6 +22,7 @@ from prefect_firecrest.cancellation import monitor, records
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.cancellation.reconciler import Reconciler
 from prefect_firecrest.runtime import runtime
+from tests.prefect.real import until
 
 
 @pytest.fixture(autouse=True)
@@ -135,9 +136,10 @@ def test_a_job_that_is_left_running_keeps_its_claim(make: Callable[..., FirecRES
     def leaves(job: FirecRESTJob) -> Any:
         return job.trigger().job_id
 
-    leaves(make("until [ -e go ]; do sleep 0.05; done"))
+    leaves(make("touch began; until [ -e go ]; do sleep 0.05; done"))
+    until(lambda: (workdir / "began").exists(), "the start of the job")
     scan()
-    assert len(directories(workdir)) <= 1
+    assert len(directories(workdir)) == 1
     (workdir / "go").touch()
 
 
