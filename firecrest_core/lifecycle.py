@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 from firecrest_core import errors
@@ -20,6 +20,8 @@ from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
 from firecrest_core.claims.directory import wait_until_gone
+from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
+from firecrest_core.claims.removal import remove_claims
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
@@ -182,6 +184,23 @@ async def cancel_and_wait(system: System, job: Job) -> None:
         await cancel_attempt(system, job)
     else:
         await protocol.end_older(system, job.working_dir, job.key.next_epoch())
+
+
+async def clean_up(system: System, jobs: Collection[Job]) -> list[Job]:
+    """Remove what the jobs of finished tasks have left in ``<working_dir>/.firecrest``.
+
+    Nobody may ask for these jobs any more: how their tasks ended was recorded at least :data:`SETTLED_AFTER` seconds
+    ago, and no further try can come. This costs one list of jobs for all of them, and one request for each.
+
+    :param system: where the jobs were
+    :param jobs: any job of each task; one without a key has left nothing
+    :returns: those of which nothing is left. The others may still have a duplicate in the queue, or could not be
+        removed; that is no error, because the prologue of a later job removes them by age.
+    """
+    if any(job.is_ours for job in jobs):
+        system.client.trust_url()
+    removed = await remove_claims(system, {job.key: job.working_dir for job in jobs if job.key is not None})
+    return [job for job in jobs if job.key is None or job.key in removed]
 
 
 async def raise_for_state(system: System, result: JobResult, *, on_output: OnOutput | None = None) -> JobResult:

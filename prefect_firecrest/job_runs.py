@@ -200,14 +200,18 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         from firecrest_core import lifecycle
         from firecrest_core.jobs.status import read_status
         from firecrest_core.states import JobState
+        from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import show_submitted
 
+        monitor = runtime.state(JobMonitor)
         async with self._on_system() as system:
             if self.job.key is None:
                 status = await read_status(system, self.job)
                 if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
                     return self
+            monitor.on_submit(self.job)
             job = await lifecycle.submit(system, self.spec, self.job.key)
+            monitor.on_submitted(job)
         if job.job_id != self.job_id:
             show_submitted(job)
             self.logger.info("%s was submitted in the place of job %s.", job, self.job_id)

@@ -200,7 +200,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         while True:
             await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, self._record(system, key))
             try:
-                return await lifecycle.submit(
+                job = await lifecycle.submit(
                     system, spec, key, first_attempt=identity.first_attempt, resubmit_failed=not was_suspended
                 )
             except JobWithdrawn:
@@ -208,6 +208,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 if identity.first_attempt or not await identity.is_wanted():
                     raise
                 key = key.next_epoch()
+            else:
+                runtime.state(JobMonitor).on_submitted(job)
+                return job
 
     def _record(self, system: System, key: ClaimKey | None = None, job_id: str | None = None) -> JobRecord:
         from prefect_firecrest.cancellation.records import JobRecord

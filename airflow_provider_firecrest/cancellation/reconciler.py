@@ -6,12 +6,6 @@ until its new try can cancel the old job. So a thread in each triggerer's main p
 (:mod:`airflow_provider_firecrest.cancellation.records`) with the tasks' states every few seconds. That takes one query,
 and nothing else while nothing is to be cancelled. Where several triggerers run, each does so: cancelling is idempotent.
 
-A task that is cleared while it runs is ``restarting`` until the scheduler hears of its worker's end. Only then does
-Airflow raise its ``max_tries``. If the scheduler or the worker is lost meanwhile, Airflow forgets the clear, and the
-new try would go on with the old job. So while that state lasts, the clear is noted in the task's own state store.
-
-Where workers keep task states in a backend of their own (``[workers] state_store_backend``), there is nothing to read.
-
 If a run is deleted, the records of its tasks are deleted with it. The jobs of those that were seen before are cancelled
 then. Airflow lets a run be deleted only after it has ended or a person has marked it, and the API server's listeners
 are notified of such a mark. So the API server reconciles, too, for half a minute after it, in case no triggerer runs.
@@ -20,20 +14,17 @@ are notified of such a mark. So the API server reconciles, too, for half a minut
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from airflow.sdk import TaskInstanceState
-
-from airflow_provider_firecrest import airflow_internals, identity
-from airflow_provider_firecrest.airflow_internals import StoredValue
-from airflow_provider_firecrest.cancellation import records
-from airflow_provider_firecrest.cancellation.policy import EndReason, cancel_reason
-from airflow_provider_firecrest.cancellation.records import JobRecord, describe_jobs
+from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
+from airflow_provider_firecrest.cancellation.policy import EndReason
+from airflow_provider_firecrest.cancellation.records import describe_jobs
+from airflow_provider_firecrest.cancellation.scan import ScannedRecord, scan
 
 log = logging.getLogger(__name__)
 
@@ -46,33 +37,8 @@ SECONDS_AFTER_MARK = 30.0
 _PAUSE_AFTER_FAILURE = 60.0
 
 
-@dataclass(frozen=True)
-class ScannedRecord:
-    """A task's record, and what Airflow's database says of the task.
-
-    :param stored: where the record is, and what it held when it was read
-    :param record: the record itself
-    :param reason: why its jobs have to be cancelled, ``None`` while they may go on
-    """
-
-    stored: StoredValue
-    record: JobRecord
-    reason: EndReason | None
-
-    @property
-    def row(self) -> tuple[int, str]:
-        """What tells it from other records, since databases use the numbers of deleted rows again."""
-        return self.stored.row, self.stored.value
-
-    def __str__(self) -> str:
-        stored = self.stored
-        element = f"[{stored.map_index}]" if stored.map_index >= 0 else ""
-        text = f"Task {stored.dag_id}.{stored.task_id}{element} of {stored.dag_run[1]} {self.reason}"
-        return f"{text} ({stored.state})" if self.reason is EndReason.FINISHED else text
-
-
 class Reconciler:
-    """Scans the tasks' records, and cancels the jobs that no task wants any more."""
+    """Scans the tasks' records, cancels the jobs that no task wants any more, and removes what finished ones left."""
 
     def __init__(self) -> None:
         self._latest: dict[tuple[int, str], ScannedRecord] = {}
@@ -80,6 +46,7 @@ class Reconciler:
         self._deleted: dict[tuple[int, str], ScannedRecord] = {}
         self._cancelling: dict[tuple[int, str], asyncio.Task[None]] = {}
         self._not_before: dict[tuple[int, str], float] = {}
+        self._claims = ClaimRemover()
         self._can_read = True
 
     async def run(self, thread: ReconcilerThread) -> None:
@@ -129,20 +96,21 @@ class Reconciler:
             )
             for one in lost:
                 # A record that is lost while its run is there was deleted by the task itself.
-                if one.stored.dag_run not in dag_runs:
+                if one.stored.dag_run not in dag_runs and not one.record.ended:
                     self._deleted[one.row] = replace(one, reason=EndReason.DELETED_WITH_RUN)
         self._latest = scanned
         for one in (*scanned.values(), *self._deleted.values()):
             if one.reason and one.row not in self._cancelling and self._is_due(one):
                 self._cancelling[one.row] = asyncio.create_task(self._cancel(one))
         self._not_before = {row: at for row, at in self._not_before.items() if row in scanned or row in self._deleted}
+        self._claims.begin(scanned.values())
 
     def _is_due(self, one: ScannedRecord) -> bool:
         return time.monotonic() >= self._not_before.get(one.row, 0.0)
 
     async def drain(self) -> None:
-        """Wait until everything is cancelled that was begun to be cancelled."""
-        await asyncio.gather(*self._cancelling.values())
+        """Wait until everything is done that was begun."""
+        await asyncio.gather(*self._cancelling.values(), self._claims.drain())
 
     async def _cancel(self, one: ScannedRecord) -> None:
         from airflow_provider_firecrest.hooks import connection as stored_connection
@@ -209,42 +177,3 @@ def run_for(seconds: float) -> None:
             _thread.start()
         _thread.until = until
         _thread.reconciler.remember(scanned)
-
-
-def scan(*, note_clears: bool = True) -> list[ScannedRecord]:
-    """Read all records with their tasks' states.
-
-    :param note_clears: if a task is being cleared, note that in its own state store
-    """
-    stored = airflow_internals.read_stored_values(records.STORE_KEY)
-    if note_clears:
-        noted = [_note_clear(one) for one in stored if one.state == TaskInstanceState.RESTARTING]
-        if any(noted):
-            stored = airflow_internals.read_stored_values(records.STORE_KEY)
-    return [scanned for one in stored if (scanned := _scanned(one)) is not None]
-
-
-def _note_clear(stored: StoredValue) -> bool:
-    """Note that a task was cleared, unless its new try has begun, which stores a record of its own."""
-    return airflow_internals.change_stored_values(
-        stored, [records.STORE_KEY, identity.STORE_KEY], _forget_max_tries, only_while=TaskInstanceState.RESTARTING
-    )
-
-
-def _forget_max_tries(value: str) -> str:
-    try:
-        return json.dumps(json.loads(value) | {"max_tries": None})
-    except (TypeError, ValueError):  # a worker's own state store backend keeps the value elsewhere
-        return value
-
-
-def _scanned(stored: StoredValue) -> ScannedRecord | None:
-    try:
-        record = JobRecord.parse(stored.value)
-    except ValueError:  # a worker's own state store backend keeps the value elsewhere
-        log.debug("The jobs of %s.%s of %s cannot be read here.", stored.dag_id, stored.task_id, stored.dag_run[1])
-        return None
-    if stored.ti_id is None:
-        return ScannedRecord(stored, record, EndReason.DELETED)
-    cleared = stored.max_tries != record.max_tries
-    return ScannedRecord(stored, record, cancel_reason(stored.state, cleared=cleared))

@@ -2,7 +2,8 @@
 
 Airflow's task state store belongs to a task of a run, and all tries of the task share it. While a task has jobs, its
 record there names them. :mod:`airflow_provider_firecrest.cancellation.reconciler` reads the records in Airflow's
-database. A record is deleted when its jobs have ended, and with the run.
+database. When its jobs have ended, the record says so until their claims are removed. It is deleted then, and with the
+run.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ class JobRecord:
     :param max_tries: the task's, which stays the same over automatic retries and changes when a person clears the task;
         ``None`` once it is known that the task was cleared
     :param jobs: as ``firecrest_core.jobs.job.Job.to_dict`` gives them, with what cancelling them takes
+    :param ended: the jobs have ended, and only their claims are left
     """
 
     firecrest_conn_id: str
     max_tries: int | None
     jobs: list[dict[str, Any]]
+    ended: bool = False
 
     @classmethod
     def read(cls, context: Context) -> JobRecord | None:
@@ -67,7 +70,7 @@ class JobRecord:
 
 
 def delete_record(context: Context) -> None:
-    """Delete the task's record, because its jobs have ended or are to outlive the task.
+    """Delete the task's record, because its jobs have left nothing or are to outlive the task.
 
     :param context: the task's
     """

@@ -119,6 +119,13 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             self._context, self._waiting_for = context, jobs
             JobRecord(self.firecrest_conn_id, context["ti"].max_tries, jobs).write(context)
 
+    def _record_end(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Record that the jobs have ended; the triggerer removes their claims when the task's end is on record, too."""
+        if claimed := [job for job in jobs if job["key"]]:
+            JobRecord(self.firecrest_conn_id, context["ti"].max_tries, claimed, ended=True).write(context)
+        else:
+            delete_record(context)
+
     def cancel_earlier_run(self, context: Context) -> None:
         """If a person has cleared the task, cancel the jobs of its earlier run, and wait until they have ended.
 
@@ -129,7 +136,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         from firecrest_core import lifecycle
 
         earlier = JobRecord.read(context)
-        if earlier is None or earlier.max_tries == context["ti"].max_tries:
+        if earlier is None or earlier.ended or earlier.max_tries == context["ti"].max_tries:
             return
         self._context, self._waiting_for = context, earlier.jobs
         hook = FirecRESTHook(earlier.firecrest_conn_id)
@@ -153,7 +160,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             self._give_up(context, event["jobs"])
         if event["status"] == "success" and event["jobs"]:
             self._waiting_for = []
-            delete_record(context)
+            self._record_end(context, event["jobs"])
         if event["status"] == "error":
             error = from_event(event)
             if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day

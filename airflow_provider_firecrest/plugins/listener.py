@@ -59,10 +59,10 @@ def _run_for_a_while() -> None:
 
 
 def _note_clears() -> None:
-    from airflow_provider_firecrest.cancellation import reconciler
+    from airflow_provider_firecrest.cancellation.scan import scan
 
     try:
-        reconciler.scan()
+        scan()
     except Exception:  # a database that is not made yet, or is away: the component itself reports that
         log.debug("The tasks that were cleared cannot be read.", exc_info=True)
 

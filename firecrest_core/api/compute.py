@@ -82,7 +82,12 @@ class ComputeEndpoints(SystemEndpoints):
             return rows
 
     async def get_jobs(
-        self, *, name: str | None = None, time_window: str | None = None, account: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        time_window: str | None = None,
+        account: str | None = None,
+        all_readable: bool = False,
     ) -> list[JobInfo]:
         """Return the list of the user's jobs.
 
@@ -91,11 +96,12 @@ class ComputeEndpoints(SystemEndpoints):
         :param name: only jobs of this name; filtered here too, because older servers ignore it
         :param time_window: ``1h``, ``8h``, ``24h``, ``3d`` or ``7d``; the last 24 hours unless given
         :param account: only jobs of this account
-        :returns: one row for each job, several for an array; a row that cannot be read is left out
+        :param all_readable: a row that cannot be read is an error; otherwise it is left out
+        :returns: one row for each job, several for an array
         """
         params = {"name": name, "time_window": time_window, "account": account}
         given = {key: value for key, value in params.items() if value is not None}
-        rows = await self._rows(self._job_path("jobs"), f"Jobs on {self.name}", given, all_readable=False)
+        rows = await self._rows(self._job_path("jobs"), f"Jobs on {self.name}", given, all_readable=all_readable)
         return [row for row in rows if name is None or row.name == name]
 
     async def get_job_metadata(self, job_id: str) -> JobMetadata:

@@ -8,6 +8,14 @@ from collections.abc import Sequence
 from firecrest_core.jobs.key import ClaimKey, claims_home
 from firecrest_core.spec.jobspec import Scheduler
 
+FORGOTTEN_AFTER = 90
+"""Days after its last change in which the directory of another task is removed.
+
+A claim is in use from the start of its job until the engine has read the job's end, and longer while a duplicate waits
+in the queue. So this has to be more than the longest time limit of any site (weeks), and the longest wait for an engine
+that is down. Scratch file systems are purged after a month or two, which is the same to a job of this length.
+"""
+
 
 def prologue(
     key: ClaimKey, working_dir: str, name: str, scheduler: Scheduler = "slurm", *, shared_output: bool = False
@@ -51,8 +59,31 @@ def prologue(
         '    for other in "$tasks"/*; do',
         f'        other=${{other##*/}}; if [ "${{other%%.*}}" -gt {key.epoch} ]; then exit 100; fi',
         "    done 2> /dev/null",
+        *_pruning(key),
         ") || case $? in 100) exit 0 ;; *) exit 1 ;; esac",
     ]
     if shared_output:
         lines += [f"if [ -f /dev/{stream} ]; then : >| /dev/{stream}; fi" for stream in ("stdout", "stderr")]
     return [*lines, f"export {variable}={shlex.quote(name)}"]
+
+
+def _pruning(key: ClaimKey) -> Sequence[str]:
+    """Return lines that remove what crashes have left of other tasks, once a day for each working directory.
+
+    The first job of a day makes a link with the day's name, which is atomic, unless its task is the only one there. All
+    this is in the background, because a metadata server may be slow. One `find` reads `.firecrest` alone (`! -name .
+    -prune` is the portable form of `-maxdepth 1`). A second one looks into each old directory for anything younger,
+    because the claim may have been made long after its directory.
+    """
+    old = f"-mtime +{FORGOTTEN_AFTER}"
+    each = f'for task; do [ -n "$(find "$task" ! {old})" ] || rm -rf "$task"; done'
+    return (
+        "    {",
+        "        all=${tasks%/*}; stamp=.pruned-$(date -u +%Y%m%d)",
+        '        [ -h "$all/$stamp" ] || { set -- "$all"/*; [ $# = 1 ]; } || ! ln -s "$stamp" "$all/$stamp" || {',
+        '            find "$all/." ! -name . -prune -name ".pruned-*" ! -name "$stamp" -exec rm -f {} +',
+        f'            find "$all/." ! -name . -prune -type d ! -name {key.identity} {old} \\',
+        f"                -exec sh -c {shlex.quote(each)} sh {{}} +",
+        "        }",
+        "    } < /dev/null > /dev/null 2>&1 &",
+    )

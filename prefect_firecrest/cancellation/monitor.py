@@ -4,6 +4,9 @@ Prefect interrupts the main thread alone: what was begun with ``.submit()`` goes
 started. So while jobs of this process may be alive, the monitor asks for the states of their flow runs, with one
 request for all of them. When the process exits it asks once more: a runner gives it some seconds for that. A process
 that is killed, or stopped with its machine, asks nothing; :mod:`prefect_firecrest.reconcile` finds what it leaves.
+
+When a flow run has completed, the monitor removes the claims of its jobs. Until then a retry of the flow run needs
+them. The claims of jobs that were submitted minutes ago are left to the reconciler, or to age.
 """
 
 from __future__ import annotations
@@ -11,20 +14,27 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import math
+import time
 from collections import defaultdict
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from firecrest_core import lifecycle
 from firecrest_core.errors import FirecRESTError
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_recorded
-from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_finished, read_flow_runs
+from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_completed, is_finished, read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordWriter
+from prefect_firecrest.cancellation.removal import remove_claims
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
 
@@ -33,6 +43,8 @@ log = logging.getLogger(__name__)
 INTERVAL = 3.0
 """Seconds between two requests for the flow runs' states."""
 
+# The same, while no job is alive.
+_INTERVAL_AFTER_END = 60.0
 # A runner kills after thirty seconds; the reconciler does what is left then.
 _TIME_AT_EXIT = 25.0
 _MOST_WATCHED = 5000
@@ -42,12 +54,23 @@ _JobKey = tuple[str, int] | str
 
 @dataclass
 class _Submission:
-    """The jobs of one submission."""
+    """The jobs of one submission.
+
+    :param settled_at: when no request that submits one of its jobs is on its way any more, on the monotonic clock
+    :param claimed: its claims are there, and may be removed one day
+    """
 
     flow_runs: tuple[UUID, ...]
     connection: Connection
     record: JobRecord
     alive: bool = True
+    settled_at: float = math.inf
+    claimed: bool = True
+
+    @property
+    def settled(self) -> bool:
+        """Whether its claims can be removed once its flow run has completed."""
+        return not self.alive and self.claimed and self.settled_at <= time.monotonic()
 
 
 class JobMonitor:
@@ -62,6 +85,7 @@ class JobMonitor:
         self._scanning: asyncio.Task[None] | None = None
         self._context = Context()
         self._lock = asyncio.Lock()
+        self._woken = asyncio.Event()
 
     async def watch(self, flow_runs: tuple[UUID, ...], connection: Connection, record: JobRecord) -> None:
         """Write down what is about to be submitted, and watch its flow run.
@@ -73,13 +97,24 @@ class JobMonitor:
         if len(self._submissions) > _MOST_WATCHED:
             self._submissions = {key: one for key, one in self._submissions.items() if one.alive}
         self._artifacts[flow_runs].add(await runtime.state(RecordWriter).write(flow_runs, record))
-        self._submissions[_job_key(record.job())] = _Submission(flow_runs, connection, record)
+        claimed = record.identity is not None
+        self._submissions[_job_key(record.job())] = _Submission(flow_runs, connection, record, claimed=claimed)
         self._keep_scanning()
 
     def is_alive(self, job: Job) -> bool:
         """Tell whether a job is of this process and is not known to have ended."""
         submission = self._submissions.get(_job_key(job))
         return submission is not None and submission.alive
+
+    def on_submit(self, job: Job) -> None:
+        """Record that a job is being submitted once more."""
+        if submission := self._submissions.get(_job_key(job)):
+            submission.settled_at = math.inf
+
+    def on_submitted(self, job: Job) -> None:
+        """Record that a job was submitted or found, so that the call for it is over."""
+        if submission := self._submissions.get(_job_key(job)):
+            submission.settled_at = time.monotonic() + lifecycle.SETTLED_AFTER
 
     def on_wait(self, job: Job) -> None:
         """Record that somebody waits for a job, or for one in its place."""
@@ -93,13 +128,13 @@ class JobMonitor:
             submission.alive = False
 
     async def scan(self) -> None:
-        """Cancel the jobs of the flow runs that a person has ended."""
+        """Cancel the jobs of the flow runs that a person has ended, and remove the claims of those that completed."""
         async with self._lock:
             await self._scan()
 
     def scan_at_exit(self) -> None:
         """Scan once more when the process exits, and let a scan that is under way come to its end."""
-        if not self._lock.locked() and not any(one.alive for one in self._submissions.values()):
+        if not self._lock.locked() and not any(one.alive or one.settled for one in self._submissions.values()):
             return
 
         async def scan() -> None:
@@ -110,41 +145,74 @@ class JobMonitor:
             # Prefect's settings are those of the flow: another API does not know its runs, as if they were deleted.
             self._context.run(runtime.run, scan())
         except Exception as error:
-            _report_failure(error)
+            self._report_failure(error)
 
     def _keep_scanning(self) -> None:
+        self._woken.set()
         if self._scanning is None or self._scanning.done():
             self._context = copy_context()
-            self._scanning = asyncio.create_task(self._scan_until_all_ended())
+            self._scanning = asyncio.create_task(self._scan_until_nothing_is_left())
             # The handler that was registered last runs first, before that of the server which Prefect may have started
             # for this process.
             atexit.unregister(_scan_at_exit)
             atexit.register(_scan_at_exit)
 
-    async def _scan_until_all_ended(self) -> None:
-        while any(one.alive for one in self._submissions.values()):
-            await asyncio.sleep(INTERVAL)
+    async def _scan_until_nothing_is_left(self) -> None:
+        while any(one.alive or one.claimed for one in self._submissions.values()):
+            if any(one.alive for one in self._submissions.values()):
+                await asyncio.sleep(INTERVAL)
+            else:
+                self._woken.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), _INTERVAL_AFTER_END)
+                    continue  # a job was submitted
             try:
                 await self.scan()
             except Exception as error:  # Prefect's API may be away; its own client reports that
-                _report_failure(error)
+                self._report_failure(error)
 
     async def _scan(self) -> None:
         from prefect.client.orchestration import get_client
 
-        alive = [one for one in self._submissions.values() if one.alive]
-        if not alive:
+        asked = [one for one in self._submissions.values() if one.alive or one.settled]
+        if not asked:
             return
         async with get_client() as client:
-            found = await read_flow_runs(client, [flow_run for one in alive for flow_run in one.flow_runs])
-            for flow_runs in dict.fromkeys(one.flow_runs for one in alive):
-                theirs = [one for one in alive if one.flow_runs == flow_runs]
+            found = await read_flow_runs(client, [flow_run for one in asked for flow_run in one.flow_runs])
+            completed: list[_Submission] = []
+            for flow_runs in dict.fromkeys(one.flow_runs for one in asked):
+                theirs = [one for one in asked if one.flow_runs == flow_runs]
+                alive = [one for one in theirs if one.alive]
                 if reason := cancel_reason(flow_runs, found):
-                    if await self._cancel(theirs, reason):
+                    if alive and await self._cancel(alive, reason):
                         await records.delete(client, self._artifacts.pop(flow_runs, ()))
-                elif is_finished(flow_runs, found):
                     for one in theirs:
+                        one.claimed = one.alive
+                elif is_finished(flow_runs, found):
+                    for one in alive:
                         one.alive = False
+                        one.claimed = one.settled_at < math.inf  # else its submission never came to an end
+                    if is_completed(flow_runs, found):
+                        completed += [one for one in theirs if one.settled]
+                    else:
+                        for one in theirs:
+                            one.claimed = False  # a retry of the flow run needs them
+            await self._remove_claims(client, completed)
+
+    async def _remove_claims(self, client: PrefectClient, completed: list[_Submission]) -> None:
+        by_connection: defaultdict[Connection, list[JobRecord]] = defaultdict(list)
+        for one in completed:
+            one.claimed = False  # what is left after this goes by age
+            by_connection[one.connection].append(one.record)
+        for connection, some in by_connection.items():
+            await remove_claims(connection, some)
+        for flow_runs in dict.fromkeys(one.flow_runs for one in completed):
+            if not any(one.claimed for one in self._submissions.values() if one.flow_runs == flow_runs):
+                await records.delete(client, self._artifacts.pop(flow_runs, ()))
+
+    def _report_failure(self, error: Exception) -> None:
+        level = logging.WARNING if any(one.alive for one in self._submissions.values()) else logging.DEBUG
+        log.log(level, "Cannot see whether the flow runs of this process's jobs were cancelled: %s", error)
 
     async def _cancel(self, submissions: list[_Submission], reason: EndReason) -> bool:
         by_connection: defaultdict[Connection, list[_Submission]] = defaultdict(list)
@@ -170,7 +238,3 @@ def _job_key(job: Job) -> _JobKey:
 
 def _scan_at_exit() -> None:
     runtime.state(JobMonitor).scan_at_exit()
-
-
-def _report_failure(error: Exception) -> None:
-    log.warning("Cannot see whether the flow runs of this process's jobs were cancelled: %s", error)

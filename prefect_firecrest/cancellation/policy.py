@@ -74,5 +74,15 @@ def is_finished(flow_runs: tuple[UUID, ...], found: Mapping[UUID, FlowRun]) -> b
     return state is not None and (state.is_completed() or state.is_failed())
 
 
+def is_completed(flow_runs: tuple[UUID, ...], found: Mapping[UUID, FlowRun], *, at_least: float = 0.0) -> bool:
+    """Tell whether a flow run has ended well, so that nobody runs it again and looks for its jobs.
+
+    :param at_least: for how many seconds it has
+    """
+    outermost = found.get(flow_runs[-1])
+    state = outermost.state if outermost is not None else None
+    return state is not None and state.is_completed() and _age(state) >= at_least
+
+
 def _age(state: State) -> float:
     return (datetime.now(UTC) - state.timestamp).total_seconds()

@@ -1,6 +1,7 @@
 """Compares the job records with the states of the flow runs, and does what no process of a flow run can do.
 
-It cancels the jobs of flow runs that a person has ended, and resumes flow runs whose job has ended.
+It cancels the jobs of flow runs that a person has ended, resumes flow runs whose job has ended, and removes the claims
+of flow runs that have completed.
 
 It remembers nothing, so it may be killed and started at any moment, and a second one does no harm. While there is
 nothing to do, a reconciliation is one request to Prefect. The jobs of all suspended flow runs on a system are one list
@@ -21,13 +22,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from firecrest_core import lifecycle
 from firecrest_core.errors import FirecRESTError, JobNotFound, WaitTimedOut
 from firecrest_core.jobs.key import fingerprint
 from firecrest_core.watch.watcher import JobWatcher
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_with_saved_credentials
-from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_finished, read_flow_runs
+from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_completed, is_finished, read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
+from prefect_firecrest.cancellation.removal import remove_with_saved_credentials
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.observability import events
 from prefect_firecrest.pause_key import PauseKey
@@ -92,6 +95,9 @@ class Reconciler:
             for flow_runs, theirs in by_lineage.items():
                 if reason := cancel_reason(flow_runs, found, crashed_for=self._crashed_for):
                     self._begin(flow_runs, self._cancel(flow_runs, theirs, reason))
+                elif is_completed(flow_runs, found):
+                    if is_completed(flow_runs, found, at_least=lifecycle.SETTLED_AFTER):
+                        self._begin(flow_runs, self._remove_claims(theirs))
                 elif is_finished(flow_runs, found):
                     await self._delete(client, theirs)
                 elif key := PauseKey.read(current_pause_key(found[flow_runs[-1]])):
@@ -130,6 +136,16 @@ class Reconciler:
                 f"Flow run {flow_runs[0]} {reason}, but not all of its jobs can be cancelled: {error}"
             ) from error
         log.info("Flow run %s %s, and its jobs were cancelled.", flow_runs[0], reason)
+        async with get_client() as client:
+            await self._delete(client, artifacts)
+
+    async def _remove_claims(self, artifacts: list[RecordArtifact]) -> None:
+        from prefect.client.orchestration import get_client
+
+        try:
+            await remove_with_saved_credentials(record for one in artifacts for record in one.records)
+        except (FirecRESTError, ValueError) as error:
+            log.debug("The claims of flow run %s are left to age: %s", artifacts[0].flow_runs[-1], error)
         async with get_client() as client:
             await self._delete(client, artifacts)
 

@@ -302,7 +302,7 @@ def test_a_retry_after_execution_timeout_runs_the_job_again(connected, workdir, 
     assert runs(workdir)[-1] == result["job_id"]
 
 
-def test_the_jobs_of_a_task_are_recorded_until_they_have_ended(connected, workdir, make, ti, run_task) -> None:
+def test_the_jobs_of_a_task_are_recorded_and_whether_they_have_ended(connected, workdir, make, ti, run_task) -> None:
     context = {"ti": ti, "task_state_store": ti.state_store}
     with pytest.raises(TaskDeferred):
         make().execute(context)
@@ -310,7 +310,9 @@ def test_the_jobs_of_a_task_are_recorded_until_they_have_ended(connected, workdi
     assert [job["job_id"] for job in record.jobs] == [ti.pushed["job_id"]]
     let_go(workdir)
     run_task(make)
-    assert JobRecord.read(context) is None
+    ended = JobRecord.read(context)
+    assert ended.ended
+    assert [(job["job_id"], job["key"]) for job in ended.jobs] == [(job["job_id"], job["key"]) for job in record.jobs]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no supervisor"), DeadlockImminentError("a question")])

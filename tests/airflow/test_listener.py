@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from airflow_provider_firecrest.cancellation import reconciler
+from airflow_provider_firecrest.cancellation import reconciler, scan
 from airflow_provider_firecrest.plugins import listener
 
 
@@ -23,7 +23,7 @@ def component(mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch) -> SimpleN
     monkeypatch.setattr(listener, "SECONDS_TO_FORK", 0.3)
     monkeypatch.delitem(sys.modules, "airflow.jobs.triggerer_job_runner", raising=False)
     mocker.patch("airflow.jobs.job.Job", SimpleNamespace)
-    mocker.patch.object(reconciler, "scan")
+    mocker.patch.object(scan, "scan")
     return SimpleNamespace()
 
 
@@ -99,7 +99,7 @@ def test_only_the_api_server_reconciles_for_a_while(monkeypatch: pytest.MonkeyPa
     from airflow.jobs.job import Job
 
     scans: list[None] = []
-    monkeypatch.setattr(reconciler, "scan", lambda: scans.append(None))
+    monkeypatch.setattr(scan, "scan", lambda: scans.append(None))
     monkeypatch.setattr(reconciler, "run_for", lambda _: pytest.fail("it reconciles"))
     monkeypatch.setattr(listener, "_announced", False)
     listener.on_starting(object())  # a task
@@ -110,6 +110,6 @@ def test_only_the_api_server_reconciles_for_a_while(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_database_that_is_not_made_yet_does_not_keep_a_component_from_starting(component, fork, mocker) -> None:
-    scan: Any = mocker.patch.object(reconciler, "scan", side_effect=OSError("no such table"))
+    scanned: Any = mocker.patch.object(scan, "scan", side_effect=OSError("no such table"))
     listener.on_starting(component)
-    assert scan.call_count == 1
+    assert scanned.call_count == 1

@@ -19,8 +19,9 @@ from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import StoredValue
 from airflow_provider_firecrest.cancellation import reconciler
 from airflow_provider_firecrest.cancellation.policy import EndReason
-from airflow_provider_firecrest.cancellation.reconciler import Reconciler, ReconcilerThread, ScannedRecord
+from airflow_provider_firecrest.cancellation.reconciler import Reconciler, ReconcilerThread
 from airflow_provider_firecrest.cancellation.records import JobRecord
+from airflow_provider_firecrest.cancellation.scan import ScannedRecord, scan
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from airflow_provider_firecrest.plugins import listener
@@ -239,12 +240,12 @@ def test_a_clear_that_airflow_may_forget_is_noted(tables, task_states, state, re
     from sqlalchemy import select, update
 
     insert_task(tables, state)
-    assert [scanned.reason for scanned in reconciler.scan()] == [reason]
+    assert [scanned.reason for scanned in scan()] == [reason]
     with tables() as session:
         kept = {key: json.loads(value) for key, value in session.execute(select(Stored.key, Stored.value))}
         assert kept == {key: value | {"max_tries": None if reason else 2} for key, value in task_states.items()}
         session.execute(update(TaskInstance).values(state="running"))  # the scheduler was lost, the new try has begun
-    assert [scanned.reason for scanned in reconciler.scan()] == [reason]
+    assert [scanned.reason for scanned in scan()] == [reason]
 
 
 def test_reading_alone_notes_no_clear(tables, task_states) -> None:
@@ -252,7 +253,7 @@ def test_reading_alone_notes_no_clear(tables, task_states) -> None:
     from sqlalchemy import select
 
     insert_task(tables, "restarting")
-    assert [scanned.reason for scanned in reconciler.scan(note_clears=False)] == [None]
+    assert [scanned.reason for scanned in scan(note_clears=False)] == [None]
     with tables() as session:
         kept = {key: json.loads(value) for key, value in session.execute(select(Stored.key, Stored.value))}
     assert kept == task_states
@@ -263,11 +264,11 @@ def test_reading_alone_notes_no_clear(tables, task_states) -> None:
 )
 def test_states_of_tasks(tables, task_states, state, reason) -> None:
     insert_task(tables, state)
-    assert [scanned.reason for scanned in reconciler.scan()] == [reason]
+    assert [scanned.reason for scanned in scan()] == [reason]
 
 
 def test_a_task_instance_that_is_no_longer_there(tables, task_states) -> None:
-    assert [scanned.reason for scanned in reconciler.scan()] == [EndReason.DELETED]
+    assert [scanned.reason for scanned in scan()] == [EndReason.DELETED]
 
 
 def test_a_value_of_a_state_store_backend_of_the_users_own_is_passed_over(tables) -> None:
@@ -277,4 +278,4 @@ def test_a_value_of_a_state_store_backend_of_the_users_own_is_passed_over(tables
         task = {"dag_id": "dag", "task_id": "job", "run_id": "run", "map_index": -1}
         session.add(Stored(**task, dag_run_id=1, key="firecrest_jobs", value='{"__ref__": "elsewhere"}'))
     insert_task(tables, "restarting")
-    assert reconciler.scan() == []
+    assert scan() == []

@@ -15,6 +15,7 @@ The last line is a JSON object with
   payloads of two epochs ran at the same time, or in which more epochs ran than the user asked for
 - ``orphaned``: cases with a job that lived on although its task was ended, cleared or deleted
 - ``lost``: cases whose job succeeded without the task being successful with the job's result, or that never ended
+- ``left``: cases whose task succeeded, and whose claims were still there some minutes after the last case
 - ``late``: cases whose job was gone later than ten seconds after a user's action
 - ``deleted_unnoticed``, a documented exception: cases whose run was deleted within seconds of the submission, or while
   the triggerer was down, and whose job lived on
@@ -27,8 +28,8 @@ The last line is a JSON object with
   its event, counted from the moment at which the triggerer had started the trigger again and the job had ended
 - ``covered``: how often each combination of phase and event happened; ``missed``: cases that ended before their phase
 
-The exit code is 0 if nothing was doubled, orphaned or lost. Each violation is printed with the seed and the history of
-its case. ``--only NUMBER`` runs one case of a plan.
+The exit code is 0 if nothing was doubled, orphaned, lost or left. Each violation is printed with the seed and the
+history of its case. ``--only NUMBER`` runs one case of a plan.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from pathlib import Path
 
 from harness.processes import kill_descendants
 from tests.chaos.case_run import run_case
-from tests.chaos.checks import check
+from tests.chaos.checks import check, wait_for_removal
 from tests.chaos.observer import Observer
 from tests.chaos.plan import Case, plan, sabotage_cases
 from tests.chaos.report import FAILURES, CheckedCase, print_case, summarize
@@ -91,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             Observer(testbed) as observer,
         ):
             checked = run_cases(testbed, observer, cases, options.at_once, options.seed)
+            left = wait_for_removal([result for result, _ in checked])
+            checked = [(result, [*found, *left.get(result.case.run_id, ())]) for result, found in checked]
+            for found in left.values():
+                print(*found, sep="\n", flush=True)
             summary = summarize(testbed, observer, checked)
     finally:
         kill_descendants()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import httpx
 from tests.chaos.case_run import GONE_TIMEOUT, CaseResult
 from tests.chaos.observation import Payload
 from tests.chaos.plan import CLEARS
-from tests.chaos.testbed import Testbed
+from tests.chaos.testbed import SETTLED_AFTER, Testbed
 
 CANCELLED_WITHIN = 10.0  # seconds in which a user's action has to be carried out
 _FAILED_BY_ITSELF = 1
@@ -21,9 +22,10 @@ _FAILED_BY_ITSELF = 1
 class Violation:
     """Something that must not happen.
 
-    :param kind: `doubled`, `orphaned`, `lost`; `late` for a job that was gone later than after ten seconds; or one of
-        the documented exceptions: `deleted_unnoticed` for a job whose run was deleted before a triggerer had read it,
-        `clear_not_recorded` for a clear that Airflow lost, so that the task continued with its job
+    :param kind: `doubled`, `orphaned`, `lost`; `left` for claims that a successful task has left; `late` for a job that
+        was gone later than after ten seconds; or one of the documented exceptions: `deleted_unnoticed` for a job whose
+        run was deleted before a triggerer had read it, `clear_not_recorded` for a clear that Airflow lost, so that the
+        task continued with its job
     """
 
     kind: str
@@ -33,6 +35,36 @@ class Violation:
 def check(testbed: Testbed, result: CaseResult) -> list[Violation]:
     """Find all violations in a case."""
     return [*_doubled(result), *_orphaned(result), *_lost(testbed, result)]
+
+
+def wait_for_removal(results: list[CaseResult]) -> dict[str, list[Violation]]:
+    """Wait until the tasks that succeeded have left no claims.
+
+    What a task leaves that a user has marked or deleted, and whose jobs were cancelled by that, goes only by age.
+
+    :returns: run id → what is left
+    """
+    expected = [
+        result
+        for result in results
+        if not result.hung
+        and not {"mark_failed", "mark_success", "delete_run"} & set(result.happened)
+        and result.observation.job_task.get("state") == "success"
+    ]
+    # One round may find a job still in the queue, or the server away; the next one comes after as long again.
+    deadline = time.monotonic() + 4 * SETTLED_AFTER
+    while left := [result for result in expected if _claims(result)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(1)
+    return {
+        result.case.run_id: [Violation("left", f"its task succeeded, and has left {', '.join(_claims(result))}")]
+        for result in left
+    }
+
+
+def _claims(result: CaseResult) -> list[str]:
+    return [str(path) for path in (result.observation.folder / ".firecrest").glob("*") if path.is_dir()]
 
 
 def _doubled(result: CaseResult) -> list[Violation]:

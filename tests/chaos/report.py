@@ -15,7 +15,7 @@ from tests.chaos.observer import Observer
 from tests.chaos.testbed import POLL_INTERVAL, Testbed
 
 #: The kinds of violations that fail a test run.
-FAILURES = ("doubled", "orphaned", "lost")
+FAILURES = ("doubled", "orphaned", "lost", "left")
 KINDS = (*FAILURES, "late", "deleted_unnoticed", "clear_not_recorded")
 
 CheckedCase = tuple[CaseResult, list[Violation]]

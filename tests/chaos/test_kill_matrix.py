@@ -69,7 +69,7 @@ def test_no_job_is_doubled_orphaned_or_lost(
     report = run_chaos(
         "--cases", str(max(CASES) + 1), "--seed", str(SEED), "--only", *numbers, "--scheduler", scheduler
     )
-    violations = {name: report[name] for name in ("not_checked", "doubled", "orphaned", "lost")}
+    violations = {name: report[name] for name in ("not_checked", "doubled", "orphaned", "lost", "left")}
     assert report["cases"] == len(CASES)
     assert not any(violations.values()), violations
 

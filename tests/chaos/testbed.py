@@ -28,6 +28,15 @@ from tests.chaos.plan import dag_id
 from tests.chaos.postgresql import PostgreSQL
 
 POLL_INTERVAL = 2.0
+# Seconds after which a finished task's claims may go. A worker is paused for at most 30 s, a submission held for 25 s.
+SETTLED_AFTER = 75.0
+_PLUGIN = f"""
+from airflow_provider_firecrest.cancellation import claim_remover
+from firecrest_core import lifecycle
+
+claim_remover.INTERVAL = 5.0
+lifecycle.SETTLED_AFTER = {SETTLED_AFTER}
+"""
 CORES = 64  # the jobs only sleep
 
 # By default, Airflow notices a dead or disconnected component after minutes; here after seconds.
@@ -68,6 +77,9 @@ class Testbed(ServiceGroup):
         dags = self.home / "dags"
         dags.mkdir()
         shutil.copyfile(Path(__file__).with_name("dags.py"), dags / "kill_matrix.py")
+        plugins = self.home / "plugins"
+        plugins.mkdir()
+        (plugins / "settle_soon.py").write_text(_PLUGIN)
         database = self._stack.enter_context(PostgreSQL(self.home / "postgresql.log"))
         port = free_port()
         slurm = self._stack.enter_context(Slurm(self.home / "slurm", CORES)) if self._scheduler == "slurm" else None
@@ -78,6 +90,7 @@ class Testbed(ServiceGroup):
         self.gateway = self._stack.enter_context(Gateway(port))
         variables = SHORT_TIMEOUTS | {
             "EXAMPLES_FOLDER": str(self.results),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
             "KILL_MATRIX_POLL_INTERVAL": str(POLL_INTERVAL),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url,
         }

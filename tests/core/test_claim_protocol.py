@@ -22,7 +22,7 @@ from firecrest_core import errors
 from firecrest_core.api import backoff
 from firecrest_core.api.models import FileInfo, JobInfo
 from firecrest_core.api.submit_request import SubmitRequest
-from firecrest_core.claims import claim, directory, protocol
+from firecrest_core.claims import claim, directory, protocol, removal
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
 from firecrest_core.result import JobResult
@@ -31,9 +31,13 @@ from firecrest_core.states import JobState
 
 WORKDIR = "/wd"
 SPEC = JobSpec(working_dir=WORKDIR, command="true", name="relax")
-# Two deployments run the same DAG; only the nonces differ.
-TASKS = [claim_identity("dag", "scheduled__2026-11-20", "task", nonce=nonce) for nonce in ("one", "two")]
-BY_FINGERPRINT = {fingerprint(task): task for task in TASKS}
+# Two deployments run the same DAG; only the nonces differ. A task has a new one after its claims were removed.
+TASKS = ("one", "two")
+IDENTITIES = {
+    task: [claim_identity("dag", "scheduled__2026-11-20", "task", nonce=f"{task}{number}") for number in range(5)]
+    for task in TASKS
+}
+BY_FINGERPRINT = {fingerprint(identity): identity for identities in IDENTITIES.values() for identity in identities}
 
 
 # --- the cluster --------------------------------------------------------------------------------------
@@ -116,6 +120,10 @@ class Cluster:
             raise errors.RemotePathExists(link)
         self.links[link] = target
 
+    def remove(self, path: str) -> None:
+        self.directories = {each for each in self.directories if not each.startswith(f"{path}/")}
+        self.links = {link: target for link, target in self.links.items() if not link.startswith(f"{path}/")}
+
     # What jobs do.
 
     def step(self, job: ModelJob) -> None:
@@ -167,11 +175,13 @@ class Request:
     """What a worker waits for.
 
     :param changes: it does something, so that it may also be obeyed late or twice
+    :param identity: of a submission, the task's
     """
 
     name: str
     obey: Callable[[], Any]
     changes: bool = False
+    identity: str = ""
 
 
 @types.coroutine
@@ -197,9 +207,12 @@ class System:
         raise errors.JobNotFound(job_id)
 
     async def submit_job(self, request: SubmitRequest) -> str:
-        return await ask(Request("submit", lambda: self.cluster.submit(request), changes=True))
+        name = read_job_name(str(request.name))
+        assert name is not None
+        identity = BY_FINGERPRINT[name[0]]
+        return await ask(Request("submit", lambda: self.cluster.submit(request), changes=True, identity=identity))
 
-    async def get_jobs(self) -> list[JobInfo]:
+    async def get_jobs(self, *, all_readable: bool = False) -> list[JobInfo]:
         return await ask(Request("jobs", self.cluster.rows))
 
     async def get_job(self, job_id: str) -> list[JobInfo]:
@@ -217,9 +230,16 @@ class System:
     async def symlink(self, target: str, link: str) -> None:
         await ask(Request("symlink", lambda: self.cluster.link(target, link), changes=True))
 
+    async def remove(self, path: str, *, missing_ok: bool) -> None:
+        await ask(Request("rm", lambda: self.cluster.remove(path), changes=True))
+
 
 async def sleep(delay: float) -> None:
     await ask(Request("sleep", lambda: None))
+
+
+async def gather(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    return [await each for each in work]
 
 
 async def wait(system: Any, job: Job) -> JobResult:
@@ -258,9 +278,10 @@ async def start_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attemp
 
 @dataclass
 class Worker:
-    """A coroutine, the request at which it stands, and what became of it."""
+    """A coroutine, the identity of its task, the request at which it stands, and what became of it."""
 
     work: Coroutine[Any, Any, Any]
+    identity: str
     on_done: Callable[[Any], None] = lambda outcome: None
     request: Request | None = None
     outcome: Any = None
@@ -298,20 +319,26 @@ FATES = ["answered"] * 6 + ["lost before", "lost after", "late", "twice", "rejec
 
 class Protocol(RuleBasedStateMachine):
     mutation = ""
+    forgets_identities = True
 
     def __init__(self) -> None:
         super().__init__()
         self.cluster = Cluster(self.mutation)
         self.system: Any = System(self.cluster)
+        self.identities = {task: IDENTITIES[task][0] for task in TASKS}
         self.epochs = dict.fromkeys(TASKS, 0)
+        self.succeeded: dict[tuple[str, int], str] = {}
+        self.over: dict[str, ClaimKey] = {}
         self.withdrawn: set[tuple[str, int]] = set()
         self.workers: list[Worker] = []
         self.late: list[Request] = []
 
     # Workers.
 
-    def spawn(self, work: Coroutine[Any, Any, Any], on_done: Callable[[Any], None] = lambda outcome: None) -> Worker:
-        worker = Worker(work, on_done)
+    def spawn(
+        self, identity: str, work: Coroutine[Any, Any, Any], on_done: Callable[[Any], None] = lambda outcome: None
+    ) -> Worker:
+        worker = Worker(work, identity, on_done)
         worker.resume()
         self.workers.append(worker)
         return worker
@@ -328,39 +355,105 @@ class Protocol(RuleBasedStateMachine):
         ran = self.cluster.jobs[result.job_id]
         if result.succeeded:
             assert ran.ran, f"{result} ran nothing"
+            self.succeeded[key.identity, key.epoch] = result.job_id
         elif result.state in (JobState.FAILED, JobState.NODE_FAIL):
             self.cluster.failed.setdefault(ran.key, result.job_id)
         return result
 
+    def key(self, task: str) -> ClaimKey:
+        return ClaimKey(self.identities[task], self.epochs[task])
+
     def first(self, task: str, *, first_attempt: bool) -> Worker:
-        key = ClaimKey(task, self.epochs[task])
+        key = self.key(task)
         begin = start_epoch if key.epoch else start
-        return self.spawn(self.attempt(key, begin, first_attempt=first_attempt))
+        return self.spawn(key.identity, self.attempt(key, begin, first_attempt=first_attempt))
 
     @rule(task=st.sampled_from(TASKS), first_attempt=st.booleans())
     def a_worker_begins(self, task: str, first_attempt: bool) -> None:
-        self.first(task, first_attempt=first_attempt)
+        if task not in self.over:
+            self.first(task, first_attempt=first_attempt)
 
     @rule(task=st.sampled_from(TASKS))
     def a_worker_retries(self, task: str) -> None:
-        self.spawn(self.attempt(ClaimKey(task, self.epochs[task]), resume))
+        if task not in self.over:
+            self.spawn(self.identities[task], self.attempt(self.key(task), resume))
 
     @rule(task=st.sampled_from(TASKS), by=st.integers(1, 4))
     def a_person_wants_a_new_run(self, task: str, by: int) -> None:
         assume(self.epochs[task] < 20)
-        self.epochs[task] += by
+        if self.over.pop(task, None) is None or not self.forgets_identities:
+            self.epochs[task] += by
         self.first(task, first_attempt=True)
 
     @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2))
     def a_person_cancels(self, task: str, back: int) -> None:
-        epoch = max(0, self.epochs[task] - back)
-        self.withdrawn.add((task, epoch))
+        if task in self.over:
+            return
+        identity, epoch = self.identities[task], max(0, self.epochs[task] - back)
+        self.withdrawn.add((identity, epoch))
 
         def on_done(_: Any) -> None:
-            self.cluster.cancelled.add((task, epoch))
-            assert all(job.dying for job in self.payloads(task) if job.key.epoch == epoch), "cancelled, and runs on"
+            self.cluster.cancelled.add((identity, epoch))
+            assert all(job.dying for job in self.payloads(identity) if job.key.epoch == epoch), "cancelled, and runs on"
 
-        self.spawn(protocol.cancel(self.system, WORKDIR, task, epoch), on_done)
+        self.spawn(identity, protocol.cancel(self.system, WORKDIR, identity, epoch), on_done)
+
+    # The removal of claims.
+
+    def is_settled(self, task: str) -> bool:
+        """Whether the task's success is on record, and was so for ``SETTLED_AFTER``: no submission is on its way."""
+        key = self.key(task)
+        requests = [*self.late, *(worker.request for worker in self.waiting() if worker.request is not None)]
+        return (
+            (key.identity, key.epoch) in self.succeeded
+            and not any(request.identity == key.identity for request in requests)
+            and not any(worker.identity == key.identity for worker in self.workers)
+            and all(
+                job.visible or job.stage == "ended"
+                for job in self.cluster.jobs.values()
+                if job.key.identity == key.identity
+            )
+        )
+
+    @rule(task=st.sampled_from(TASKS), repeated=st.booleans(), steps=st.integers(20, 40))
+    def a_task_goes_well(self, task: str, repeated: bool, steps: int) -> None:
+        """It gets on without a fault, except that a proxy may repeat its submission."""
+        if task in self.over:
+            return
+        worker = self.first(task, first_attempt=False)
+        for _ in range(steps):
+            if worker.request is None:
+                return
+            if worker.request.name == "submit" and repeated:
+                self.obey(worker.request)
+            worker.answer()
+            jobs = [job for job in self.cluster.jobs.values() if job.key.identity == worker.identity]
+            for job in jobs:
+                job.visible = True
+            if jobs and jobs[-1].stage in ("queued", "claiming", "looking"):
+                self.cluster.step(jobs[-1])
+            elif jobs and jobs[-1].stage == "running":
+                self.cluster.end(jobs[-1], JobState.COMPLETED)
+
+    @precondition(lambda self: [task for task in TASKS if task not in self.over and self.is_settled(task)])
+    @rule(data=st.data())
+    def the_claims_of_a_task_go(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from([task for task in TASKS if task not in self.over and self.is_settled(task)]))
+        key = self.over[task] = self.key(task)
+        if self.forgets_identities:
+            number = IDENTITIES[task].index(key.identity) + 1
+            assume(number < len(IDENTITIES[task]))
+            self.identities[task], self.epochs[task] = IDENTITIES[task][number], 0
+        self.remove_claims(key)
+
+    @precondition(lambda self: self.over)
+    @rule(data=st.data())
+    def they_are_removed_once_more(self, data: st.DataObject) -> None:
+        """After a crash, or by another triggerer."""
+        self.remove_claims(self.over[data.draw(st.sampled_from(sorted(self.over)))])
+
+    def remove_claims(self, key: ClaimKey) -> Worker:
+        return self.spawn("", removal.remove_claims(self.system, {key: WORKDIR}))
 
     def waiting(self) -> list[Worker]:
         self.workers = [worker for worker in self.workers if worker.request is not None]
@@ -373,7 +466,7 @@ class Protocol(RuleBasedStateMachine):
         request = worker.request
         assert request is not None
         if fate == "rejected" and request.name == "submit":
-            self.withdrawn.update(self.epochs.items())
+            self.withdrawn.update((self.identities[task], self.epochs[task]) for task in TASKS)
             worker.resume(error=errors.SubmissionRejected("limit"))
             return
         if fate in ("answered", "rejected") or request.name == "sleep":
@@ -482,7 +575,10 @@ class Protocol(RuleBasedStateMachine):
             self.obey(self.late.pop())
         self.run_to_the_end()
         for task in TASKS:
-            epoch = self.epochs[task]
+            if task in self.over:
+                self.check_what_is_left(self.over[task])
+                continue
+            identity, epoch = self.identities[task], self.epochs[task]
             outcome: Any = None
             worker = self.first(task, first_attempt=False)
             for _ in range(10):
@@ -490,15 +586,28 @@ class Protocol(RuleBasedStateMachine):
                 outcome = worker.outcome
                 if not isinstance(outcome, JobResult) or outcome.succeeded:
                     break
-                worker = self.spawn(self.attempt(ClaimKey(task, epoch), resume))
-            ran = [job for job in self.cluster.jobs.values() if job.ran and job.key.identity == task]
+                worker = self.spawn(identity, self.attempt(ClaimKey(identity, epoch), resume))
+            ran = [job for job in self.cluster.jobs.values() if job.ran and job.key.identity == identity]
             well = [job for job in ran if job.key.epoch == epoch and job.state is JobState.COMPLETED]
             if isinstance(outcome, JobResult) and outcome.succeeded:
                 assert [job.id for job in well] == [outcome.job_id]
             else:
                 assert isinstance(outcome, errors.JobWithdrawn), f"{task} ended with {outcome!r}"
-                assert (task, epoch) in self.withdrawn
+                assert (identity, epoch) in self.withdrawn
         assert not self.jobs("queued", "claiming", "looking", "running")
+
+    def check_what_is_left(self, key: ClaimKey) -> None:
+        """A task whose success is on record has run once, and leaves nothing when all of its jobs have ended."""
+        well = [
+            job.id
+            for job in self.cluster.jobs.values()
+            if job.ran and (job.key.identity, job.key.epoch, job.state) == (key.identity, key.epoch, JobState.COMPLETED)
+        ]
+        assert well == [self.succeeded[key.identity, key.epoch]]
+        worker = self.remove_claims(key)
+        self.run_to_the_end()
+        assert worker.outcome == {key}
+        assert not [each for each in self.cluster.directories if each.startswith(claims_home(WORKDIR, key.identity))]
 
     def run_to_the_end(self) -> None:
         """Let everything happen until nothing does."""
@@ -522,6 +631,7 @@ class Protocol(RuleBasedStateMachine):
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (protocol, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
+    monkeypatch.setattr(removal, "gather", gather)
 
 
 BUDGET = settings(
@@ -590,3 +700,31 @@ def test_the_check_notices_a_wrong_worker(where: Any, name: str, instead: Any, m
     monkeypatch.setattr(where, name, instead)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Protocol, settings=HUNT)
+
+
+RUNS_AGAIN = "a second payload|ended well|at once|later epoch"
+
+
+def _seen(rows: list[JobInfo]) -> set[tuple[str, int]]:
+    return {name[:2] for row in rows if (name := read_job_name(row.name)) is not None}
+
+
+def test_the_check_notices_a_removal_beside_a_duplicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "_without_live_job", _seen)
+    with pytest.raises(AssertionError, match=RUNS_AGAIN):
+        run_state_machine_as_test(Protocol, settings=HUNT)
+
+
+def test_the_check_notices_a_removal_that_comes_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_on_record(machine: Protocol, task: str) -> bool:
+        return (machine.identities[task], machine.epochs[task]) in machine.succeeded
+
+    wrong = type("Wrong", (Protocol,), {"is_settled": is_on_record})
+    with pytest.raises(AssertionError, match=RUNS_AGAIN):
+        run_state_machine_as_test(wrong, settings=HUNT)
+
+
+def test_the_check_notices_a_new_run_in_the_old_directory() -> None:
+    wrong = type("Wrong", (Protocol,), {"forgets_identities": False})
+    with pytest.raises(AssertionError, match=RUNS_AGAIN):
+        run_state_machine_as_test(wrong, settings=HUNT)
