@@ -5,7 +5,8 @@ The tests beside this file use only the public API, so they run against any depl
     FIRECREST_URL=… AUTH_TOKEN_URL=… FIRECREST_CLIENT_ID=… FIRECREST_CLIENT_SECRET=… \
     FIRECREST_SYSTEM=daint FIRECREST_WORKDIR=/scratch/me  pytest tests/live
 
-They submit small jobs and write below ``FIRECREST_WORKDIR``, in a directory that they remove.
+They submit small jobs and write below ``FIRECREST_WORKDIR``, in a directory that they remove. With
+``FIRECREST_MAX_SUBMIT_JOBS=25``, where the site limits the user so, they also submit more than that.
 """
 
 from __future__ import annotations
