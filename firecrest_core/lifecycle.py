@@ -169,6 +169,8 @@ async def cancel_attempt(system: System, job: Job) -> None:
     :param system: where the job is
     :param job: the job to cancel
     """
+    if job.is_ours:
+        system.client.trust_url()
     if job.job_id:
         await system.cancel_job(job.job_id)
         await wait_until_gone(system, job.job_id)
@@ -183,6 +185,7 @@ async def cancel_and_wait(system: System, job: Job) -> None:
     if job.key is None:
         await cancel_attempt(system, job)
     else:
+        system.client.trust_url()
         await protocol.end_older(system, job.working_dir, job.key.next_epoch())
 
 

@@ -25,6 +25,12 @@ ROOT = Path(__file__).parent.parent
 MARKER = "DEMO_TEST"
 
 
+@pytest.fixture(autouse=True)
+def _first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a process of its own, to which no FirecREST has answered yet."""
+    monkeypatch.setattr("firecrest_core.api.http._reached", set())
+
+
 @pytest.fixture(scope="session")
 def require() -> Callable[[bool, str], None]:
     """Skip the test if a requirement is not met; with CI set, fail it."""

@@ -69,7 +69,7 @@ class FirecRESTClient:
         From now on, an answer that is not FirecREST's is an outage. A process that waits for a job and was started anew
         has not seen an answer of FirecREST itself.
         """
-        self.requests.session.reached = True
+        self.requests.session.trust_url()
 
     async def list_systems(self) -> list[SystemInfo]:
         """Return the systems behind this FirecREST, with their health and limits."""

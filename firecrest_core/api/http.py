@@ -16,6 +16,9 @@ from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, FirecRESTError, RequestRejected, UnexpectedAnswer
 
+# The deployments that have answered this process as FirecREST, by their URL and token URL.
+_reached: set[tuple[str, str]] = set()
+
 
 class Authorization(Protocol):
     """Provides the headers that authenticate requests."""
@@ -35,13 +38,13 @@ class HTTPSession(httpx.AsyncClient):
     GET is repeated after every :class:`~firecrest_core.errors.TransientError`. Any other method is repeated only if the
     server certainly did not process the request.
 
-    At first, an answer that is not FirecREST's means that the URL is wrong. Once FirecREST has answered, such an answer
-    comes from a gateway or a maintenance page, and is an :class:`~firecrest_core.errors.UnexpectedAnswer`.
+    At first, an answer that is not FirecREST's means that the URL is wrong. Once FirecREST has answered there, to any
+    session of this process, such an answer comes from a gateway or a maintenance page, and is an
+    :class:`~firecrest_core.errors.UnexpectedAnswer`.
 
     :param connection: the URL, the timeout, the TLS settings, and how many requests may be in flight at once
     :param authorization: authenticates each request; if the server refuses its token, a new one is tried once
     :param attempts: how often a request is sent at most
-    :ivar reached: FirecREST has answered, here or to the process that submitted a job
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
@@ -57,7 +60,15 @@ class HTTPSession(httpx.AsyncClient):
         self._authorization = authorization
         self._attempts = attempts
         self._slots = asyncio.Semaphore(connection.max_in_flight)
-        self.reached = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether FirecREST has answered at this URL, here or to the process that submitted a job."""
+        return (self._connection.url, self._connection.token_url) in _reached
+
+    def trust_url(self) -> None:
+        """Take the URL as right from now on."""
+        _reached.add((self._connection.url, self._connection.token_url))
 
     async def request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Response:
         """Send a request, and repeat it a few times if it fails.
@@ -111,7 +122,7 @@ class HTTPSession(httpx.AsyncClient):
         if status >= 400:
             error = map_refusal(response, f"{what} at {self._connection.url}")
             if is_of_firecrest(response):
-                self.reached = True
+                self.trust_url()
             elif self.reached and error.user_error and not (status == 401 or _says_too_large(response)):
                 error = self.unexpected(what, f"HTTP {status} without FirecREST's words")
             raise error
@@ -136,7 +147,7 @@ class HTTPSession(httpx.AsyncClient):
                 answer = response.json()
             except (ValueError, RecursionError):  # a number of 5,000 digits, and a nesting of 100,000, are JSON, too
                 raise self.unexpected(what, "the answer is not JSON") from None
-        self.reached = True
+        self.trust_url()
         return answer
 
     def unexpected(self, what: str, problem: str) -> FirecRESTError:

@@ -75,7 +75,7 @@ class Requests:
             raise self.session.unexpected(what, "the answer is not JSON") from None
         except (KeyError, TypeError, AttributeError) as error:  # JSON, but not the answer to this request
             raise ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({error}).") from None
-        self.session.reached = True
+        self.session.trust_url()
         return answer
 
     async def list_systems(self) -> list[SystemInfo]:

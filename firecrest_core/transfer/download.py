@@ -212,6 +212,7 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
     :returns: what was transferred
     :raises TransferFailed: the job failed, or the received file differs from the one on the system
     """
+    system.client.trust_url()  # the transfer was begun there, perhaps by another process
     plan = pending.plan
     try:
         place = await destination(target or plan.local, posixpath.basename(plan.remote))

@@ -122,6 +122,20 @@ async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, http
         await client.system().get_jobs()
 
 
+async def test_a_new_client_knows_that_the_url_is_right(httpserver: HTTPServer, connection: Connection) -> None:
+    """A Prefect process or a triggerer has many clients one after the other."""
+    answers = iter([Response('{"systems": []}', content_type="application/json"), Response("404 page not found", 404)])
+    httpserver.expect_request("/status/systems").respond_with_handler(lambda request: next(answers))
+    async with FirecRESTClient(connection) as first:
+        await first.list_systems()
+    async with FirecRESTClient(connection, attempts=1) as second:
+        with pytest.raises(errors.UnexpectedAnswer, match="gateway"):
+            await second.list_systems()
+    other = dataclasses.replace(connection, token_url=f"{connection.token_url}?other")
+    async with FirecRESTClient(other, attempts=1) as third:
+        assert not third.requests.session.reached
+
+
 async def test_a_gateways_413_concerns_only_content(client: FirecRESTClient, httpserver: HTTPServer) -> None:
     client.trust_url()
     page = "<html>413 Request Entity Too Large</html>"
