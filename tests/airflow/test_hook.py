@@ -129,10 +129,11 @@ def test_a_failed_job(connected, workdir) -> None:
 
 def test_a_limit_leaves_the_job_alone(connected, workdir) -> None:
     hook = FirecRESTHook()
-    job = hook.submit_job(command="sleep 2", working_dir=str(workdir))
+    job = hook.submit_job(command="sleep 60", working_dir=str(workdir))
     with pytest.raises(errors.WaitTimedOut):
         hook.wait_for_job(job, timeout=0.3, poll_interval=0.2)
     assert hook.get_job(job.job_id).state is JobState.RUNNING
+    hook.cancel_job(job)
 
 
 def test_errors_are_of_two_families(connected) -> None:
