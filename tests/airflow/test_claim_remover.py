@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -72,8 +73,11 @@ class Tasks:
 
         self._read_back(index)
         try:
-            return self.run_task(make, ti)
+            run = self.run_task(make, ti)
+            self._wait_for_accounting()
+            return run
         except JobFailed:
+            self._wait_for_accounting()
             return None
         finally:
             self._store(index)
@@ -82,6 +86,20 @@ class Tasks:
             with self.tables() as session:
                 session.execute(delete(TaskInstance).where(TaskInstance.map_index == index))
                 session.execute(insert(TaskInstance).values(**task, **row))
+
+    def _wait_for_accounting(self) -> None:
+        """Wait until the list of jobs shows the end of every job of this test."""
+        hook = FirecRESTHook()
+
+        async def all_ended() -> bool:
+            async with hook.client() as client:
+                rows = [row for row in await client.system().get_jobs() if row.working_dir == str(self.workdir)]
+            return bool(rows) and all(row.state.ended for row in rows)
+
+        deadline = time.monotonic() + 60
+        while not hook.run(all_ended()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def set_state(self, state: str | None, index: int = 0) -> None:
         from airflow.models.taskinstance import TaskInstance
