@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import lifecycle
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import JobFailed, ServerUnreachable
+from tests.accounting import accounted
 
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\necho $SLURM_JOB_ID >> ../runs-{name}\nexit {code}\n"
 
@@ -52,6 +52,7 @@ class Tasks:
 
     def __init__(self, tables: Callable[[], Any], run_task: Callable[..., Any], ti: Any, workdir: Path) -> None:
         self.tables, self.run_task, self.template, self.workdir = tables, run_task, ti, workdir
+        self.connection = FirecRESTHook().connection()
         self.instances: list[Any] = []
 
     def run(self, *, code: int = 0, state: str | None = "success", max_tries: int = 0, index: int | None = None) -> Any:
@@ -74,10 +75,10 @@ class Tasks:
         self._read_back(index)
         try:
             run = self.run_task(make, ti)
-            self._wait_for_accounting()
+            asyncio.run(accounted(self.connection, self.workdir))
             return run
         except JobFailed:
-            self._wait_for_accounting()
+            asyncio.run(accounted(self.connection, self.workdir))
             return None
         finally:
             self._store(index)
@@ -86,20 +87,6 @@ class Tasks:
             with self.tables() as session:
                 session.execute(delete(TaskInstance).where(TaskInstance.map_index == index))
                 session.execute(insert(TaskInstance).values(**task, **row))
-
-    def _wait_for_accounting(self) -> None:
-        """Wait until the list of jobs shows the end of every job of this test."""
-        hook = FirecRESTHook()
-
-        async def all_ended() -> bool:
-            async with hook.client() as client:
-                rows = [row for row in await client.system().get_jobs() if row.working_dir == str(self.workdir)]
-            return bool(rows) and all(row.state.ended for row in rows)
-
-        deadline = time.monotonic() + 60
-        while not hook.run(all_ended()):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
     def set_state(self, state: str | None, index: int = 0) -> None:
         from airflow.models.taskinstance import TaskInstance

@@ -45,7 +45,7 @@ def state_of(job_id: str) -> JobState:
 @both_ways
 def test_the_operator_warns_at_once_and_waits_on(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     with pytest.raises(AirflowTaskTimeout):
-        run_task(submit(workdir, deferrable=deferrable, execution_timeout=timedelta(seconds=2)))
+        run_task(submit(workdir, deferrable=deferrable, execution_timeout=timedelta(seconds=6)))
     log = task_log()
     assert f"Warning: Job {ti.pushed['job_id']} (job) on {connected.system} {REASON}" in log
     assert log.count("can never start") == 1

@@ -16,6 +16,7 @@ from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity
 from firecrest_core.spec.jobspec import JobSpec
+from tests.accounting import accounted
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def test_twenty_tasks_leave_one_directory(connection: Connection, workdir: Path,
         async with FirecRESTClient(connection) as client:
             jobs = await asyncio.gather(*(run(client.system(), task) for task in range(20)))
             assert sum(path.is_symlink() for path in (workdir / ".firecrest").glob("*/*/*")) == 20
+            await accounted(connection, workdir)
             requests.clear()
             assert await lifecycle.clean_up(client.system(), jobs) == jobs
             assert requests == {"GET jobs": 1, "DELETE rm": 20}

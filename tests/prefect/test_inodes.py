@@ -17,11 +17,13 @@ from prefect.client.orchestration import get_client
 from firecrest_core import lifecycle
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import ServerUnreachable
+from harness.examples import ROOT
 from prefect_firecrest import FirecRESTJob
 from prefect_firecrest.cancellation import monitor, records
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.cancellation.reconciler import Reconciler
 from prefect_firecrest.runtime import runtime
+from tests.accounting import accounted
 from tests.prefect.real import until
 
 
@@ -49,6 +51,10 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return requests
 
 
+def wait_for_accounting(job: FirecRESTJob) -> None:
+    asyncio.run(accounted(job.credentials.connection(), Path(job.working_dir)))
+
+
 @task
 def one(job: FirecRESTJob) -> None:
     job.trigger().wait_for_completion()
@@ -58,6 +64,7 @@ def one(job: FirecRESTJob) -> None:
 def many(job: FirecRESTJob, number: int, fails: bool = False) -> None:
     for each in [one.submit(job) for _ in range(number)]:
         each.result()
+    wait_for_accounting(job)
     if fails:
         raise RuntimeError("of its own")
 
@@ -108,6 +115,7 @@ def test_a_flow_run_that_runs_keeps_its_claims(make: Callable[..., FirecRESTJob]
     @flow
     def inner(job: FirecRESTJob) -> None:
         job.trigger().wait_for_completion()
+        wait_for_accounting(job)
 
     @flow
     def outer(job: FirecRESTJob) -> None:
@@ -185,11 +193,14 @@ def test_a_script_cleans_up_while_it_exits(workdir: Path, f7t: Any, tmp_path: Pa
     script = tmp_path / "script.py"
     script.write_text(
         """
+import asyncio
 import os
+from pathlib import Path
 
 from prefect import flow
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
 from firecrest_core import lifecycle
+from tests.accounting import accounted
 
 lifecycle.SETTLED_AFTER = 0.0
 
@@ -199,6 +210,7 @@ def short():
         credentials=FirecRESTCredentials.from_environment(), working_dir=os.environ["WORKDIR"], command="true"
     )
     job.trigger().wait_for_completion()
+    asyncio.run(accounted(job.credentials.connection(), Path(job.working_dir)))
 
 
 short()
@@ -206,7 +218,7 @@ short()
     )
     subprocess.run(
         [sys.executable, script],
-        env=environment | f7t.environ | {"WORKDIR": str(workdir)},
+        env=environment | f7t.environ | {"WORKDIR": str(workdir), "PYTHONPATH": str(ROOT)},
         check=True,
         timeout=120,
         capture_output=True,
