@@ -92,10 +92,14 @@ def same_jobs(reported: list[dict[str, Any]], awaited: list[dict[str, Any]]) -> 
     :param awaited: in the same form; a job without an id was submitted by the trigger, under the same key
     """
 
-    def name(job: dict[str, Any], other: dict[str, Any]) -> Any:
-        key = job["key"]
-        return job if other["job_id"] else (job["system"], key and key["identity"], key and key["epoch"])
+    return len(reported) == len(awaited) and all(map(_same_job, reported, awaited))
 
-    return len(reported) == len(awaited) and all(
-        name(job, wanted) == name(wanted, wanted) for job, wanted in zip(reported, awaited, strict=True)
-    )
+
+def _same_job(reported: dict[str, Any], awaited: dict[str, Any]) -> bool:
+    if awaited["job_id"]:
+        return reported == awaited
+    return reported["system"] == awaited["system"] and _run(reported) == _run(awaited)
+
+
+def _run(job: dict[str, Any]) -> tuple[Any, Any]:
+    return job["key"]["identity"], job["key"]["epoch"]
