@@ -91,7 +91,6 @@ def same_jobs(reported: list[dict[str, Any]], awaited: list[dict[str, Any]]) -> 
     :param reported: as in :class:`JobRecord`
     :param awaited: in the same form; a job without an id was submitted by the trigger, under the same key
     """
-
     return len(reported) == len(awaited) and all(map(_same_job, reported, awaited))
 
 
