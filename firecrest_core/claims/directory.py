@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from asyncio import sleep
 from collections.abc import Iterable
@@ -11,11 +12,17 @@ from functools import partial
 from firecrest_core import errors
 from firecrest_core.api.backoff import FIRST_CONTACT_LIMIT, delays, retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.api.models import JobInfo
 from firecrest_core.claims.claim import CANCELLED, Claims
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, read_job_name
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir
+
+log = logging.getLogger(__name__)
+
+# Seconds for which the list of jobs may fail until the caller goes on without it.
+_LONGEST_WITHOUT_LIST = 60.0
 
 # How often to try again after a lost race for a claim. Each one means that another caller has begun a generation.
 _RACES = 20
@@ -110,14 +117,31 @@ class ClaimDirectory:
 
         The server does not filter the list, because the user's part of the name may have changed between two attempts.
 
+        Where the list alone fails, for example because it is too long, none is found after a minute. Whoever goes on
+        without it leaves jobs in the queue that end without running anything, because the claim or a newer epoch stops
+        them.
+
         :returns: (epoch, generation) → job ids, the lowest first
         """
         found: dict[tuple[int, int], set[str]] = {}
-        for row in await self.system.get_jobs():
+        for row in await self._jobs():
             name = read_job_name(row.name)
             if name is not None and name[0] == fingerprint(self.identity) and not row.state.ended:
                 found.setdefault(name[1:], set()).add(row.of_job)  # not job_id: each element of an array has its own
         return {key: sorted(ids, key=lambda job_id: (len(job_id), job_id)) for key, ids in found.items()}
+
+    async def _jobs(self) -> list[JobInfo]:
+        pauses = delays(_LONGEST_WITHOUT_LIST)
+        while True:
+            try:
+                return await self.system.get_jobs()
+            except (errors.ServerFault, errors.RequestTimedOut) as error:
+                pause = next(pauses, None)
+                if pause is None:
+                    await self.read()  # raises if it is not the list alone
+                    log.warning("%s: going on without the list of jobs of %s. %s", self.identity, self.system, error)
+                    return []
+                await sleep(pause)
 
     async def delete(self, job_ids: Iterable[str]) -> None:
         """Cancel these jobs."""

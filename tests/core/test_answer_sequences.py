@@ -243,7 +243,7 @@ SITE_WORDS = st.sampled_from(
 HICCUPS = st.sampled_from(
     ["Stale file handle", "Input/output error", "Connection timed out", "Transport endpoint is not connected"]
 )
-# A gateway's 413 says of a POST that it is too large: that is final. 401 is of the token.
+# A 413 says of a POST that it is too large: that is final. So it is left to `too_long`.
 PAGE_STATUSES = st.sampled_from(
     [200, 201, 204, 301, 302, 307, 400, 401, 403, 404, 405, 410, 418, 429, 500, 502, 503, 504, 520]
 )
@@ -297,6 +297,18 @@ def faults(draw: st.DrawFn) -> Odd:
 
 
 @st.composite
+def too_long(draw: st.DrawFn) -> Odd:
+    """A list of jobs that does not fit into the server's buffer, or through a gateway."""
+    words, page = "Command output exceeded buffer limit.", httpx.Response(413, content="<html>413</html>")
+    of_server = draw(st.booleans())
+
+    def fits(request: httpx.Request) -> bool:
+        return request.method == "GET" and "/compute/" in request.url.path
+
+    return Odd("413", draw(after), lambda request: own(413, words) if of_server else page, fits)
+
+
+@st.composite
 def silences(draw: st.DrawFn) -> Odd:
     """No answer."""
     kind = draw(st.sampled_from([httpx.ConnectError, httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError]))
@@ -345,7 +357,7 @@ def noise_alone(draw: st.DrawFn) -> Odd:
     return Odd(f"{status} {message!r}", draw(after), lambda request: own(status, message), is_file_operation)
 
 
-odd_answers = st.one_of(pages(), faults(), silences(), submissions(), hiccups(), noise_alone())
+odd_answers = st.one_of(pages(), faults(), too_long(), silences(), submissions(), hiccups(), noise_alone())
 sequences = st.lists(st.one_of(st.none(), odd_answers, odd_answers), max_size=40)
 many = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -121,6 +121,30 @@ async def test_a_rejection_after_a_lost_answer_whose_job_runs(system: Any) -> No
     assert (await submit(system, first_attempt=True)).job_id == "57"
 
 
+LIST_ALONE = [
+    errors.ServerFault("500"),
+    errors.RequestTimedOut("408"),
+    errors.ServerFault("413: too long"),
+    errors.UnexpectedAnswer("502"),
+]
+
+
+@pytest.mark.parametrize("error", LIST_ALONE, ids=str)
+async def test_a_list_that_always_fails_holds_nothing_up(system: Any, pauses: list[float], error: Any) -> None:
+    system.get_jobs.side_effect = error
+    assert (await submit(system)).job_id == "57"
+    assert 60 <= sum(pauses) <= 160  # a minute to look for its jobs, and one for those of older epochs
+    await protocol.cancel(system, "/wd", "task", 3)
+    system.symlink.assert_awaited_with("/wd/.firecrest/task/3.0/cancelled", "/wd/.firecrest/task/3.0/claim")
+
+
+async def test_a_list_that_fails_with_everything_else_is_an_outage(system: Any, pauses: list[float]) -> None:
+    system.get_jobs.side_effect = [*[errors.ServerFault("500")] * 20, *[[]] * 9]
+    system.list_files.side_effect = [NO_CLAIMS, *[errors.ServerFault("500")] * 3, *[NO_CLAIMS] * 9]
+    assert (await submit(system)).job_id == "57"
+    assert len(pauses) > 6
+
+
 async def test_the_lowest_live_job_is_adopted(system: Any) -> None:
     name = KEY.job_name("named otherwise")
     system.get_jobs.return_value = [
