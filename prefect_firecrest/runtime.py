@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from firecrest_core.errors import FirecRESTError
+from prefect_firecrest import run_log
 from prefect_firecrest.executor import DaemonThreadExecutor
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Runtime:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
+                run_log.install()
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_default_executor(DaemonThreadExecutor())
                 threading.Thread(target=self._loop.run_forever, name="firecrest", daemon=True).start()
