@@ -90,8 +90,12 @@ async def submit(
 
 async def _submit_unclaimed(system: System, spec: JobSpec, request: SubmitRequest) -> Job:
     submitted_at = time.time()
-    # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
-    job_id = await retry_transient(partial(system.submit_job, request), math.inf)
+    try:
+        # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
+        job_id = await retry_transient(partial(system.submit_job, request), math.inf)
+    except errors.SubmissionUnknown as error:
+        advice = "Check with `squeue` or in the list of jobs before you submit it again."
+        raise errors.SubmissionUnknown(f"{error} {advice}") from None
     return await job_from_submission(system, spec, job_id, name=request.name or "", submitted_at=submitted_at)
 
 

@@ -119,7 +119,7 @@ class JobResult:
         # Slurm writes exit code 0 for a job that it ended itself: at a limit, by a cancel, after a failed launch.
         if self.exit_code or (self.exit_code == 0 and self.succeeded):
             text += f", {describe_exit_code(self.exit_code)}"
-        if self.signal:
+        if self.signal and self.state is not JobState.OUT_OF_MEMORY:  # there it is 125, Slurm's own mark
             text += f", signal {self.signal}"
         if self.reason and not self.succeeded:
             text += f", reason {self.reason}"

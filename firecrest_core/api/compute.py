@@ -60,8 +60,7 @@ class ComputeEndpoints(SystemEndpoints):
             if isinstance(error, AccessDenied) or error.not_processed:
                 raise
             raise SubmissionUnknown(
-                f"{what}: no answer says whether the job was taken ({error}). It may be in the queue: check with "
-                "`squeue` or in the list of jobs before submitting it again."
+                f"{what}: no answer says whether the job was taken, so it may be in the queue ({error})."
             ) from None
 
     async def get_job(self, job_id: str) -> list[JobInfo]:
