@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -14,6 +15,10 @@ from typing import Any
 import psutil
 
 from harness.airflow.stack import AirflowStack, stack_with_dags
+from harness.service import Service
+
+# Seconds. Nothing here takes a quarter of it.
+PATIENCE = 120.0
 
 DAGS = '''
 import os
@@ -52,17 +57,26 @@ class WaitingRun:
     def __init__(self, stack: AirflowStack, dag_id: str, run_id: str) -> None:
         self._api = stack.api
         self._services = stack.airflow.services
+        self._scheduler = stack.airflow.service("scheduler")
         self._folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
         self.dag_id, self.run_id = dag_id, run_id
         self._run = f"/dags/{dag_id}/dagRuns/{run_id}"
         self._api.trigger(dag_id, run_id)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait until a condition holds. A component of Airflow that has crashed is started again, as systemd does."""
-        deadline = time.monotonic() + 120
+        """Wait until a condition holds.
+
+        A component of Airflow that has crashed is started again, as systemd does; a scheduler that seems to hang, too.
+        What they have said is printed, and fails the test if this project's code is in it.
+        """
+        began = time.monotonic()
+        restart_at = began + PATIENCE
         while not condition():
             self._restart_crashed()
-            assert time.monotonic() < deadline, self._stacks()
+            if time.monotonic() > restart_at:
+                restart_at = math.inf
+                _abort([self._scheduler])
+            assert time.monotonic() < began + 2 * PATIENCE, self._stacks()
             time.sleep(0.2)
 
     def _restart_crashed(self) -> None:
@@ -76,9 +90,7 @@ class WaitingRun:
     def _stacks(self) -> str:
         """Abort what may hang, and return its logs, which then end with the stacks of its threads."""
         suspects = [service for service in self._services if service.name != "Airflow's api-server"]
-        for service in suspects:
-            os.kill(service.pid, signal.SIGABRT)
-        psutil.wait_procs([psutil.Process(service.pid) for service in suspects], timeout=10)
+        _abort(suspects)
         return "\n\n".join(f"{service.log}:\n{service.tail(80)}" for service in suspects)
 
     def task(self) -> dict[str, Any]:
@@ -126,6 +138,15 @@ class WaitingRun:
     def worker(self) -> psutil.Process:
         """Return the process that executes the task."""
         return psutil.Process(self.task()["pid"])
+
+
+def _abort(services: list[Service]) -> None:
+    """End services with SIGABRT, at which Python prints the stacks of all threads."""
+    for service in services:
+        os.kill(service.pid, signal.SIGABRT)
+    deadline = time.monotonic() + 10
+    while any(service.exit_code is None for service in services) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 @contextmanager
