@@ -14,7 +14,15 @@ from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
 from firecrest_core.connection import Connection
-from firecrest_core.errors import ConfigurationError, FirecRESTError, RequestRejected, UnexpectedAnswer
+from firecrest_core.errors import (
+    ConfigurationError,
+    FirecRESTError,
+    RequestRejected,
+    UnexpectedAnswer,
+    UserError,
+)
+
+_EVERY_FIRECREST_HAS = "/status/systems"
 
 # The deployments that have answered this process as FirecREST, by their URL and token URL.
 _reached: set[tuple[str, str]] = set()
@@ -38,9 +46,9 @@ class HTTPSession(httpx.AsyncClient):
     GET is repeated after every :class:`~firecrest_core.errors.TransientError`. Any other method is repeated only if the
     server certainly did not process the request.
 
-    At first, an answer that is not FirecREST's means that the URL is wrong. Once FirecREST has answered there, to any
-    session of this process, such an answer comes from a gateway or a maintenance page, and is an
-    :class:`~firecrest_core.errors.UnexpectedAnswer`.
+    At first, an answer that is not FirecREST's means that the URL is wrong, unless FirecREST then answers what every
+    deployment does. Once FirecREST has answered there, to any session of this process, such an answer comes from a
+    gateway or a maintenance page, and is an :class:`~firecrest_core.errors.UnexpectedAnswer`.
 
     :param connection: the URL, the timeout, the TLS settings, and how many requests may be in flight at once
     :param authorization: authenticates each request; if the server refuses its token, a new one is tried once
@@ -102,8 +110,24 @@ class HTTPSession(httpx.AsyncClient):
                 if response.status_code != 401 or renewed:
                     break
                 self._authorization.forget_token(signed)
-        self._check(response, what)
+        try:
+            self._check(response, what)
+        except UserError:
+            # A gateway's answer, or the URL is wrong.
+            unclear = not self.reached and response.status_code != 401 and url != _EVERY_FIRECREST_HAS
+            if not unclear or not await self._answers_as_firecrest():
+                raise
+            self._check(response, what)
         return response
+
+    async def _answers_as_firecrest(self) -> bool:
+        """Ask for what every FirecREST answers."""
+        try:
+            answer = await self.request("GET", _EVERY_FIRECREST_HAS)
+            self.read_json(answer, 200, _EVERY_FIRECREST_HAS)
+        except FirecRESTError:
+            return False
+        return True
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request once, and read its answer within the limits of an exchange.

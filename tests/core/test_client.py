@@ -122,6 +122,24 @@ async def test_the_cause_of_a_wrapped_error_counts(client: FirecRESTClient, http
         await client.system().get_jobs()
 
 
+@pytest.mark.parametrize("status", [200, 302, 403, 404])
+async def test_a_first_answer_that_is_not_firecrests(
+    httpserver: HTTPServer, connection: Connection, status: int
+) -> None:
+    """A new process cannot tell a gateway's page from a wrong URL, so it asks for what every FirecREST has."""
+    page = Response(
+        "<html>nothing here</html>", status, content_type="text/html", headers={"Location": "https://a.example"}
+    )
+    httpserver.expect_request("/filesystem/rig/ops/ls").respond_with_response(page)
+    async with FirecRESTClient(connection, attempts=1) as client:
+        with pytest.raises(errors.UserError):
+            await client.system().list_files("/wd")
+    httpserver.expect_request("/status/systems").respond_with_json({"systems": []})
+    async with FirecRESTClient(connection, attempts=1) as client:
+        with pytest.raises(errors.UnexpectedAnswer, match="gateway"):
+            await client.system().list_files("/wd")
+
+
 async def test_a_new_client_knows_that_the_url_is_right(httpserver: HTTPServer, connection: Connection) -> None:
     """A Prefect process or a triggerer has many clients one after the other."""
     answers = iter([Response('{"systems": []}', content_type="application/json"), Response("404 page not found", 404)])
