@@ -17,6 +17,7 @@ import logging
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ _JobKey = tuple[str, int] | str
 class _Submission:
     """The jobs of one submission.
 
+    :param api: the URL of the Prefect API that knows the flow runs
     :param settled_at: when no request that submits one of its jobs is on its way any more, on the monotonic clock
     :param claimed: its claims are there, and may be removed one day
     """
@@ -63,6 +65,7 @@ class _Submission:
     flow_runs: tuple[UUID, ...]
     connection: Connection
     record: JobRecord
+    api: str
     alive: bool = True
     settled_at: float = math.inf
     claimed: bool = True
@@ -83,7 +86,9 @@ class JobMonitor:
         self._submissions: dict[_JobKey, _Submission] = {}
         self._artifacts: defaultdict[tuple[UUID, ...], set[UUID]] = defaultdict(set)
         self._scanning: asyncio.Task[None] | None = None
-        self._context = Context()
+        # Each API is asked for its own flow runs alone. It does not know those of another one, as if they were deleted,
+        # and then their jobs would be cancelled.
+        self._contexts: dict[str, Context] = {}
         self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
 
@@ -92,13 +97,17 @@ class JobMonitor:
 
         :param flow_runs: the flow run and those that it runs in, the innermost first; without any, nothing is watched
         """
+        from prefect.settings import PREFECT_API_URL
+
         if not flow_runs:
             return
         if len(self._submissions) > _MOST_WATCHED:
             self._submissions = {key: one for key, one in self._submissions.items() if one.alive}
         self._artifacts[flow_runs].add(await runtime.state(RecordWriter).write(flow_runs, record))
-        claimed = record.identity is not None
-        self._submissions[_job_key(record.job())] = _Submission(flow_runs, connection, record, claimed=claimed)
+        api, claimed = PREFECT_API_URL.value() or "", record.identity is not None
+        self._contexts[api] = copy_context()
+        submission = _Submission(flow_runs, connection, record, api, claimed=claimed)
+        self._submissions[_job_key(record.job())] = submission
         self._keep_scanning()
 
     def is_alive(self, job: Job) -> bool:
@@ -142,15 +151,13 @@ class JobMonitor:
                 await self.scan()
 
         try:
-            # Prefect's settings are those of the flow: another API does not know its runs, as if they were deleted.
-            self._context.run(runtime.run, scan())
+            runtime.run(scan())
         except Exception as error:
-            self._report_failure(error)
+            _report_failure(error, self._submissions.values())
 
     def _keep_scanning(self) -> None:
         self._woken.set()
         if self._scanning is None or self._scanning.done():
-            self._context = copy_context()
             self._scanning = asyncio.create_task(self._scan_until_nothing_is_left())
             # The handler that was registered last runs first, before that of the server which Prefect may have started
             # for this process.
@@ -166,17 +173,22 @@ class JobMonitor:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), _INTERVAL_AFTER_END)
                     continue  # a job was submitted
-            try:
-                await self.scan()
-            except Exception as error:  # Prefect's API may be away; its own client reports that
-                self._report_failure(error)
+            await self.scan()
 
     async def _scan(self) -> None:
+        by_api: defaultdict[str, list[_Submission]] = defaultdict(list)
+        for one in self._submissions.values():
+            if one.alive or one.settled:
+                by_api[one.api].append(one)
+        scans = [asyncio.create_task(self._ask(asked), context=self._contexts[api]) for api, asked in by_api.items()]
+        ends = await asyncio.gather(*scans, return_exceptions=True)
+        for error, asked in zip(ends, by_api.values(), strict=True):
+            if isinstance(error, Exception):  # Prefect's API may be away; its own client reports that
+                _report_failure(error, asked)
+
+    async def _ask(self, asked: Sequence[_Submission]) -> None:
         from prefect.client.orchestration import get_client
 
-        asked = [one for one in self._submissions.values() if one.alive or one.settled]
-        if not asked:
-            return
         async with get_client() as client:
             found = await read_flow_runs(client, [flow_run for one in asked for flow_run in one.flow_runs])
             completed: list[_Submission] = []
@@ -210,10 +222,6 @@ class JobMonitor:
             if not any(one.claimed for one in self._submissions.values() if one.flow_runs == flow_runs):
                 await records.delete(client, self._artifacts.pop(flow_runs, ()))
 
-    def _report_failure(self, error: Exception) -> None:
-        level = logging.WARNING if any(one.alive for one in self._submissions.values()) else logging.DEBUG
-        log.log(level, "Cannot see whether the flow runs of this process's jobs were cancelled: %s", error)
-
     async def _cancel(self, submissions: list[_Submission], reason: EndReason) -> bool:
         by_connection: defaultdict[Connection, list[_Submission]] = defaultdict(list)
         for one in submissions:
@@ -230,6 +238,11 @@ class JobMonitor:
                 for one in some:
                     one.alive = False
         return succeeded
+
+
+def _report_failure(error: Exception, asked: Iterable[_Submission]) -> None:
+    level = logging.WARNING if any(one.alive for one in asked) else logging.DEBUG
+    log.log(level, "Cannot see whether the flow runs of this process's jobs were cancelled: %s", error)
 
 
 def _job_key(job: Job) -> _JobKey:

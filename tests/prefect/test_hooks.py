@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 from prefect.transactions import atransaction, transaction
 
 from firecrest_core.errors import JobCancelled
 from firecrest_core.states import JobState
 from prefect_firecrest import asubmit_job, cancel_jobs, submit_job, wait_for_job
-from prefect_firecrest.cancellation import records
+from prefect_firecrest.cancellation import monitor, records
 from prefect_firecrest.cancellation.monitor import JobMonitor
+from prefect_firecrest.cancellation.policy import read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact, RecordWriter
 from prefect_firecrest.runtime import runtime
 from tests.prefect.real import until
@@ -128,6 +132,46 @@ def test_the_hook_cancels_what_is_recorded(make, state, begun, credentials) -> N
 
     submitted()
     until(lambda: state() is JobState.CANCELLED, "the end of the job")
+
+
+def test_each_api_is_asked_for_its_own_flow_runs(make, state, begun, credentials, monkeypatch) -> None:
+    """A process may have flow runs of two APIs, as test harnesses do; one does not know the other's."""
+    asked: dict[str, set[UUID]] = {}
+    rounds: list[PrefectClient] = []
+    monkeypatch.setattr(monitor, "INTERVAL", 0.1)
+
+    async def read(client, ids) -> dict:
+        rounds.append(client)
+        asked.setdefault(str(client.api_url), set()).update(ids)
+        return {} if "another" in str(client.api_url) else await read_flow_runs(client, ids)
+
+    async def watch_one_of_another_api() -> None:
+        record = JobRecord(system="local", working_dir="/wd", identity="another-task")
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/another/api"}):
+            await runtime.state(JobMonitor).watch((another,), credentials.connection(), record)
+
+    runtime._states.pop(JobMonitor, None)
+    another = uuid4()
+    with monkeypatch.context() as patched:
+        patched.setattr(RecordWriter, "write", AsyncMock(return_value=uuid4()))
+        runtime.run(watch_one_of_another_api())
+    monkeypatch.setattr(monitor, "read_flow_runs", read)
+    monkeypatch.setattr(monitor, "cancel_recorded", AsyncMock())
+
+    @flow
+    def ours() -> UUID:
+        submit_job(make(PAYLOAD))
+        begun()
+        rounds.clear()
+        until(lambda: len(rounds) > 4, "some scans")
+        return FlowRunContext.get().flow_run.id
+
+    flow_run_id = ours()
+    assert state() is JobState.RUNNING
+    (other_url,) = [url for url in asked if "another" in url]
+    assert asked[other_url] == {another}
+    assert all(flow_run_id in ids and another not in ids for url, ids in asked.items() if url != other_url)
+    runtime._states.pop(JobMonitor, None)
 
 
 def test_calls_that_are_made_at_once_share_artifacts() -> None:
