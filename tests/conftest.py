@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
 from firecrest_local import LocalFirecREST, Plan, Settings
 from harness.slurm import Slurm, missing_packages
@@ -29,6 +31,20 @@ MARKER = "DEMO_TEST"
 def _first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process of its own, to which no FirecREST has answered yet."""
     monkeypatch.setattr("firecrest_core.api.http._reached", set())
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each kind of request was sent."""
+    requests: Counter[str] = Counter()
+    send = HTTPSession._send_once
+
+    async def count(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
+        requests[f"{method} {url.partition('?')[0].rpartition('/')[2]}"] += 1
+        return await send(session, method, url, options)
+
+    monkeypatch.setattr(HTTPSession, "_send_once", count)
+    return requests
 
 
 @pytest.fixture(scope="session")

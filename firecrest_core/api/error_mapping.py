@@ -102,9 +102,9 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
         return denied
     if status == 408:
         return RequestTimedOut(summary)
-    # Older servers say with a 500 that a file does not fit into the buffer through which they read it.
     if status == 413 and message and what.startswith("GET /compute/"):  # too long, whatever job is asked for
         return ServerFault(f"{summary}. The list of jobs is too long for the server.")
+    # Older servers say with a 500 that a file does not fit into the buffer through which they read it.
     if status == 413 or ("exceeded buffer limit" in message and "/filesystem/" in what):
         return FileTooLarge(f"{summary}. The site, or a gateway in front of it, takes less in one request.")
     if status == 424:

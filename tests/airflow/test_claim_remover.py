@@ -15,7 +15,6 @@ import pytest
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.cancellation import claim_remover
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
-from airflow_provider_firecrest.cancellation.reconciler import Reconciler
 from airflow_provider_firecrest.cancellation.scan import scan
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
@@ -23,6 +22,7 @@ from firecrest_core import lifecycle
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import JobFailed, ServerUnreachable
 from tests.accounting import accounted
+from tests.airflow.reconciling import reconcile
 
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\necho $SLURM_JOB_ID >> ../runs-{name}\nexit {code}\n"
 
@@ -31,20 +31,6 @@ SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\necho $SLURM_JOB_ID >> ../runs
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "SETTLED_AFTER", 0.0)
     monkeypatch.setattr(claim_remover, "INTERVAL", 0.0)
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each kind of request was sent."""
-    requests: Counter[str] = Counter()
-    send = HTTPSession._send_once
-
-    async def count(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
-        requests[f"{method} {url.partition('?')[0].rpartition('/')[2]}"] += 1
-        return await send(session, method, url, options)
-
-    monkeypatch.setattr(HTTPSession, "_send_once", count)
-    return requests
 
 
 class Tasks:
@@ -127,19 +113,6 @@ class Tasks:
 @pytest.fixture
 def tasks(connected: Any, tables: Callable[[], Any], run_task: Any, ti: Any, workdir: Path) -> Tasks:
     return Tasks(tables, run_task, ti, workdir)
-
-
-def reconcile(*acts: Callable[[], Any]) -> None:
-    """Reconcile once, and once more after each act."""
-    one = Reconciler()
-
-    async def run() -> None:
-        for act in (lambda: None, *acts):
-            act()
-            await one.reconcile_once()
-            await one.drain()
-
-    asyncio.run(run())
 
 
 def test_twenty_tasks_leave_one_directory(tasks: Tasks, workdir: Path, requests: Counter[str]) -> None:

@@ -26,6 +26,7 @@ from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from airflow_provider_firecrest.plugins import listener
 from firecrest_core.states import JobState
+from tests.airflow.reconciling import reconcile
 
 
 class Database:
@@ -67,19 +68,6 @@ def job(connected, workdir: Path, ti: Any) -> tuple[str, ScannedRecord]:
 
 def failed(scanned: ScannedRecord) -> ScannedRecord:
     return replace(scanned, stored=replace(scanned.stored, state="failed"), reason=EndReason.FINISHED)
-
-
-def reconcile(*acts: Callable[[], None]) -> None:
-    """Reconcile once, and once more after each act."""
-    one = Reconciler()
-
-    async def run() -> None:
-        for act in (lambda: None, *acts):
-            act()
-            await one.reconcile_once()
-            await one.drain()
-
-    asyncio.run(run())
 
 
 def is_cancelled(job_id: str) -> bool:

@@ -7,30 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from firecrest_core import lifecycle
 from firecrest_core.api.client import FirecRESTClient
-from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity
 from firecrest_core.spec.jobspec import JobSpec
 from tests.accounting import accounted
-
-
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each kind of request was sent."""
-    requests: Counter[str] = Counter()
-    send = HTTPSession._send_once
-
-    async def count(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
-        requests[f"{method} {url.partition('?')[0].rpartition('/')[2]}"] += 1
-        return await send(session, method, url, options)
-
-    monkeypatch.setattr(HTTPSession, "_send_once", count)
-    return requests
 
 
 def test_twenty_tasks_leave_one_directory(connection: Connection, workdir: Path, requests: Counter[str]) -> None:

@@ -37,20 +37,6 @@ def _by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     runtime._states.pop(JobMonitor, None)
 
 
-@pytest.fixture
-def requests(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each kind of request was sent."""
-    requests: Counter[str] = Counter()
-    send = HTTPSession._send_once
-
-    async def count(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
-        requests[f"{method} {url.partition('?')[0].rpartition('/')[2]}"] += 1
-        return await send(session, method, url, options)
-
-    monkeypatch.setattr(HTTPSession, "_send_once", count)
-    return requests
-
-
 def wait_for_accounting(job: FirecRESTJob) -> None:
     asyncio.run(accounted(job.credentials.connection(), Path(job.working_dir)))
 
