@@ -6,6 +6,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from firecrest_local.private_files import make_private_directory
+
 
 class RootLock:
     """The lock of the server that uses a root. The kernel releases it when that server dies.
@@ -15,7 +17,8 @@ class RootLock:
     """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        if not root.exists():
+            make_private_directory(root)
         self._file = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -100,8 +100,9 @@ class TransferJobs:
             f"target={target}",
             'if [ -d "$target" ]; then echo "$target is a directory" >&2; exit 3; fi',
             f"until [ -e {staged} ]; do sleep 0.2; done",
-            f'cp -- {staged} "$target.f7t-part"',
+            f'cat -- {staged} > "$target.f7t-part"',
             'mv -f -- "$target.f7t-part" "$target"',
+            f"rm -rf -- {shlex.quote(str(store.object_path(key).parent))}",
             account=account,
         )
         return {
@@ -124,6 +125,7 @@ class TransferJobs:
         job = self.submit(
             "OutgressFileTransfer",
             "Outgress file transfer",
+            "umask 077",
             f"cp -- {template_path(path)} {draft}",
             f"mv -- {draft} {shlex.quote(str(staged))}",
             account=account,

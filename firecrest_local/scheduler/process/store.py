@@ -16,6 +16,9 @@ class JobStore:
     """
 
     def __init__(self, path: Path) -> None:
+        # SQLite makes the files beside it with the same permissions.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         # A killed server loses nothing. Only a power failure might lose the last second.
