@@ -45,7 +45,8 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def router(store: StagingStore) -> APIRouter:
     """Make the endpoints."""
-    routes = APIRouter(prefix="/staging")
+    # The store is no part of FirecREST's specification.
+    routes = APIRouter(prefix="/staging", include_in_schema=False)
 
     @routes.put("/{key:path}")
     async def put_part(key: str, request: Request) -> Response:

@@ -15,7 +15,7 @@ def open_regular(path: str, mode: Literal["rb", "wb"]) -> BinaryIO:
     :param mode: `rb` or `wb`, as for `open`.
     :raises OSError: the file can't be opened, or is neither a regular file nor a device.
     """
-    file: BinaryIO = open(path, mode, opener=_without_waiting)  # noqa: PTH123, SIM115 (a client's path; the caller closes)
+    file: BinaryIO = open(path, mode, opener=_without_waiting)  # noqa: SIM115 (a client's path; the caller closes)
     if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))

@@ -1,7 +1,7 @@
 """Operations on files, done in Python, with the errors of the commands that a cluster would run."""
 
 # Clients' paths are text here: the commands' messages show them as they were written.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH116, PTH118, PTH119, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH116, PTH118, PTH119, PTH211
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from firecrest_local.files.file_type import file_type
 from firecrest_local.files.lines import end_of_first_lines, start_of_last_lines
 from firecrest_local.files.listing import directory_rows, file_row
 from firecrest_local.files.opening import open_regular
+
+#: The largest id of a user or a group that the kernel knows.
+_LARGEST_ID = 2**32 - 2
 
 
 class FileOperations:
@@ -179,11 +182,11 @@ class FileOperations:
         self._check(path, f"chown: changing ownership of '{path}'")
         try:
             uid = _id(owner, lambda name: pwd.getpwnam(name).pw_uid)
-        except KeyError:
+        except (KeyError, ValueError):
             raise RemoteError(1, f"chown: invalid user: '{owner}:{group}'") from None
         try:
             gid = _id(group, lambda name: grp.getgrnam(name).gr_gid)
-        except KeyError:
+        except (KeyError, ValueError):
             raise RemoteError(1, f"chown: invalid group: '{owner}:{group}'") from None
         try:
             os.chown(path, uid, gid)
@@ -274,4 +277,7 @@ def _id(name: str, look_up: Any) -> int:
     """Return the numeric id of a name. A number stays as it is; an empty name gives -1 (no change)."""
     if not name:
         return -1
-    return int(name) if name.isdigit() else int(look_up(name))
+    number = int(name) if name.isdecimal() else int(look_up(name))
+    if number > _LARGEST_ID:
+        raise ValueError(f"not an id: {name!r}")
+    return number

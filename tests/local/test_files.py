@@ -409,15 +409,15 @@ def test_a_large_file_is_never_in_memory(
     assert peak < 4 * LIMIT
 
 
-@given(
-    content=st.text("ab\n", max_size=40), block=st.integers(1, 9), count=st.integers(0, 12), last=st.booleans()
-)
+@given(content=st.text("ab\n", max_size=40), block=st.integers(1, 9), count=st.integers(0, 12), last=st.booleans())
 def test_lines_are_those_of_the_whole_file(content: str, block: int, count: int, last: bool) -> None:
     data, rows = content.encode(), content.encode().splitlines(keepends=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_BLOCK", block)
         if last:
-            assert data[lines.start_of_last_lines(BytesIO(data), count) :] == b"".join(rows[max(len(rows) - count, 0) :])
+            assert data[lines.start_of_last_lines(BytesIO(data), count) :] == b"".join(
+                rows[max(len(rows) - count, 0) :]
+            )
         else:
             assert data[: lines.end_of_first_lines(BytesIO(data), count)] == b"".join(rows[:count])
 

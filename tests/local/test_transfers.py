@@ -110,7 +110,7 @@ def test_parts_must_not_be_too_small(server: LocalFirecREST, api: Any) -> None:
 
 def test_upload_without_a_size(server: LocalFirecREST, api: Any) -> None:
     body = {"path": f"{server.home}/x", "transferDirectives": {"transferMethod": "s3"}}
-    assert api.http.post(f"{api.transfer_url}/upload", json=body).status_code == 500
+    assert api.http.post(f"{api.transfer_url}/upload", json=body).status_code == 400
 
 
 def download_url(server: LocalFirecREST, api: Any, content: bytes) -> str:

@@ -28,8 +28,8 @@ from firecrest_local.scheduler.jobs.job import (
 )
 from firecrest_local.scheduler.jobs.submission import build_jobs, over_submit_limit
 from firecrest_local.scheduler.process.accounting import AccountingView
-from firecrest_local.scheduler.process.launcher import JobExit, Launcher
 from firecrest_local.scheduler.process.job_table import JobTable
+from firecrest_local.scheduler.process.launcher import JobExit, Launcher
 from firecrest_local.scheduler.process.queueing import SchedulingPass
 from firecrest_local.scheduler.process.store import JobStore
 from firecrest_local.settings import Settings
@@ -158,7 +158,7 @@ class ProcessScheduler:
         with self._condition:
             jobs = self._select(query, "sacct: fatal: Bad job/step specified")
             steps = {job.id: self._launcher.steps(job) for job in jobs if job.running}
-            job_id = None if query.job_id is None else int(query.job_id)
+            job_id = None if query.job_id is None or not jobs else int(query.job_id)
             return self._view.accounted_rows(jobs, steps, time.time(), job_id)
 
     def queued(self, query: JobQuery) -> list[Row]:

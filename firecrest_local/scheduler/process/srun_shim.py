@@ -4,7 +4,7 @@ It is started as a script and imports only the standard library. It ignores the 
 """
 
 # pathlib would double the time that a step takes to start.
-# ruff: noqa: PTH105, PTH118, PTH119, PTH123, T201
+# ruff: noqa: PTH105, PTH118, PTH119, T201
 
 from __future__ import annotations
 

@@ -32,11 +32,10 @@ class JobStore:
 
     def save(self, jobs: Iterable[Job]) -> None:
         """Write all of the jobs, or none."""
-        self._connection.execute("BEGIN")
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO jobs VALUES (?, ?)", [(job.id, job.to_json()) for job in jobs]
-        )
-        self._connection.execute("COMMIT")
+        rows = [(job.id, job.to_json()) for job in jobs]
+        with self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR REPLACE INTO jobs VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file."""
