@@ -174,6 +174,10 @@ class LocalFileNotFound(UserError):
     """The local file or directory does not exist."""
 
 
+class LocalFileRefused(UserError):
+    """The local path is not permitted, of the wrong kind, or its name is not possible."""
+
+
 class FileTooLarge(UserError):
     """The file is too large for every transfer method that the system offers."""
 

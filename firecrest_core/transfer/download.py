@@ -238,9 +238,9 @@ async def _fetch_staged(system: System, plan: TransferPlan, url: SecretStr, fina
     missing = await asyncio.to_thread(partial.begin)
     async with Store(system.connection) as store:
         await store.fetch(url, missing, plan.transfer_size, partial.write, partial.whole)
-    digest = await asyncio.to_thread(hash_file, partial.path)
+    size, digest = await asyncio.to_thread(partial.check)
     try:
-        await _compare(system, plan, partial.path.stat().st_size, digest)
+        await _compare(system, plan, size, digest)
     except TransferFailed:
         partial.discard()
         raise
