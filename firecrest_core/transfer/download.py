@@ -55,10 +55,12 @@ async def download(
     :returns: what was transferred
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
-    :raises InvalidFileName: the server's shell commands cannot handle the name
+    :raises InvalidFileName: the server's shell commands cannot handle the name, or it is ``.`` or ``..``
+    :raises LocalFileRefused: something of another kind or a link to a directory is in the way, or writing is not
+        permitted
     :raises FileTooLarge: the file is too large for one request, and the system has no staging store; or a directory is
         larger than a limit
-    :raises TransferFailed: the transfer is incomplete
+    :raises TransferFailed: the transfer is incomplete, its archive is broken, or the local disk is full
     """
     pending = await begin_download(
         system,

@@ -53,8 +53,7 @@ def unpack(archive: Path, final: Path, *, tree: bool, limits: UnpackLimits | Non
     """Unpack an archive to ``final``. Each file gets its name only when the whole archive is unpacked.
 
     If ``final`` is an existing directory, the content is merged into it, as with ``cp -r``: files of the same name are
-    replaced, others stay. Links and directories that lead out of the archive are not followed. Links that would lead
-    out of ``final``, FIFOs, sockets and devices are left out, with a warning.
+    replaced, others stay. Links that could lead out of ``final``, FIFOs and devices are left out, with a warning.
 
     :param archive: the archive (``tar`` with gzip), with a single file or directory in it
     :param final: the path of that file or directory when unpacked

@@ -41,6 +41,7 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     :param account: the account to charge for transfer jobs, if the site requires one
     :returns: what was transferred
     :raises LocalFileNotFound: the source does not exist; no request was sent
+    :raises LocalFileRefused: it cannot be read, or is or holds a FIFO, a socket or a device
     :raises RemotePathNotFound: the target's directory does not exist; the message names it
     :raises RemotePathRefused: the target is outside the file systems, not permitted, or of the wrong kind
     :raises InvalidFileName: the server's shell commands cannot handle the name
