@@ -71,7 +71,7 @@ def unpack(archive: Path, final: Path, *, tree: bool, limits: UnpackLimits | Non
         with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=final.parent) as beside:
             place = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                unpacking = _Unpacking(place, final.name, budget)
+                unpacking = _Unpacking(place, final, budget)
                 with read_archive(archive) as reader:
                     unpacking.run(reader, tree=tree)
                 merge(place, _NAME, list(unpacking.directories), final)
@@ -104,7 +104,7 @@ class _Budget:
 
         :raises FileTooLarge: a limit would be passed
         """
-        self._count += 1
+        self.count()
         self._read += member.size
         self.size += member.size if member.isreg() else 0
         if self._read > self._largest:
@@ -112,6 +112,13 @@ class _Budget:
                 f"The archive of {self._name} unpacks to more than {self._largest:,} bytes, {self._whose}. If that is "
                 "right, make room, or set max_unpacked_size."
             )
+
+    def count(self) -> None:
+        """Count a member, or a directory that the archive only implies.
+
+        :raises FileTooLarge: the limit would be passed
+        """
+        self._count += 1
         if self._count > self._most:
             raise FileTooLarge(
                 f"The archive of {self._name} has more than {self._most:,} files. If that is right, raise "
@@ -123,14 +130,14 @@ class _Unpacking:
     """Unpacks the members of an archive. Nobody else writes to the place, and it holds no link until the end.
 
     :param place: descriptor of an empty directory
-    :param name: of what is unpacked, for messages
+    :param final: the path that it will have, for messages
     :param budget: counts the members
     :ivar directories: those of the tree, each after the one above it; none for a file
     """
 
-    def __init__(self, place: int, name: str, budget: _Budget) -> None:
+    def __init__(self, place: int, final: Path, budget: _Budget) -> None:
         self._place = place
-        self._name = name
+        self._final = final
         self._budget = budget
         self._root: Parts | None = None
         self._links: dict[Parts, str] = {}
@@ -148,15 +155,15 @@ class _Unpacking:
             path = self._path(member.name)
             if not path and not (member.isdir() if tree else member.isreg()):
                 raise BrokenArchive(f"it holds no {'directory' if tree else 'file'}")
-            with local_errors(f"{member.name!r} in {self._name}", "written"):
+            with local_errors(f"{member.name!r} in {self._final}", "written"):
                 self._add(reader, member, path)
         if self._root is None:
             raise BrokenArchive("it is empty")
         for path, target in self._links.items():
-            with local_errors(f"{'/'.join(path)!r} in {self._name}", "written"):
+            with local_errors(f"{'/'.join(path)!r} in {self._final}", "written"):
                 self._make_link(path, target)
         if self._left_out > _MOST_WARNINGS:
-            log.warning("%s: %d members were left out.", self._name, self._left_out)
+            log.warning("%s: %d members were left out.", self._final, self._left_out)
 
     def _path(self, name: str) -> Parts:
         """Return the path of a member below the first one, which is the file or directory itself."""
@@ -172,7 +179,7 @@ class _Unpacking:
 
     def _add(self, reader: TarReader, member: tarfile.TarInfo, path: Parts) -> None:
         if member.isdir():
-            self._make_directories(path)
+            self._make_directories(path, named=True)
             return
         if path:
             self._make_directories(path[:-1])
@@ -187,11 +194,18 @@ class _Unpacking:
         else:
             self._leave_out(path, "is no file, directory or link")
 
-    def _make_directories(self, path: Parts) -> None:
+    def _make_directories(self, path: Parts, *, named: bool = False) -> None:
+        """Make a directory and those above it.
+
+        :param path: the directory
+        :param named: the archive names it, so it is counted already
+        """
         for depth in range(len(path) + 1):
             each = path[:depth]
             if each in self.directories:
                 continue
+            if not (named and each == path):
+                self._budget.count()
             with _new(each):
                 os.mkdir(_place(each), dir_fd=self._place)
             if each in self._links:
@@ -250,7 +264,7 @@ class _Unpacking:
     def _leave_out(self, path: Parts, reason: str) -> None:
         self._left_out += 1
         if self._left_out <= _MOST_WARNINGS:
-            log.warning("%s: %r is left out: it %s.", self._name, "/".join(path), reason)
+            log.warning("%s: %r is left out: it %s.", self._final, "/".join(path), reason)
 
 
 def _parts(name: str) -> Parts:
