@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.system_names import check_system_name
+from firecrest_core.urls import check_url, sends_in_clear
 
 _REQUIRED = ("FIRECREST_URL", "AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
 
@@ -23,11 +25,13 @@ class Connection:
     :param scopes: OAuth2 scopes to ask for; the provider's default when empty
     :param system: the default system, for calls that name none, for example ``daint``
     :param verify: check TLS certificates: ``True``, ``False``, or the path of a CA bundle
+    :param allow_http: send secrets over plain ``http``, too. Otherwise the URLs, and those of the staging store, may be
+        plain only if they lead to this machine (``localhost``, ``127.0.0.1``, ``::1``)
     :param timeout: seconds to wait for an answer, and for each further piece of it; the whole answer may take ten
         times as long
     :param max_in_flight: requests in flight at once for each server and user. A site's sshd allows ten
         sessions on a connection and a status call takes two, so more than four is answered with 500 and 424.
-    :raises ConfigurationError: a value is missing, is no URL or is out of range
+    :raises ConfigurationError: a value is missing, is no URL, is a plain one that is not allowed, or is out of range
     """
 
     url: str
@@ -37,14 +41,18 @@ class Connection:
     scopes: tuple[str, ...] = ()
     system: str | None = None
     verify: bool | str = True
+    allow_http: bool = False
     timeout: float = 30.0
     max_in_flight: int = 4
 
     def __post_init__(self) -> None:
         for name, value in (("url", self.url), ("token_url", self.token_url)):
-            parts = urlsplit(value or "")
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigurationError(f"{name} is {value!r}: give a full URL such as https://api.example.org/v2")
+            check_url(name, value, query=name == "token_url")
+            if sends_in_clear(value) and not self.allow_http:
+                raise ConfigurationError(
+                    f"{name} is plain http to {urlsplit(value).netloc}: everybody on the way can read the client's "
+                    "secret and its tokens. Give an https URL, or set allow_http if the site has none."
+                )
         if not self.client_id:
             raise ConfigurationError("client_id is empty: give the id of your OAuth2 client")
         if not self.client_secret:
@@ -54,15 +62,18 @@ class Connection:
         if self.max_in_flight < 1:
             raise ConfigurationError(f"max_in_flight is {self.max_in_flight}: give 1 or more")
         object.__setattr__(self, "url", self.url.rstrip("/"))
+        if self.system is not None:
+            object.__setattr__(self, "system", check_system_name(self.system))
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Connection:
         """Read the variables that CSCS's documentation uses.
 
         :param environ: ``FIRECREST_URL``, ``AUTH_TOKEN_URL``, ``FIRECREST_CLIENT_ID``,
-            ``FIRECREST_CLIENT_SECRET`` and optionally ``FIRECREST_SYSTEM``; ``os.environ`` unless given
+            ``FIRECREST_CLIENT_SECRET`` and optionally ``FIRECREST_SYSTEM`` and ``FIRECREST_ALLOW_HTTP`` (``true`` or
+            ``false``); ``os.environ`` unless given
         :returns: the connection that they describe
-        :raises ConfigurationError: a variable is missing; the message names all that are
+        :raises ConfigurationError: a variable is missing or cannot be right; the message names it
         """
         environ = os.environ if environ is None else environ
         missing = [name for name in _REQUIRED if not environ.get(name)]
@@ -74,15 +85,29 @@ class Connection:
             client_id=environ["FIRECREST_CLIENT_ID"],
             client_secret=environ["FIRECREST_CLIENT_SECRET"],
             system=environ.get("FIRECREST_SYSTEM") or None,
+            allow_http=read_switch("FIRECREST_ALLOW_HTTP", environ.get("FIRECREST_ALLOW_HTTP")),
         )
 
     def system_or_default(self, system: str | None) -> str:
         """Return ``system``, or the connection's default if it is empty.
 
         :param system: a system's name, for example ``daint``
-        :raises ConfigurationError: neither names a system
+        :raises ConfigurationError: neither names a system, or it cannot be the name of a system
         """
         chosen = system or self.system
         if not chosen:
             raise ConfigurationError("no system is named: give `system`, or a default system in the connection")
-        return chosen
+        return check_system_name(chosen)
+
+
+def read_switch(name: str, value: bool | str | None) -> bool:
+    """Return a setting that is on or off, and may be given as a text.
+
+    :param name: what it is called where it is given
+    :param value: ``true`` or ``1``, ``false`` or ``0``; off if empty
+    :raises ConfigurationError: it is something else
+    """
+    text = str("" if value is None else value).strip().lower()
+    if text not in ("", "true", "1", "false", "0"):
+        raise ConfigurationError(f"{name} is {value!r}: give true or false")
+    return text in ("true", "1")

@@ -53,6 +53,11 @@ class FirecRESTCredentials(CredentialsBlock):
     verify: bool | str = Field(
         default=True, title="Verify TLS", description="Whether to check TLS certificates, or the path of a CA bundle."
     )
+    allow_http: bool = Field(
+        default=False,
+        title="Allow plain http",
+        description="Whether to send secrets without encryption where a URL begins with http://.",
+    )
     max_in_flight: int = Field(
         default=4,
         ge=1,
@@ -65,9 +70,9 @@ class FirecRESTCredentials(CredentialsBlock):
         """Return the credentials that the environment holds, under the names that CSCS's documentation uses.
 
         They are FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted,
-        FIRECREST_SYSTEM.
+        FIRECREST_SYSTEM and FIRECREST_ALLOW_HTTP.
 
-        :raises ConfigurationError: naming every variable that is missing
+        :raises ConfigurationError: naming every variable that is missing, or the one that cannot be right
         """
         found = Connection.from_environment()
         return cls(
@@ -76,6 +81,7 @@ class FirecRESTCredentials(CredentialsBlock):
             client_id=found.client_id,
             client_secret=SecretStr(found.client_secret),
             system=found.system,
+            allow_http=found.allow_http,
         )
 
     @property
@@ -97,6 +103,7 @@ class FirecRESTCredentials(CredentialsBlock):
             system=self.system,
             timeout=self.timeout,
             verify=self.verify,
+            allow_http=self.allow_http,
             max_in_flight=self.max_in_flight,
         )
 

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from firecrest_core.connection import Connection
+from firecrest_core.connection import Connection, read_switch
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.urls import check_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
@@ -61,7 +62,7 @@ def parse(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
 
     Its host is the API's URL; without a scheme, ``https`` is meant. A port or a path is put back into the URL: Airflow
     takes URIs apart. Login and password are the OAuth2 client's. The extra holds ``token_url``, ``system``, ``scopes``,
-    ``verify``, ``timeout`` and ``max_in_flight``; numbers and booleans may be given as text.
+    ``verify``, ``allow_http``, ``timeout`` and ``max_in_flight``; numbers and booleans may be given as text.
 
     :param stored: the connection
     :param extra: its extra as a mapping; Airflow reads it in two ways, one of them for event loops
@@ -76,6 +77,7 @@ def parse(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
             scopes=_scopes(extra.get("scopes")),
             system=extra.get("system") or None,
             verify=_verify(extra.get("verify")),
+            allow_http=read_switch("allow_http", extra.get("allow_http")),
             timeout=_number("timeout", extra.get("timeout"), 30.0),
             max_in_flight=int(_number("max_in_flight", extra.get("max_in_flight"), 4)),
         )
@@ -89,6 +91,7 @@ def _url(stored: AirflowConnection) -> str:
         raise ConfigurationError("its host is empty: give the URL of the FirecREST API")
     if "://" not in host:
         host = f"https://{host}"
+    check_url("host", host)
     if stored.port and urlsplit(host).port is None:
         host = f"{host}:{stored.port}"
     if stored.schema:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,14 +12,9 @@ import httpx
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
+from firecrest_core.api.tls import tls_context, warn_if_unprotected
 from firecrest_core.connection import Connection
-from firecrest_core.errors import (
-    ConfigurationError,
-    FirecRESTError,
-    RequestRejected,
-    UnexpectedAnswer,
-    UserError,
-)
+from firecrest_core.errors import FirecRESTError, RequestRejected, UnexpectedAnswer, UserError
 
 _EVERY_FIRECREST_HAS = "/status/systems"
 
@@ -56,6 +50,7 @@ class HTTPSession(httpx.AsyncClient):
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
+        warn_if_unprotected(connection)
         # pyfirecrest passes whole URLs, this package only paths. httpx puts the root before a path.
         timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
         super().__init__(
@@ -196,17 +191,3 @@ def _says_too_large(response: httpx.Response) -> bool:
     """Tell whether an answer, even a gateway's, says of its own request that its content is too large."""
     request = response.request
     return response.status_code == 413 and (request.method != "GET" or request.url.path.endswith("/ops/download"))
-
-
-def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return ``Connection.verify`` in the form that httpx takes.
-
-    :param verify: ``True``, ``False``, or the path of a CA bundle
-    :raises ConfigurationError: the CA bundle cannot be read
-    """
-    if isinstance(verify, bool):
-        return verify
-    try:
-        return ssl.create_default_context(cafile=verify)
-    except OSError as error:
-        raise ConfigurationError(f"verify: the CA bundle {verify} cannot be read ({error}).") from None

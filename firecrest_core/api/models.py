@@ -21,8 +21,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from firecrest_core.api.job_ids import read_job_id
-from firecrest_core.errors import InvalidJobId, ServerFault
+from firecrest_core.errors import ConfigurationError, InvalidJobId, ServerFault
 from firecrest_core.states import JobState
+from firecrest_core.system_names import check_system_name
 
 T = TypeVar("T")
 
@@ -31,6 +32,13 @@ def _job_id(value: Any) -> str:
     try:
         return read_job_id(value)
     except InvalidJobId as error:  # in an answer, it is not the user's fault
+        raise ValueError(str(error)) from None
+
+
+def _system_name(value: Any) -> str:
+    try:
+        return check_system_name(value)
+    except ConfigurationError as error:
         raise ValueError(str(error)) from None
 
 
@@ -54,6 +62,7 @@ Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None
 # A number, or a word of the scheduler's for none: UNKNOWN, UNLIMITED, Partition_Limit.
 Number = Annotated[int | None, WrapValidator(_number)]
 JobId = Annotated[str, BeforeValidator(_job_id)]
+SystemName = Annotated[str, BeforeValidator(_system_name)]
 Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
 
 
@@ -87,7 +96,7 @@ class SystemInfo(_Answer):
     :param max_part_size: largest part of a staged upload, in bytes
     """
 
-    name: str
+    name: SystemName
     scheduler_type: str = Field("slurm", validation_alias=AliasPath("scheduler", "type"))
     scheduler_version: Text = Field("", validation_alias=AliasPath("scheduler", "version"))
     file_systems: Annotated[tuple[FileSystem, ...], BeforeValidator(lambda value: value or ())] = ()
@@ -312,7 +321,7 @@ class TransferJob(_Answer):
     """A job that the server started to move files."""
 
     job_id: JobId
-    system: str
+    system: SystemName
     working_dir: Text = Field("", validation_alias="workingDirectory")
     output_log: Text = Field("", validation_alias=AliasPath("logs", "outputLog"))
     error_log: Text = Field("", validation_alias=AliasPath("logs", "errorLog"))
@@ -334,11 +343,21 @@ class UploadTicket(BegunTransfer):
     complete_url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "completeUploadUrl"))
     max_part_size: int = Field(gt=0, validation_alias=AliasPath("transferDirectives", "maxPartSize"))
 
+    @property
+    def urls(self) -> tuple[SecretStr, ...]:
+        """All its URLs."""
+        return (*self.part_urls, self.complete_url)
+
 
 class DownloadTicket(BegunTransfer):
     """Where a staged file will be when its job has ended. The URL is a secret."""
 
     url: SecretStr = Field(validation_alias=AliasPath("transferDirectives", "downloadUrl"))
+
+    @property
+    def urls(self) -> tuple[SecretStr, ...]:
+        """All its URLs."""
+        return (self.url,)
 
 
 def parse(form: type[T], answer: Any, what: str) -> T:

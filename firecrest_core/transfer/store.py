@@ -24,7 +24,7 @@ from pydantic import SecretStr
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure
 from firecrest_core.api.exchange import LARGEST_SMALL_ANSWER, TIMEOUTS, read_whole, time_limit
-from firecrest_core.api.http import tls_context
+from firecrest_core.api.tls import tls_context
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed, TransientError
 from firecrest_core.transfer.limits import MIB, PARTS_AT_ONCE, Part

@@ -76,6 +76,20 @@ def test_a_url_that_is_none_is_refused_with_its_name(credentials: FirecRESTCrede
         credentials.get_client()
 
 
+def test_plain_http_has_to_be_allowed(credentials: FirecRESTCredentials) -> None:
+    credentials.url = "http://api.example.org"
+    with pytest.raises(ConfigurationError, match="allow_http"):
+        credentials.get_client()
+    credentials.allow_http = True
+    assert credentials.connection().allow_http is True
+
+
+def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
+    credentials.system = "../filesystem/local/ops/rm?path=/home/me&x="
+    with pytest.raises(ConfigurationError, match="is not the name of a system"):
+        credentials.get_client()
+
+
 def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
     assert FirecRESTCredentials.get_block_type_slug() == "firecrest-credentials"
     assert FirecRESTCredentials._block_type_name == "FirecREST Credentials"
