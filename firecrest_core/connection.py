@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from firecrest_core.errors import ConfigurationError
 from firecrest_core.system_names import check_system_name
 from firecrest_core.urls import check_url, sends_in_clear
 
+_OPTIONAL = ("FIRECREST_SYSTEM", "FIRECREST_ALLOW_HTTP")
 _REQUIRED = ("FIRECREST_URL", "AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
 
 
@@ -21,7 +24,8 @@ class Connection:
     :param url: the API's root, for example ``https://api.cscs.ch/hpc/firecrest/v2``
     :param token_url: the OAuth2 token endpoint of the site's identity provider
     :param client_id: the OAuth2 client (client credentials grant)
-    :param client_secret: the client's secret; never shown in ``repr``
+    :param client_secret: the client's secret. It is kept in a ``SecretStr``, so that neither ``repr`` nor a traceback
+        with variables shows it; :attr:`secret` returns that
     :param scopes: OAuth2 scopes to ask for; the provider's default when empty
     :param system: the default system, for calls that name none, for example ``daint``
     :param verify: check TLS certificates: ``True``, ``False``, or the path of a CA bundle
@@ -37,7 +41,7 @@ class Connection:
     url: str
     token_url: str
     client_id: str
-    client_secret: str = field(repr=False)
+    client_secret: str | SecretStr = field(repr=False)
     scopes: tuple[str, ...] = ()
     system: str | None = None
     verify: bool | str = True
@@ -46,6 +50,7 @@ class Connection:
     max_in_flight: int = 4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "client_secret", self.secret)
         for name, value in (("url", self.url), ("token_url", self.token_url)):
             check_url(name, value, query=name == "token_url")
             if sends_in_clear(value) and not self.allow_http:
@@ -55,7 +60,7 @@ class Connection:
                 )
         if not self.client_id:
             raise ConfigurationError("client_id is empty: give the id of your OAuth2 client")
-        if not self.client_secret:
+        if not self.secret:
             raise ConfigurationError("client_secret is empty: give the secret of your OAuth2 client")
         if self.timeout <= 0:
             raise ConfigurationError(f"timeout is {self.timeout}: give a number of seconds above 0")
@@ -76,17 +81,25 @@ class Connection:
         :raises ConfigurationError: a variable is missing or cannot be right; the message names it
         """
         environ = os.environ if environ is None else environ
-        missing = [name for name in _REQUIRED if not environ.get(name)]
+        given = {name: SecretStr(environ.get(name) or "") for name in (*_REQUIRED, *_OPTIONAL)}
+        del environ  # a traceback with variables would show the secret in it
+        missing = [name for name in _REQUIRED if not given[name]]
         if missing:
             raise ConfigurationError(f"set the environment variable(s) {', '.join(missing)}")
         return cls(
-            url=environ["FIRECREST_URL"],
-            token_url=environ["AUTH_TOKEN_URL"],
-            client_id=environ["FIRECREST_CLIENT_ID"],
-            client_secret=environ["FIRECREST_CLIENT_SECRET"],
-            system=environ.get("FIRECREST_SYSTEM") or None,
-            allow_http=read_switch("FIRECREST_ALLOW_HTTP", environ.get("FIRECREST_ALLOW_HTTP")),
+            url=given["FIRECREST_URL"].get_secret_value(),
+            token_url=given["AUTH_TOKEN_URL"].get_secret_value(),
+            client_id=given["FIRECREST_CLIENT_ID"].get_secret_value(),
+            client_secret=given["FIRECREST_CLIENT_SECRET"],
+            system=given["FIRECREST_SYSTEM"].get_secret_value() or None,
+            allow_http=read_switch("FIRECREST_ALLOW_HTTP", given["FIRECREST_ALLOW_HTTP"].get_secret_value()),
         )
+
+    @property
+    def secret(self) -> SecretStr:
+        """The client's secret, in a type that hides it."""
+        given = self.client_secret
+        return given if isinstance(given, SecretStr) else SecretStr(given or "")
 
     def system_or_default(self, system: str | None) -> str:
         """Return ``system``, or the connection's default if it is empty.

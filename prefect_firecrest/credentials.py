@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr
 
 from firecrest_core.connection import Connection
 from prefect_firecrest.prefect_internals import block_name
@@ -28,6 +28,9 @@ class FirecRESTCredentials(CredentialsBlock):
             systems = await client.list_systems()
         ```
     """
+
+    # An error must not repeat the secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "FirecREST Credentials"
     _block_type_slug = "firecrest-credentials"
@@ -79,7 +82,7 @@ class FirecRESTCredentials(CredentialsBlock):
             url=found.url,
             token_url=found.token_url,
             client_id=found.client_id,
-            client_secret=SecretStr(found.client_secret),
+            client_secret=found.secret,
             system=found.system,
             allow_http=found.allow_http,
         )
@@ -98,7 +101,7 @@ class FirecRESTCredentials(CredentialsBlock):
             url=self.url,
             token_url=self.token_url,
             client_id=self.client_id,
-            client_secret=self.client_secret.get_secret_value(),
+            client_secret=self.client_secret,
             scopes=tuple(self.scopes),
             system=self.system,
             timeout=self.timeout,

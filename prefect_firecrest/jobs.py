@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
-from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.prefect_internals import is_block_metadata
 from prefect_firecrest.runtime import runtime
@@ -45,6 +46,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         result = run.fetch_result()
         ```
     """
+
+    # An error must not repeat the values of variables.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "FirecREST Job"
     _block_type_slug = "firecrest-job"
@@ -93,7 +97,10 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     qos: str | None = Field(default=None, title="QOS", description="Quality of service.")
     constraint: str | None = Field(default=None, description="Features that the nodes must have, such as gpu.")
     reservation: str | None = Field(default=None, description="Name of a reservation.")
-    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the job.")
+    environment: dict[str, str | SecretStr] = Field(
+        default_factory=dict,
+        description="Environment variables of the job. Values of names such as API_TOKEN are hidden.",
+    )
     uenv: str | None = Field(default=None, title="uenv", description="CSCS's user environment, name/version:tag.")
     container: str | None = Field(default=None, description="CSCS's container engine: name or path of an EDF file.")
     signal: str | None = Field(default=None, description="Signal before the time limit, such as USR1@60.")
@@ -126,12 +133,21 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
         from firecrest_core.spec import validation
 
+        if info.field_name == "environment" and isinstance(value, Mapping):
+            return hide_values(value)
         return validation.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
         self.spec()
         return self
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show of the environment the names alone."""
+        return [
+            (name, dict.fromkeys(value, "…") if name == "environment" else value)
+            for name, value in super().__repr_args__()
+        ]
 
     def spec(self) -> JobSpec:
         """Return what is asked of the scheduler.

@@ -29,7 +29,7 @@ def load(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     connection = parse(stored, stored.extra_dejson)
-    mask_secret(connection.client_secret)
+    mask_secret(connection.secret.get_secret_value())
     return connection
 
 
@@ -46,7 +46,7 @@ async def aload(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     connection = parse(stored, await stored.aextra_dejson())
-    await amask_secret(connection.client_secret)
+    await amask_secret(connection.secret.get_secret_value())
     return connection
 
 

@@ -92,6 +92,8 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
 
         :param context: the task's
         """
+        from airflow.sdk.log import mask_secret
+
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
 
         try:
@@ -101,6 +103,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
             )
         except FirecRESTError as error:
             raise task_error(error) from None
+        mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
         self.cancel_earlier_run(context)
         identity = TaskIdentity.load(context, system, spec) if self.exactly_once else None
         if identity is not None:  # its claim can be cancelled before the job has an id

@@ -13,6 +13,7 @@ from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJo
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_limits import advice
 from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.errors import (
     AccessDenied,
     JobNotFound,
@@ -36,6 +37,7 @@ _LARGE_ANSWER = 256 * 1024
 class ComputeEndpoints(SystemEndpoints):
     """Submit, list and cancel jobs."""
 
+    @without_frames
     async def submit_job(self, request: SubmitRequest) -> str:
         """Submit a job, at most once.
 

@@ -18,6 +18,7 @@ from firecrest_core.api.models import (
     parse,
 )
 from firecrest_core.api.requests import Requests
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.errors import (
     AnswerTooLarge,
     ConfigurationError,
@@ -234,6 +235,7 @@ class FilesystemEndpoints(SystemEndpoints):
 
     # --- transfers that run as jobs ----------------------------------------------------------------
 
+    @without_frames
     async def start_upload(self, path: str, size: int, *, account: str | None = None) -> UploadTicket:
         """Start the upload of a large file by way of the staging store.
 
@@ -256,6 +258,7 @@ class FilesystemEndpoints(SystemEndpoints):
             raise RequestRejected(f"{what}: {OLD_SERVER}") from None
         return self._ticket(UploadTicket, answer, what)
 
+    @without_frames
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
         """Start the download of a large file by way of the staging store.
 

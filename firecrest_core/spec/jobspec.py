@@ -63,7 +63,8 @@ class JobSpec:
     :param qos: quality of service (Slurm)
     :param constraint: features that the nodes must have, such as ``"gpu"`` (Slurm)
     :param reservation: a reservation's name; in PBS, that of its queue, without ``partition``
-    :param environment: variables for the job, exported in the script. FirecREST's own field is not used for them,
+    :param environment: variables for the job, exported in the script; a value may be a pydantic ``SecretStr``. ``repr``
+        shows the names alone, but the script on the cluster has the values. FirecREST's own field is not used for them,
         because it joins them with commas, so a comma in a value would make a second variable. If the script is not for
         a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
     :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
@@ -107,6 +108,17 @@ class JobSpec:
     stdout: str | None = None
     stderr: str | None = None
     requeue: bool | None = None
+
+    def __repr__(self) -> str:
+        """Show the fields that were given, and of the environment the names alone: a value may be a secret."""
+        given = {
+            each.name: value
+            for each in dataclasses.fields(self)
+            if (value := getattr(self, each.name)) is not None and value != () and value != {}
+        }
+        if self.environment:
+            given["environment"] = dict.fromkeys(self.environment, "…")
+        return f"JobSpec({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __post_init__(self) -> None:
         given = [name for name in ("script", "script_path", "command") if getattr(self, name) is not None]

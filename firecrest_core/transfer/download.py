@@ -189,7 +189,7 @@ async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
     return PendingTransfer(
         job=jobs.as_job(ticket.job, "download"),
         plan=plan,
-        encrypted_url=encrypt(ticket.url, system.connection.client_secret),
+        encrypted_url=encrypt(ticket.url, system.connection.secret),
     )
 
 
@@ -220,7 +220,7 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
     try:
         place = await destination(target or plan.local, posixpath.basename(plan.remote), tree=plan.tree)
         await jobs.ended(system, pending.job)
-        url = decrypt(pending.encrypted_url or "", system.connection.client_secret)
+        url = decrypt(pending.encrypted_url or "", system.connection.secret)
         async with staged_target(place) as here:
             if not plan.archived:
                 digest = await _fetch_staged(system, plan, url, here)

@@ -91,7 +91,7 @@ def test_uri_as_a_user_writes_it(store: Callable[..., None]) -> None:
     store(f"firecrest://me:{quote('s/3:cret', safe='')}@api.example.org:8443/hpc/v2?{extra}")
     connection = FirecRESTHook().connection()
     assert connection.url == "https://api.example.org:8443/hpc/v2"
-    assert connection.client_secret == "s/3:cret"
+    assert connection.secret.get_secret_value() == "s/3:cret"
     assert (connection.token_url, connection.system, connection.verify, connection.max_in_flight) == (
         TOKEN_URL,
         "daint",

@@ -45,7 +45,7 @@ def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
     assert connection.url == "https://api.example.org/v2"
     assert connection.token_url == "https://auth.example.org/token"
     assert connection.client_id == "me"
-    assert connection.client_secret == SECRET
+    assert connection.secret.get_secret_value() == SECRET
     assert connection.scopes == ("jobs",)
     assert connection.system == "daint"
     assert connection.timeout == 7
