@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from pydantic import SecretStr
 
 from firecrest_core.errors import ConfigurationError
 from firecrest_core.system_names import check_system_name
 from firecrest_core.urls import check_url, sends_in_clear
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 _OPTIONAL = ("FIRECREST_SYSTEM", "FIRECREST_ALLOW_HTTP")
 _REQUIRED = ("FIRECREST_URL", "AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
@@ -80,6 +82,8 @@ class Connection:
         :returns: the connection that they describe
         :raises ConfigurationError: a variable is missing or cannot be right; the message names it
         """
+        from pydantic import SecretStr
+
         environ = os.environ if environ is None else environ
         given = {name: SecretStr(environ.get(name) or "") for name in (*_REQUIRED, *_OPTIONAL)}
         del environ  # a traceback with variables would show the secret in it
@@ -98,6 +102,8 @@ class Connection:
     @property
     def secret(self) -> SecretStr:
         """The client's secret, in a type that hides it."""
+        from pydantic import SecretStr  # imported here because DAG files import this module
+
         given = self.client_secret
         return given if isinstance(given, SecretStr) else SecretStr(given or "")
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pydantic import SecretStr
-
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.spec import arrays, options, quantities
 
@@ -221,7 +219,7 @@ def _environment(field: str, value: Any) -> dict[str, str]:
         raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {type(value).__name__}")
     environment = {}
     for name, content in value.items():
-        if isinstance(content, SecretStr):  # `repr` of a specification hides all values
+        if hasattr(content, "get_secret_value"):  # a SecretStr; `repr` of a specification hides all values
             content = content.get_secret_value()
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise InvalidJobSpec(field, f"{name!r} is not a variable's name")
