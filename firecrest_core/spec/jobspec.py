@@ -26,6 +26,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.indices import Indices
 from firecrest_core.spec import arrays, options, validation
 
 Scheduler = Literal["slurm", "pbs"]
@@ -179,7 +180,7 @@ class JobSpec:
         return mapping
 
     @property
-    def array_indices(self) -> tuple[int, ...] | None:
+    def array_indices(self) -> Indices | None:
         """The indices of the array, from ``array`` or from the script's own lines; ``None`` if the job is no array.
 
         The lines of a ``script_path`` are not known here.
