@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 
 from firecrest_core import errors
@@ -248,6 +249,10 @@ async def find(system: System, job_id: str) -> Job:
     except (errors.JobNotFound, errors.TransientError):  # gone soon after the job's end on Slurm < 24.05
         return Job(system=system.name, job_id=job_id, name=status.name, working_dir=status.working_dir)
     array = script_options(metadata.script, await system.scheduler()).get("array")
+    indices = None
+    if array is not None:
+        with suppress(ValueError):  # the script is what the server says it is
+            indices = arrays.indices(array)
     return Job(
         system=system.name,
         job_id=job_id,
@@ -255,5 +260,5 @@ async def find(system: System, job_id: str) -> Job:
         working_dir=status.working_dir,
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
-        array_indices=None if array is None else arrays.indices(array),
+        array_indices=indices,
     )

@@ -198,7 +198,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 job = await self._submit_once(system, spec, identity)
             else:
                 job = await lifecycle.submit(system, spec)
-                record = self._record(system, job_id=job.job_id)
+                record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
         show_submitted(job)
         self.logger.info(job.submission_message())
@@ -214,7 +214,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = bool(pauses_for(identity.pauses, identity.digest))
         while True:
-            await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, self._record(system, key))
+            record = self._record(system, spec, key)
+            await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, record)
             try:
                 job = await lifecycle.submit(
                     system, spec, key, first_attempt=identity.first_attempt, resubmit_failed=not was_suspended
@@ -228,7 +229,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 runtime.state(JobMonitor).on_submitted(job)
                 return job
 
-    def _record(self, system: System, key: ClaimKey | None = None, job_id: str | None = None) -> JobRecord:
+    def _record(
+        self, system: System, spec: JobSpec, key: ClaimKey | None = None, job_id: str | None = None
+    ) -> JobRecord:
         from prefect_firecrest.cancellation.records import JobRecord
 
         return JobRecord(
@@ -238,5 +241,5 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             identity=key.identity if key else None,
             epoch=key.epoch if key else 0,
             job_id=job_id,
-            array=self.array,
+            array=None if spec.array_indices is None else str(spec.array_indices),
         )

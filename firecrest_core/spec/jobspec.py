@@ -19,7 +19,6 @@ tried with sbatch 22.05; PBS Professional's qsub manual.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,7 +26,8 @@ from typing import Any, Literal
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.indices import Indices
-from firecrest_core.spec import arrays, options, validation
+from firecrest_core.spec import arrays, options, shell, validation
+from firecrest_core.spec.script import interpreter
 
 Scheduler = Literal["slurm", "pbs"]
 
@@ -140,6 +140,8 @@ class JobSpec:
             gpus=self.gpus,
             gpus_per_node=self.gpus_per_node,
         )
+        if self.script_path is None:
+            validation.check_variables(self.environment, shell.posix_shell(interpreter(self.text)) or "bash")
         own = self.script_options()
         try:
             arrays.indices(own.get("array", "0"))
@@ -193,7 +195,7 @@ class JobSpec:
         """The text of the script, or of one that runs ``command``."""
         if self.script is not None:
             return self.script
-        line = self.command if isinstance(self.command, str) else shlex.join(self.command or ())
+        line = self.command if isinstance(self.command, str) else shell.join(self.command or ())
         return f"#!/bin/bash\n{line}\n"
 
     def script_options(self, scheduler: Scheduler = "slurm") -> Mapping[str, str]:

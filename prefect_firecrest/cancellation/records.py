@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
-from firecrest_core.spec import arrays
 from prefect_firecrest.prefect_internals import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class JobRecord:
             system=self.system,
             job_id=job_id or self.job_id or "",
             working_dir=self.working_dir,
-            array_indices=arrays.indices(self.array) if self.array else None,
+            array_indices=Indices.parse(self.array) if self.array else None,
             submitted_at=submitted_at,
             key=None if self.identity is None else ClaimKey(self.identity, self.epoch),
         )
