@@ -15,6 +15,8 @@ from firecrest_core.states import JobState
 
 # Characters of the indices of array elements in a message.
 _MOST_IN_MESSAGE = 60
+# Slurm pads a number to so many characters at most.
+_WIDEST = 10
 # An array element's index in an output path, perhaps with a width: %a, %4a.
 _INDEX = re.compile(r"%(\d*)a")
 
@@ -27,6 +29,15 @@ def duration(seconds: int | float | None) -> str:
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     return f"{days}-{hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
+
+
+def padded(number: str, width: str) -> str:
+    """Return a number with leading zeros, as Slurm writes it for ``%4j``: in ten characters at most.
+
+    :param number: its digits
+    :param width: the digits of the width, or an empty text
+    """
+    return number.zfill(min(int(width.lstrip("0")[:2] or 0), _WIDEST))
 
 
 def index_list(indices: Indices) -> str:
@@ -123,7 +134,7 @@ class JobResult:
         if self.reported_element is None:
             return paths
         index = str(self.reported_element.index)
-        stdout, stderr = (path and _INDEX.sub(lambda width: index.zfill(int(width[1] or 0)), path) for path in paths)
+        stdout, stderr = (path and _INDEX.sub(lambda width: padded(index, width[1]), path) for path in paths)
         return stdout, stderr
 
     def summary(self) -> str:

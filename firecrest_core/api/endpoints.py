@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
-from firecrest_core.api.models import SystemInfo, UserInfo
+from firecrest_core.api.models import SystemInfo, UserInfo, parse
 from firecrest_core.api.requests import Requests
 from firecrest_core.errors import SystemNotFound
 from firecrest_core.system_names import check_system_name
@@ -52,8 +52,7 @@ class SystemEndpoints:
     async def get_userinfo(self) -> UserInfo:
         """Return the user that the server runs commands as here, and the accounts that may be charged."""
         what = f"GET /status/{self.name}/userinfo"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what)
-        return UserInfo.from_answer(answer)
+        return parse(UserInfo, await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what), what)
 
     def _path(self, area: str, *segments: str) -> str:
         """Return a path below the API's root: an area, such as ``compute``, this system, and further segments."""

@@ -10,9 +10,11 @@ from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.exchange import LARGEST_ANSWER, LIMITS, ExchangeLimits
 from firecrest_core.api.models import (
     BegunTransfer,
+    Checksum,
     DownloadTicket,
     FileInfo,
     FileStat,
+    FileText,
     TransferJob,
     UploadTicket,
     parse,
@@ -118,8 +120,8 @@ class FilesystemEndpoints(SystemEndpoints):
         :raises RequestTimedOut: the file is too large for the server's command timeout (5 s by default)
         """
         what = f"Checksum of {path} on {self.name}"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
-        return str(answer["checksum"]).removeprefix("\\")  # sha256sum marks an escaped file name so
+        answer = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
+        return parse(Checksum, answer, what).checksum.removeprefix("\\")  # sha256sum marks an escaped file name so
 
     async def tail(self, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
         """Return the end of a text file.
@@ -140,8 +142,8 @@ class FilesystemEndpoints(SystemEndpoints):
 
     async def _tail(self, path: str, **how: Any) -> str:
         what = f"Tail of {path} on {self.name}"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
-        return str(answer["content"])
+        answer = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
+        return parse(FileText, answer, what).content
 
     # --- changing -------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ from firecrest_core.system_names import check_system_name
 
 T = TypeVar("T")
 
+# What a double holds exactly. No count, size, time or code of an honest server is larger.
+_LARGEST_NUMBER = 2**53
+
 
 def _job_id(value: Any) -> str:
     try:
@@ -44,14 +47,23 @@ def _system_name(value: Any) -> str:
 
 def _row_id(value: Any) -> str:
     """Return the id of a row without PBS's server: 4711 for 4711.pbs01, 4711[3] for 4711[3].pbs01."""
+    if not isinstance(value, str | int):
+        raise ValueError("an id is a text or a number")
     return str(value).strip().partition(".")[0]
+
+
+def _state_words(value: Any) -> str | None:
+    """Return the words of a state, which Slurm's REST server sends as a list."""
+    words = value if isinstance(value, list) else [value]
+    return " ".join(word for word in words if isinstance(word, str)) or None
 
 
 def _number(value: Any, read: ValidatorFunctionWrapHandler) -> int | None:
     try:
-        return cast(int | None, read(value))
+        number = cast(int | None, read(value))
     except ValidationError:
         return None
+    return None if number is None or abs(number) > _LARGEST_NUMBER else number
 
 
 # The server writes null for "not yet", "unknown" and "none" alike.
@@ -63,7 +75,10 @@ Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None
 Number = Annotated[int | None, WrapValidator(_number)]
 JobId = Annotated[str, BeforeValidator(_job_id)]
 SystemName = Annotated[str, BeforeValidator(_system_name)]
-Count = Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)]
+Count = Annotated[
+    int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=-_LARGEST_NUMBER, le=_LARGEST_NUMBER)
+]
+State = Annotated[str | None, BeforeValidator(_state_words)]
 
 
 class _Answer(BaseModel):
@@ -150,6 +165,11 @@ class SystemList(_Answer):
         ]
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    named = value if isinstance(value, list) else ()
+    return tuple(one["name"] for one in named if isinstance(one, dict) and isinstance(one.get("name"), str))
+
+
 class UserInfo(_Answer):
     """The user that the server runs commands as, from ``GET /status/{system}/userinfo``.
 
@@ -157,13 +177,7 @@ class UserInfo(_Answer):
     """
 
     name: str = Field(validation_alias=AliasPath("user", "name"))
-    accounts: tuple[str, ...] = ()
-
-    @classmethod
-    def from_answer(cls, answer: dict[str, Any]) -> UserInfo:
-        """Read the answer's JSON."""
-        accounts = tuple(account["name"] for account in answer.get("accounts") or ())
-        return cls.model_validate(answer | {"accounts": accounts})
+    accounts: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
 
 
 class FileInfo(_Answer):
@@ -203,7 +217,7 @@ class FileStat(_Answer):
     :param mtime: Unix time of the last change
     """
 
-    mode: int
+    mode: int = Field(ge=0, lt=2**32)
     size: Count = 0
     mtime: Count = 0
 
@@ -228,13 +242,25 @@ class FileStat(_Answer):
         return stat.S_ISLNK(self.mode)
 
 
+class FileText(_Answer):
+    """The answer of ``ops/tail``."""
+
+    content: str
+
+
+class Checksum(_Answer):
+    """The answer of ``ops/checksum``."""
+
+    checksum: str
+
+
 class JobStep(_Answer):
     """A step of a job (``57.batch``, ``57.0``)."""
 
     id: str
     name: Text = ""
-    raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
-    exit_code: int | None = Field(None, validation_alias=AliasPath("status", "exitCode"))
+    raw_state: State = Field(None, validation_alias=AliasPath("status", "state"))
+    exit_code: Number = Field(None, validation_alias=AliasPath("status", "exitCode"))
 
     @property
     def state(self) -> JobState:
@@ -256,7 +282,7 @@ class JobInfo(_Answer):
 
     job_id: Annotated[str, BeforeValidator(_row_id)]
     name: Text = ""
-    raw_state: Any = Field(None, validation_alias=AliasPath("status", "state"))
+    raw_state: State = Field(None, validation_alias=AliasPath("status", "state"))
     reason: Reason = Field(None, validation_alias=AliasPath("status", "stateReason"))
     exit_code: Number = Field(None, validation_alias=AliasPath("status", "exitCode"))
     signal: Number = Field(None, validation_alias=AliasPath("status", "interruptSignal"))
@@ -285,7 +311,7 @@ class JobInfo(_Answer):
     @property
     def cancelled_by(self) -> int | None:
         """The numeric id of the user that cancelled the job, from ``CANCELLED by 1001``."""
-        found = re.search(r"CANCELLED by (\d+)", str(self.raw_state))
+        found = re.search(r"CANCELLED by (\d{1,18})\b", self.raw_state or "")
         return int(found[1]) if found else None
 
     @property

@@ -61,7 +61,7 @@ _TRANSIENT = frozenset(
 )
 
 # Elements of S3's answers, with or without a prefix and attributes.
-_CODE = re.compile(r"<(?:[\w.-]+:)?Code(?:\s[^>]*)?>\s*([A-Za-z]{1,60})\s*<")
+_CODE = re.compile(r"<(?:[\w.-]+:)?Code(?:\s[^<>]*)?>\s*([A-Za-z]{1,60})\s*<")
 _JOINED = re.compile(r"<(?:[\w.-]+:)?CompleteMultipartUploadResult[\s/>]")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
