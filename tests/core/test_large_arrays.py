@@ -99,7 +99,7 @@ def ends(count: int, end: Callable[[int], tuple[str, int]]) -> list[JobInfo]:
 
 
 async def wait(site: Any, job: Job) -> JobResult:
-    result: JobResult = await site.watcher().wait(job)
+    result: JobResult = await site.watcher().wait(job, provisional_grace=0.0)
     return result
 
 
