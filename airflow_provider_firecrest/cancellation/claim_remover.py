@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_firecrest import airflow_internals, identity
 from airflow_provider_firecrest.cancellation.scan import ScannedRecord
+from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 
 if TYPE_CHECKING:
     from firecrest_core.jobs.job import Job
@@ -43,9 +44,13 @@ class _Waiting:
 
 
 class ClaimRemover:
-    """Removes the claims of tasks that are over, in rounds with one list of jobs for each system and connection."""
+    """Removes the claims of tasks that are over, in rounds with one list of jobs for each system and connection.
 
-    def __init__(self) -> None:
+    :param signatures: says which records may be acted upon
+    """
+
+    def __init__(self, signatures: RecordSignatures) -> None:
+        self._signatures = signatures
         self._waiting: dict[tuple[int, str], _Waiting] = {}
         self._under_way: asyncio.Task[None] | None = None
         self._next_round = 0.0
@@ -77,7 +82,7 @@ class ClaimRemover:
             by_connection[one.record.firecrest_conn_id].append(one)
         for conn_id, some in by_connection.items():
             try:
-                removed = await _remove_claims(conn_id, some)
+                removed = await _remove_claims(self._signatures, conn_id, some)
                 for one in some:
                     if one.row in removed or self._is_too_late(one):
                         await asyncio.to_thread(airflow_internals.delete_stored_value, one.stored)
@@ -94,7 +99,7 @@ class ClaimRemover:
         return now - waiting.since > _GIVE_UP_AFTER
 
 
-async def _remove_claims(conn_id: str, over: list[ScannedRecord]) -> set[tuple[int, str]]:
+async def _remove_claims(signatures: RecordSignatures, conn_id: str, over: list[ScannedRecord]) -> set[tuple[int, str]]:
     """Remove the claims of tasks, and return the rows of those that have left nothing."""
     from airflow_provider_firecrest.hooks import connection as stored_connection
     from airflow_provider_firecrest.hooks.client import client_type
@@ -102,11 +107,11 @@ async def _remove_claims(conn_id: str, over: list[ScannedRecord]) -> set[tuple[i
     from firecrest_core.jobs.job import Job
 
     jobs: defaultdict[str, dict[Job, tuple[int, str]]] = defaultdict(dict)
+    connection = await asyncio.to_thread(stored_connection.load, conn_id)
     for one in over:
-        if await asyncio.to_thread(_forget_identity, one):
+        if signatures.approve(one, connection) and await asyncio.to_thread(_forget_identity, one):
             for job in map(Job.from_dict, one.record.jobs):
                 jobs[job.system][job] = one.row
-    connection = await asyncio.to_thread(stored_connection.load, conn_id)
     removed: set[tuple[int, str]] = set()
     async with client_type(conn_id)(connection) as client:
         for system, rows in jobs.items():
@@ -120,8 +125,11 @@ def _forget_identity(one: ScannedRecord) -> bool:
 
     def forget(value: str) -> str:
         nonlocal begun
-        stored = json.loads(value)
-        begun = bool(stored) and stored["max_tries"] != one.record.max_tries
+        try:
+            stored = json.loads(value)
+            begun = bool(stored) and stored["max_tries"] != one.record.max_tries
+        except (KeyError, TypeError, ValueError):  # it was edited: no run can begin with this
+            begun = True
         return value if begun else "{}"
 
     is_over = airflow_internals.change_stored_values(

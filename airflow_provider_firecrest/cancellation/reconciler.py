@@ -25,6 +25,7 @@ from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
 from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.records import describe_jobs
 from airflow_provider_firecrest.cancellation.scan import ScannedRecord, scan
+from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class Reconciler:
         self._deleted: dict[tuple[int, str], ScannedRecord] = {}
         self._cancelling: dict[tuple[int, str], asyncio.Task[None]] = {}
         self._not_before: dict[tuple[int, str], float] = {}
-        self._claims = ClaimRemover()
+        self._signatures = RecordSignatures()
+        self._claims = ClaimRemover(self._signatures)
         self._can_read = True
 
     async def run(self, thread: ReconcilerThread) -> None:
@@ -99,6 +101,7 @@ class Reconciler:
                 if one.stored.dag_run not in dag_runs and not one.record.ended:
                     self._deleted[one.row] = replace(one, reason=EndReason.DELETED_WITH_RUN)
         self._latest = scanned
+        await self._signatures.look_at((*scanned.values(), *self._deleted.values()))
         for one in (*scanned.values(), *self._deleted.values()):
             if one.reason and one.row not in self._cancelling and self._is_due(one):
                 self._cancelling[one.row] = asyncio.create_task(self._cancel(one))
@@ -121,6 +124,9 @@ class Reconciler:
         conn_id, jobs = one.record.firecrest_conn_id, describe_jobs(one.record.jobs)
         try:
             connection = await asyncio.to_thread(stored_connection.load, conn_id)
+            if not self._signatures.approve(one, connection):
+                self._not_before[one.row] = time.monotonic() + _PAUSE_AFTER_FAILURE
+                return
             async with client_type(conn_id)(connection) as client:
                 for job in map(Job.from_dict, one.record.jobs):
                     await lifecycle.cancel(client.system(job.system), job)

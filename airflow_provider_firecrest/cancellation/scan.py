@@ -44,11 +44,16 @@ class ScannedRecord:
         """What tells it from other records, since databases use the numbers of deleted rows again."""
         return self.stored.row, self.stored.value
 
-    def __str__(self) -> str:
+    @property
+    def task(self) -> str:
+        """The task's name, for messages."""
         stored = self.stored
         element = f"[{stored.map_index}]" if stored.map_index >= 0 else ""
-        text = f"Task {stored.dag_id}.{stored.task_id}{element} of {stored.dag_run[1]} {self.reason}"
-        return f"{text} ({stored.state})" if self.reason is EndReason.FINISHED else text
+        return f"{stored.dag_id}.{stored.task_id}{element} of {stored.dag_run[1]}"
+
+    def __str__(self) -> str:
+        text = f"Task {self.task} {self.reason}"
+        return f"{text} ({self.stored.state})" if self.reason is EndReason.FINISHED else text
 
 
 def scan(*, note_clears: bool = True) -> list[ScannedRecord]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -97,15 +98,19 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
 
         try:
-            system = self.hook.connection().system_or_default(self.system)
+            connection = self.hook.connection()
+            system = connection.system_or_default(self.system)
             spec = build_spec(
                 self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
             )
         except FirecRESTError as error:
             raise task_error(error) from None
         mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
-        self.cancel_earlier_run(context)
-        identity = TaskIdentity.load(context, system, spec) if self.exactly_once else None
+        earlier_ended = self.cancel_earlier_run(context)
+        identity = TaskIdentity.load(context, connection, system, spec) if self.exactly_once else None
+        if identity is not None and not earlier_ended:
+            # Then it looks for jobs with its own key, and ends those of earlier epochs before it submits.
+            identity = replace(identity, first_attempt=False)
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
             self.record_jobs(context, [identity.placeholder_job().to_dict()])

@@ -62,7 +62,7 @@ def job(connected, workdir: Path, ti: Any) -> tuple[str, ScannedRecord]:
         time.sleep(0.05)
     record = JobRecord.read(context)
     assert record is not None
-    stored = StoredValue(1, "record", (1, "run"), "dag", "job", -1, uuid.uuid4(), "deferred", record.max_tries)
+    stored = StoredValue(1, "record", (1, "run"), "dag", "task", -1, uuid.uuid4(), "deferred", record.max_tries)
     return ti.pushed["job_id"], ScannedRecord(stored, record, None)
 
 
@@ -186,10 +186,10 @@ def test_what_cannot_be_cancelled_is_tried_again(job, database, store, stored, m
     job_id, scanned = job
     monkeypatch.setattr(reconciler, "_PAUSE_AFTER_FAILURE", 0.0)
     database.scanned = [failed(scanned)]
-    store(stored | {"password": "wrong"})
+    store(stored | {"login": "wrong"})
     reconcile(lambda: store(stored))
     system = scanned.record.jobs[0]["system"]
-    assert f"Task dag.job of run has ended (failed), but job {job_id} on {system} cannot be cancelled" in caplog.text
+    assert f"Task dag.task of run has ended (failed), but job {job_id} on {system} cannot be cancelled" in caplog.text
     assert is_cancelled(job_id)
     assert database.deleted_values == [one.stored for one in database.scanned]
 
