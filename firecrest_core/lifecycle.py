@@ -50,6 +50,7 @@ async def submit(
     first_attempt: bool = False,
     resubmit_failed: bool = True,
     wait_for_room: bool = True,
+    before_post: protocol.BeforePost | None = None,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
@@ -63,6 +64,9 @@ async def submit(
     :param resubmit_failed: run the job once more if it has failed, as an automatic retry needs it
     :param wait_for_room: wait while a limit on submitted jobs is reached; with ``False``, raise the error. The wait
         has no limit of its own. All submissions of an event loop to one system wait in one line.
+    :param before_post: awaited once, before the first POST of this call; only with a key. Here the caller records what
+        it must not lose: from now on the job may exist. Without a POST it is not called, because the job exists
+        already, or because nothing can have reached the scheduler. An error of it prevents the POST.
     :returns: the job that was submitted or found
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
@@ -75,6 +79,12 @@ async def submit(
         request = submit_request(spec, await system.scheduler())
         await check_working_dir(system, spec.working_dir)
 
+    async def before_first_post() -> None:
+        nonlocal before_post
+        if before_post is not None:
+            await before_post()
+            before_post = None
+
     async def submit_now() -> Job:
         nonlocal first_attempt
         if key is None:
@@ -82,7 +92,14 @@ async def submit(
         if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
             system.client.trust_url()
         first, first_attempt = first_attempt, False  # in the line, an earlier submission may have been taken
-        return await protocol.submit(system, spec, key, first_attempt=first, resubmit_failed=resubmit_failed)
+        return await protocol.submit(
+            system,
+            spec,
+            key,
+            first_attempt=first,
+            resubmit_failed=resubmit_failed,
+            before_post=before_first_post,
+        )
 
     if not wait_for_room:
         return await submit_now()

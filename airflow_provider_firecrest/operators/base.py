@@ -110,6 +110,14 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         event = self.hook.run(trigger.event())
         return self.execute_complete(context, event, awaited)
 
+    def own_jobs(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Let jobs end with the task while this worker lives.
+
+        :param context: the task's
+        :param jobs: as ``Job.to_dict`` gives them
+        """
+        self._context, self._waiting_for = context, jobs
+
     def record_jobs(self, context: Context, jobs: list[dict[str, Any]]) -> None:
         """Record which jobs are to end with the task: here, and in Airflow for when this worker is no more.
 
@@ -117,7 +125,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         :param jobs: as ``Job.to_dict`` gives them
         """
         if jobs:
-            self._context, self._waiting_for = context, jobs
+            self.own_jobs(context, jobs)
             self._write(context, jobs)
 
     def _write(self, context: Context, jobs: list[dict[str, Any]], *, ended: bool = False) -> None:
@@ -157,7 +165,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
                 earlier.firecrest_conn_id,
             )
             return False
-        self._context, self._waiting_for = context, earlier.jobs
+        self.own_jobs(context, earlier.jobs)
         self.log.info("The task was cleared: cancelling %s of its earlier run.", describe_jobs(earlier.jobs))
         hook.run(self._cancel_jobs(hook, earlier.jobs, lifecycle.cancel_and_wait))
         return True

@@ -113,10 +113,10 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
             identity = replace(identity, first_attempt=False)
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
-            self.record_jobs(context, [identity.placeholder_job().to_dict()])
+            self.own_jobs(context, [identity.placeholder_job().to_dict()])
         submission = None
         try:
-            job = self.hook.run(self._submit(system, spec, identity))
+            job = self.hook.run(self._submit(context, system, spec, identity))
             self.log.info(job.submission_message())
             context["ti"].xcom_push(key="job_id", value=job.job_id)
         except SubmissionLimitReached as error:
@@ -134,8 +134,12 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 
-    async def _submit(self, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
+    async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
+
+        async def record() -> None:
+            assert identity is not None
+            self.record_jobs(context, [identity.placeholder_job().to_dict()])
 
         async with self.hook.client() as client:
             if identity is None:
@@ -147,6 +151,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
                 identity.key,
                 first_attempt=identity.first_attempt,
                 wait_for_room=not self.deferrable,
+                before_post=record,
             )
 
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:
