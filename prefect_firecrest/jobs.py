@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
@@ -200,6 +201,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 job = await lifecycle.submit(system, spec)
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
+                await runtime.state(JobMonitor).write_down(record)
         show_submitted(job)
         self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
@@ -213,20 +215,31 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = bool(pauses_for(identity.pauses, identity.digest))
+        monitor = runtime.state(JobMonitor)
         while True:
             record = self._record(system, spec, key)
-            await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, record)
+            await monitor.watch(identity.flow_runs, system.connection, record)
             try:
                 job = await lifecycle.submit(
-                    system, spec, key, first_attempt=identity.first_attempt, resubmit_failed=not was_suspended
+                    system,
+                    spec,
+                    key,
+                    first_attempt=identity.first_attempt,
+                    resubmit_failed=not was_suspended,
+                    before_post=partial(monitor.write_down, record),
                 )
             except JobWithdrawn:
                 # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.
                 if identity.first_attempt or not await identity.is_wanted():
                     raise
                 key = key.next_epoch()
+            except Exception:
+                if identity.first_attempt:
+                    monitor.on_not_submitted(record)
+                raise
             else:
-                runtime.state(JobMonitor).on_submitted(job)
+                await monitor.write_down(record)  # of a job that was found, too: its earlier record may be deleted
+                monitor.on_submitted(job)
                 return job
 
     def _record(
