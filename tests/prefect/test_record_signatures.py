@@ -1,4 +1,4 @@
-"""What the reconciler believes, and how it goes on where it fails: with the harness's API and the embedded FirecREST."""
+"""What the reconciler believes, and how it goes on where it fails, on the harness's API and the embedded FirecREST."""
 
 from __future__ import annotations
 
