@@ -16,13 +16,16 @@ from functools import partial
 
 from firecrest_core import errors
 from firecrest_core.api.backoff import retry_transient
-from firecrest_core.api.client import System
+from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
+from firecrest_core.claims.cancel_many import cancel_many
+from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
 from firecrest_core.claims.removal import remove_claims
+from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
@@ -181,6 +184,30 @@ async def cancel(system: System, job: Job) -> None:
         await system.cancel_job(job.job_id)
     else:
         await protocol.cancel(system, job.working_dir, job.key.identity, job.key.epoch)
+
+
+async def cancel_all(system: System, jobs: Collection[Job]) -> dict[Job, errors.FirecRESTError]:
+    """Cancel many jobs as :func:`cancel` cancels one, with few requests. Those in the queue are cancelled first.
+
+    :param system: where the jobs are
+    :param jobs: the jobs to cancel
+    :returns: those that may still run, with what went wrong
+    :raises FirecRESTError: the server cannot be reached, or refuses the login or the list of jobs
+    """
+    return await cancel_many(system, jobs)
+
+
+async def cancel_together(
+    connection: Connection, job: Job, client_type: type[FirecRESTClient] = FirecRESTClient
+) -> None:
+    """Cancel a job as :func:`cancel` does. Those that call this at about the same time share a client and requests.
+
+    :param connection: where the job is, and as which user to cancel it
+    :param job: the job to cancel
+    :param client_type: the class of the client
+    :raises FirecRESTError: it cannot be cancelled
+    """
+    await CancelQueue.shared(connection, job.system, client_type).cancel(job)
 
 
 async def cancel_attempt(system: System, job: Job) -> None:

@@ -23,7 +23,6 @@ import math
 import time
 from asyncio import sleep
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -175,16 +174,7 @@ async def cancel(system: System, working_dir: str, identity: str, epoch: int) ->
     :raises FirecRESTError: the claim cannot be made; the jobs that are listed are cancelled all the same
     """
     claims = ClaimDirectory(system, working_dir, identity)
-    problem: errors.FirecRESTError | None = None
-    holders: list[str] = []
-    try:
-        holders = (await claims.withdraw(epoch)).jobs([epoch])
-    except errors.RemotePathNotFound:
-        log.debug("%s does not exist: no job of %s can claim anything there.", working_dir, identity)
-    except errors.FirecRESTError as error:  # a full disk must not prevent cancelling the job that fills it
-        problem = error
-        with suppress(errors.FirecRESTError):
-            holders = (await claims.read()).jobs([epoch])
+    holders, problem = await claims.close(epoch)
     await claims.delete(holders)
     live = await retry_transient(claims.live)
     await claims.delete(job_id for (each, _), job_ids in live.items() if each == epoch for job_id in job_ids)
