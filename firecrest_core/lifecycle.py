@@ -20,6 +20,7 @@ from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
+from firecrest_core.claims.cancel_many import OF_CONNECTION as OF_CONNECTION
 from firecrest_core.claims.cancel_many import cancel_many
 from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone

@@ -6,13 +6,12 @@ connection's secret is changed later.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from airflow_provider_firecrest.cancellation.scan import ScannedRecord
+from airflow_provider_firecrest.cancellation.accounts import by_account
+from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 
 if TYPE_CHECKING:
     from firecrest_core.connection import Connection
@@ -27,29 +26,25 @@ class RecordSignatures:
         from firecrest_core.jobs.signature import KnownSignatures
 
         self._known = KnownSignatures()
-        self._seen: set[tuple[int, str]] = set()
-        self._reported: set[tuple[int, str]] = set()
+        self._seen: set[Row] = set()
+        self._reported: set[Row] = set()
 
     async def look_at(self, scanned: Iterable[ScannedRecord]) -> None:
         """Check the records that are new. This loads each of their connections once.
 
         :param scanned: all records; those that are not among them are forgotten
         """
-        from airflow_provider_firecrest.hooks import connection as stored_connection
-
-        rows: set[tuple[int, str]] = set()
-        new: defaultdict[str, list[ScannedRecord]] = defaultdict(list)
-        for one in scanned:
-            rows.add(one.row)
-            if one.row not in self._seen:
-                new[one.record.firecrest_conn_id].append(one)
-        self._seen = rows
-        self._reported &= rows
-        for conn_id, some in new.items():
+        scanned = list(scanned)
+        new = [one for one in scanned if one.row not in self._seen]
+        self._seen = {one.row for one in scanned}
+        self._reported &= self._seen
+        if not new:
+            return
+        for account, some in (await by_account(new)).items():
             try:
-                connection = await asyncio.to_thread(stored_connection.load, conn_id)
+                connection = await account.load()
             except Exception as error:  # it is loaded again when something is to be done
-                log.debug("The records of the connection %r cannot be checked yet: %s", conn_id, error)
+                log.debug("The records of the connection %s cannot be checked yet: %s", account, error)
                 continue
             for one in some:
                 self._check(one, connection)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_provider_firecrest import airflow_internals
 from firecrest_core.connection import Connection, read_switch
 from firecrest_core.errors import ConfigurationError
 from firecrest_core.urls import check_url
@@ -16,18 +17,22 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
 
 
-def load(conn_id: str) -> Connection:
+def load(conn_id: str, team: str | None = None) -> Connection:
     """Read the connection that Airflow has stored, and mask its secret in the log.
 
     :param conn_id: an Airflow connection of the type ``firecrest``
+    :param team: the team that reads it, in a component that works for all teams; a task reads it as its own
     :raises ConfigurationError: there is none, or it is incomplete
     """
     from airflow.sdk.log import mask_secret
 
     try:
-        stored = BaseHook.get_connection(conn_id)
+        if team is None:
+            stored = BaseHook.get_connection(conn_id)
+        else:
+            stored = airflow_internals.get_connection_of_team(conn_id, team)
     except AirflowNotFoundException:
-        raise _missing(conn_id) from None
+        raise _missing(conn_id, team) from None
     connection = parse(stored, stored.extra_dejson)
     mask_secret(connection.secret.get_secret_value())
     return connection
@@ -50,9 +55,10 @@ async def aload(conn_id: str) -> Connection:
     return connection
 
 
-def _missing(conn_id: str) -> ConfigurationError:
+def _missing(conn_id: str, team: str | None = None) -> ConfigurationError:
+    reader = "it" if team is None else f"the team {team!r}"
     return ConfigurationError(
-        f"Airflow finds no connection {conn_id!r} that it can read: create one of the type 'firecrest', or name "
+        f"Airflow finds no connection {conn_id!r} that {reader} can read: create one of the type 'firecrest', or name "
         "another with firecrest_conn_id."
     )
 

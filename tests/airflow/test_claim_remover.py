@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.cancellation import claim_remover
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
-from airflow_provider_firecrest.cancellation.scan import scan
+from airflow_provider_firecrest.cancellation.deletions import Deletions
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
@@ -23,7 +23,7 @@ from firecrest_core import lifecycle
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import JobFailed, ServerUnreachable
 from tests.accounting import accounted
-from tests.airflow.reconciling import reconcile
+from tests.airflow.reconciling import reconcile, scan
 
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\necho $SLURM_JOB_ID >> ../runs-{name}\nexit {code}\n"
 
@@ -153,7 +153,7 @@ def test_nothing_is_removed_soon_after_the_end(tasks: Tasks, monkeypatch: pytest
     now = 0.0
     monkeypatch.setattr(lifecycle, "SETTLED_AFTER", 600.0)
     monkeypatch.setattr(claim_remover.time, "monotonic", lambda: now)
-    remover = ClaimRemover(RecordSignatures())
+    remover = ClaimRemover(RecordSignatures(), Deletions())
 
     async def run() -> None:
         nonlocal now
@@ -270,7 +270,7 @@ def test_what_cannot_be_removed_for_a_day_is_left_to_age(tasks: Tasks, monkeypat
         return set()
 
     monkeypatch.setattr(claim_remover, "_remove_claims", nothing)
-    remover = ClaimRemover(RecordSignatures())
+    remover = ClaimRemover(RecordSignatures(), Deletions())
 
     async def run() -> None:
         nonlocal now

@@ -140,7 +140,7 @@ def test_read_stored_values(stored, tables) -> None:
         [one] = airflow_internals.read_stored_values("firecrest_jobs")
         assert (one.dag_run, one.dag_id, one.task_id, one.map_index) == ((1, "run"), "dag", "job", -1)
         assert (json.loads(one.value), one.state, one.max_tries) == ({"jobs": []}, "deferred", 2)
-        assert one.ti_id is not None
+        assert one.has_task
 
 
 def test_what_a_task_stores_is_what_is_read(monkeypatch) -> None:
@@ -180,13 +180,13 @@ def test_change_stored_values(stored, tables, state, changed) -> None:
         assert values(tables) == {"firecrest": number, "firecrest_jobs": number, "other": 1}
 
 
-def test_delete_stored_value(stored, tables) -> None:
-    with contract(airflow_internals.delete_stored_value, "rows of TaskStateStoreModel can be deleted"):
+def test_delete_stored_values(stored, tables) -> None:
+    with contract(airflow_internals.delete_stored_values, "rows of TaskStateStoreModel can be deleted"):
         stored(firecrest_jobs=1, other=1)
         [one] = airflow_internals.read_stored_values("firecrest_jobs")
-        airflow_internals.delete_stored_value(StoredValue(**{**vars(one), "value": "2"}))
+        airflow_internals.delete_stored_values([StoredValue(**{**vars(one), "value": "2"})])
         assert values(tables) == {"firecrest_jobs": 1, "other": 1}
-        airflow_internals.delete_stored_value(one)
+        airflow_internals.delete_stored_values([one])
         assert values(tables) == {"other": 1}
 
 

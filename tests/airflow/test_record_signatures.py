@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_firecrest.cancellation import claim_remover, reconciler
+from airflow_provider_firecrest.cancellation import batches, claim_remover
 from airflow_provider_firecrest.cancellation.reconciler import Reconciler
+from airflow_provider_firecrest.cancellation.record_sources import WholeTable
 from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
@@ -28,7 +29,7 @@ SLEEPING = "#!/bin/bash\necho $SLURM_JOB_ID >> runs\nsleep 60\n"
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconciler, "_PAUSE_AFTER_FAILURE", 0.0)
+    monkeypatch.setattr(batches, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(lifecycle, "SETTLED_AFTER", 0.0)
     monkeypatch.setattr(claim_remover, "INTERVAL", 0.0)
 
@@ -208,8 +209,8 @@ def test_a_reconciler_that_has_seen_a_record_loads_its_connection_no_more(airflo
     airflow.begin("task")
     loaded: list[str] = []
     load = stored_connection.load
-    monkeypatch.setattr(stored_connection, "load", lambda conn_id: loaded.append(conn_id) or load(conn_id))
-    one = Reconciler()
+    monkeypatch.setattr(stored_connection, "load", lambda conn_id, team: loaded.append(conn_id) or load(conn_id, team))
+    one = Reconciler(WholeTable())
 
     async def rounds() -> None:
         for _ in range(3):
