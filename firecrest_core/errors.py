@@ -333,3 +333,6 @@ _KINDS: dict[JobState, type[JobFailed]] = {
     JobState.CANCELLED: JobCancelled,
     JobState.REVOKED: JobCancelled,
 }
+
+OF_CONNECTION = (AuthenticationFailed, HostNotFound, TLSFailed, ServerUnreachable)
+"""Errors that concern a connection as a whole, so that it is of no use to try the next job with it."""

@@ -20,7 +20,6 @@ from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
-from firecrest_core.claims.cancel_many import OF_CONNECTION as OF_CONNECTION
 from firecrest_core.claims.cancel_many import cancel_many
 from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
@@ -249,6 +248,7 @@ async def clean_up(system: System, jobs: Collection[Job]) -> list[Job]:
     :param jobs: any job of each task; one without a key has left nothing
     :returns: those of which nothing is left. The others may still have a duplicate in the queue, or could not be
         removed; that is no error, because the prologue of a later job removes them by age.
+    :raises FirecRESTError: the server cannot be reached, or refuses the login
     """
     if any(job.is_ours for job in jobs):
         system.client.trust_url()

@@ -117,8 +117,7 @@ class Batches:
         self, account: Account, client: FirecRESTClient, approved: list[ScannedRecord]
     ) -> tuple[list[ScannedRecord], list[ScannedRecord]]:
         """Cancel the jobs of records, system by system; return those that were tried, and those of them that failed."""
-        from firecrest_core import lifecycle
-        from firecrest_core.errors import FirecRESTError
+        from firecrest_core import errors, lifecycle
 
         failed: dict[Row, ScannedRecord] = {}
         for name, jobs in _by_system(approved).items():
@@ -128,9 +127,9 @@ class Batches:
                 continue
             try:
                 problems = await lifecycle.cancel_all(client.system(name), list(jobs))
-            except lifecycle.OF_CONNECTION:
+            except errors.OF_CONNECTION:
                 raise
-            except FirecRESTError as error:
+            except errors.FirecRESTError as error:
                 self._report(self._systems, (account, name), here, f"on {name}", error)
                 failed |= {one.row: one for one in here}
                 continue

@@ -28,14 +28,6 @@ T = TypeVar("T")
 # Jobs whose claims are in work at the same time. The client's own limit on requests in flight is lower.
 _AT_ONCE = 16
 
-OF_CONNECTION = (
-    errors.AuthenticationFailed,
-    errors.HostNotFound,
-    errors.TLSFailed,
-    errors.ServerUnreachable,
-)
-"""Errors that concern the connection and not one job, so that it is of no use to try the next one."""
-
 
 async def cancel_many(system: System, jobs: Collection[Job]) -> dict[Job, errors.FirecRESTError]:
     """Cancel jobs, and every job that was or will be submitted for the epochs of their keys.
@@ -127,7 +119,7 @@ class _Cancellation:
             self._note(of, error)
 
     def _note(self, jobs: Iterable[Job], error: errors.FirecRESTError) -> None:
-        if isinstance(error, OF_CONNECTION):
+        if isinstance(error, errors.OF_CONNECTION):
             raise error
         for job in jobs:
             self._problems.setdefault(job, error)

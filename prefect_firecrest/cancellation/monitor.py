@@ -239,7 +239,10 @@ class JobMonitor:
             one.claimed = False  # what is left after this goes by age
             by_connection[one.connection].append(one.record)
         for connection, some in by_connection.items():
-            await remove_claims(connection, some)
+            try:
+                await remove_claims(connection, some)
+            except FirecRESTError as error:
+                log.debug("The claims of %d submissions are left to age: %s", len(some), error)
         for flow_runs in dict.fromkeys(one.flow_runs for one in completed):
             if not any(one.claimed for one in self._submissions.values() if one.flow_runs == flow_runs):
                 await records.delete(client, self._artifacts.pop(flow_runs, ()))

@@ -8,12 +8,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_provider_firecrest import airflow_internals
-from airflow_provider_firecrest.cancellation import claim_remover
+from airflow_provider_firecrest.cancellation import claim_remover, pauses
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
 from airflow_provider_firecrest.cancellation.deletions import Deletions
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
@@ -292,3 +293,24 @@ def test_a_forgotten_identity_is_begun_anew(tasks: Tasks) -> None:
     assert claim_remover._forget_identity(one)  # after a crash, once more
     [stored] = airflow_internals.read_stored_values("firecrest")
     assert json.loads(stored.value) == {}
+
+
+def test_a_refused_login_is_tried_ever_more_seldom(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, store: Callable[..., None], stored: dict[str, Any], requests: Any
+) -> None:
+    """Many tasks that end one after the other must not be a refused login each."""
+    for _ in range(3):
+        tasks.run()
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    for module in (claim_remover, pauses):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(RecordSignatures, "approve", lambda *_: True)
+    store(stored | {"password": "wrong"})
+    requests.clear()
+
+    def pass_a_minute() -> None:
+        clock.now += 60.0
+
+    reconcile(*[pass_a_minute] * 600)
+    assert sum(requests.values()) <= 15
+    assert len(tasks.directories) == 3
