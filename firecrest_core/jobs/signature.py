@@ -65,7 +65,7 @@ class KnownSignatures:
 
 
 def _key(connection: Connection) -> bytes:
-    return hmac.digest(connection.client_secret.encode(), _PURPOSE, sha256)
+    return hmac.digest(connection.secret.get_secret_value().encode(), _PURPOSE, sha256)
 
 
 def _canonical(content: tuple[object, ...]) -> bytes:
