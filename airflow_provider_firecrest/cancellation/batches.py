@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_firecrest.cancellation.accounts import Account, by_account
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.pauses import Pauses
 from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.records import describe_jobs
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from firecrest_core.pauses import Pauses
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from airflow_provider_firecrest import airflow_internals, identity
 from airflow_provider_firecrest.cancellation.accounts import Account, by_account
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.pauses import Pauses
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from firecrest_core.pauses import Pauses
 
 if TYPE_CHECKING:
     from firecrest_core.jobs.job import Job

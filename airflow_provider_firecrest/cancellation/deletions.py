@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import StoredValue
-from airflow_provider_firecrest.cancellation.pauses import Pauses
 from airflow_provider_firecrest.cancellation.record_sources import first_line
 from airflow_provider_firecrest.cancellation.scan import ScannedRecord
+from firecrest_core.pauses import Pauses
 
 log = logging.getLogger(__name__)
 

@@ -24,11 +24,11 @@ from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.cancellation.batches import Batches
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.pauses import Pauses
 from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.record_sources import MarkedRuns, RecordSource, WholeTable, first_line
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from firecrest_core.pauses import Pauses
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import StoredValue
 from airflow_provider_firecrest.cancellation import records
 from airflow_provider_firecrest.cancellation.pace import Pace
-from airflow_provider_firecrest.cancellation.pauses import Pauses
 from airflow_provider_firecrest.cancellation.scan import RecordParser, ScannedRecord, note_clear
+from firecrest_core.pauses import Pauses
 
 log = logging.getLogger(__name__)
 

@@ -125,7 +125,7 @@ class Reconciler:
             if isinstance(name, str) and name not in suspended:
                 task.cancel()
         there = {*by_lineage, *suspended}
-        self._pauses.keep(there)
+        self._pauses.keep(there.__contains__)
         self._failing_since = {name: since for name, since in self._failing_since.items() if name in there}
 
     async def drain(self) -> None:

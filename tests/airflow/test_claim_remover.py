@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_firecrest import airflow_internals
-from airflow_provider_firecrest.cancellation import claim_remover, pauses
+from airflow_provider_firecrest.cancellation import claim_remover
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
 from airflow_provider_firecrest.cancellation.deletions import Deletions
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
-from firecrest_core import lifecycle
+from firecrest_core import lifecycle, pauses
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import JobFailed, ServerUnreachable
 from tests.accounting import accounted

@@ -18,7 +18,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException, TaskDeferred
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import StoredValue
-from airflow_provider_firecrest.cancellation import batches, pauses, reconciler
+from airflow_provider_firecrest.cancellation import batches, reconciler
 from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.reconciler import Reconciler, ReconcilerThread
 from airflow_provider_firecrest.cancellation.records import JobRecord
@@ -26,6 +26,7 @@ from airflow_provider_firecrest.cancellation.scan import ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core import pauses
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.states import JobState
