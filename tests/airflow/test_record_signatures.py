@@ -104,7 +104,8 @@ def edit(ti: Any, key: str, **fields: Any) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    ours = [record for record in caplog.records if record.name.startswith("airflow_provider_firecrest.cancellation")]
+    return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
 
 
 # --- what the reconciler reads --------------------------------------------------------------------------------
