@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, groupby, islice
 from math import gcd
+from typing import Any
 
 LARGEST_INDEX = 4_000_000
 """Slurm compiles in 4,000,001 as the largest MaxArraySize, so a larger index is an error of who wrote it."""
@@ -75,6 +76,13 @@ class Indices(Collection[int]):
         :raises ValueError: it has another form, a range of it is empty, or an index is larger than Slurm's largest
         """
         return cls(map(_range, text.split(","))) if text else cls()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+        """Let pydantic read the text form, where what was stored of a job is checked."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema())
 
     @property
     def first(self) -> int:
