@@ -9,7 +9,8 @@ from collections import deque
 # one hundredth of the time together.
 _TIMES = 200.0
 
-# Scans of which the shortest counts: one that had to wait for another process's lock says nothing of the next one.
+# Scans of which the shortest counts. One that had to wait for another process's lock, or was the first and imported
+# what it needs, says nothing of the next one.
 _COMPARED = 3
 
 
@@ -39,4 +40,5 @@ class Pace:
 
     def restart(self) -> None:
         """Let it be due after a whole pause from now."""
-        self._due = time.monotonic() + max(self._interval, _TIMES * min(self._durations, default=0.0))
+        known = len(self._durations) == _COMPARED
+        self._due = time.monotonic() + max(self._interval, _TIMES * min(self._durations) if known else 0.0)

@@ -327,3 +327,14 @@ def test_a_look_that_had_to_wait_for_a_lock_does_not_delay_the_next_one() -> Non
     one.took(0.001)
     one.took(20.0)
     assert one.remaining <= 3.0
+
+
+def test_a_first_look_that_is_slow_does_not_delay_the_next_one() -> None:
+    """It imports and compiles what later ones have, and the machine may have been suspended meanwhile."""
+    one = Pace(3.0)
+    one.took(20.0)
+    assert one.remaining <= 3.0
+    one.took(20.0)
+    assert one.remaining <= 3.0
+    one.took(0.001)
+    assert one.remaining <= 3.0
