@@ -43,7 +43,8 @@ def test_other_signatures_are_wrong(forged: str) -> None:
 
 
 def test_a_signature_does_not_show_the_secret() -> None:
-    assert CONNECTION.client_secret not in sign(CONNECTION, CONNECTION.client_secret)
+    secret = CONNECTION.secret.get_secret_value()
+    assert secret not in sign(CONNECTION, secret)
 
 
 def test_what_was_right_before_stays_right_when_the_secret_is_changed() -> None:
