@@ -7,7 +7,6 @@ from functools import cache
 from typing import ClassVar
 
 from airflow.sdk.log import amask_secret
-from pydantic import SecretStr
 
 from airflow_provider_firecrest.hooks import connection as stored_connection
 from firecrest_core.api.client import FirecRESTClient
@@ -29,13 +28,13 @@ class ConnectedClient(FirecRESTClient):
     conn_id: ClassVar[str]
     _newest: Connection | None = None
 
-    async def token(self) -> SecretStr:
-        """Return the token that authenticates a request.
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the header that authenticates a request.
 
         :raises AuthenticationFailed: when the identity provider refuses what is stored now as well
         """
         try:
-            return await super().token()
+            return await super().auth_headers()
         except AuthenticationFailed:
             newest = await self._load_connection()
             if newest is None or newest == (self._newest or self.connection):
@@ -43,7 +42,7 @@ class ConnectedClient(FirecRESTClient):
         log.info("The client of the connection %s is refused; trying what is stored now.", self.conn_id)
         self._newest = newest
         self.use_credentials(newest)
-        return await super().token()
+        return await super().auth_headers()
 
     async def _load_connection(self) -> Connection | None:
         try:
@@ -60,15 +59,16 @@ class MaskedClient(ConnectedClient):
     all of them. The triggerer lives for months, where a token every few minutes would slow it down.
     """
 
-    _masked = SecretStr("")
+    _masked = ""
 
-    async def token(self) -> SecretStr:
-        """Return the token that authenticates a request, after it was masked."""
-        token = await super().token()
+    async def auth_headers(self) -> dict[str, str]:
+        """Return the header that authenticates a request, after its token was masked."""
+        headers = await super().auth_headers()
+        token = headers["Authorization"].removeprefix("Bearer ")
         if token != self._masked:
-            await amask_secret(token.get_secret_value())
+            await amask_secret(token)
             self._masked = token
-        return token
+        return headers
 
 
 @cache

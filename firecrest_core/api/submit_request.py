@@ -10,14 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitRequest:
-    """The body of ``POST /compute/{system}/jobs``. Each field has the API's name in Python's spelling.
-
-    ``repr`` does not show the values of variables, which are in the script, too.
-    """
+    """The body of ``POST /compute/{system}/jobs``. Each field has the API's name in Python's spelling."""
 
     name: str | None = None
     working_directory: str
-    script: str | None = field(default=None, repr=False)
+    script: str | None = None
     script_path: str | None = None
     account: str | None = None
     partition: str | None = None
@@ -25,7 +22,7 @@ class SubmitRequest:
     constraints: str | None = None
     standard_output: str | None = None
     standard_error: str | None = None
-    env: Mapping[str, str] | None = field(default=None, hash=False, repr=False)
+    env: Mapping[str, str] | None = field(default=None, hash=False)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return ``{"job": {...}}`` with the API's names, without the fields that are ``None``."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from firecrest_core.indices import Indices
 from firecrest_core.jobs.key import ClaimKey
 
 
@@ -31,7 +30,7 @@ class Job:
     working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
-    array_indices: Indices | None = None
+    array_indices: tuple[int, ...] | None = None
     submitted_at: float = 0.0
     key: ClaimKey | None = None
 
@@ -52,9 +51,8 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON types; :meth:`from_dict` reads them back."""
-        key = None if self.key is None else self.key.to_dict()
-        indices = None if self.array_indices is None else str(self.array_indices)
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"array_indices": indices, "key": key}
+        indices = list(self.array_indices) if self.array_indices is not None else None
+        return asdict(self) | {"array_indices": indices}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
@@ -64,7 +62,7 @@ class Job:
         return cls(
             **{
                 **data,
-                "array_indices": None if indices is None else Indices.parse(indices),
+                "array_indices": None if indices is None else tuple(indices),
                 "key": None if key is None else ClaimKey.from_dict(key),
             }
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import posixpath
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -18,11 +19,10 @@ from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
-from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, spool, staged_target
+from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, staged_target
 from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
-from firecrest_core.transfer.unpacking import UnpackLimits, unpack
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,10 @@ async def download(
     :returns: what was transferred
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
-    :raises InvalidFileName: the server's shell commands cannot handle the name, or it is ``.`` or ``..``
-    :raises LocalFileRefused: something of another kind or a link to a directory is in the way, or writing is not
-        permitted
+    :raises InvalidFileName: the server's shell commands cannot handle the name
     :raises FileTooLarge: the file is too large for one request, and the system has no staging store; or a directory is
         larger than a limit
-    :raises TransferFailed: the transfer is incomplete, its archive is broken, or the local disk is full
+    :raises TransferFailed: the transfer is incomplete
     """
     pending = await begin_download(
         system,
@@ -99,13 +97,12 @@ async def begin_download(
     :returns: ``Transferred`` if nothing is left to wait for
     """
     bare = names.check(source).rstrip("/") or "/"
-    names.check_own(bare)
     found = await remote.stat(system, bare)
     if found is None:
         raise RemotePathNotFound(f"{bare}: no such file or directory on {system}. Check the path.")
     if not (found.is_file or found.is_directory):
         raise RemotePathRefused(f"{bare} on {system} is neither a file nor a directory.")
-    place = await destination(target, posixpath.basename(bare), tree=found.is_directory)
+    place = await destination(target, posixpath.basename(bare))
     info = await system.info()
     plan = TransferPlan(
         system=system.name,
@@ -189,7 +186,7 @@ async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
     return PendingTransfer(
         job=jobs.as_job(ticket.job, "download"),
         plan=plan,
-        encrypted_url=encrypt(ticket.url, system.connection.secret),
+        encrypted_url=encrypt(ticket.url, system.connection.client_secret),
     )
 
 
@@ -200,9 +197,9 @@ async def _keep(system: System, plan: TransferPlan, content: bytes, place: Path 
         if not plan.archived:
             await asyncio.to_thread(write_whole, here, content)
             return _transferred(plan, place, len(content), digest)
-        with spool() as directory:
-            packed = directory / "archive"
-            await asyncio.to_thread(write_whole, packed, content)
+        with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
+            packed = Path(spool) / "archive"
+            await asyncio.to_thread(packed.write_bytes, content)
             return await _unpack(system, plan, packed, here, place)
 
 
@@ -218,16 +215,16 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
     system.client.trust_url()  # the transfer was begun there, perhaps by another process
     plan = pending.plan
     try:
-        place = await destination(target or plan.local, posixpath.basename(plan.remote), tree=plan.tree)
+        place = await destination(target or plan.local, posixpath.basename(plan.remote))
         await jobs.ended(system, pending.job)
-        url = decrypt(pending.encrypted_url or "", system.connection.secret)
+        url = decrypt(pending.encrypted_url or "", system.connection.client_secret)
         async with staged_target(place) as here:
             if not plan.archived:
                 digest = await _fetch_staged(system, plan, url, here)
                 return _transferred(plan, place, plan.transfer_size, digest)
             # The archive goes beside the target, because that file system must have room for the content anyway.
-            with spool(here.parent) as directory:
-                packed = directory / "archive"
+            with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=here.parent) as spool:
+                packed = Path(spool) / "archive"
                 await _fetch_staged(system, plan, url, packed)
                 return await _unpack(system, plan, packed, here, place)
     finally:
@@ -241,9 +238,9 @@ async def _fetch_staged(system: System, plan: TransferPlan, url: SecretStr, fina
     missing = await asyncio.to_thread(partial.begin)
     async with Store(system.connection) as store:
         await store.fetch(url, missing, plan.transfer_size, partial.write, partial.whole)
-    size, digest = await asyncio.to_thread(partial.check)
+    digest = await asyncio.to_thread(hash_file, partial.path)
     try:
-        await _compare(system, plan, size, digest)
+        await _compare(system, plan, partial.path.stat().st_size, digest)
     except TransferFailed:
         partial.discard()
         raise
@@ -269,8 +266,8 @@ async def _compare(system: System, plan: TransferPlan, size: int, digest: str) -
 async def _unpack(
     system: System, plan: TransferPlan, packed: Path, here: Path, place: Path | StoredPath
 ) -> Transferred:
-    unpack_limits = UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
-    size = await asyncio.to_thread(unpack, packed, here, tree=plan.tree, limits=unpack_limits)
+    unpack_limits = archive.UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
+    size = await asyncio.to_thread(archive.unpack, packed, here, unpack_limits)
     await remote.discard(system, plan.transfer_path)
     digest = None if plan.tree else await asyncio.to_thread(hash_file, here)
     return _transferred(plan, place, size, digest)

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
 from email.utils import formatdate
 from xml.sax.saxutils import escape
 
@@ -11,8 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from firecrest_local.files.staging import StagingError, StagingStore, etag_file, no_such_upload, read_blocks
-from firecrest_local.private_files import open_private, write_private
+from firecrest_local.files.staging import StagingError, StagingStore, etag_file, read_blocks
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -29,8 +27,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     :returns: None when all is asked for.
     :raises StagingError: 416, the range holds no byte of the object.
     """
-    # Longer numbers than any size are no range.
-    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header or "")
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match.groups()
@@ -45,8 +42,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def router(store: StagingStore) -> APIRouter:
     """Make the endpoints."""
-    # The store is no part of FirecREST's specification.
-    routes = APIRouter(prefix="/staging", include_in_schema=False)
+    routes = APIRouter(prefix="/staging")
 
     @routes.put("/{key:path}")
     async def put_part(key: str, request: Request) -> Response:
@@ -59,15 +55,12 @@ def router(store: StagingStore) -> APIRouter:
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         digest = hashlib.md5(usedforsecurity=False)
         try:
-            with await run_in_threadpool(open_private, draft) as file:
+            with await run_in_threadpool(draft.open, "wb") as file:
                 async for block in request.stream():
                     digest.update(block)
                     await run_in_threadpool(file.write, block)
-            write_private(etag_file(path), digest.hexdigest())
+            etag_file(path).write_text(digest.hexdigest())
             draft.replace(path)
-        except FileNotFoundError:
-            # The upload was completed meanwhile.
-            return error_response(no_such_upload())
         finally:
             # A body that was cut short leaves no part behind.
             draft.unlink(missing_ok=True)
@@ -105,13 +98,8 @@ def router(store: StagingStore) -> APIRouter:
         }
         if bounds:
             headers["Content-Range"] = f"bytes {first}-{last}/{info.st_size}"
-
-        def content() -> Iterator[bytes]:
-            yield from read_blocks(path, first, last)
-            store.expiry.on_served(path, first, last, info.st_size)
-
         return StreamingResponse(
-            iter(()) if request.method == "HEAD" else content(),
+            iter(()) if request.method == "HEAD" else read_blocks(path, first, last),
             206 if bounds else 200,
             headers,
             media_type="binary/octet-stream",

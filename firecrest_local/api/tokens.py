@@ -1,6 +1,7 @@
 """`/token`: the token endpoint."""
 
 import base64
+import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header
@@ -16,7 +17,7 @@ def _basic_credentials(authorization: str | None) -> tuple[str, str] | None:
         return None
     try:
         client_id, _, client_secret = base64.b64decode(value).decode().partition(":")
-    except ValueError:
+    except (binascii.Error, UnicodeDecodeError):
         return None
     return client_id, client_secret
 

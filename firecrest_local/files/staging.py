@@ -12,9 +12,6 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
-from firecrest_local.files.staging_expiry import StagingExpiry
-from firecrest_local.private_files import make_private_directory, open_private, write_private
-
 _DATE = "%Y%m%dT%H%M%SZ"
 _BLOCK = 1024 * 1024
 
@@ -33,11 +30,6 @@ class StagingError(Exception):
         self.code = code
 
 
-def no_such_upload() -> StagingError:
-    """Make the error for an upload that doesn't exist, or not any more."""
-    return StagingError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
-
-
 class StagingStore:
     """Objects on disk, reached by presigned URLs.
 
@@ -46,7 +38,6 @@ class StagingStore:
     :param key: signs the URLs.
     :param lifetime: seconds that a URL is valid for.
     :param smallest_part: bytes that every part but the last must have.
-    :ivar expiry: removes what nobody needs any more.
     """
 
     SMALLEST_PART = 5 * 1024 * 1024
@@ -59,26 +50,24 @@ class StagingStore:
         self._lifetime = lifetime
         self._smallest_part = smallest_part
         for path in (self._objects, self._uploads):
-            make_private_directory(path)
-        self.expiry = StagingExpiry(self._objects, self._uploads, lifetime)
+            path.mkdir(parents=True, exist_ok=True)
 
     # --- for the server
 
     def new_object(self, bucket: str, name: str) -> str:
         """Reserve the key of a new object, and make a directory for it."""
-        key = f"{bucket}/{secrets.token_hex(16)}/{name.replace('/', '')}"
-        make_private_directory(self.object_path(key).parent)
+        key = f"{bucket}/{secrets.token_hex(16)}/{name}"
+        self.object_path(key).parent.mkdir(parents=True)
         return key
 
     def object_path(self, key: str) -> Path:
         """Return where an object is, or will be once it is complete."""
-        # A client's name may be too long for the names that are made from it.
-        return self._objects / key.rpartition("/")[0] / "object"
+        return self._objects / key
 
     def begin_upload(self) -> str:
         """Begin a multipart upload and give its id."""
         upload_id = secrets.token_urlsafe(32)
-        make_private_directory(self._uploads / upload_id)
+        (self._uploads / upload_id).mkdir()
         return upload_id
 
     def presign(self, method: str, key: str, query: Mapping[str, str] | None = None) -> str:
@@ -119,7 +108,7 @@ class StagingStore:
         """
         path = self._uploads / upload_id
         if not upload_id or not path.is_dir():
-            raise no_such_upload()
+            raise StagingError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
         return path
 
     def complete(self, upload_id: str, key: str, body: bytes) -> str:
@@ -130,24 +119,18 @@ class StagingStore:
         :param body: S3's `CompleteMultipartUpload` document.
         :raises StagingError: the document or the parts are wrong.
         """
-        try:
-            return self._complete(self.upload(upload_id), key, body)
-        except FileNotFoundError:
-            # Another request has completed it meanwhile, or it is too old.
-            raise no_such_upload() from None
-
-    def _complete(self, directory: Path, key: str, body: bytes) -> str:
+        directory = self.upload(upload_id)
         parts = self._parts(directory, body)
         target = self.object_path(key)
         draft = directory / "whole"
         digest = hashlib.md5(usedforsecurity=False)
-        with open_private(draft) as whole:
+        with draft.open("wb") as whole:
             for path in parts:
                 digest.update(bytes.fromhex(etag_file(path).read_text()))
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, _BLOCK)
         etag = f"{digest.hexdigest()}-{len(parts)}"
-        write_private(etag_file(target), etag)
+        etag_file(target).write_text(etag)
         # A transfer job waits for the object, so it must appear whole.
         draft.replace(target)
         shutil.rmtree(directory)

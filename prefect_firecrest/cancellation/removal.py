@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from firecrest_core import lifecycle
-from prefect_firecrest.cancellation.saved_credentials import SavedCredentials
-from prefect_firecrest.cancellation.signatures import RecordSignatures
+from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
-    from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
+    from prefect_firecrest.cancellation.records import JobRecord
 
 
 async def remove_claims(connection: Connection, records: Iterable[JobRecord]) -> None:
@@ -29,16 +28,15 @@ async def remove_claims(connection: Connection, records: Iterable[JobRecord]) ->
                 await lifecycle.clean_up(client.system(system), jobs)
 
 
-async def remove_with_saved_credentials(artifacts: Iterable[RecordArtifact]) -> None:
+async def remove_with_saved_credentials(records: Iterable[JobRecord]) -> None:
     """Do the same in a process that knows the records alone. Without saved credentials, the claims are left to age.
 
-    :raises CredentialsUnusable: the credentials cannot be used now
+    :raises ValueError: the block with the credentials is gone
     """
-    by_block: defaultdict[str, list[RecordArtifact]] = defaultdict(list)
-    for artifact in artifacts:
-        for name in {record.credentials for record in artifact.records if record.credentials is not None}:
-            by_block[name].append(artifact)
+    by_block: defaultdict[str, set[JobRecord]] = defaultdict(set)
+    for record in records:
+        if record.credentials is not None:
+            by_block[record.credentials].add(record)
     for name, some in by_block.items():
-        connection = await runtime.state(SavedCredentials).connect(name)
-        signatures = runtime.state(RecordSignatures)
-        await remove_claims(connection, {record for one in some for record in signatures.signed(connection, one, name)})
+        credentials: FirecRESTCredentials = await FirecRESTCredentials.aload(name)
+        await remove_claims(credentials.connection(), some)

@@ -61,7 +61,6 @@ def test_every_field_of_the_connection_is_explained() -> None:
         "system",
         "scopes",
         "verify",
-        "allow_http",
         "timeout",
         "max_in_flight",
     }
