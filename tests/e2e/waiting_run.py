@@ -36,7 +36,7 @@ until [ -e {{ run_id }}.finish ]; do sleep 0.2; done
 KINDS = {
     "deferred": {},
     "worker": {"deferrable": False, "retries": 1, "retry_delay": timedelta(hours=1)},
-    "last_try": {"deferrable": False},
+    "last_try": {"deferrable": False, "retry_delay": timedelta(0)},
     "retried": {"deferrable": False, "retries": 1, "retry_delay": timedelta(0)},
     "limited": {"execution_timeout": timedelta(seconds=8)},
     "limited_run": {},
