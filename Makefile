@@ -20,7 +20,7 @@ PREFECT_CONFORMANCE := tests/conformance/test_prefect.py
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
-GROUPS_airflow := --group test --group postgresql --group lint
+GROUPS_airflow := --group test --group fuzz --group postgresql --group lint
 EXTRAS_prefect := prefect,local,examples
 GROUPS_prefect := --group test --group browser
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.

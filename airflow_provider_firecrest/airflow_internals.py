@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,23 +22,31 @@ class TaskStateUnknown(Exception):
     """Airflow does not say in which state a task instance is."""
 
 
+LONGEST_VALUE = 256 * 1024
+"""Characters of a stored value that are read. A record takes a few hundred."""
+
+# Values in one query: databases limit the variables of a statement.
+_CHUNK = 500
+
+
 @dataclass(frozen=True)
 class StoredValue:
     """A value of Airflow's task state store, with what the database says of its task instance.
 
     :param row: the number of its row; databases use the numbers of deleted rows again
-    :param value: its JSON, or a reference where workers keep task states in a backend of their own
+    :param value: its JSON, or a reference where workers keep task states in a backend of their own; ``None`` if it is
+        longer than :data:`LONGEST_VALUE`
     :param dag_run: number and name of the run
-    :param ti_id: the id of the task instance, ``None`` if it is no longer there
+    :param has_task: the task instance is still there
     """
 
     row: int
-    value: str
+    value: str | None
     dag_run: tuple[int, str]
     dag_id: str
     task_id: str
     map_index: int
-    ti_id: object | None
+    has_task: bool
     state: str | None
     max_tries: int | None
 
@@ -114,17 +122,29 @@ async def push_xcom(ti: Any, key: str, value: Any) -> None:
 # --- what Airflow's components may read and write in the database -----------------------------------
 
 
-def read_stored_values(key: str) -> list[StoredValue]:
-    """Read the values of all tasks under a key of the task state store, with their task instances.
+def read_stored_values(
+    key: str,
+    *,
+    rows: Collection[int] | None = None,
+    above: int | None = None,
+    dag_runs: Collection[int] | None = None,
+    state: str | None = None,
+) -> list[StoredValue]:
+    """Read the values of tasks under a key of the task state store, with what the database says of their instances.
 
-    It stands on the tables of ``TaskStateStoreModel`` and ``TaskInstance``, and on ``create_session``.
+    It stands on the tables of ``TaskStateStoreModel`` and ``TaskInstance``, and on ``create_session``. There is an
+    index for each of the conditions, but none for the key: without a condition, the whole table is read.
 
     :param key: the key that the tasks have used
+    :param rows: only these rows
+    :param above: only rows with a higher number
+    :param dag_runs: only those of the runs with these numbers
+    :param state: only those of task instances in this state
     """
     from airflow.models.task_state_store import TaskStateStoreModel as Stored
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
-    from sqlalchemy import and_, select
+    from sqlalchemy import and_, case, func, select
 
     of_task = and_(
         TaskInstance.dag_id == Stored.dag_id,
@@ -132,26 +152,60 @@ def read_stored_values(key: str) -> list[StoredValue]:
         TaskInstance.task_id == Stored.task_id,
         TaskInstance.map_index == Stored.map_index,
     )
+    # Columns and not objects: they are read several times as fast.
     query = (
-        select(Stored, TaskInstance.id, TaskInstance.state, TaskInstance.max_tries)
+        select(
+            Stored.id,
+            case((func.length(Stored.value) <= LONGEST_VALUE, Stored.value)),
+            Stored.dag_run_id,
+            Stored.run_id,
+            Stored.dag_id,
+            Stored.task_id,
+            Stored.map_index,
+            TaskInstance.task_id.is_not(None),
+            TaskInstance.state,
+            TaskInstance.max_tries,
+        )
+        .select_from(Stored)
         .outerjoin(TaskInstance, of_task)
         .where(Stored.key == key)
     )
+    if above is not None:
+        query = query.where(Stored.id > above)
+    if state is not None:
+        query = query.where(TaskInstance.state == state)
+    queries = [query]
+    if rows is not None:
+        queries = [query.where(Stored.id.in_(some)) for some in _chunks(rows)]
+    if dag_runs is not None:
+        queries = [query.where(Stored.dag_run_id.in_(some)) for some in _chunks(dag_runs)]
     with create_session() as session:
         return [
-            StoredValue(
-                row=stored.id,
-                value=stored.value,
-                dag_run=(stored.dag_run_id, stored.run_id),
-                dag_id=stored.dag_id,
-                task_id=stored.task_id,
-                map_index=stored.map_index,
-                ti_id=ti_id,
-                state=state,
-                max_tries=max_tries,
+            StoredValue(row, value, (dag_run, run_id), dag_id, task_id, map_index, bool(has_task), state, max_tries)
+            for each in queries
+            for row, value, dag_run, run_id, dag_id, task_id, map_index, has_task, state, max_tries in session.execute(
+                each
             )
-            for stored, ti_id, state, max_tries in session.execute(query)
         ]
+
+
+def last_stored_row() -> int:
+    """Return the highest number of a row of the task state store; 0 if it is empty.
+
+    It stands on the table of ``TaskStateStoreModel``, and on ``create_session``.
+    """
+    from airflow.models.task_state_store import TaskStateStoreModel as Stored
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    with create_session() as session:
+        return session.scalar(select(func.max(Stored.id))) or 0
+
+
+def _chunks(numbers: Collection[int]) -> Iterator[list[int]]:
+    ordered = sorted(numbers)
+    for at in range(0, len(ordered), _CHUNK):
+        yield ordered[at : at + _CHUNK]
 
 
 def change_stored_values(
@@ -172,7 +226,16 @@ def change_stored_values(
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    state = select(TaskInstance.state).where(TaskInstance.id == task.ti_id).with_for_update()
+    state = (
+        select(TaskInstance.state)
+        .where(
+            TaskInstance.dag_id == task.dag_id,
+            TaskInstance.run_id == task.dag_run[1],
+            TaskInstance.task_id == task.task_id,
+            TaskInstance.map_index == task.map_index,
+        )
+        .with_for_update()
+    )
     values = select(Stored).where(
         Stored.dag_run_id == task.dag_run[0],
         Stored.task_id == task.task_id,
@@ -187,19 +250,22 @@ def change_stored_values(
     return True
 
 
-def delete_stored_value(stored: StoredValue) -> None:
-    """Delete a value from the task state store, unless its row holds another one by now.
+def delete_stored_values(values: Collection[StoredValue]) -> None:
+    """Delete values from the task state store, except where a row holds another one by now.
 
     It stands on the table of ``TaskStateStoreModel``, and on ``create_session``.
 
-    :param stored: the value as it was read
+    :param values: the values as they were read
     """
     from airflow.models.task_state_store import TaskStateStoreModel as Stored
     from airflow.utils.session import create_session
-    from sqlalchemy import delete
+    from sqlalchemy import and_, bindparam, delete
 
-    with create_session() as session:
-        session.execute(delete(Stored).where(Stored.id == stored.row, Stored.value == stored.value))
+    table: Any = Stored.__table__
+    unchanged = and_(table.c.id == bindparam("row"), table.c.value == bindparam("old"))
+    if values:
+        with create_session() as session:
+            session.execute(delete(table).where(unchanged), [{"row": one.row, "old": one.value} for one in values])
 
 
 def existing_dag_runs(dag_runs: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
@@ -214,9 +280,58 @@ def existing_dag_runs(dag_runs: Iterable[tuple[int, str]]) -> set[tuple[int, str
     from sqlalchemy import select
 
     asked = set(dag_runs)
-    query = select(DagRun.id, DagRun.run_id).where(DagRun.id.in_([number for number, _ in asked]))
+    query = select(DagRun.id, DagRun.run_id)
     with create_session() as session:
-        return asked & {(number, name) for number, name in session.execute(query)}
+        return {
+            (number, name)
+            for some in _chunks({number for number, _ in asked})
+            for number, name in session.execute(query.where(DagRun.id.in_(some)))
+        } & asked
+
+
+def is_reference(value: Any) -> bool:
+    """Tell whether a stored value says only where a worker's own state store backend keeps it.
+
+    It stands on the form that ``TaskStateStoreAccessor.set`` gives to such a reference.
+
+    :param value: the value, as parsed JSON
+    """
+    return isinstance(value, dict) and set(value) == {"__airflow_state_ref__"}
+
+
+# --- teams --------------------------------------------------------------------------------------------
+
+
+def teams_of(dag_ids: Iterable[str]) -> dict[str, str]:
+    """Return the teams that DAGs belong to, without those that belong to none.
+
+    It stands on the option ``[core] multi_team``, and on ``DagModel.get_dag_id_to_team_name_mapping``.
+
+    :param dag_ids: the DAGs
+    """
+    from airflow.sdk import conf
+
+    if not conf.getboolean("core", "multi_team", fallback=False):
+        return {}
+    from airflow.models.dag import DagModel
+
+    teams = DagModel.get_dag_id_to_team_name_mapping(list(dag_ids))
+    return {dag_id: team for dag_id, team in teams.items() if team is not None}
+
+
+def get_connection_of_team(conn_id: str, team: str) -> Any:
+    """Read a connection as a task of a team does, in a component that may read the database.
+
+    It stands on ``airflow.models.Connection.get_connection_from_secrets``, which takes the team; ``BaseHook`` leaves
+    that to the supervisor of a task.
+
+    :param conn_id: the connection
+    :param team: the team
+    :raises AirflowNotFoundException: the team cannot read such a connection
+    """
+    from airflow.models.connection import Connection
+
+    return Connection.get_connection_from_secrets(conn_id, team_name=team)
 
 
 # --- which process this is --------------------------------------------------------------------------
@@ -250,6 +365,15 @@ def may_be_triggerer() -> bool:
     It stands on the module ``airflow.jobs.triggerer_job_runner``: neither scheduler nor DAG processor import it.
     """
     return "airflow.jobs.triggerer_job_runner" in sys.modules
+
+
+def is_api_server() -> bool:
+    """Tell whether this process is the API server.
+
+    It stands on the module ``airflow.api_fastapi.main``, which each way to start the API server imports, and nothing
+    else. ``dag.test()`` and a task import other parts of it.
+    """
+    return "airflow.api_fastapi.main" in sys.modules
 
 
 # --- rendering --------------------------------------------------------------------------------------

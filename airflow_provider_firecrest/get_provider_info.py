@@ -29,6 +29,14 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         ),
         "schema": {"type": ["string", "null"], "default": "true"},
     },
+    "allow_http": {
+        "label": "Allow plain http",
+        "description": (
+            "true sends the client's secret, its tokens and the staging store's URLs without encryption where a URL "
+            "begins with http://. Everybody on the way can read them then."
+        ),
+        "schema": {"type": ["boolean", "null"], "default": False},
+    },
     "timeout": {
         "label": "Timeout",
         "description": "Seconds that one request may take.",

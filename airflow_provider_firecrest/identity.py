@@ -7,25 +7,103 @@ The store also holds the task's *epoch*. A new epoch begins when ``ti.max_tries`
 automatic retries and changes whenever a person clears the task. (It can fall, too: when ``retries`` have been lowered
 in the DAG.) A new epoch also begins when the reconciler has noted that the task was cleared, see
 :mod:`airflow_provider_firecrest.cancellation.reconciler`.
+
+Whoever may edit a task instance may also edit what the store holds. The random text and the epoch lead to nothing but
+the task's own jobs, so they are taken as they are: a secret that was changed between two tries must not begin a second
+job. The place of the job is signed (:mod:`firecrest_core.jobs.signature`), and without a right signature it counts only
+if the task asks for that very place.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
+from airflow.sdk.exceptions import AirflowFailException
+from pydantic import Field
+
+from airflow_provider_firecrest import stored_json
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.key import ClaimKey
     from firecrest_core.spec.jobspec import JobSpec
 
 STORE_KEY = "firecrest"
 """Where the task state store holds it."""
+
+
+# A task is not cleared so often; a larger number was not counted.
+_MOST_EPOCHS = 1_000_000
+
+TaskKey = tuple[str, str, str, int]
+"""DAG, run, task id and map index of a task."""
+
+
+def task_key(ti: Any) -> TaskKey:
+    """Return what identifies a task.
+
+    :param ti: its task instance
+    """
+    return ti.dag_id, ti.run_id, ti.task_id, ti.map_index
+
+
+@dataclass(frozen=True)
+class _StoredIdentity:
+    """What the store holds.
+
+    :param signature: of the place, for this task
+    """
+
+    nonce: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    epoch: Annotated[int, Field(ge=0, lt=_MOST_EPOCHS)]
+    max_tries: int | None
+    system: Annotated[str, Field(min_length=1)]
+    working_dir: Annotated[str, Field(pattern="^/")]
+    signature: str = ""
+
+    @classmethod
+    def read(cls, context: Context) -> _StoredIdentity | None:
+        stored: Any = context["task_state_store"].get(STORE_KEY)
+        if stored is None or stored == {}:  # the claim remover leaves it empty
+            return None
+        try:
+            return stored_json.read(cls, json.dumps(stored))
+        except ValueError as error:
+            raise AirflowFailException(
+                f"What Airflow's task state store holds of this task under {STORE_KEY!r} was not written by this "
+                f"provider ({error}), so nothing is submitted. If the task has a job, cancel it; then delete that "
+                "entry, and clear the task."
+            ) from None
+
+    def write(self, context: Context, connection: Connection) -> None:
+        from firecrest_core.jobs.signature import sign
+
+        signed = replace(self, signature=sign(connection, *self._content(context)))
+        context["task_state_store"].set(STORE_KEY, asdict(signed), retention=NEVER_EXPIRE)
+
+    def check_place(self, context: Context, connection: Connection, system: str, working_dir: str) -> None:
+        """Refuse a place that neither a try of this task has stored nor the task asks for."""
+        from firecrest_core.jobs.signature import is_signed
+
+        if (self.system, self.working_dir) == (system, working_dir):
+            return
+        if not is_signed(connection, self.signature, *self._content(context)):
+            raise AirflowFailException(
+                f"Airflow's task state store says that this run began on {self.system!r}, in {self.working_dir!r}, "
+                f"and the task asks for {system!r}, in {working_dir!r}. The entry {STORE_KEY!r} is not signed with the "
+                "present secret of the connection, so nothing is submitted: somebody has edited it, or the secret was "
+                "changed. Let the task ask for the place where it began, or cancel the job there and clear the task."
+            )
+
+    def _content(self, context: Context) -> tuple[object, ...]:
+        return STORE_KEY, task_key(context["ti"]), self.system, self.working_dir
 
 
 @dataclass(frozen=True)
@@ -45,31 +123,30 @@ class TaskIdentity:
     first_attempt: bool
 
     @classmethod
-    def load(cls, context: Context, system: str, spec: JobSpec) -> TaskIdentity:
+    def load(cls, context: Context, connection: Connection, system: str, spec: JobSpec) -> TaskIdentity:
         """Read the task's identity, and store it before anything is submitted if a new epoch begins.
 
         :param context: the task's
+        :param connection: what the job is submitted with
         :param system: where the job is to run
         :param spec: the job
+        :raises AirflowFailException: what is stored is not this provider's, or names a place that cannot be believed
         """
         from firecrest_core.jobs.key import ClaimKey, claim_identity
 
-        ti, store = context["ti"], context["task_state_store"]
-        stored: Any = store.get(STORE_KEY)
-        first_attempt = not stored or stored["max_tries"] != ti.max_tries
-        if first_attempt:
+        stored, max_tries = _StoredIdentity.read(context), context["ti"].max_tries
+        first_attempt = stored is None or stored.max_tries != max_tries
+        if stored is None or first_attempt:
             # If the worker dies from here on, the next try finds this and looks before it submits.
-            stored = {
-                "nonce": stored["nonce"] if stored else secrets.token_hex(8),
-                "epoch": stored["epoch"] + 1 if stored else 0,
-                "max_tries": ti.max_tries,
-                "system": system,
-                "working_dir": spec.working_dir,
-            }
-            store.set(STORE_KEY, stored, retention=NEVER_EXPIRE)
-        identity = claim_identity(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, nonce=stored["nonce"])
-        key = ClaimKey(identity, stored["epoch"])
-        return cls(key, stored["system"], replace(spec, working_dir=stored["working_dir"]), first_attempt)
+            nonce, epoch = (stored.nonce, stored.epoch + 1) if stored else (secrets.token_hex(8), 0)
+            stored = _StoredIdentity(nonce, epoch, max_tries, system, spec.working_dir)
+            stored.write(context, connection)
+        else:
+            stored.check_place(context, connection, system, spec.working_dir)
+        dag_id, run_id, task_id, map_index = task_key(context["ti"])
+        identity = claim_identity(dag_id, task_id, run_id, map_index, nonce=stored.nonce)
+        key = ClaimKey(identity, stored.epoch)
+        return cls(key, stored.system, replace(spec, working_dir=stored.working_dir), first_attempt)
 
     def placeholder_job(self) -> Job:
         """Return the job as far as it is known before it is submitted: enough to cancel its claim."""

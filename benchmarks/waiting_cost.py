@@ -43,7 +43,7 @@ MOST_REQUESTS_A_SECOND = 2.0
 LATENCY = 0.08  # measured on a real server, for the list as for one job
 
 CONNECTION = Connection(
-    url="http://f7t.example.org", token_url="http://id.example.org/token", client_id="me", client_secret="secret"
+    url="https://f7t.example.org", token_url="https://id.example.org/token", client_id="me", client_secret="secret"
 )
 
 

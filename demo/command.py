@@ -109,7 +109,7 @@ def exclusive_directory(home: Path) -> Iterator[None]:
     :raises AlreadyRunning: another demo runs in it
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (home / "lock").open("w") as lock:
+    with os.fdopen(os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -174,6 +174,10 @@ class LocalFileNotFound(UserError):
     """The local file or directory does not exist."""
 
 
+class LocalFileRefused(UserError):
+    """The local path is not permitted, of the wrong kind, or its name is not possible."""
+
+
 class FileTooLarge(UserError):
     """The file is too large for every transfer method that the system offers."""
 
@@ -329,3 +333,6 @@ _KINDS: dict[JobState, type[JobFailed]] = {
     JobState.CANCELLED: JobCancelled,
     JobState.REVOKED: JobCancelled,
 }
+
+OF_CONNECTION = (AuthenticationFailed, HostNotFound, TLSFailed, ServerUnreachable)
+"""Errors that concern a connection as a whole, so that it is of no use to try the next job with it."""

@@ -11,17 +11,21 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 
 from firecrest_core import errors
 from firecrest_core.api.backoff import retry_transient
-from firecrest_core.api.client import System
+from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
+from firecrest_core.claims.cancel_many import cancel_many
+from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
 from firecrest_core.claims.removal import remove_claims
+from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
@@ -49,6 +53,7 @@ async def submit(
     first_attempt: bool = False,
     resubmit_failed: bool = True,
     wait_for_room: bool = True,
+    before_post: protocol.BeforePost | None = None,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
@@ -62,6 +67,9 @@ async def submit(
     :param resubmit_failed: run the job once more if it has failed, as an automatic retry needs it
     :param wait_for_room: wait while a limit on submitted jobs is reached; with ``False``, raise the error. The wait
         has no limit of its own. All submissions of an event loop to one system wait in one line.
+    :param before_post: awaited once, before the first POST of this call; only with a key. Here the caller records what
+        it must not lose: from now on the job may exist. Without a POST it is not called, because the job exists
+        already, or because nothing can have reached the scheduler. An error of it prevents the POST.
     :returns: the job that was submitted or found
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
@@ -74,6 +82,12 @@ async def submit(
         request = submit_request(spec, await system.scheduler())
         await check_working_dir(system, spec.working_dir)
 
+    async def before_first_post() -> None:
+        nonlocal before_post
+        if before_post is not None:
+            await before_post()
+            before_post = None
+
     async def submit_now() -> Job:
         nonlocal first_attempt
         if key is None:
@@ -81,7 +95,14 @@ async def submit(
         if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
             system.client.trust_url()
         first, first_attempt = first_attempt, False  # in the line, an earlier submission may have been taken
-        return await protocol.submit(system, spec, key, first_attempt=first, resubmit_failed=resubmit_failed)
+        return await protocol.submit(
+            system,
+            spec,
+            key,
+            first_attempt=first,
+            resubmit_failed=resubmit_failed,
+            before_post=before_first_post,
+        )
 
     if not wait_for_room:
         return await submit_now()
@@ -165,6 +186,30 @@ async def cancel(system: System, job: Job) -> None:
         await protocol.cancel(system, job.working_dir, job.key.identity, job.key.epoch)
 
 
+async def cancel_all(system: System, jobs: Collection[Job]) -> dict[Job, errors.FirecRESTError]:
+    """Cancel many jobs as :func:`cancel` cancels one, with few requests. Those in the queue are cancelled first.
+
+    :param system: where the jobs are
+    :param jobs: the jobs to cancel
+    :returns: those that may still run, with what went wrong
+    :raises FirecRESTError: the server cannot be reached, or refuses the login or the list of jobs
+    """
+    return await cancel_many(system, jobs)
+
+
+async def cancel_together(
+    connection: Connection, job: Job, client_type: type[FirecRESTClient] = FirecRESTClient
+) -> None:
+    """Cancel a job as :func:`cancel` does. Those that call this at about the same time share a client and requests.
+
+    :param connection: where the job is, and as which user to cancel it
+    :param job: the job to cancel
+    :param client_type: the class of the client
+    :raises FirecRESTError: it cannot be cancelled
+    """
+    await CancelQueue.shared(connection, job.system, client_type).cancel(job)
+
+
 async def cancel_attempt(system: System, job: Job) -> None:
     """Cancel this job only and wait until it has ended, so that the next attempt for its key submits a new one.
 
@@ -203,6 +248,7 @@ async def clean_up(system: System, jobs: Collection[Job]) -> list[Job]:
     :param jobs: any job of each task; one without a key has left nothing
     :returns: those of which nothing is left. The others may still have a duplicate in the queue, or could not be
         removed; that is no error, because the prologue of a later job removes them by age.
+    :raises FirecRESTError: the server cannot be reached, or refuses the login
     """
     if any(job.is_ours for job in jobs):
         system.client.trust_url()
@@ -248,6 +294,10 @@ async def find(system: System, job_id: str) -> Job:
     except (errors.JobNotFound, errors.TransientError):  # gone soon after the job's end on Slurm < 24.05
         return Job(system=system.name, job_id=job_id, name=status.name, working_dir=status.working_dir)
     array = script_options(metadata.script, await system.scheduler()).get("array")
+    indices = None
+    if array is not None:
+        with suppress(ValueError):  # the script is what the server says it is
+            indices = arrays.indices(array)
     return Job(
         system=system.name,
         job_id=job_id,
@@ -255,5 +305,5 @@ async def find(system: System, job_id: str) -> Job:
         working_dir=status.working_dir,
         stdout=metadata.stdout or None,
         stderr=metadata.stderr or None,
-        array_indices=None if array is None else arrays.indices(array),
+        array_indices=indices,
     )

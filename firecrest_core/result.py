@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from firecrest_core.diagnosis import describe_exit_code
+from firecrest_core.elements import ElementGroup, ElementResult, expand
+from firecrest_core.indices import Indices
 from firecrest_core.states import JobState
 
+# Characters of the indices of array elements in a message.
+_MOST_IN_MESSAGE = 60
+# Slurm pads a number to so many characters at most.
+_WIDEST = 10
 # An array element's index in an output path, perhaps with a width: %a, %4a.
 _INDEX = re.compile(r"%(\d*)a")
 
@@ -24,23 +31,19 @@ def duration(seconds: int | float | None) -> str:
     return f"{days}-{hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
 
 
-def index_list(indices: Sequence[int]) -> str:
-    """Return the indices of array elements for a message, at most ten of them."""
-    return ", ".join(map(str, indices[:10])) + (", …" if len(indices) > 10 else "")
+def padded(number: str, width: str) -> str:
+    """Return a number with leading zeros, as Slurm writes it for ``%4j``: in ten characters at most.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ElementResult:
-    """How one element of a job array ended.
-
-    :param index: its index in the array
-    :param state: the state in which it ended
-    :param exit_code: of the script; ``None`` if the scheduler did not report it
+    :param number: its digits
+    :param width: the digits of the width, or an empty text
     """
+    return number.zfill(min(int(width.lstrip("0")[:2] or 0), _WIDEST))
 
-    index: int
-    state: JobState
-    exit_code: int | None = None
+
+def index_list(indices: Indices) -> str:
+    """Return the indices of array elements for a message, as far as they fit into it."""
+    shown = indices.shortened(_MOST_IN_MESSAGE)
+    return f"{shown}".replace(",", ", ") + (", …" if len(shown) < len(indices) else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +66,8 @@ class JobResult:
     :param working_dir: absolute path of the working directory on the system
     :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
     :param stderr: path of the standard error, in the same form
-    :param elements: one entry for each element of an array, empty for any other job
-    :param unrecorded: the indices of array elements of which the scheduler has no record, because they never ran. Their
-        entries are CANCELLED.
+    :param groups: the elements of an array, those that ended alike together and those that failed first; empty for any
+        other job. All are counted; of very large arrays, the indices of some are left out.
     """
 
     job_id: str
@@ -82,8 +84,7 @@ class JobResult:
     working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
-    elements: tuple[ElementResult, ...] = field(default=())
-    unrecorded: tuple[int, ...] = ()
+    groups: tuple[ElementGroup, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -91,15 +92,41 @@ class JobResult:
         return self.state is JobState.COMPLETED
 
     @property
+    def elements(self) -> tuple[ElementResult, ...]:
+        """The elements of an array whose indices are known, one by one."""
+        return expand(self.groups)
+
+    @property
     def failed_elements(self) -> tuple[ElementResult, ...]:
-        """The elements of an array that did not end COMPLETED."""
-        return tuple(element for element in self.elements if element.state is not JobState.COMPLETED)
+        """Those of :attr:`elements` that did not end COMPLETED."""
+        return expand(group for group in self.groups if group.failed)
+
+    @property
+    def failed_indices(self) -> Indices:
+        """The indices of :attr:`failed_elements`; as a text in Slurm's form, such as ``3,17-20``."""
+        return Indices.joined(group.indices for group in self.groups if group.failed)
+
+    @property
+    def element_counts(self) -> dict[JobState, int]:
+        """How many elements of an array ended in which state."""
+        counts: Counter[JobState] = Counter()
+        for group in self.groups:
+            counts[group.state] += group.count
+        return dict(counts)
+
+    @property
+    def unrecorded(self) -> Indices:
+        """The indices of array elements of which the scheduler has no record, because they never ran."""
+        return Indices.joined(group.indices for group in self.groups if not group.recorded)
 
     @property
     def reported_element(self) -> ElementResult | None:
         """The element of an array whose output is shown: the first that ran and failed, else the first that ran."""
-        order = (*self.failed_elements, *self.elements)
-        return next(iter(sorted(order, key=lambda element: element.index in self.unrecorded)), None)
+        known = [group for group in self.groups if group.indices]
+        if not known:
+            return None
+        group = min(known, key=lambda group: (not group.recorded, not group.failed, group.indices.first))
+        return ElementResult(index=group.indices.first, state=group.state, exit_code=group.exit_code)
 
     def output_paths(self) -> tuple[str | None, str | None]:
         """Return the paths of standard output and standard error; for an array, those of :attr:`reported_element`."""
@@ -107,7 +134,7 @@ class JobResult:
         if self.reported_element is None:
             return paths
         index = str(self.reported_element.index)
-        stdout, stderr = (path and _INDEX.sub(lambda width: index.zfill(int(width[1] or 0)), path) for path in paths)
+        stdout, stderr = (path and _INDEX.sub(lambda width: padded(index, width[1]), path) for path in paths)
         return stdout, stderr
 
     def summary(self) -> str:
@@ -127,12 +154,15 @@ class JobResult:
             text += f", after {duration(self.elapsed)}"
         if self.nodes:
             text += f" on {self.nodes}"
-        if self.elements:
-            bad = self.failed_elements
-            text += f"; {len(self.elements) - len(bad)} of {len(self.elements)} array elements COMPLETED"
-            if bad:
-                text += ", not " + ", ".join(f"{one.index} ({one.state})" for one in bad[:10])
-                text += ", …" if len(bad) > 10 else ""
+        if self.groups:
+            counts = self.element_counts
+            total, good = sum(counts.values()), counts.pop(JobState.COMPLETED, 0)
+            text += f"; {good} of {total} array elements COMPLETED"
+            bad = []
+            for state, count in counts.items():
+                which = Indices.joined(group.indices for group in self.groups if group.state is state)
+                bad.append(f"{index_list(which)} ({f'{count} ' * (count > 1)}{state})")
+            text += f", not {', '.join(bad)}" if bad else ""
         if self.unrecorded:
             text += (
                 f". The scheduler has no record of {index_list(self.unrecorded)}: cancelled while waiting, never ran"
@@ -141,14 +171,11 @@ class JobResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types; :meth:`from_dict` reads them back."""
-        return asdict(self) | {
-            "state": self.state.value,
-            "elements": [asdict(one) | {"state": one.state.value} for one in self.elements],
-        }
+        mapping = {each.name: getattr(self, each.name) for each in fields(self)}
+        return mapping | {"state": self.state.value, "groups": [group.to_dict() for group in self.groups]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
         """Return the result that :meth:`to_dict` wrote."""
-        elements = tuple(ElementResult(**{**one, "state": JobState(one["state"])}) for one in data.get("elements", ()))
-        unrecorded = tuple(data.get("unrecorded", ()))
-        return cls(**{**data, "state": JobState(data["state"]), "elements": elements, "unrecorded": unrecorded})
+        groups = tuple(map(ElementGroup.from_dict, data.get("groups", ())))
+        return cls(**{**data, "state": JobState(data["state"]), "groups": groups})

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Phase(StrEnum):
@@ -84,15 +85,7 @@ class JobState(StrEnum):
         if text is None:
             return cls.UNKNOWN
         joined = text if isinstance(text, str) else " ".join(text)
-        words = re.findall(r"[A-Z_]+\+?", joined.upper().partition(" BY ")[0])
-        if len(words) == 1 and len(words[0]) == 1:
-            return _from_pbs(words[0], exit_code, started)
-        states = [state for word in words if (state := _from_slurm(word)) is not None]
-        # A base state may have flags, and a flag takes precedence: COMPLETED with COMPLETING has not ended yet. Other
-        # flags say something only if no base state is there.
-        flags = [state for state in states if _TABLE[state].flag]
-        bases = [state for state in states if not _TABLE[state].remark]
-        return next(iter(flags or bases or states), cls.UNKNOWN)
+        return _read(joined[:_LONGEST_STATE], exit_code, started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +189,21 @@ _PBS_ENDS = {
 
 
 _SHORTEST_CUT = 4
+# Characters of all words together.
+_LONGEST_STATE = 200
+
+
+@lru_cache(maxsize=256)  # each row of a large array is read several times, and most are in the same state
+def _read(text: str, exit_code: int | None, started: bool) -> JobState:
+    words = re.findall(r"[A-Z_]+\+?", text.upper().partition(" BY ")[0])
+    if len(words) == 1 and len(words[0]) == 1:
+        return _from_pbs(words[0], exit_code, started)
+    states = [state for word in words if (state := _from_slurm(word)) is not None]
+    # A base state may have flags, and a flag takes precedence: COMPLETED with COMPLETING has not ended yet. Other
+    # flags say something only if no base state is there.
+    flags = [state for state in states if _TABLE[state].flag]
+    bases = [state for state in states if not _TABLE[state].remark]
+    return next(iter(flags or bases or states), JobState.UNKNOWN)
 
 
 def _from_slurm(word: str) -> JobState | None:

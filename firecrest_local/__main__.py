@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "continue.",
         epilog="\n".join(["faults that a rule of --faults can name:", *_fault_lines()]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     arguments.add_argument(
         "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
@@ -45,9 +46,11 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--port", type=int, default=defaults.port, help="port (default: any free one)")
     arguments.add_argument("--client-id", default=defaults.client_id, help="(default: %(default)s)")
     arguments.add_argument(
-        "--client-secret",
-        default=os.environ.get("FIRECREST_CLIENT_SECRET"),
-        help="(default: the environment's FIRECREST_CLIENT_SECRET, else a random one)",
+        "--client-secret-file",
+        type=Path,
+        metavar="FILE",
+        help="file with the client's secret, since everybody on this machine can read a command line (default: the "
+        "environment's FIRECREST_CLIENT_SECRET, else a random secret)",
     )
     arguments.add_argument("--system", default=defaults.system, help="name of the system (default: %(default)s)")
     arguments.add_argument(
@@ -100,6 +103,25 @@ def read_plan(path: Path) -> Plan:
         raise ValueError("; ".join(places)) from None
 
 
+def read_secret(path: Path | None) -> str | None:
+    """Take the client's secret from a file, or else out of the environment.
+
+    Jobs, and everything else that this process starts, must not inherit it.
+
+    :param path: the file.
+    :returns: the secret without the end of its line, or None if there is none.
+    :raises OSError: the file can't be read.
+    :raises ValueError: the file is empty.
+    """
+    from_environment = os.environ.pop("FIRECREST_CLIENT_SECRET", None)
+    if path is None:
+        return from_environment or None
+    secret = path.read_text().strip()
+    if not secret:
+        raise ValueError("it is empty")
+    return secret
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -112,15 +134,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"firecrest-local: no fault plan in {options.faults}: {error}", file=sys.stderr)
         return 1
-    # Jobs, and everything else that this process starts, must not inherit the secret.
-    os.environ.pop("FIRECREST_CLIENT_SECRET", None)
+    try:
+        client_secret = read_secret(options.client_secret_file)
+    except (OSError, ValueError) as error:
+        print(f"firecrest-local: no secret in {options.client_secret_file}: {error}", file=sys.stderr)
+        return 1
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # which logs each request
     settings = Settings(
         root=options.root,
         port=options.port,
         client_id=options.client_id,
-        client_secret=options.client_secret or None,
+        client_secret=client_secret,
         system=options.system,
         cores=options.cores,
         gpus=options.gpus,

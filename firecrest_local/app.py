@@ -1,14 +1,23 @@
 """The web application: all endpoints of one site."""
 
+from typing import Any
+
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from firecrest_local.api import compute, faults, filesystem, staging, status, tokens, transfer
 from firecrest_local.api.error_handlers import install_error_handlers
+from firecrest_local.api.host_check import HostCheck
 from firecrest_local.api.middleware import APP_VERSION, RequestCounter, RequestMiddleware
 from firecrest_local.faults.control import FaultControl
 from firecrest_local.faults.middleware import FaultMiddleware
 from firecrest_local.site import Site
+
+#: The errors of all endpoints, as the real server's specification has them.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is refused"},
+    "5XX": {"description": "A command on the system failed, and the message has its words; or a service is unhealthy"},
+}
 
 
 def create_app(site: Site, counter: RequestCounter, fault_control: FaultControl | None = None) -> ASGIApp:
@@ -18,13 +27,20 @@ def create_app(site: Site, counter: RequestCounter, fault_control: FaultControl 
     :param counter: counts the requests. A request that a fault keeps from its endpoint is not counted.
     :param fault_control: injects faults; None makes an application without faults.
     """
-    app = FastAPI(title="FirecREST (embedded, for development and tests)", version=APP_VERSION)
+    app = FastAPI(
+        title="FirecREST (embedded, for development and tests)",
+        version=APP_VERSION,
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        responses=ERRORS,
+    )
     install_error_handlers(app)
     app.include_router(tokens.router(site.issuer))
     for endpoints in (status, compute, filesystem, transfer):
         app.include_router(endpoints.router(site))
     app.include_router(staging.router(site.staging))
-    if fault_control is None:
-        return RequestMiddleware(app, counter)
-    app.include_router(faults.router(fault_control, site.issuer))
-    return FaultMiddleware(RequestMiddleware(app, counter), fault_control, site.settings.system)
+    if fault_control is not None:
+        app.include_router(faults.router(fault_control, site.issuer))
+    answering = RequestMiddleware(HostCheck(app), counter)
+    return answering if fault_control is None else FaultMiddleware(answering, fault_control, site.settings.system)

@@ -102,4 +102,6 @@ def error_body(
     data: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make the body of an error."""
+    # A message may name a file whose name is not UTF-8.
+    message = message.encode(errors="replace").decode()
     return {"errorType": kind, "message": message, "causedBy": caused_by, "data": data, "user": user}

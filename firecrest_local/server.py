@@ -83,9 +83,11 @@ class LocalFirecREST:
             server = FaultyServer(config, faults, listener.getsockname()[1])
         thread = threading.Thread(target=server.run, args=([listener],), name="firecrest-local-server", daemon=True)
         site.scheduler.start()
+        site.staging.expiry.start()
         thread.start()
         while not server.started:
             if not thread.is_alive():
+                site.staging.expiry.stop()
                 site.scheduler.stop()
                 raise RuntimeError("the server ended before it had started")
             time.sleep(0.005)
@@ -100,6 +102,7 @@ class LocalFirecREST:
             return
         self._server.should_exit = True
         self._thread.join()
+        self._site.staging.expiry.stop()
         self._site.scheduler.stop()
         self._lock.release()
         self._site = None

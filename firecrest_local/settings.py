@@ -10,6 +10,7 @@ from firecrest_local.faults.plan import Plan
 
 MINUTE = 60
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 SCHEDULERS = ("process", "slurm", "auto")
 
 
@@ -64,7 +65,7 @@ class Settings:
     :param kill_wait: seconds between SIGTERM and SIGKILL when a job is cancelled or reaches its time limit.
     :param max_ops_file_size: largest direct upload, in bytes.
     :param max_part_size: largest part of a staged upload, in bytes.
-    :param url_lifetime: seconds that a presigned URL is valid for.
+    :param url_lifetime: seconds that a presigned URL is valid for. After that, what it leads to is removed.
     :param faults: the fault plan. None makes a server without faults, for which no plan can be set later either.
     """
 
@@ -93,7 +94,7 @@ class Settings:
     kill_wait: float = 5.0
     max_ops_file_size: int = 5 * 1024 * 1024
     max_part_size: int = 1024**3
-    url_lifetime: int = 7 * 24 * HOUR
+    url_lifetime: int = 7 * DAY
     faults: Plan | None = None
 
     def __post_init__(self) -> None:

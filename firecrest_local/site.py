@@ -11,6 +11,7 @@ from firecrest_local.files.confinement import Confinement
 from firecrest_local.files.operations import FileOperations
 from firecrest_local.files.staging import StagingStore
 from firecrest_local.health import Health
+from firecrest_local.private_files import make_private_directory
 from firecrest_local.scheduler.interface import Scheduler
 from firecrest_local.scheduler.process.scheduler import ProcessScheduler
 from firecrest_local.scheduler.slurm.commands import slurm_answers
@@ -42,9 +43,9 @@ class Site:
         #: What clients see; holds a home directory for the user, as on a cluster.
         self.files = root / "home"
         self.home = self.files / self.identity.user
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.state.mkdir(mode=0o700, exist_ok=True)
-        self.state.chmod(0o700)
+        # Each by itself, so that one of an earlier server is closed, too.
+        for directory in (self.files, self.home, self.state):
+            make_private_directory(directory)
         secrets = load_secrets(self.state, settings.client_secret)
         self.confinement = Confinement(self.files, settings.system)
         self.health = Health(settings.system, str(self.files))

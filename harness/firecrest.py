@@ -30,7 +30,7 @@ class FirecRESTServer:
         self.variables: Mapping[str, str] = {}
 
     def __enter__(self) -> FirecRESTServer:
-        self.home.mkdir(parents=True)
+        self.home.mkdir(mode=0o700, parents=True)  # it prints its secret there
         self._stdout = self.home / "variables.sh"
         scheduler, environment = ("process", {}) if self._slurm is None else ("slurm", self._slurm.environment)
         options = ["--scheduler", scheduler, *self._options]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, HttpUrl, SecretStr
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr
 
 from firecrest_core.connection import Connection
 from prefect_firecrest.prefect_internals import block_name
@@ -28,6 +28,9 @@ class FirecRESTCredentials(CredentialsBlock):
             systems = await client.list_systems()
         ```
     """
+
+    # An error must not repeat the secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "FirecREST Credentials"
     _block_type_slug = "firecrest-credentials"
@@ -53,6 +56,11 @@ class FirecRESTCredentials(CredentialsBlock):
     verify: bool | str = Field(
         default=True, title="Verify TLS", description="Whether to check TLS certificates, or the path of a CA bundle."
     )
+    allow_http: bool = Field(
+        default=False,
+        title="Allow plain http",
+        description="Whether to send secrets without encryption where a URL begins with http://.",
+    )
     max_in_flight: int = Field(
         default=4,
         ge=1,
@@ -65,17 +73,18 @@ class FirecRESTCredentials(CredentialsBlock):
         """Return the credentials that the environment holds, under the names that CSCS's documentation uses.
 
         They are FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted,
-        FIRECREST_SYSTEM.
+        FIRECREST_SYSTEM and FIRECREST_ALLOW_HTTP.
 
-        :raises ConfigurationError: naming every variable that is missing
+        :raises ConfigurationError: naming every variable that is missing, or the one that cannot be right
         """
         found = Connection.from_environment()
         return cls(
             url=found.url,
             token_url=found.token_url,
             client_id=found.client_id,
-            client_secret=SecretStr(found.client_secret),
+            client_secret=found.secret,
             system=found.system,
+            allow_http=found.allow_http,
         )
 
     @property
@@ -92,11 +101,12 @@ class FirecRESTCredentials(CredentialsBlock):
             url=self.url,
             token_url=self.token_url,
             client_id=self.client_id,
-            client_secret=self.client_secret.get_secret_value(),
+            client_secret=self.client_secret,
             scopes=tuple(self.scopes),
             system=self.system,
             timeout=self.timeout,
             verify=self.verify,
+            allow_http=self.allow_http,
             max_in_flight=self.max_in_flight,
         )
 

@@ -29,5 +29,5 @@ async def _cancel_jobs(flow_run_id: UUID) -> None:
     await runtime.state(JobMonitor).scan()  # in the flow's own process, which knows more than the records
     async with get_client() as client:
         artifacts = [one for one in await records.read(client) if flow_run_id in one.flow_runs]
-        await cancel_with_saved_credentials({record for one in artifacts for record in one.records})
+        await cancel_with_saved_credentials(artifacts)
         await records.delete(client, [one.id for one in artifacts])

@@ -162,7 +162,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         path = completed_path(self.job.stdout, self.job_id, nodes, is_array=self.job.array_indices is not None)
         if path is None:
             raise RemotePathNotFound(f"{self.job} on {self.system}: the scheduler does not say where its output goes.")
-        first = self.job.array_indices[0] if self.job.array_indices else "%a"
+        first = self.job.array_indices.first if self.job.array_indices else "%a"
         async with self._on_system() as system:
             return await read_tail(system, path.replace("%a", str(first)), lines)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
-from pydantic import Field, HttpUrl, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.prefect_internals import is_block_metadata
 from prefect_firecrest.runtime import runtime
@@ -45,6 +47,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         result = run.fetch_result()
         ```
     """
+
+    # An error must not repeat the values of variables.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     _block_type_name = "FirecREST Job"
     _block_type_slug = "firecrest-job"
@@ -93,7 +98,10 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     qos: str | None = Field(default=None, title="QOS", description="Quality of service.")
     constraint: str | None = Field(default=None, description="Features that the nodes must have, such as gpu.")
     reservation: str | None = Field(default=None, description="Name of a reservation.")
-    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the job.")
+    environment: dict[str, str | SecretStr] = Field(
+        default_factory=dict,
+        description="Environment variables of the job. Values of names such as API_TOKEN are hidden.",
+    )
     uenv: str | None = Field(default=None, title="uenv", description="CSCS's user environment, name/version:tag.")
     container: str | None = Field(default=None, description="CSCS's container engine: name or path of an EDF file.")
     signal: str | None = Field(default=None, description="Signal before the time limit, such as USR1@60.")
@@ -126,12 +134,21 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
         from firecrest_core.spec import validation
 
+        if info.field_name == "environment" and isinstance(value, Mapping):
+            return hide_values(value)
         return validation.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
         self.spec()
         return self
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        """Show of the environment the names alone."""
+        return [
+            (name, dict.fromkeys(value, "…") if name == "environment" else value)
+            for name, value in super().__repr_args__()
+        ]
 
     def spec(self) -> JobSpec:
         """Return what is asked of the scheduler.
@@ -182,8 +199,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 job = await self._submit_once(system, spec, identity)
             else:
                 job = await lifecycle.submit(system, spec)
-                record = self._record(system, job_id=job.job_id)
+                record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
+                await runtime.state(JobMonitor).write_down(record)
         show_submitted(job)
         self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
@@ -197,22 +215,36 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = bool(pauses_for(identity.pauses, identity.digest))
+        monitor = runtime.state(JobMonitor)
         while True:
-            await runtime.state(JobMonitor).watch(identity.flow_runs, system.connection, self._record(system, key))
+            record = self._record(system, spec, key)
+            await monitor.watch(identity.flow_runs, system.connection, record)
             try:
                 job = await lifecycle.submit(
-                    system, spec, key, first_attempt=identity.first_attempt, resubmit_failed=not was_suspended
+                    system,
+                    spec,
+                    key,
+                    first_attempt=identity.first_attempt,
+                    resubmit_failed=not was_suspended,
+                    before_post=partial(monitor.write_down, record),
                 )
             except JobWithdrawn:
                 # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.
                 if identity.first_attempt or not await identity.is_wanted():
                     raise
                 key = key.next_epoch()
+            except Exception:
+                if identity.first_attempt:
+                    monitor.on_not_submitted(record)
+                raise
             else:
-                runtime.state(JobMonitor).on_submitted(job)
+                await monitor.write_down(record)  # of a job that was found, too: its earlier record may be deleted
+                monitor.on_submitted(job)
                 return job
 
-    def _record(self, system: System, key: ClaimKey | None = None, job_id: str | None = None) -> JobRecord:
+    def _record(
+        self, system: System, spec: JobSpec, key: ClaimKey | None = None, job_id: str | None = None
+    ) -> JobRecord:
         from prefect_firecrest.cancellation.records import JobRecord
 
         return JobRecord(
@@ -222,5 +254,5 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             identity=key.identity if key else None,
             epoch=key.epoch if key else 0,
             job_id=job_id,
-            array=self.array,
+            array=None if spec.array_indices is None else str(spec.array_indices),
         )

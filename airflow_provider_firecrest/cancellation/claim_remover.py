@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_firecrest import airflow_internals, identity
-from airflow_provider_firecrest.cancellation.scan import ScannedRecord
+from airflow_provider_firecrest.cancellation.accounts import Account, by_account
+from airflow_provider_firecrest.cancellation.deletions import Deletions
+from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
+from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from firecrest_core.pauses import Pauses
 
 if TYPE_CHECKING:
     from firecrest_core.jobs.job import Job
@@ -43,10 +47,17 @@ class _Waiting:
 
 
 class ClaimRemover:
-    """Removes the claims of tasks that are over, in rounds with one list of jobs for each system and connection."""
+    """Removes the claims of tasks that are over, in rounds with one list of jobs for each system and connection.
 
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[int, str], _Waiting] = {}
+    :param signatures: says which records may be acted upon
+    :param deletions: deletes the records whose claims are gone
+    """
+
+    def __init__(self, signatures: RecordSignatures, deletions: Deletions) -> None:
+        self._signatures = signatures
+        self._deletions = deletions
+        self._pauses = Pauses(60.0, 3600.0)
+        self._waiting: dict[Row, _Waiting] = {}
         self._under_way: asyncio.Task[None] | None = None
         self._next_round = 0.0
 
@@ -72,17 +83,16 @@ class ClaimRemover:
             await self._under_way
 
     async def _remove(self, due: list[ScannedRecord]) -> None:
-        by_connection: defaultdict[str, list[ScannedRecord]] = defaultdict(list)
-        for one in due:
-            by_connection[one.record.firecrest_conn_id].append(one)
-        for conn_id, some in by_connection.items():
-            try:
-                removed = await _remove_claims(conn_id, some)
-                for one in some:
-                    if one.row in removed or self._is_too_late(one):
-                        await asyncio.to_thread(airflow_internals.delete_stored_value, one.stored)
-            except Exception as error:  # the directories are left to the prologue of later jobs
-                log.debug("The claims of %d tasks on %s cannot be removed: %s", len(some), conn_id, error)
+        for account, some in (await by_account(due)).items():
+            removed: set[Row] = set()
+            if self._pauses.is_due(account):
+                try:
+                    removed = await _remove_claims(self._signatures, account, some)
+                    self._pauses.succeeded(account)
+                except Exception as error:  # the directories are left to the prologue of later jobs
+                    self._pauses.failed(account)
+                    log.debug("The claims of %d tasks on %s cannot be removed: %s", len(some), account, error)
+            await self._deletions.delete([one for one in some if one.row in removed or self._is_too_late(one)])
 
     def _is_too_late(self, one: ScannedRecord) -> bool:
         """Ask for the task again later, and ever more seldom; tell whether not to ask any more."""
@@ -94,21 +104,20 @@ class ClaimRemover:
         return now - waiting.since > _GIVE_UP_AFTER
 
 
-async def _remove_claims(conn_id: str, over: list[ScannedRecord]) -> set[tuple[int, str]]:
+async def _remove_claims(signatures: RecordSignatures, account: Account, over: list[ScannedRecord]) -> set[Row]:
     """Remove the claims of tasks, and return the rows of those that have left nothing."""
-    from airflow_provider_firecrest.hooks import connection as stored_connection
-    from airflow_provider_firecrest.hooks.client import client_type
     from firecrest_core import lifecycle
+    from firecrest_core.api.client import FirecRESTClient
     from firecrest_core.jobs.job import Job
 
-    jobs: defaultdict[str, dict[Job, tuple[int, str]]] = defaultdict(dict)
+    jobs: defaultdict[str, dict[Job, Row]] = defaultdict(dict)
+    connection = await account.load()
     for one in over:
-        if await asyncio.to_thread(_forget_identity, one):
+        if signatures.approve(one, connection) and await asyncio.to_thread(_forget_identity, one):
             for job in map(Job.from_dict, one.record.jobs):
                 jobs[job.system][job] = one.row
-    connection = await asyncio.to_thread(stored_connection.load, conn_id)
-    removed: set[tuple[int, str]] = set()
-    async with client_type(conn_id)(connection) as client:
+    removed: set[Row] = set()
+    async with FirecRESTClient(connection) as client:
         for system, rows in jobs.items():
             removed |= {rows[job] for job in await lifecycle.clean_up(client.system(system), list(rows))}
     return removed
@@ -120,8 +129,11 @@ def _forget_identity(one: ScannedRecord) -> bool:
 
     def forget(value: str) -> str:
         nonlocal begun
-        stored = json.loads(value)
-        begun = bool(stored) and stored["max_tries"] != one.record.max_tries
+        try:
+            stored = json.loads(value)
+            begun = bool(stored) and stored["max_tries"] != one.record.max_tries
+        except (KeyError, TypeError, ValueError):  # it was edited: no run can begin with this
+            begun = True
         return value if begun else "{}"
 
     is_over = airflow_internals.change_stored_values(

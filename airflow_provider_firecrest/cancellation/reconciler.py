@@ -3,12 +3,12 @@
 Airflow calls nobody when a person ends a task between its deferral and the start of its trigger, while it waits in
 the queue to be resumed or retried, or while its worker or the triggerer is down. A cleared task may wait for hours
 until its new try can cancel the old job. So a thread in each triggerer's main process compares the tasks' records
-(:mod:`airflow_provider_firecrest.cancellation.records`) with the tasks' states every few seconds. That takes one query,
-and nothing else while nothing is to be cancelled. Where several triggerers run, each does so: cancelling is idempotent.
+(:mod:`airflow_provider_firecrest.cancellation.records`) with the tasks' states every few seconds. Where several
+triggerers run, each does so: cancelling is idempotent.
 
 If a run is deleted, the records of its tasks are deleted with it. The jobs of those that were seen before are cancelled
 then. Airflow lets a run be deleted only after it has ended or a person has marked it, and the API server's listeners
-are notified of such a mark. So the API server reconciles, too, for half a minute after it, in case no triggerer runs.
+are notified of such a mark. So the API server reconciles that run, too, for half a minute, in case no triggerer runs.
 """
 
 from __future__ import annotations
@@ -21,33 +21,37 @@ import time
 from dataclasses import replace
 
 from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest.cancellation.batches import Batches
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
+from airflow_provider_firecrest.cancellation.deletions import Deletions
 from airflow_provider_firecrest.cancellation.policy import EndReason
-from airflow_provider_firecrest.cancellation.records import describe_jobs
-from airflow_provider_firecrest.cancellation.scan import ScannedRecord, scan
+from airflow_provider_firecrest.cancellation.record_sources import MarkedRuns, RecordSource, WholeTable, first_line
+from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
+from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from firecrest_core.pauses import Pauses
 
 log = logging.getLogger(__name__)
-
-INTERVAL = 3.0
-"""Seconds between two scans."""
 
 SECONDS_AFTER_MARK = 30.0
 """How long the API server reconciles after a run was marked."""
 
-_PAUSE_AFTER_FAILURE = 60.0
-
 
 class Reconciler:
-    """Scans the tasks' records, cancels the jobs that no task wants any more, and removes what finished ones left."""
+    """Reads the tasks' records, cancels the jobs that no task wants any more, and removes what finished ones left.
 
-    def __init__(self) -> None:
-        self._latest: dict[tuple[int, str], ScannedRecord] = {}
-        self._remembered: dict[tuple[int, str], ScannedRecord] = {}
-        self._deleted: dict[tuple[int, str], ScannedRecord] = {}
-        self._cancelling: dict[tuple[int, str], asyncio.Task[None]] = {}
-        self._not_before: dict[tuple[int, str], float] = {}
-        self._claims = ClaimRemover()
-        self._can_read = True
+    :param source: where the records are
+    """
+
+    def __init__(self, source: RecordSource) -> None:
+        self._source = source
+        self._latest: dict[Row, ScannedRecord] = {}
+        self._remembered: dict[Row, ScannedRecord] = {}
+        self._deleted: dict[Row, ScannedRecord] = {}
+        self._signatures = RecordSignatures()
+        self._deletions = Deletions()
+        self._batches = Batches(self._signatures, self._deletions)
+        self._claims = ClaimRemover(self._signatures, self._deletions)
+        self._outage = Pauses(3.0, 300.0)
 
     async def run(self, thread: ReconcilerThread) -> None:
         """Reconcile again and again.
@@ -56,37 +60,47 @@ class Reconciler:
         """
         while time.monotonic() < thread.until:
             while time.monotonic() < thread.until:
-                await self._try_once()
-                await asyncio.sleep(INTERVAL)
+                try:
+                    await self.reconcile_once()
+                except ImportError as error:
+                    log.warning(
+                        "The reconciler of FirecREST jobs does not run here, because Airflow's database cannot be "
+                        "read: %s. The jobs of tasks that a person ends or clears are cancelled by their workers and "
+                        "triggers alone.",
+                        first_line(error),
+                    )
+                    return
+                except Exception as error:
+                    self._report_outage(error)
+                else:
+                    if self._outage.succeeded("reading"):
+                        log.info("Airflow's database can be read again.")
+                await asyncio.sleep(self._pause(thread.until))
             await self.drain()
 
-    async def _try_once(self) -> None:
-        try:
-            await self.reconcile_once()
-        except Exception:
-            # Said once: the database may be away for long, and the triggerer itself reports that.
-            log.log(
-                logging.WARNING if self._can_read else logging.DEBUG,
-                "Airflow's database cannot be read. Until it can, the jobs of tasks that a person ends or clears are "
-                "cancelled by their workers and triggers alone.",
-                exc_info=True,
-            )
-            self._can_read = False
-        else:
-            if not self._can_read:
-                log.info("Airflow's database can be read again.")
-            self._can_read = True
+    def _pause(self, until: float) -> float:
+        pause = max(self._source.remaining, self._outage.remaining("reading"))
+        return max(0.0, min(pause, until - time.monotonic()))
+
+    def _report_outage(self, error: Exception) -> None:
+        # Said once: the database may be away for long, and the triggerer itself reports that.
+        log.log(
+            logging.WARNING if self._outage.failed("reading") else logging.DEBUG,
+            "Airflow's database cannot be read. Until it can, the jobs of tasks that a person ends or clears are "
+            "cancelled by their workers and triggers alone: %s",
+            first_line(error),
+        )
 
     def remember(self, scanned: list[ScannedRecord]) -> None:
-        """Take over what another thread has read, as if the latest scan had shown it.
+        """Take over what another thread has read, as if the latest look had shown it.
 
-        :param scanned: what :func:`scan` returned there
+        :param scanned: the records
         """
         self._remembered |= {one.row: one for one in scanned}
 
     async def reconcile_once(self) -> None:
-        """Scan once, and begin to cancel what has to be cancelled."""
-        scanned = {one.row: one for one in await asyncio.to_thread(scan)}
+        """Read the records once, and begin what has to be done."""
+        scanned = {one.row: one for one in await asyncio.to_thread(self._source.read)}
         remembered, self._remembered = self._remembered, {}
         self._latest = remembered | self._latest
         lost = [one for row, one in self._latest.items() if row not in scanned]
@@ -99,54 +113,29 @@ class Reconciler:
                 if one.stored.dag_run not in dag_runs and not one.record.ended:
                     self._deleted[one.row] = replace(one, reason=EndReason.DELETED_WITH_RUN)
         self._latest = scanned
-        for one in (*scanned.values(), *self._deleted.values()):
-            if one.reason and one.row not in self._cancelling and self._is_due(one):
-                self._cancelling[one.row] = asyncio.create_task(self._cancel(one))
-        self._not_before = {row: at for row, at in self._not_before.items() if row in scanned or row in self._deleted}
+        self._deleted = {row: one for row, one in self._deleted.items() if not self._batches.is_settled(one)}
+        present = [*scanned.values(), *self._deleted.values()]
+        await self._signatures.look_at(present)
+        await self._batches.begin([one for one in present if one.reason])
         self._claims.begin(scanned.values())
-
-    def _is_due(self, one: ScannedRecord) -> bool:
-        return time.monotonic() >= self._not_before.get(one.row, 0.0)
+        await self._deletions.work()
 
     async def drain(self) -> None:
         """Wait until everything is done that was begun."""
-        await asyncio.gather(*self._cancelling.values(), self._claims.drain())
-
-    async def _cancel(self, one: ScannedRecord) -> None:
-        from airflow_provider_firecrest.hooks import connection as stored_connection
-        from airflow_provider_firecrest.hooks.client import client_type
-        from firecrest_core import lifecycle
-        from firecrest_core.jobs.job import Job
-
-        conn_id, jobs = one.record.firecrest_conn_id, describe_jobs(one.record.jobs)
-        try:
-            connection = await asyncio.to_thread(stored_connection.load, conn_id)
-            async with client_type(conn_id)(connection) as client:
-                for job in map(Job.from_dict, one.record.jobs):
-                    await lifecycle.cancel(client.system(job.system), job)
-            log.info("%s: cancelled %s.", one, jobs)
-            self._not_before[one.row] = math.inf
-            # The new try of a cleared task must know what to wait for: a job that is cancelled may run on for a while.
-            if one.reason is not EndReason.CLEARED:
-                await asyncio.to_thread(airflow_internals.delete_stored_value, one.stored)
-            self._deleted.pop(one.row, None)
-        except Exception as error:
-            self._not_before[one.row] = time.monotonic() + _PAUSE_AFTER_FAILURE
-            log.error("%s, but %s cannot be cancelled: %s", one, jobs, error)
-        finally:
-            del self._cancelling[one.row]
+        await asyncio.gather(self._batches.drain(), self._claims.drain())
 
 
 class ReconcilerThread(threading.Thread):
     """A thread that reconciles.
 
+    :param source: where the records are
     :param until: when to stop, on the monotonic clock
     """
 
-    def __init__(self, until: float = math.inf) -> None:
+    def __init__(self, source: RecordSource, until: float = math.inf) -> None:
         super().__init__(name="firecrest-reconciler", daemon=True)
         self.until = until
-        self.reconciler = Reconciler()
+        self.reconciler = Reconciler(source)
 
     def run(self) -> None:
         """Reconcile until it is time to stop."""
@@ -154,26 +143,30 @@ class ReconcilerThread(threading.Thread):
 
 
 _lock = threading.Lock()
+_marked_runs = MarkedRuns()
 _thread: ReconcilerThread | None = None
 
 
 def start() -> None:
-    """Reconcile in a thread of this process, as long as it lives."""
-    ReconcilerThread().start()
+    """Reconcile all tasks in a thread of this process, as long as it lives."""
+    ReconcilerThread(WholeTable()).start()
 
 
-def run_for(seconds: float) -> None:
-    """Remember the tasks' records as they are now, and reconcile in a thread of this process for a while.
+def look_after(dag_run: int, seconds: float) -> None:
+    """Remember the records of a run as they are now, and reconcile it in a thread of this process for a while.
 
+    :param dag_run: the run's number
     :param seconds: for how long, at least
     """
     global _thread
-    # The caller may have changed the tasks without having committed it, so nothing may be written here.
-    scanned = scan(note_clears=False)
     until = time.monotonic() + seconds
+    # The caller may have changed the tasks without having committed it, so nothing may be written here.
+    scanned = _marked_runs.add(dag_run, until)
+    if not scanned:
+        return
     with _lock:
         if _thread is None or not _thread.is_alive():
-            _thread = ReconcilerThread(until)
+            _thread = ReconcilerThread(_marked_runs, until)
             _thread.start()
         _thread.until = until
         _thread.reconciler.remember(scanned)

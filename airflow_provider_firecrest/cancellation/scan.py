@@ -1,4 +1,4 @@
-"""Reads all tasks' records, with what Airflow's database says of the tasks.
+"""A task's record as it was found in Airflow's database, with what the database says of the task.
 
 A task that is cleared while it runs is ``restarting`` until the scheduler hears of its worker's end. Only then does
 Airflow raise its ``max_tries``. If the scheduler or the worker is lost meanwhile, Airflow forgets the clear, and the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from airflow.sdk import TaskInstanceState
@@ -22,6 +23,9 @@ from airflow_provider_firecrest.cancellation.policy import EndReason, cancel_rea
 from airflow_provider_firecrest.cancellation.records import JobRecord
 
 log = logging.getLogger(__name__)
+
+Row = tuple[int, str | None]
+"""What tells a record from others, since databases use the numbers of deleted rows again."""
 
 
 @dataclass(frozen=True)
@@ -40,53 +44,104 @@ class ScannedRecord:
     over: bool = False
 
     @property
-    def row(self) -> tuple[int, str]:
-        """What tells it from other records, since databases use the numbers of deleted rows again."""
+    def row(self) -> Row:
+        """What tells it from other records."""
         return self.stored.row, self.stored.value
 
+    @property
+    def task(self) -> str:
+        """The task's name, for messages."""
+        return _task(self.stored)
+
     def __str__(self) -> str:
-        stored = self.stored
-        element = f"[{stored.map_index}]" if stored.map_index >= 0 else ""
-        text = f"Task {stored.dag_id}.{stored.task_id}{element} of {stored.dag_run[1]} {self.reason}"
-        return f"{text} ({stored.state})" if self.reason is EndReason.FINISHED else text
+        text = f"Task {self.task} {self.reason}"
+        return f"{text} ({self.stored.state})" if self.reason is EndReason.FINISHED else text
 
 
-def scan(*, note_clears: bool = True) -> list[ScannedRecord]:
-    """Read all records with their tasks' states.
+class RecordParser:
+    """Parses records, each of them only once while it stays the same."""
 
-    :param note_clears: if a task is being cleared, note that in its own state store
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[StoredValue, ScannedRecord | None]] = {}
+
+    @property
+    def rows(self) -> Collection[int]:
+        """The numbers of the rows that were parsed last."""
+        return self._known.keys()
+
+    def parse(self, stored: Iterable[StoredValue]) -> list[ScannedRecord]:
+        """Return the records in stored values, without those that are none.
+
+        :param stored: all values that are there; others are forgotten
+        """
+        self._known = {one.row: (one, self._scanned(one)) for one in stored}
+        return [scanned for _, scanned in self._known.values() if scanned is not None]
+
+    def _scanned(self, stored: StoredValue) -> ScannedRecord | None:
+        known, scanned = self._known.get(stored.row, (None, None))
+        if known is not None and (known == stored or (scanned is None and known.value == stored.value)):
+            return scanned  # one that cannot be read is said once
+        return _scanned(stored)
+
+
+def note_clears() -> None:
+    """Note all tasks that are being cleared in their own state stores."""
+    for one in airflow_internals.read_stored_values(records.STORE_KEY, state=TaskInstanceState.RESTARTING):
+        note_clear(one)
+
+
+def note_clear(stored: StoredValue) -> None:
+    """Note that a task was cleared, unless its new try has begun, which stores a record of its own.
+
+    :param stored: its record
     """
-    stored = airflow_internals.read_stored_values(records.STORE_KEY)
-    if note_clears:
-        noted = [_note_clear(one) for one in stored if one.state == TaskInstanceState.RESTARTING]
-        if any(noted):
-            stored = airflow_internals.read_stored_values(records.STORE_KEY)
-    return [scanned for one in stored if (scanned := _scanned(one)) is not None]
-
-
-def _note_clear(stored: StoredValue) -> bool:
-    """Note that a task was cleared, unless its new try has begun, which stores a record of its own."""
-    return airflow_internals.change_stored_values(
+    airflow_internals.change_stored_values(
         stored, [records.STORE_KEY, identity.STORE_KEY], _forget_max_tries, only_while=TaskInstanceState.RESTARTING
     )
 
 
 def _forget_max_tries(value: str) -> str:
     try:
-        return json.dumps(json.loads(value) | {"max_tries": None})
-    except (TypeError, ValueError):  # a worker's own state store backend keeps the value elsewhere
+        stored = json.loads(value)
+    except (ValueError, RecursionError):
         return value
+    # Anything else is not ours, or says where a worker's own state store backend keeps the value.
+    is_ours = isinstance(stored, dict) and "max_tries" in stored
+    return json.dumps(stored | {"max_tries": None}) if is_ours else value
 
 
 def _scanned(stored: StoredValue) -> ScannedRecord | None:
     try:
+        if stored.value is None:
+            raise ValueError(f"it is longer than {airflow_internals.LONGEST_VALUE} characters")
         record = JobRecord.parse(stored.value)
-    except ValueError:  # a worker's own state store backend keeps the value elsewhere
-        log.debug("The jobs of %s.%s of %s cannot be read here.", stored.dag_id, stored.task_id, stored.dag_run[1])
+    except ValueError as error:
+        if _is_kept_elsewhere(stored.value):
+            log.debug("The jobs of %s are kept in a worker's own state store backend.", _task(stored))
+        else:
+            log.warning(
+                "The record of the jobs of %s cannot be read, so nothing is done about them: %s. It is the entry %r in "
+                "the task's state store. If the task has ended, cancel its jobs by hand (scancel), and delete it.",
+                _task(stored),
+                error,
+                records.STORE_KEY,
+            )
         return None
     cleared = stored.max_tries != record.max_tries
     if record.ended:
         return ScannedRecord(stored, record, None, over=is_finished(stored.state) and not cleared)
-    if stored.ti_id is None:
+    if not stored.has_task:
         return ScannedRecord(stored, record, EndReason.DELETED)
     return ScannedRecord(stored, record, cancel_reason(stored.state, cleared=cleared))
+
+
+def _is_kept_elsewhere(value: str | None) -> bool:
+    try:
+        return value is not None and airflow_internals.is_reference(json.loads(value))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _task(stored: StoredValue) -> str:
+    element = f"[{stored.map_index}]" if stored.map_index >= 0 else ""
+    return f"{stored.dag_id}.{stored.task_id}{element} of {stored.dag_run[1]}"

@@ -7,6 +7,7 @@ from functools import cache
 from typing import ClassVar
 
 from airflow.sdk.log import amask_secret
+from pydantic import SecretStr
 
 from airflow_provider_firecrest.hooks import connection as stored_connection
 from firecrest_core.api.client import FirecRESTClient
@@ -28,13 +29,13 @@ class ConnectedClient(FirecRESTClient):
     conn_id: ClassVar[str]
     _newest: Connection | None = None
 
-    async def auth_headers(self) -> dict[str, str]:
-        """Return the header that authenticates a request.
+    async def token(self) -> SecretStr:
+        """Return the token that authenticates a request.
 
         :raises AuthenticationFailed: when the identity provider refuses what is stored now as well
         """
         try:
-            return await super().auth_headers()
+            return await super().token()
         except AuthenticationFailed:
             newest = await self._load_connection()
             if newest is None or newest == (self._newest or self.connection):
@@ -42,7 +43,7 @@ class ConnectedClient(FirecRESTClient):
         log.info("The client of the connection %s is refused; trying what is stored now.", self.conn_id)
         self._newest = newest
         self.use_credentials(newest)
-        return await super().auth_headers()
+        return await super().token()
 
     async def _load_connection(self) -> Connection | None:
         try:
@@ -59,16 +60,15 @@ class MaskedClient(ConnectedClient):
     all of them. The triggerer lives for months, where a token every few minutes would slow it down.
     """
 
-    _masked = ""
+    _masked = SecretStr("")
 
-    async def auth_headers(self) -> dict[str, str]:
-        """Return the header that authenticates a request, after its token was masked."""
-        headers = await super().auth_headers()
-        token = headers["Authorization"].removeprefix("Bearer ")
+    async def token(self) -> SecretStr:
+        """Return the token that authenticates a request, after it was masked."""
+        token = await super().token()
         if token != self._masked:
-            await amask_secret(token)
+            await amask_secret(token.get_secret_value())
             self._masked = token
-        return headers
+        return token
 
 
 @cache

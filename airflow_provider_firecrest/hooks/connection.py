@@ -8,27 +8,33 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from firecrest_core.connection import Connection
+from airflow_provider_firecrest import airflow_internals
+from firecrest_core.connection import Connection, read_switch
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.urls import check_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection as AirflowConnection
 
 
-def load(conn_id: str) -> Connection:
+def load(conn_id: str, team: str | None = None) -> Connection:
     """Read the connection that Airflow has stored, and mask its secret in the log.
 
     :param conn_id: an Airflow connection of the type ``firecrest``
+    :param team: the team that reads it, in a component that works for all teams; a task reads it as its own
     :raises ConfigurationError: there is none, or it is incomplete
     """
     from airflow.sdk.log import mask_secret
 
     try:
-        stored = BaseHook.get_connection(conn_id)
+        if team is None:
+            stored = BaseHook.get_connection(conn_id)
+        else:
+            stored = airflow_internals.get_connection_of_team(conn_id, team)
     except AirflowNotFoundException:
-        raise _missing(conn_id) from None
+        raise _missing(conn_id, team) from None
     connection = parse(stored, stored.extra_dejson)
-    mask_secret(connection.client_secret)
+    mask_secret(connection.secret.get_secret_value())
     return connection
 
 
@@ -45,13 +51,14 @@ async def aload(conn_id: str) -> Connection:
     except AirflowNotFoundException:
         raise _missing(conn_id) from None
     connection = parse(stored, await stored.aextra_dejson())
-    await amask_secret(connection.client_secret)
+    await amask_secret(connection.secret.get_secret_value())
     return connection
 
 
-def _missing(conn_id: str) -> ConfigurationError:
+def _missing(conn_id: str, team: str | None = None) -> ConfigurationError:
+    reader = "it" if team is None else f"the team {team!r}"
     return ConfigurationError(
-        f"Airflow finds no connection {conn_id!r} that it can read: create one of the type 'firecrest', or name "
+        f"Airflow finds no connection {conn_id!r} that {reader} can read: create one of the type 'firecrest', or name "
         "another with firecrest_conn_id."
     )
 
@@ -61,7 +68,7 @@ def parse(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
 
     Its host is the API's URL; without a scheme, ``https`` is meant. A port or a path is put back into the URL: Airflow
     takes URIs apart. Login and password are the OAuth2 client's. The extra holds ``token_url``, ``system``, ``scopes``,
-    ``verify``, ``timeout`` and ``max_in_flight``; numbers and booleans may be given as text.
+    ``verify``, ``allow_http``, ``timeout`` and ``max_in_flight``; numbers and booleans may be given as text.
 
     :param stored: the connection
     :param extra: its extra as a mapping; Airflow reads it in two ways, one of them for event loops
@@ -76,6 +83,7 @@ def parse(stored: AirflowConnection, extra: dict[str, Any]) -> Connection:
             scopes=_scopes(extra.get("scopes")),
             system=extra.get("system") or None,
             verify=_verify(extra.get("verify")),
+            allow_http=read_switch("allow_http", extra.get("allow_http")),
             timeout=_number("timeout", extra.get("timeout"), 30.0),
             max_in_flight=int(_number("max_in_flight", extra.get("max_in_flight"), 4)),
         )
@@ -89,6 +97,7 @@ def _url(stored: AirflowConnection) -> str:
         raise ConfigurationError("its host is empty: give the URL of the FirecREST API")
     if "://" not in host:
         host = f"https://{host}"
+    check_url("host", host)
     if stored.port and urlsplit(host).port is None:
         host = f"{host}:{stored.port}"
     if stored.schema:

@@ -17,6 +17,7 @@ from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
 from airflow_provider_firecrest.cancellation.records import JobRecord, delete_record, describe_jobs, same_jobs
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.identity import task_key
 from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
@@ -109,6 +110,14 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         event = self.hook.run(trigger.event())
         return self.execute_complete(context, event, awaited)
 
+    def own_jobs(self, context: Context, jobs: list[dict[str, Any]]) -> None:
+        """Let jobs end with the task while this worker lives.
+
+        :param context: the task's
+        :param jobs: as ``Job.to_dict`` gives them
+        """
+        self._context, self._waiting_for = context, jobs
+
     def record_jobs(self, context: Context, jobs: list[dict[str, Any]]) -> None:
         """Record which jobs are to end with the task: here, and in Airflow for when this worker is no more.
 
@@ -116,32 +125,50 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         :param jobs: as ``Job.to_dict`` gives them
         """
         if jobs:
-            self._context, self._waiting_for = context, jobs
-            JobRecord(self.firecrest_conn_id, context["ti"].max_tries, jobs).write(context)
+            self.own_jobs(context, jobs)
+            self._write(context, jobs)
+
+    def _write(self, context: Context, jobs: list[dict[str, Any]], *, ended: bool = False) -> None:
+        record = JobRecord(self.firecrest_conn_id, context["ti"].max_tries, jobs, ended)
+        record.write(context, self.hook.connection())
 
     def _record_end(self, context: Context, jobs: list[dict[str, Any]]) -> None:
         """Record that the jobs have ended; the triggerer removes their claims when the task's end is on record, too."""
         if claimed := [job for job in jobs if job["key"]]:
-            JobRecord(self.firecrest_conn_id, context["ti"].max_tries, claimed, ended=True).write(context)
+            self._write(context, claimed, ended=True)
         else:
             delete_record(context)
 
-    def cancel_earlier_run(self, context: Context) -> None:
+    def cancel_earlier_run(self, context: Context) -> bool:
         """If a person has cleared the task, cancel the jobs of its earlier run, and wait until they have ended.
 
         This has to be called before anything is submitted: Airflow starts the new try without waiting for the old one.
 
         :param context: the task's
+        :returns: ``False`` if nobody can say whether there are such jobs, because their record cannot be believed
         """
         from firecrest_core import lifecycle
 
-        earlier = JobRecord.read(context)
+        try:
+            earlier = JobRecord.read(context)
+        except ValueError as error:
+            self.log.warning("The record of this task's earlier jobs is ignored: it cannot be read (%s).", error)
+            return False
         if earlier is None or earlier.ended or earlier.max_tries == context["ti"].max_tries:
-            return
-        self._context, self._waiting_for = context, earlier.jobs
+            return True
         hook = FirecRESTHook(earlier.firecrest_conn_id)
+        if not earlier.is_signed(hook.connection(), task_key(context["ti"])):
+            self.log.warning(
+                "The task was cleared, but the record of its earlier jobs is ignored: it is not signed with the "
+                "present secret of the connection %r. Somebody has edited it, or the secret was changed. If an earlier "
+                "job of this task runs on another system, cancel it by hand (scancel).",
+                earlier.firecrest_conn_id,
+            )
+            return False
+        self.own_jobs(context, earlier.jobs)
         self.log.info("The task was cleared: cancelling %s of its earlier run.", describe_jobs(earlier.jobs))
         hook.run(self._cancel_jobs(hook, earlier.jobs, lifecycle.cancel_and_wait))
+        return True
 
     def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None) -> Any:
         """Go on after the wait.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -92,23 +93,30 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
 
         :param context: the task's
         """
+        from airflow.sdk.log import mask_secret
+
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
 
         try:
-            system = self.hook.connection().system_or_default(self.system)
+            connection = self.hook.connection()
+            system = connection.system_or_default(self.system)
             spec = build_spec(
                 self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
             )
         except FirecRESTError as error:
             raise task_error(error) from None
-        self.cancel_earlier_run(context)
-        identity = TaskIdentity.load(context, system, spec) if self.exactly_once else None
+        mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
+        earlier_ended = self.cancel_earlier_run(context)
+        identity = TaskIdentity.load(context, connection, system, spec) if self.exactly_once else None
+        if identity is not None and not earlier_ended:
+            # Then it looks for jobs with its own key, and ends those of earlier epochs before it submits.
+            identity = replace(identity, first_attempt=False)
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
-            self.record_jobs(context, [identity.placeholder_job().to_dict()])
+            self.own_jobs(context, [identity.placeholder_job().to_dict()])
         submission = None
         try:
-            job = self.hook.run(self._submit(system, spec, identity))
+            job = self.hook.run(self._submit(context, system, spec, identity))
             self.log.info(job.submission_message())
             context["ti"].xcom_push(key="job_id", value=job.job_id)
         except SubmissionLimitReached as error:
@@ -126,8 +134,12 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 
-    async def _submit(self, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
+    async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
+
+        async def record() -> None:
+            assert identity is not None
+            self.record_jobs(context, [identity.placeholder_job().to_dict()])
 
         async with self.hook.client() as client:
             if identity is None:
@@ -139,6 +151,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
                 identity.key,
                 first_attempt=identity.first_attempt,
                 wait_for_room=not self.deferrable,
+                before_post=record,
             )
 
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:

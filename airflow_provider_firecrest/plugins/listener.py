@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 SECONDS_TO_FORK = 60.0
 """How long a triggerer may take from its start until it has forked the process that runs the triggers."""
 
-_announced = False
-"""This is a scheduler, triggerer, DAG processor or a task. Only the API server is never announced to listeners."""
-
 
 @hookimpl
 def on_starting(component: Any) -> None:
@@ -30,8 +27,6 @@ def on_starting(component: Any) -> None:
 
     :param component: what starts
     """
-    global _announced
-    _announced = True
     if not airflow_internals.is_component(component):
         return  # a task, which may not read the database
     _note_clears()
@@ -39,30 +34,36 @@ def on_starting(component: Any) -> None:
 
 
 @hookimpl
-def on_dag_run_success() -> None:
-    """Remember the jobs of a run that a person marks: it may be deleted at once."""
-    _run_for_a_while()
+def on_dag_run_success(dag_run: Any) -> None:
+    """Remember the jobs of a run that a person marks: it may be deleted at once.
+
+    :param dag_run: the run
+    """
+    _look_after(dag_run)
 
 
 @hookimpl
-def on_dag_run_failed() -> None:
-    """Do what :func:`on_dag_run_success` does."""
-    _run_for_a_while()
+def on_dag_run_failed(dag_run: Any) -> None:
+    """Do what :func:`on_dag_run_success` does.
+
+    :param dag_run: the run
+    """
+    _look_after(dag_run)
 
 
-def _run_for_a_while() -> None:
+def _look_after(dag_run: Any) -> None:
     # The scheduler is notified of each run that ends. It has a triggerer for this, and must not get threads: it forks.
-    if not _announced:
+    if airflow_internals.is_api_server():
         from airflow_provider_firecrest.cancellation import reconciler
 
-        reconciler.run_for(reconciler.SECONDS_AFTER_MARK)
+        reconciler.look_after(dag_run.id, reconciler.SECONDS_AFTER_MARK)
 
 
 def _note_clears() -> None:
-    from airflow_provider_firecrest.cancellation.scan import scan
+    from airflow_provider_firecrest.cancellation import scan
 
     try:
-        scan()
+        scan.note_clears()
     except Exception:  # a database that is not made yet, or is away: the component itself reports that
         log.debug("The tasks that were cleared cannot be read.", exc_info=True)
 

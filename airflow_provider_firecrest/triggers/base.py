@@ -150,8 +150,8 @@ class FirecRESTTrigger(BaseTrigger):
 
         name = describe_jobs([job])
         try:
-            async with self.client_type(await self.hook.aconnection()) as client:
-                await lifecycle.cancel(client.system(job["system"]), Job.from_dict(job))
+            # Thousands of tasks may end at once.
+            await lifecycle.cancel_together(await self.hook.aconnection(), Job.from_dict(job), self.client_type)
             self.log.info("Cancelled %s.", name)
         except FirecRESTError as error:
             by_hand = f" (scancel {job['job_id']})" if job["job_id"] else ""

@@ -13,6 +13,7 @@ from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure, retry_after
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits
 from firecrest_core.api.http import HTTPSession
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.connection import Connection
 from firecrest_core.errors import (
     AuthenticationFailed,
@@ -43,12 +44,12 @@ class TokenProvider:
         self._connection = connection
         self._session = session
         self._attempts = attempts
-        self._token = ""
+        self._token = SecretStr("")
         self._renew_at = 0.0
         self._lock = asyncio.Lock()
 
-    async def auth_headers(self) -> dict[str, str]:
-        """Return the header that authenticates a request.
+    async def token(self) -> SecretStr:
+        """Return a token that authenticates a request.
 
         :raises AuthenticationFailed: the identity provider refused the client
         :raises ConfigurationError: ``token_url`` is no token endpoint, and FirecREST has never answered
@@ -57,23 +58,24 @@ class TokenProvider:
         async with self._lock:
             if time.monotonic() >= self._renew_at:
                 await self._renew()
-            return {"Authorization": f"Bearer {self._token}"}
+            return self._token
 
-    def forget(self, headers: dict[str, str]) -> None:
+    def forget(self, token: SecretStr) -> None:
         """Forget a token that the server refused, unless it has been renewed since.
 
-        :param headers: the headers of the refused request
+        :param token: the token of the refused request
         """
-        if headers.get("Authorization") == f"Bearer {self._token}":
+        if token == self._token:
             self._renew_at = 0.0
 
     async def _renew(self) -> None:
         asked_at = time.monotonic()
         token = await retry_briefly(self._request_token, attempts=self._attempts)
         ahead = 60.0 if token.expires_in >= 120 else 35.0
-        self._token = token.access_token.get_secret_value()
+        self._token = token.access_token
         self._renew_at = asked_at + token.expires_in - ahead
 
+    @without_frames
     async def _request_token(self) -> _Token:
         connection = self._connection
         host = urlsplit(connection.token_url).netloc
@@ -81,7 +83,7 @@ class TokenProvider:
         form = {
             "grant_type": "client_credentials",
             "client_id": connection.client_id,
-            "client_secret": connection.client_secret,
+            "client_secret": connection.secret.get_secret_value(),
         }
         if connection.scopes:
             form["scope"] = " ".join(connection.scopes)

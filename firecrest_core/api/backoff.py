@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
@@ -117,6 +118,27 @@ async def retry_transient(request: Callable[[], Awaitable[T]], limit: float = FI
             if limit < math.inf and not isinstance(error, errors.TransientError):
                 raise
             await backoff.wait(error, "FirecREST", limit)
+
+
+class RetryBudget:
+    """Repeats requests as :func:`retry_transient` does, for a limited time altogether.
+
+    With a limit for each request, thousands of requests in an outage would take days.
+
+    :param seconds: from now on; a request after that is not repeated any more
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    async def __call__(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a request until it succeeds, or the time is over.
+
+        :param request: sends it; it must be safe to repeat
+        :returns: the answer
+        :raises FirecRESTError: the last error, once the time is over, or any other than a ``TransientError`` at once
+        """
+        return await retry_transient(request, max(0.0, self._until - time.monotonic()))
 
 
 async def retry_briefly(

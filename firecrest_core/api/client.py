@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from pydantic import SecretStr
+
 from firecrest_core.api.auth import TokenProvider
 from firecrest_core.api.backoff import ATTEMPTS
 from firecrest_core.api.compute import ComputeEndpoints
@@ -75,13 +77,13 @@ class FirecRESTClient:
         """Return the systems behind this FirecREST, with their health and limits."""
         return await self.requests.list_systems()
 
-    async def auth_headers(self) -> dict[str, str]:
-        """Return the header that authenticates a request; a subclass may take the token from elsewhere."""
-        return await self._tokens.auth_headers()
+    async def token(self) -> SecretStr:
+        """Return the token that authenticates a request; a subclass may take it from elsewhere."""
+        return await self._tokens.token()
 
-    def forget_token(self, headers: dict[str, str]) -> None:
-        """Forget the token in these headers, because the server refused it."""
-        self._tokens.forget(headers)
+    def forget_token(self, token: SecretStr) -> None:
+        """Forget a token, because the server refused it."""
+        self._tokens.forget(token)
 
     def use_credentials(self, connection: Connection) -> None:
         """Use the client id and secret of another connection from now on. Everything else stays as it was.

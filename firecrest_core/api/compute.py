@@ -13,6 +13,7 @@ from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJo
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_limits import advice
 from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.errors import (
     AccessDenied,
     JobNotFound,
@@ -36,6 +37,7 @@ _LARGE_ANSWER = 256 * 1024
 class ComputeEndpoints(SystemEndpoints):
     """Submit, list and cancel jobs."""
 
+    @without_frames
     async def submit_job(self, request: SubmitRequest) -> str:
         """Submit a job, at most once.
 
@@ -47,7 +49,7 @@ class ComputeEndpoints(SystemEndpoints):
         """
         what = f"Submission of {request.name or 'a job'} to {self.name}"
         try:
-            response = await self._requests.session.post(self._job_path("jobs"), json=request.to_json())
+            response = await self._requests.session.post(self._path("compute", "jobs"), json=request.to_json())
             return parse(SubmittedJob, self._requests.session.read_json(response, 201, what), what).job_id
         except RequestRejected as error:
             raise SubmissionRejected(str(error)) from None
@@ -72,7 +74,9 @@ class ComputeEndpoints(SystemEndpoints):
         """
         job_id = read_job_id(job_id)
         try:
-            return await self._rows(self._job_path("jobs", job_id), f"Job {job_id} on {self.name}", all_readable=True)
+            return await self._rows(
+                self._path("compute", "jobs", job_id), f"Job {job_id} on {self.name}", all_readable=True
+            )
         except JobNotFound as error:
             # PBS knows an array only as 57[], and FirecREST accepts no brackets. So only the list shows it.
             rows = await self._pbs_array(job_id) if _PBS_UNKNOWN in str(error) else []
@@ -100,7 +104,7 @@ class ComputeEndpoints(SystemEndpoints):
         """
         params = {"name": name, "time_window": time_window, "account": account}
         given = {key: value for key, value in params.items() if value is not None}
-        rows = await self._rows(self._job_path("jobs"), f"Jobs on {self.name}", given, all_readable=all_readable)
+        rows = await self._rows(self._path("compute", "jobs"), f"Jobs on {self.name}", given, all_readable=all_readable)
         return [row for row in rows if name is None or row.name == name]
 
     async def get_job_metadata(self, job_id: str) -> JobMetadata:
@@ -164,6 +168,3 @@ class ComputeEndpoints(SystemEndpoints):
                 f"Job {job_id} on {self.name} is an array of PBS, which FirecREST cannot cancel. "
                 f"Run `qdel '{job_id}[]'` there."
             )
-
-    def _job_path(self, *segments: str) -> str:
-        return "/".join([f"/compute/{self.name}", *(quote(segment, safe="") for segment in segments)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
+from urllib.parse import quote
 
-from firecrest_core.api.models import SystemInfo, UserInfo
+from firecrest_core.api.models import SystemInfo, UserInfo, parse
 from firecrest_core.api.requests import Requests
 from firecrest_core.errors import SystemNotFound
+from firecrest_core.system_names import check_system_name
 
 
 class SystemEndpoints:
@@ -14,10 +16,11 @@ class SystemEndpoints:
 
     :param requests: sends the requests
     :param name: the system's name, for example ``daint``
+    :raises ConfigurationError: it cannot be the name of a system
     """
 
     def __init__(self, requests: Requests, name: str) -> None:
-        self.name = name
+        self.name = check_system_name(name)
         self._requests = requests
         self._info: SystemInfo | None = None
 
@@ -34,7 +37,7 @@ class SystemEndpoints:
         """
         if self._info is None:
             systems = {system.name: system for system in await self._requests.list_systems()}
-            alike = [name for name in systems if name.casefold() == self.name.strip().casefold()]
+            alike = [name for name in systems if name.casefold() == self.name.casefold()]
             if self.name not in systems and len(alike) != 1:
                 known = ", ".join(sorted(systems)) or "none"
                 raise SystemNotFound(f"No system {self.name!r} at {self._requests.host}. It has: {known}.")
@@ -49,5 +52,8 @@ class SystemEndpoints:
     async def get_userinfo(self) -> UserInfo:
         """Return the user that the server runs commands as here, and the accounts that may be charged."""
         what = f"GET /status/{self.name}/userinfo"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what)
-        return UserInfo.from_answer(answer)
+        return parse(UserInfo, await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what), what)
+
+    def _path(self, area: str, *segments: str) -> str:
+        """Return a path below the API's root: an area, such as ``compute``, this system, and further segments."""
+        return "/".join(["", area, self.name, *(quote(segment, safe="") for segment in segments)])

@@ -10,22 +10,29 @@ from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.exchange import LARGEST_ANSWER, LIMITS, ExchangeLimits
 from firecrest_core.api.models import (
     BegunTransfer,
+    Checksum,
     DownloadTicket,
     FileInfo,
     FileStat,
+    FileText,
     TransferJob,
     UploadTicket,
     parse,
 )
 from firecrest_core.api.requests import Requests
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.errors import (
     AnswerTooLarge,
+    ConfigurationError,
     FileTooLarge,
+    FirecRESTError,
     InvalidFileName,
     RemotePathNotFound,
     RequestRejected,
     ServerFault,
+    TransferFailed,
 )
+from firecrest_core.urls import sends_in_clear
 
 OLD_SERVER = "its FirecREST is older than 2.4.0, the first version whose staging store can be used from here."
 
@@ -39,9 +46,18 @@ class UnreadableTicket(ServerFault):
     :param job: the job, which has to be cancelled
     """
 
+    #: The type of the error for the caller of a transfer, once the job is cancelled.
+    becomes: type[FirecRESTError] = TransferFailed
+
     def __init__(self, message: str, job: TransferJob) -> None:
         super().__init__(message)
         self.job = job
+
+
+class UnprotectedTicket(UnreadableTicket):
+    """The server's URLs for the content are plain http, and anybody who reads them on the way can use them."""
+
+    becomes = ConfigurationError
 
 
 class FilesystemEndpoints(SystemEndpoints):
@@ -104,8 +120,8 @@ class FilesystemEndpoints(SystemEndpoints):
         :raises RequestTimedOut: the file is too large for the server's command timeout (5 s by default)
         """
         what = f"Checksum of {path} on {self.name}"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
-        return str(answer["checksum"]).removeprefix("\\")  # sha256sum marks an escaped file name so
+        answer = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
+        return parse(Checksum, answer, what).checksum.removeprefix("\\")  # sha256sum marks an escaped file name so
 
     async def tail(self, path: str, *, lines: int | None = None, num_bytes: int | None = None) -> str:
         """Return the end of a text file.
@@ -126,8 +142,8 @@ class FilesystemEndpoints(SystemEndpoints):
 
     async def _tail(self, path: str, **how: Any) -> str:
         what = f"Tail of {path} on {self.name}"
-        answer: Any = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
-        return str(answer["content"])
+        answer = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
+        return parse(FileText, answer, what).content
 
     # --- changing -------------------------------------------------------------------------------
 
@@ -159,7 +175,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param missing_ok: nothing at ``path`` is no error
         """
         try:
-            response = await self._requests.session.delete(self._file_path("ops/rm"), params={"path": path})
+            response = await self._requests.session.delete(self._path("filesystem", "ops", "rm"), params={"path": path})
         except RemotePathNotFound:
             if not missing_ok:
                 raise
@@ -177,7 +193,7 @@ class FilesystemEndpoints(SystemEndpoints):
         if "'" in name or "'" in directory:
             raise InvalidFileName(f"{posixpath.join(directory, name)}: FirecREST cannot write names with a quote (').")
         response = await self._requests.session.post(
-            self._file_path("ops/upload"), params={"path": directory}, files={"file": (name, content)}
+            self._path("filesystem", "ops", "upload"), params={"path": directory}, files={"file": (name, content)}
         )
         self._requests.session.read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
 
@@ -192,7 +208,7 @@ class FilesystemEndpoints(SystemEndpoints):
         limits = ExchangeLimits.for_content(self._requests.connection.timeout, received=most)
         try:
             response = await self._requests.session.get(
-                self._file_path("ops/download"), params={"path": path}, extensions={LIMITS: limits}
+                self._path("filesystem", "ops", "download"), params={"path": path}, extensions={LIMITS: limits}
             )
         except AnswerTooLarge as error:
             raise FileTooLarge(str(error)) from None
@@ -221,6 +237,7 @@ class FilesystemEndpoints(SystemEndpoints):
 
     # --- transfers that run as jobs ----------------------------------------------------------------
 
+    @without_frames
     async def start_upload(self, path: str, size: int, *, account: str | None = None) -> UploadTicket:
         """Start the upload of a large file by way of the staging store.
 
@@ -231,6 +248,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param account: the account to charge for the job
         :returns: the job, and the URLs to send the parts to
         :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
+        :raises UnprotectedTicket: the job was begun, but the URLs are plain http, which the connection does not allow
         """
         what = f"Upload to {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3", "fileSize": size}, "account": account}
@@ -240,8 +258,9 @@ class FilesystemEndpoints(SystemEndpoints):
             if "fileName" not in str(error):  # a field that 2.3.1 asks for
                 raise
             raise RequestRejected(f"{what}: {OLD_SERVER}") from None
-        return _parse_ticket(UploadTicket, answer, what)
+        return self._ticket(UploadTicket, answer, what)
 
+    @without_frames
     async def start_download(self, path: str, *, account: str | None = None) -> DownloadTicket:
         """Start the download of a large file by way of the staging store.
 
@@ -249,13 +268,14 @@ class FilesystemEndpoints(SystemEndpoints):
         :param account: the account to charge for the job
         :returns: the job that copies the file to the store, and the URL where it will be
         :raises UnreadableTicket: the job was begun, but the rest of the answer cannot be read
+        :raises UnprotectedTicket: the job was begun, but the URLs are plain http, which the connection does not allow
         """
         what = f"Download of {path} on {self.name}"
         body = {"path": path, "transferDirectives": {"transferMethod": "s3"}, "account": account}
         answer = await self._start("download", body)
         if isinstance(answer, dict) and "downloadUrl" in answer and "transferDirectives" not in answer:
             raise UnreadableTicket(f"{what}: {OLD_SERVER}", parse(BegunTransfer, answer, what).job)
-        return _parse_ticket(DownloadTicket, answer, what)
+        return self._ticket(DownloadTicket, answer, what)
 
     async def start_transfer(self, operation: str, body: Mapping[str, Any]) -> TransferJob:
         """Start ``mv``, ``cp``, ``compress`` or ``extract`` as a job of the scheduler.
@@ -268,16 +288,19 @@ class FilesystemEndpoints(SystemEndpoints):
         return parse(BegunTransfer, answer, f"transfer/{operation} on {self.name}").job
 
     async def _start(self, operation: str, body: dict[str, Any]) -> Any:
-        response = await self._requests.session.post(self._file_path(f"transfer/{operation}"), json=body)
+        response = await self._requests.session.post(self._path("filesystem", "transfer", operation), json=body)
         return self._requests.session.read_json(response, 201, f"transfer/{operation} on {self.name}")
 
-    def _file_path(self, operation: str) -> str:
-        return f"/filesystem/{self.name}/{operation}"
-
-
-def _parse_ticket(form: type[Ticket], answer: Any, what: str) -> Ticket:
-    try:
-        return parse(form, answer, what)
-    except ServerFault as error:
-        job = parse(BegunTransfer, answer, what).job
-        raise UnreadableTicket(str(error), job) from None
+    def _ticket(self, form: type[Ticket], answer: Any, what: str) -> Ticket:
+        try:
+            ticket = parse(form, answer, what)
+        except ServerFault as error:
+            raise UnreadableTicket(str(error), parse(BegunTransfer, answer, what).job) from None
+        plain = [url for url in ticket.urls if sends_in_clear(url.get_secret_value())]
+        if plain and not self._requests.connection.allow_http:
+            raise UnprotectedTicket(
+                f"{what}: the site's staging store is used over plain http, where everybody on the way can read the "
+                "content and the URLs that give access to it. Ask the site for https, or set allow_http.",
+                ticket.job,
+            )
+        return ticket

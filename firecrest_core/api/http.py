@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+from collections.abc import Generator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
+from pydantic import SecretStr
 
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
+from firecrest_core.api.tls import tls_context, warn_if_unprotected
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.connection import Connection
-from firecrest_core.errors import (
-    ConfigurationError,
-    FirecRESTError,
-    RequestRejected,
-    UnexpectedAnswer,
-    UserError,
-)
+from firecrest_core.errors import FirecRESTError, RequestRejected, UnexpectedAnswer, UserError
 
 _EVERY_FIRECREST_HAS = "/status/systems"
 
@@ -29,13 +26,24 @@ _reached: set[tuple[str, str]] = set()
 
 
 class Authorization(Protocol):
-    """Provides the headers that authenticate requests."""
+    """Provides the tokens that authenticate requests."""
 
-    async def auth_headers(self) -> dict[str, str]:
-        """Return the headers that authenticate a request."""
+    async def token(self) -> SecretStr:
+        """Return the token that authenticates a request."""
 
-    def forget_token(self, headers: dict[str, str]) -> None:
-        """Forget the token in these headers, because the server refused it."""
+    def forget_token(self, token: SecretStr) -> None:
+        """Forget a token, because the server refused it."""
+
+
+class _Bearer(httpx.Auth):
+    """Puts a token into a request's header, where httpx's ``repr`` hides it."""
+
+    def __init__(self, token: SecretStr) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        yield request
 
 
 class HTTPSession(httpx.AsyncClient):
@@ -56,6 +64,7 @@ class HTTPSession(httpx.AsyncClient):
     """
 
     def __init__(self, connection: Connection, authorization: Authorization, attempts: int) -> None:
+        warn_if_unprotected(connection)
         # pyfirecrest passes whole URLs, this package only paths. httpx puts the root before a path.
         timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
         super().__init__(
@@ -100,16 +109,16 @@ class HTTPSession(httpx.AsyncClient):
         extra = options.pop("headers", None) or {}
         async with self._slots:
             for renewed in (False, True):
-                signed = await self._authorization.auth_headers()
+                token = await self._authorization.token()
                 # Each attempt has its own id, so that the server's log tells them apart.
-                headers = {**extra, **signed, "X-Request-ID": str(uuid4())}
+                headers = {**extra, "X-Request-ID": str(uuid4())}
                 try:
-                    response = await super().request(method, url, headers=headers, **options)
+                    response = await self._exchange(method, url, token, headers=headers, **options)
                 except httpx.HTTPError as error:
                     raise map_failure(error, what, self._host) from None
                 if response.status_code != 401 or renewed:
                     break
-                self._authorization.forget_token(signed)
+                self._authorization.forget_token(token)
         try:
             self._check(response, what)
         except UserError:
@@ -119,6 +128,10 @@ class HTTPSession(httpx.AsyncClient):
                 raise
             self._check(response, what)
         return response
+
+    @without_frames
+    async def _exchange(self, method: str, url: str, token: SecretStr, **options: Any) -> httpx.Response:
+        return await super().request(method, url, **{**options, "auth": _Bearer(token)})
 
     async def _answers_as_firecrest(self) -> bool:
         """Ask for what every FirecREST answers."""
@@ -196,17 +209,3 @@ def _says_too_large(response: httpx.Response) -> bool:
     """Tell whether an answer, even a gateway's, says of its own request that its content is too large."""
     request = response.request
     return response.status_code == 413 and (request.method != "GET" or request.url.path.endswith("/ops/download"))
-
-
-def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return ``Connection.verify`` in the form that httpx takes.
-
-    :param verify: ``True``, ``False``, or the path of a CA bundle
-    :raises ConfigurationError: the CA bundle cannot be read
-    """
-    if isinstance(verify, bool):
-        return verify
-    try:
-        return ssl.create_default_context(cafile=verify)
-    except OSError as error:
-        raise ConfigurationError(f"verify: the CA bundle {verify} cannot be read ({error}).") from None

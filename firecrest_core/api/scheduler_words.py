@@ -21,7 +21,8 @@ _OF_THE_JOB = re.compile(
     r"""
       \b(invalid|illegal|unrecognized|unsupported|unauthorized|duplicate|circular|inconsistent|missing|violates)\b
     | \b(not\ (permitted|supported|specified|allowed)|denied|too\ (long|large|many|few)|exceed(s|ed)?|breached)\b
-    | \bmore\ .*\bthan\b | \bmust\b | \bneeds?\ to\ be\b | \brequire[sd]\b | \bonly\ one\b | \bcannot\ request\b
+    | \bmore\ ((?!\bmore\b).)*\bthan\b | \bmust\b | \bneeds?\ to\ be\b | \brequire[sd]\b | \bonly\ one\b
+    | \bcannot\ request\b
     | \bno\ (default|partition|such|script)\b | \bunknown\ (queue|resource|node|option)\b | \bbad\ [ug]id\b | \busage:
     | node\ configuration\ is\ not\ available | by\ task\ is\ not\ available | insufficient\ gres
     | nodes\ not\ in\ this\ partition | dependency\ problem | unable\ to\ open\ file | is\ empty

@@ -17,9 +17,8 @@ from firecrest_core.api.scheduler_words import scheduler_lines
 _COUNTS_JOBS = re.compile(r"\b(?:Assoc|QOS)(?:Max|Grp)(?:Submit)?Jobs?(?:Per(?:User|Account))?Limit\b", re.IGNORECASE)
 # "Maximum number of jobs already in queue q", "would exceed queue generic's per-user limit of jobs in 'Q' state". A
 # limit on a resource may be below what this job alone asks for.
-_COUNTS_JOBS_OF_PBS = re.compile(
-    r"\bmaximum number of jobs\b.*\balready in\b.*|\bwould exceed\b(?!.*\bon resource\b).*\blimit\b.*", re.IGNORECASE
-)
+_PBS_MAXIMUM = re.compile(r"\bmaximum number of jobs\b.*", re.IGNORECASE)
+_PBS_EXCEEDED = re.compile(r"\bwould exceed\b.*", re.IGNORECASE)
 # In such a limit only the user's own jobs count, and no others of the account.
 _COUNTS_OWN_JOBS = re.compile(r"AssocMax|PerUser|per-user|for user", re.IGNORECASE)
 
@@ -33,9 +32,17 @@ def passing_limit(message: str) -> str:
     :returns: for example ``AssocMaxSubmitJobLimit``; an empty text if the message names no such limit
     """
     for line in scheduler_lines(message):
-        match = _COUNTS_JOBS.search(line) or _COUNTS_JOBS_OF_PBS.search(line)
-        if match is not None:
-            return match[0]
+        limit = match[0] if (match := _COUNTS_JOBS.search(line)) else _limit_of_pbs(line)
+        if limit:
+            return limit
+    return ""
+
+
+def _limit_of_pbs(line: str) -> str:
+    if (match := _PBS_MAXIMUM.search(line)) and re.search(r"\balready in\b", match[0], re.IGNORECASE):
+        return match[0]
+    if (match := _PBS_EXCEEDED.search(line)) and re.search(r"\blimit\b", match[0], re.IGNORECASE):
+        return "" if re.search(r"\bon resource\b", match[0], re.IGNORECASE) else match[0]
     return ""
 
 

@@ -10,11 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitRequest:
-    """The body of ``POST /compute/{system}/jobs``. Each field has the API's name in Python's spelling."""
+    """The body of ``POST /compute/{system}/jobs``. Each field has the API's name in Python's spelling.
+
+    ``repr`` does not show the values of variables, which are in the script, too.
+    """
 
     name: str | None = None
     working_directory: str
-    script: str | None = None
+    script: str | None = field(default=None, repr=False)
     script_path: str | None = None
     account: str | None = None
     partition: str | None = None
@@ -22,7 +25,7 @@ class SubmitRequest:
     constraints: str | None = None
     standard_output: str | None = None
     standard_error: str | None = None
-    env: Mapping[str, str] | None = field(default=None, hash=False)
+    env: Mapping[str, str] | None = field(default=None, hash=False, repr=False)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return ``{"job": {...}}`` with the API's names, without the fields that are ``None``."""

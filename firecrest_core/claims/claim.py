@@ -29,7 +29,7 @@ from firecrest_core.jobs.key import ClaimKey
 CANCELLED = "cancelled"
 """The holder of a claim that was taken from outside, so that no job gets it."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d+)\.(\d+)(/claim)?")
+_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(/claim)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from asyncio import sleep
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol, TypeVar
 
 from firecrest_core import errors
 from firecrest_core.api.backoff import FIRST_CONTACT_LIMIT, delays, retry_transient
@@ -22,10 +23,20 @@ from firecrest_core.jobs.submission import check_working_dir
 log = logging.getLogger(__name__)
 
 # Seconds for which the list of jobs may fail until the caller goes on without it.
-_LONGEST_WITHOUT_LIST = 60.0
+LONGEST_WITHOUT_LIST = 60.0
 
 # How often to try again after a lost race for a claim. Each one means that another caller has begun a generation.
 _RACES = 20
+
+
+T = TypeVar("T")
+
+
+class Retry(Protocol):
+    """Repeats a request until it succeeds, as :func:`~firecrest_core.api.backoff.retry_transient` does."""
+
+    async def __call__(self, request: Callable[[], Awaitable[T]], /) -> T:
+        """Send a request that is safe to repeat."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,13 @@ class ClaimDirectory:
     :param system: the system
     :param working_dir: absolute path of the jobs' working directory
     :param identity: the task's identity
+    :param retry: repeats a request of :meth:`close` in an outage, for a limited time
     """
 
     system: System
     working_dir: str
     identity: str
+    retry: Retry = retry_transient
 
     async def read(self) -> Claims:
         """Read the claims; there are none if the directory does not exist."""
@@ -80,18 +93,35 @@ class ClaimDirectory:
         """
         pauses = delays(FIRST_CONTACT_LIMIT)
         for _ in range(_RACES):
-            claims = await retry_transient(self.read)
+            claims = await self.retry(self.read)
             latest = ClaimKey(self.identity, epoch, max(0, claims.latest(epoch)))
             if claims.holder(latest) == CANCELLED:
                 return claims
             unclaimed = latest if claims.holder(latest) is None else latest.next_generation()
-            if await retry_transient(partial(self.take, unclaimed, CANCELLED)):
+            if await self.retry(partial(self.take, unclaimed, CANCELLED)):
                 return claims
             await sleep(next(pauses, 30.0))
         raise errors.ServerFault(
             f"{claims_home(self.working_dir, self.identity)} on {self.system}: each claim was taken before it could be "
             "cancelled. Cancel again."
         )
+
+    async def close(self, epoch: int) -> tuple[list[str], errors.FirecRESTError | None]:
+        """Let no further job of an epoch run, even if it is not in the queue yet.
+
+        :param epoch: the epoch
+        :returns: the jobs that hold its claims, and what has kept it from being closed, if anything
+        """
+        try:
+            return (await self.withdraw(epoch)).jobs([epoch]), None
+        except errors.RemotePathNotFound:
+            log.debug("%s does not exist: no job of %s can claim anything there.", self.working_dir, self.identity)
+            return [], None
+        except errors.FirecRESTError as error:  # a full disk must not prevent cancelling the job that fills it
+            try:
+                return (await self.read()).jobs([epoch]), error
+            except errors.FirecRESTError:
+                return [], error
 
     async def end_older(self, key: ClaimKey) -> None:
         """Cancel the jobs of older epochs, and wait until they have ended.
@@ -131,7 +161,7 @@ class ClaimDirectory:
         return {key: sorted(ids, key=lambda job_id: (len(job_id), job_id)) for key, ids in found.items()}
 
     async def _jobs(self) -> list[JobInfo]:
-        pauses = delays(_LONGEST_WITHOUT_LIST)
+        pauses = delays(LONGEST_WITHOUT_LIST)
         while True:
             try:
                 return await self.system.get_jobs()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from firecrest_core.jobs.key import ClaimKey, claims_home
 from firecrest_core.spec.jobspec import Scheduler
+from firecrest_core.spec.shell import quote
 
 FORGOTTEN_AFTER = 90
 """Days after its last change in which the directory of another task is removed.
@@ -44,7 +44,7 @@ def prologue(
         "# Exactly once: of all jobs that were submitted for this task, the one that holds the claim runs the rest.",
         "(",
         "    set +f; PATH=$PATH:/usr/bin:/bin",
-        f"    workdir={shlex.quote(working_dir)}; tasks={shlex.quote(claims_home(working_dir, key.identity))}",
+        f"    workdir={quote(working_dir)}; tasks={quote(claims_home(working_dir, key.identity))}",
         f'    claims="$tasks/{key.epoch}.{key.generation}"; job={job}; job=${{job%%[!0-9]*}}',
         '    fail() { printf "firecrest: %s\\n" "$1" >&2; exit 1; }',
         '    [ -n "$job" ] || fail "no job id in the environment, so this job cannot claim its task"',
@@ -64,7 +64,7 @@ def prologue(
     ]
     if shared_output:
         lines += [f"if [ -f /dev/{stream} ]; then : >| /dev/{stream}; fi" for stream in ("stdout", "stderr")]
-    return [*lines, f"export {variable}={shlex.quote(name)}"]
+    return [*lines, f"export {variable}={quote(name)}"]
 
 
 def _pruning(key: ClaimKey) -> Sequence[str]:
@@ -83,7 +83,7 @@ def _pruning(key: ClaimKey) -> Sequence[str]:
         '        [ -h "$all/$stamp" ] || { set -- "$all"/*; [ $# = 1 ]; } || ! ln -s "$stamp" "$all/$stamp" || {',
         '            find "$all/." ! -name . -prune -name ".pruned-*" ! -name "$stamp" -exec rm -f {} +',
         f'            find "$all/." ! -name . -prune -type d ! -name {key.identity} {old} \\',
-        f"                -exec sh -c {shlex.quote(each)} sh {{}} +",
+        f"                -exec sh -c {quote(each)} sh {{}} +",
         "        }",
         "    } < /dev/null > /dev/null 2>&1 &",
     )

@@ -22,7 +22,7 @@ import logging
 import math
 import time
 from asyncio import sleep
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,8 +49,17 @@ CACHED = 90.0
 _FAULTS = (errors.ServerFault, errors.RateLimited, errors.SystemUnhealthy)
 
 
+BeforePost = Callable[[], Awaitable[None]]
+
+
 async def submit(
-    system: System, spec: JobSpec, key: ClaimKey, *, first_attempt: bool = False, resubmit_failed: bool = True
+    system: System,
+    spec: JobSpec,
+    key: ClaimKey,
+    *,
+    first_attempt: bool = False,
+    resubmit_failed: bool = True,
+    before_post: BeforePost | None = None,
 ) -> Job:
     """Submit the job of a key, or find the one that was submitted. One payload runs, however often this is called.
 
@@ -68,6 +77,7 @@ async def submit(
     :param first_attempt: this is the first call for the key's epoch
     :param resubmit_failed: begin the next generation if the job of the latest one has failed, as an automatic retry
         needs it; with ``False``, the failed job is returned
+    :param before_post: awaited before each POST that submits the job, when nothing else is left that could prevent it
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
     :raises SubmissionLimitReached: no job was taken now; an earlier one, whose answer was lost, may be in the queue
@@ -85,7 +95,7 @@ async def submit(
     submission: _Submission | None = None
     while True:
         try:
-            submission = submission or await _Submission.prepare(system, spec, key.identity)
+            submission = submission or await _Submission.prepare(system, spec, key.identity, before_post)
             if find_first:
                 return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
             return await submission.post(key)
@@ -164,16 +174,7 @@ async def cancel(system: System, working_dir: str, identity: str, epoch: int) ->
     :raises FirecRESTError: the claim cannot be made; the jobs that are listed are cancelled all the same
     """
     claims = ClaimDirectory(system, working_dir, identity)
-    problem: errors.FirecRESTError | None = None
-    holders: list[str] = []
-    try:
-        holders = (await claims.withdraw(epoch)).jobs([epoch])
-    except errors.RemotePathNotFound:
-        log.debug("%s does not exist: no job of %s can claim anything there.", working_dir, identity)
-    except errors.FirecRESTError as error:  # a full disk must not prevent cancelling the job that fills it
-        problem = error
-        with suppress(errors.FirecRESTError):
-            holders = (await claims.read()).jobs([epoch])
+    holders, problem = await claims.close(epoch)
     await claims.delete(holders)
     live = await retry_transient(claims.live)
     await claims.delete(job_id for (each, _), job_ids in live.items() if each == epoch for job_id in job_ids)
@@ -202,14 +203,15 @@ class _Submission:
     claims: ClaimDirectory
     spec: JobSpec
     scheduler: Scheduler
+    before_post: BeforePost | None
 
     @classmethod
-    async def prepare(cls, system: System, spec: JobSpec, identity: str) -> _Submission:
+    async def prepare(cls, system: System, spec: JobSpec, identity: str, before_post: BeforePost | None) -> _Submission:
         scheduler = await system.scheduler()
         await check_working_dir(system, spec.working_dir)
         if spec.script_path is not None:
             spec = await _with_text(system, spec, spec.script_path)
-        return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler)
+        return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler, before_post)
 
     @property
     def system(self) -> System:
@@ -222,8 +224,11 @@ class _Submission:
     async def post(self, key: ClaimKey) -> Job:
         """Submit once."""
         bound = BoundSubmission.bind(self.spec, key, self.scheduler)
+        request = bound.request(self.scheduler)
+        if self.before_post is not None:
+            await self.before_post()
         submitted_at = time.time()
-        job_id = await self.system.submit_job(bound.request(self.scheduler))
+        job_id = await self.system.submit_job(request)
         return await self._job(bound, job_id, submitted_at)
 
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:

@@ -39,19 +39,22 @@ _WITHOUT_NAME = ("", "allocation")
 async def remove_claims(system: System, tasks: Mapping[ClaimKey, str]) -> set[ClaimKey]:
     """Remove the claims of tasks, except of those that may still have a job in the queue.
 
-    This costs one list of jobs for all tasks, and one request for each task whose claims go. A failure is no error,
-    because what is left is removed by age.
+    This costs one list of jobs for all tasks, and one request for each task whose claims go. A failure is no
+    error, because what is left is removed by age.
 
     :param system: where their jobs were
     :param tasks: a key of the task's last epoch → absolute path of the jobs' working directory; how each of them ended
         is on record for :data:`SETTLED_AFTER`
     :returns: the keys of the tasks whose claims are gone
+    :raises FirecRESTError: the server cannot be reached, or refuses the login
     """
     if not tasks:
         return set()
     try:
         # All rows must be readable: one that is left out may be a job of these tasks.
         over = _without_live_job(await system.get_jobs(all_readable=True))
+    except errors.OF_CONNECTION:
+        raise
     except errors.FirecRESTError as error:
         log.debug("The claims of %d tasks on %s stay: %s", len(tasks), system, error)
         return set()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.key import ClaimKey
 
 
@@ -30,7 +31,7 @@ class Job:
     working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
-    array_indices: tuple[int, ...] | None = None
+    array_indices: Indices | None = None
     submitted_at: float = 0.0
     key: ClaimKey | None = None
 
@@ -51,8 +52,9 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON types; :meth:`from_dict` reads them back."""
-        indices = list(self.array_indices) if self.array_indices is not None else None
-        return asdict(self) | {"array_indices": indices}
+        key = None if self.key is None else self.key.to_dict()
+        indices = None if self.array_indices is None else str(self.array_indices)
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"array_indices": indices, "key": key}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
@@ -62,7 +64,7 @@ class Job:
         return cls(
             **{
                 **data,
-                "array_indices": None if indices is None else tuple(indices),
+                "array_indices": None if indices is None else Indices.parse(indices),
                 "key": None if key is None else ClaimKey.from_dict(key),
             }
         )

@@ -14,7 +14,7 @@ from typing import Any
 from firecrest_core.spec.validation import LONGEST_NAME
 
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-_NAME = re.compile(r"-([a-z2-7]{10})-(\d+)\.(\d+)$")
+_NAME = re.compile(r"-([a-z2-7]{10})-(\d{1,9})\.(\d{1,9})$", re.ASCII)
 
 
 def claim_identity(*parts: object, nonce: str = "") -> str:

@@ -27,15 +27,14 @@ _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-
 _UNPRINTABLE = re.compile(r"[^\t\x20-\x7e\xa0-\U0010ffff]")
 
 # Secrets that must not get into a log, which more people may read than the output. A name such as "…token" counts only
-# with a value of eight characters or more.
+# with a value of eight characters or more. No pattern may search the same text again from each of many places in it,
+# because an output may hold anything.
+_URL = re.compile(r"(?i)https?://[^\s\"'<>]+")
+_SIGNED = re.compile(r"(?i)(signature|sig|credential|token|accesskeyid)=")
 _SECRETS = (
-    (
-        re.compile(r"(?i)(https?://[^\s\"'<>?]+\?)[^\s\"'<>]*(signature|sig|credential|token|accesskeyid)=[^\s\"'<>]*"),
-        r"\1***",
-    ),
-    (re.compile(r"(\w://)[^\s/@\"'<>]+:[^\s/@\"'<>]+@"), r"\1***@"),
+    (re.compile(r"(\w://)[^\s/@:\"'<>]+:[^\s/@\"'<>]+@"), r"\1***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{12,}=*"), r"\1 ***"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
     (
         re.compile(
             r"(?i)((?:passwo?r?d|secret|token|(?:api|access|secret)_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]{8,}"
@@ -159,6 +158,12 @@ def _gap(characters: int | None) -> str:
 
 def _clean(row: str) -> str:
     row = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", row))
+    row = _URL.sub(lambda url: _without_signature(url[0]), row)
     for secret, replacement in _SECRETS:
         row = secret.sub(replacement, row)
     return row
+
+
+def _without_signature(url: str) -> str:
+    address, mark, query = url.partition("?")
+    return f"{address}{mark}***" if _SIGNED.search(query) else url

@@ -15,20 +15,27 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
+from firecrest_core.elements import ElementGroup, ElementResult, expand
+from firecrest_core.indices import LARGEST_INDEX, Indices
 from firecrest_core.jobs.job import Job
-from firecrest_core.result import ElementResult
 from firecrest_core.spec import arrays
 from firecrest_core.states import JobState, Phase
 
 UNRECORDED_GRACE = 300.0
 """Seconds after the end of an array for which rows of its elements may be late. As long as Slurm's ``MinJobAge``."""
 
-_ELEMENT = re.compile(r"^(?P<job>\w+?)_(?:(?P<index>\d+)|\[(?P<waiting>[^\]]*)\])$")
+_INDEX = re.compile(r"\d{1,7}", re.ASCII)
+# Characters of a row's list of indices. Slurm itself cuts lists, at 64 characters by default.
+_LONGEST_LIST = 16 * 1024
+# Of the nodes of all rows of a job.
+_LONGEST_NODES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +44,7 @@ class JobStatus:
 
     :param elapsed: seconds since the start
     :param time_limit: seconds
-    :param elements: the elements of an array that are known so far
+    :param groups: the elements of an array that are known so far, those in the same state together
     :param unrecorded: the indices of expected array elements without a row; empty if some rows do not tell their index
     :param all_ended: every row has ended, but rows of expected array elements may not be there yet
     :param complete: rows of all expected array elements are there; with ``all_ended``, the job has ended
@@ -55,8 +62,8 @@ class JobStatus:
     nodes: str = ""
     node_count: int | None = None
     working_dir: str = ""
-    elements: tuple[ElementResult, ...] = ()
-    unrecorded: tuple[int, ...] = ()
+    groups: tuple[ElementGroup, ...] = ()
+    unrecorded: Indices = field(default_factory=Indices)
     all_ended: bool = False
     complete: bool = True
     ended_at: int | None = None
@@ -64,7 +71,12 @@ class JobStatus:
     @property
     def provisional(self) -> bool:
         """Whether the scheduler may put the job back into its queue."""
-        return self.state.provisional or any(element.state.provisional for element in self.elements)
+        return self.state.provisional or any(group.state.provisional for group in self.groups)
+
+    @property
+    def elements(self) -> tuple[ElementResult, ...]:
+        """The elements of an array that are known so far, one by one."""
+        return expand(self.groups)
 
     @property
     def ended_ago(self) -> float:
@@ -75,30 +87,35 @@ class JobStatus:
         """Return the status with each element that has no row counted as cancelled, because none will come any more."""
         if self.complete:
             return self
-        cancelled = [ElementResult(index=index, state=JobState.CANCELLED) for index in self.unrecorded]
-        elements = sorted((*self.elements, *cancelled), key=lambda element: element.index)
+        cancelled = [ElementGroup.of(self.unrecorded, JobState.CANCELLED, recorded=False)] if self.unrecorded else []
         good = self.state in (JobState.COMPLETED, JobState.COMPLETING)
         return replace(
             self,
             state=JobState.CANCELLED if good else self.state,
             reason=self.reason or "array elements without a record",
-            elements=tuple(elements),
+            groups=(*self.groups, *cancelled),
             complete=True,
         )
 
 
-def parse_status(rows: Sequence[JobInfo], job_id: str, indices: Sequence[int] | None = None) -> JobStatus:
+def parse_status(rows: Sequence[JobInfo], job_id: str, expected: Indices | None = None) -> JobStatus:
     """Return the status of one job from the scheduler's rows.
+
+    It takes as long as there are rows, however many elements of an array one of them stands for.
 
     :param rows: the answer of ``GET jobs/{id}``; rows of other jobs are ignored
     :param job_id: the job's id, for example ``57``
-    :param indices: the expected indices, if the job is an array
+    :param expected: the expected indices, if the job is an array
     """
     if whole := [row for row in rows if row.job_id == f"{job_id}[]"]:
         return _merged(whole)
-    elements = _elements(rows, job_id, indices)
-    if indices is not None or elements:
-        return _array(rows, job_id, elements, indices)
+    try:
+        groups = _groups(rows, job_id, expected)
+        missing = (expected or Indices()) - Indices.joined(group.indices for group in groups)
+    except ValueError:  # no scheduler writes such ranges
+        groups, missing = [], expected or Indices()
+    if expected is not None or groups:
+        return _array(rows, groups, missing)
     own = [row for row in rows if row.job_id == job_id or row.job_id.startswith(f"{job_id}+")]  # heterogeneous: 12+0
     return _merged(own or list(rows))
 
@@ -118,7 +135,7 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
         time_limit=representative.time_limit,
         # Before accounting knows the job, sacct calls it "allocation" and knows no directory.
         name=next((row.name for row in rows if row.name != "allocation"), ""),
-        nodes=",".join(dict.fromkeys(nodes)),
+        nodes=_joined(dict.fromkeys(nodes)),
         node_count=sum(row.node_count for row in rows) or None,
         working_dir=next((row.working_dir for row in rows if row.working_dir), ""),
         all_ended=(all_ended := all(row.state.ended for row in rows)),
@@ -136,25 +153,51 @@ def _representative_row(rows: list[JobInfo]) -> JobInfo:
     return min(rows, key=lambda row: (order[row.state.phase], row.state is JobState.COMPLETED))
 
 
-def _elements(rows: Sequence[JobInfo], job_id: str, indices: Sequence[int] | None) -> dict[int, ElementResult]:
-    found: dict[int, ElementResult] = {}
-    # The row of the waiting elements may still name one that has a row of its own. That row, sorted last, is used.
-    for row in sorted(rows, key=lambda row: "[" not in row.job_id):
-        match = _ELEMENT.match(row.job_id)
-        if match is None or match["job"] != job_id:
+def _joined(nodes: Mapping[str, None]) -> str:
+    """Return the nodes of several rows, shortened: each element of a large array has its own."""
+    text = ",".join(nodes)
+    return text if len(nodes) <= 1 or len(text) <= _LONGEST_NODES else text[:_LONGEST_NODES].rpartition(",")[0] + ",…"
+
+
+def _groups(rows: Sequence[JobInfo], job_id: str, expected: Indices | None) -> list[ElementGroup]:
+    """Return the elements of an array that rows tell of, in groups.
+
+    :raises ValueError: the ranges of rows overlap too much
+    """
+    alone: dict[int, tuple[JobState, int | None]] = {}
+    together: defaultdict[JobState, list[Indices]] = defaultdict(list)
+    for row in rows:
+        job, _, element = row.job_id.partition("_")
+        if job != job_id:
             continue
-        for index in _covered(match, indices):
-            found[index] = ElementResult(index=index, state=row.state, exit_code=row.exit_code)
-    return found
+        if _INDEX.fullmatch(element) and int(element) <= LARGEST_INDEX:
+            alone[int(element)] = row.state, row.exit_code
+        elif element.startswith("[") and element.endswith("]"):
+            together[row.state].append(_listed(element, expected))
+    alike: defaultdict[tuple[JobState, int | None], list[int]] = defaultdict(list)
+    for index, end in alone.items():
+        alike[end].append(index)
+    found = [(Indices.of(each), *end) for end, each in alike.items()]
+    # The row of the waiting elements may still name one that has a row of its own, which is newer.
+    known = Indices.of(alone)
+    for state, lists in together.items():
+        others = Indices.union(lists) - known
+        found.append((others, state, None))
+        known |= others
+    groups = [
+        ElementGroup.of(own, state, exit_code)
+        for indices, state, exit_code in found
+        if (own := indices if expected is None else indices & expected)
+    ]
+    return sorted(groups, key=lambda group: group.indices.first)
 
 
-def _covered(match: re.Match[str], indices: Sequence[int] | None) -> Sequence[int]:
-    if match["index"] is not None:
-        return (int(match["index"]),)
-    try:
-        return arrays.indices(match["waiting"])
-    except ValueError:  # Slurm shortens long lists: "17_[1,5,9,...]"
-        return tuple(indices or ())
+def _listed(text: str, expected: Indices | None) -> Indices:
+    """Return the indices that a row lists between brackets."""
+    if len(text) <= _LONGEST_LIST and text.count(":") <= 1:  # Slurm writes a step only for a range alone
+        with suppress(ValueError):  # Slurm shortens long lists: "17_[1,5,9,...]"
+            return arrays.indices(text)
+    return expected or Indices()
 
 
 def _end(states: set[JobState]) -> JobState:
@@ -166,24 +209,25 @@ def _end(states: set[JobState]) -> JobState:
     return JobState.NODE_FAIL if all(state.provisional for state in bad) else JobState.FAILED
 
 
-def _array(
-    rows: Sequence[JobInfo], job_id: str, elements: dict[int, ElementResult], indices: Sequence[int] | None
-) -> JobStatus:
+def _array(rows: Sequence[JobInfo], groups: list[ElementGroup], missing: Indices) -> JobStatus:
+    """Return the status of an array.
+
+    :param rows: the scheduler's
+    :param groups: the elements that they tell of
+    :param missing: the indices of the others
+    """
     whole = _merged(list(rows))
-    missing = tuple(index for index in indices or () if index not in elements)
     # A row with a raw id is an element that still runs, or has ended and is not known by its index (yet).
     raw = [row for row in rows if row.job_id.isdecimal()]
     complete = len(raw) >= len(missing) and bool(rows)
     if whole.all_ended and len(raw) == len(missing) == 1:
-        index = missing[0]
-        elements[index] = ElementResult(index=index, state=raw[0].state, exit_code=raw[0].exit_code)
-    known = tuple(elements[index] for index in sorted(elements))
+        groups = [*groups, ElementGroup.of(missing, raw[0].state, raw[0].exit_code)]
     state = whole.state
     if whole.all_ended:
-        state = _end({row.state for row in raw} | {element.state for element in known})
+        state = _end({row.state for row in raw} | {group.state for group in groups})
         if state is JobState.COMPLETED and not complete:
             state = JobState.COMPLETING
-    codes = [element.exit_code for element in known if element.exit_code]
+    codes = [group.exit_code for group in groups if group.exit_code]
     return JobStatus(
         state=state,
         reason=whole.reason,
@@ -196,8 +240,8 @@ def _array(
         nodes=whole.nodes,
         node_count=None,
         working_dir=whole.working_dir,
-        elements=known,
-        unrecorded=() if complete or raw else missing,
+        groups=tuple(groups),
+        unrecorded=Indices() if complete or raw else missing,
         all_ended=whole.all_ended,
         complete=complete,
         ended_at=whole.ended_at,

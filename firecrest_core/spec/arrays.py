@@ -6,27 +6,26 @@ whose range holds at least two indices.
 
 from __future__ import annotations
 
-import re
-from itertools import pairwise
-
-_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?")
-
-# Slurm compiles in 4,000,001 as the largest MaxArraySize. A larger index is a typing error, and to expand it would cost
-# gigabytes of memory here.
-_LARGEST_INDEX = 4_000_000
+from firecrest_core.indices import Indices
 
 
-def indices(expression: str) -> tuple[int, ...]:
-    """Return the indices of an array expression, ascending and without duplicates.
+def indices(expression: str) -> Indices:
+    """Return the indices of an array expression.
 
     :param expression: ``"0-3"``, ``"1,5,9"``, ``"0-15:4"`` (every fourth), ``"0-99%10"`` (ten at a time), and
         their combinations such as ``"0-3,8,10-20:5%2"``
     :raises ValueError: sbatch would refuse it
     """
-    found: set[int] = set()
-    for first, last, step in _ranges(expression):
-        found.update(range(first, last + 1, step))
-    return tuple(sorted(found))
+    throttle(expression)
+    found = _bare(expression).partition("%")[0]
+    try:
+        if not found.strip():
+            raise ValueError("it names no index")
+        return Indices.parse(found)
+    except ValueError as error:
+        raise ValueError(
+            f"{expression!r} is not an array expression: {error}. The forms are '0-3', '1,5,9', '0-15:4', '0-99%10'"
+        ) from None
 
 
 def throttle(expression: str) -> int | None:
@@ -50,34 +49,14 @@ def pbs_range(expression: str) -> str:
     :param expression: as for :func:`indices`
     :raises ValueError: the indices are not one range with a constant step, or there is only one
     """
-    all_indices = indices(expression)
-    steps = {after - before for before, after in pairwise(all_indices)}
-    if len(steps) != 1:
+    found, at_once = indices(expression), throttle(expression)
+    step, rest = divmod(found.last - found.first, len(found) - 1) if len(found) > 1 else (0, 1)
+    if rest or found != Indices([range(found.first, found.last + 1, step)]):
         raise ValueError(f"{expression!r} is not one range of two or more indices, which is all that PBS knows")
-    step, at_once = steps.pop(), throttle(expression)
-    text = f"{all_indices[0]}-{all_indices[-1]}"
+    text = f"{found.first}-{found.last}"
     return text + (f":{step}" if step > 1 else "") + (f"%{at_once}" if at_once else "")
 
 
 def _bare(expression: str) -> str:
     # squeue prints the expression in brackets, and sbatch accepts it in that form.
     return expression.strip().removeprefix("[").removesuffix("]")
-
-
-def _ranges(expression: str) -> list[tuple[int, int, int]]:
-    throttle(expression)
-    ranges = []
-    for part in _bare(expression).partition("%")[0].split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if not match:
-            raise ValueError(
-                f"{expression!r} is not an array expression; the forms are '0-3', '1,5,9', '0-15:4', '0-99%10'"
-            )
-        first, last, step = match.groups()
-        low, high, stride = int(first), int(last or first), int(step or 1)
-        if high < low or stride < 1:
-            raise ValueError(f"{expression!r}: the range {part.strip()!r} is empty")
-        if high > _LARGEST_INDEX:
-            raise ValueError(f"{expression!r}: {high} is beyond Slurm's largest index")
-        ranges.append((low, high, stride))
-    return ranges

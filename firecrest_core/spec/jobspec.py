@@ -19,14 +19,15 @@ tried with sbatch 22.05; PBS Professional's qsub manual.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.spec import arrays, options, validation
+from firecrest_core.indices import Indices
+from firecrest_core.spec import arrays, options, shell, validation
+from firecrest_core.spec.script import interpreter
 
 Scheduler = Literal["slurm", "pbs"]
 
@@ -63,7 +64,8 @@ class JobSpec:
     :param qos: quality of service (Slurm)
     :param constraint: features that the nodes must have, such as ``"gpu"`` (Slurm)
     :param reservation: a reservation's name; in PBS, that of its queue, without ``partition``
-    :param environment: variables for the job, exported in the script. FirecREST's own field is not used for them,
+    :param environment: variables for the job, exported in the script; a value may be a pydantic ``SecretStr``. ``repr``
+        shows the names alone, but the script on the cluster has the values. FirecREST's own field is not used for them,
         because it joins them with commas, so a comma in a value would make a second variable. If the script is not for
         a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
     :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
@@ -108,6 +110,17 @@ class JobSpec:
     stderr: str | None = None
     requeue: bool | None = None
 
+    def __repr__(self) -> str:
+        """Show the fields that were given, and of the environment the names alone: a value may be a secret."""
+        given = {
+            each.name: value
+            for each in dataclasses.fields(self)
+            if (value := getattr(self, each.name)) is not None and value != () and value != {}
+        }
+        if self.environment:
+            given["environment"] = dict.fromkeys(self.environment, "…")
+        return f"JobSpec({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
     def __post_init__(self) -> None:
         given = [name for name in ("script", "script_path", "command") if getattr(self, name) is not None]
         if len(given) != 1:
@@ -127,6 +140,8 @@ class JobSpec:
             gpus=self.gpus,
             gpus_per_node=self.gpus_per_node,
         )
+        if self.script_path is None:
+            validation.check_variables(self.environment, shell.posix_shell(interpreter(self.text)) or "bash")
         own = self.script_options()
         try:
             arrays.indices(own.get("array", "0"))
@@ -167,7 +182,7 @@ class JobSpec:
         return mapping
 
     @property
-    def array_indices(self) -> tuple[int, ...] | None:
+    def array_indices(self) -> Indices | None:
         """The indices of the array, from ``array`` or from the script's own lines; ``None`` if the job is no array.
 
         The lines of a ``script_path`` are not known here.
@@ -180,7 +195,7 @@ class JobSpec:
         """The text of the script, or of one that runs ``command``."""
         if self.script is not None:
             return self.script
-        line = self.command if isinstance(self.command, str) else shlex.join(self.command or ())
+        line = self.command if isinstance(self.command, str) else shell.join(self.command or ())
         return f"#!/bin/bash\n{line}\n"
 
     def script_options(self, scheduler: Scheduler = "slurm") -> Mapping[str, str]:

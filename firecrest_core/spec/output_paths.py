@@ -11,11 +11,15 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from firecrest_core.result import padded
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 _SYMBOL = re.compile(r"%(\d*)(.)")
 # What slurmstepd alone fills in. scontrol, from which the server has its paths, leaves these symbols.
 _OF_THE_STEP = re.compile(r"%\d*([JNnst])")
+# Of a node list such as nid[001-004,007],login1: the part before the first comma outside of brackets, and a bracket.
+_FIRST_NODES = re.compile(r"(?:[^,\[]|\[[^\[\]]*\])*")
+_FIRST_OF_RANGE = re.compile(r"\[(\d+)[^\[\]]*\]")
 # For a job that is no array, slurmstepd writes Slurm's NO_VAL as its index.
 _NO_INDEX = "4294967294"
 
@@ -69,7 +73,8 @@ def completed_path(path: str | None, job_id: str, nodes: str, *, is_array: bool)
     """
     if path is None:
         return None
-    node = re.sub(r"\[(\d+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", nodes)[0]).partition(".")[0]
+    first = _FIRST_NODES.match(nodes)
+    node = _FIRST_OF_RANGE.sub(r"\1", first[0] if first else "").partition(".")[0]
     is_one = re.fullmatch(r"[\w.-]+", nodes) is not None
     values = {
         "N": node if is_one or not is_array else "",
@@ -153,7 +158,7 @@ class _Patterns:
                 return match.group()
             if symbol == "a" and self.is_array and self.index is None:
                 return match.group()
-            return value.zfill(int(width)) if width and value.isdecimal() else value
+            return padded(value, width) if value.isdecimal() else value
 
         path = _SYMBOL.sub(fill, pattern)
         if unknown:

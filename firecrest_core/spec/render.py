@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.spec import options, pbs, script, slurm
+from firecrest_core.spec import options, pbs, script, shell, slurm
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 
@@ -23,21 +22,23 @@ def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[
         raise InvalidJobSpec("script_path", "a file on the cluster cannot be rendered")
     text = spec.text
     own = options.script_options(text, scheduler)
-    setup = [*prologue, *script.exports(spec.environment)]
+    setup = list(prologue)
     if scheduler == "slurm":
         first: list[str] = []
         last = slurm.directives(spec, own)
     elif scheduler == "pbs":
         first, last = pbs.directives(spec, own)
         # FirecREST calls qsub in the working directory, but PBS starts jobs in the home directory.
-        setup.insert(0, f"cd {shlex.quote(spec.working_dir)} || exit 1")
+        setup.insert(0, f"cd {shell.quote(spec.working_dir)} || exit 1")
     else:
         raise ValueError(f"{scheduler!r} is no scheduler; 'slurm' and 'pbs' are")
     head, body = script.with_directives(text, first, last)
-    if setup and not script.is_shell(text):
+    if shell.posix_shell(script.interpreter(text)):
+        setup += script.exports(spec.environment)
+    elif setup or spec.environment:
         # The outer script needs only the directives from the head of the original.
         head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
-        body = script.wrapped(text)
+        body = script.wrapped(text, spec.environment)
     return "\n".join([*head, *setup, *body]) + "\n"
 
 

@@ -10,13 +10,10 @@ Facts: the sbatch manual and trials with sbatch 22.05; PBS Professional's qsub a
 
 from __future__ import annotations
 
-import posixpath
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-# The shells that understand ``export NAME='value'`` and POSIX's single quotes.
-_POSIX_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"})
+from firecrest_core.spec import shell
 
 
 def directive_lines(script: str) -> list[str]:
@@ -45,26 +42,24 @@ def with_directives(script: str, first: Sequence[str], last: Sequence[str]) -> t
     return [lines[0], *first, *lines[1:component], *last, *lines[component:end]], lines[end:]
 
 
-def is_shell(script: str) -> bool:
-    """Tell whether the script is for a POSIX shell, so that lines of shell can be inserted."""
-    words = script.split("\n", 1)[0].removeprefix("#!").split()
-    if words and posixpath.basename(words[0]) == "env":
-        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-    return bool(words) and posixpath.basename(words[0]) in _POSIX_SHELLS
+def interpreter(script: str) -> str:
+    """Return what runs a script: its first line behind ``#!``."""
+    return script.split("\n", 1)[0].removeprefix("#!").strip()
 
 
-def wrapped(script: str) -> list[str]:
+def wrapped(script: str, environment: Mapping[str, str]) -> list[str]:
     """Return lines of bash that run a script in another language with its own interpreter.
 
     They write a copy of the script to a private directory, which exists while the job runs. It is not ``/tmp`` itself,
     because Python would import modules from there that anybody may have written. Signals to the batch shell reach the
-    program, and its exit code is the job's.
+    program, and its exit code is the job's. The environment is the program's alone, so that it changes nothing here.
 
     :param script: the text of the script, with its ``#!`` line
+    :param environment: variables for it
     """
-    interpreter, _, argument = script.split("\n", 1)[0].removeprefix("#!").strip().partition(" ")
+    program, _, argument = interpreter(script).partition(" ")
     # The kernel passes everything behind the interpreter as one argument.
-    command = shlex.join([interpreter, *([argument.strip()] if argument.strip() else [])])
+    command = shell.join([program, *([argument.strip()] if argument.strip() else [])])
     end = "END_OF_SCRIPT"
     while end in _lines(script):
         end += "_"
@@ -75,7 +70,11 @@ def wrapped(script: str) -> list[str]:
         *_lines(script),
         end,
         "set -m  # a child with a process group of its own, that does not ignore SIGINT",
-        f'{command} "$job_script/script" <&0 &',
+        "(",
+        'set -- "$job_script/script"',
+        *exports(environment),
+        f'exec {command} "$1"',
+        ") <&0 &",
         'for name in HUP INT QUIT TERM USR1 USR2; do trap "kill -s $name -- -$!" $name; done',
         "until wait $!; ! kill -0 $! 2> /dev/null; do :; done  # a signal interrupts wait",
         "wait $!",
@@ -85,12 +84,9 @@ def wrapped(script: str) -> list[str]:
 
 def exports(environment: Mapping[str, str]) -> list[str]:
     """Return a line ``export NAME='value'`` for each variable, for any POSIX shell."""
-    return [f"export {name}={_quote(value)}" for name, value in environment.items()]
-
-
-def _quote(value: str) -> str:
-    # sbatch refuses a script with a carriage return before a line's end, and not every shell supports $'\r'.
-    return shlex.quote(value).replace("\r", "'\"$(printf '\\r')\"'")
+    # In mksh, the printf of a quoted value is a program, which is found only before PATH is changed.
+    ordered = sorted(environment.items(), key=lambda variable: variable[0] == "PATH")
+    return [f"export {name}={shell.quote(value)}" for name, value in ordered]
 
 
 @lru_cache(maxsize=128)  # one submission reads it several times, and a script may be long

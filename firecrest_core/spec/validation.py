@@ -13,14 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.spec import arrays, options, quantities
+from firecrest_core.spec import arrays, options, quantities, shell
 
 # PBS's limit (Slurm's accounting database has 255).
 LONGEST_NAME = 230
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
 _NODES = re.compile(r"(\d+)-(\d+)")
 _GPUS = re.compile(r"[A-Za-z][\w.-]*:\d+")
 _UENV = re.compile(r"([\w./:@%,+-]+)(?:\s+--view=([\w./:,+-]+))?", re.ASCII)
@@ -84,6 +83,18 @@ def check_together(
         raise InvalidJobSpec("gpus", f"{total} in all cannot be had from nodes with gpus_per_node={each}")
 
 
+def check_variables(environment: Mapping[str, str], shell_name: str) -> None:
+    """Refuse variables that the script's shell would not pass on as they are.
+
+    :param environment: the variables
+    :param shell_name: the shell that sets them
+    :raises InvalidJobSpec: it keeps one of them for itself
+    """
+    for name in environment:
+        if shell.is_own_variable(name, shell_name):
+            raise InvalidJobSpec("environment", f"{name} is a variable of {shell_name}'s own; set it in the script")
+
+
 # --- one field ------------------------------------------------------------------------------------
 
 
@@ -94,6 +105,8 @@ def _text(field: str, value: Any) -> str:
         raise InvalidJobSpec(field, "is empty; leave it out instead")
     if control := _CONTROL.search(value):
         raise InvalidJobSpec(field, f"{value!r} holds a new line or control character ({control.group()!r})")
+    if problem := _not_of_a_file(value):
+        raise InvalidJobSpec(field, f"{value!r} holds {problem}")
     return value
 
 
@@ -121,25 +134,40 @@ def _absolute(field: str, value: Any) -> str:
 def _script(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidJobSpec(field, f"the text of a script is needed, not {type(value).__name__}")
-    script = value.replace("\r\n", "\n")  # sbatch refuses DOS line breaks
+    script = _with_unix_lines(value)
     if not script.startswith("#!") or not script.split("\n", 1)[0][2:].strip():
         raise InvalidJobSpec(
             field,
             f"the first line must name an interpreter, such as #!/bin/bash; it is {script[:40].split(chr(10))[0]!r}",
         )
-    if "\0" in script:
-        raise InvalidJobSpec(field, "holds a NUL character")
+    if problem := _not_of_a_file(script):
+        raise InvalidJobSpec(field, f"holds {problem}")
     return script
+
+
+def _with_unix_lines(text: str) -> str:
+    return "\n".join(line.rstrip("\r") for line in text.split("\n"))  # sbatch refuses DOS line breaks
+
+
+def _not_of_a_file(text: str) -> str | None:
+    """Return what a text holds that no script can hold, ``None`` if it holds nothing like that."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "half of a character (a surrogate), which UTF-8 cannot express"
+    return None
 
 
 def _command(field: str, value: Any) -> str | tuple[str, ...]:
     words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (None,)
     for word in words:
-        if not isinstance(word, str) or "\0" in word:
+        if not isinstance(word, str) or _not_of_a_file(word):
             raise InvalidJobSpec(field, f"a line of shell or a sequence of words is needed, not {value!r}")
     if not words or not str(words[0]).strip():
         raise InvalidJobSpec(field, "is empty; name something to run")
-    return value.replace("\r\n", "\n") if isinstance(value, str) else words
+    return _with_unix_lines(value) if isinstance(value, str) else words
 
 
 def _number(least: int) -> Callable[[str, Any], int]:
@@ -216,20 +244,20 @@ def _dependency(field: str, value: Any) -> str:
 
 def _environment(field: str, value: Any) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {value!r}")
+        raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {type(value).__name__}")
     environment = {}
     for name, content in value.items():
+        if hasattr(content, "get_secret_value"):  # a SecretStr; `repr` of a specification hides all values
+            content = content.get_secret_value()
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise InvalidJobSpec(field, f"{name!r} is not a variable's name")
-        if name in _READ_ONLY:
-            raise InvalidJobSpec(field, f"{name} is read-only in bash")
         if isinstance(content, int | float) and not isinstance(content, bool):
             content = str(content)
         # The message does not show the value, because it may be a secret.
         if not isinstance(content, str):
             raise InvalidJobSpec(field, f"{name} must be a text, not {type(content).__name__}")
-        if "\0" in content:
-            raise InvalidJobSpec(field, f"{name} holds a NUL character")
+        if problem := _not_of_a_file(content):
+            raise InvalidJobSpec(field, f"{name} holds {problem}")
         environment[name] = content
     return environment
 

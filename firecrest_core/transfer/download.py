@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import posixpath
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -19,10 +18,11 @@ from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
-from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, staged_target
+from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, spool, staged_target
 from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
+from firecrest_core.transfer.unpacking import UnpackLimits, unpack
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,12 @@ async def download(
     :returns: what was transferred
     :raises RemotePathNotFound: the source does not exist
     :raises RemotePathRefused: the source is outside the file systems, not permitted, or neither file nor directory
-    :raises InvalidFileName: the server's shell commands cannot handle the name
+    :raises InvalidFileName: the server's shell commands cannot handle the name, or it is ``.`` or ``..``
+    :raises LocalFileRefused: something of another kind or a link to a directory is in the way, or writing is not
+        permitted
     :raises FileTooLarge: the file is too large for one request, and the system has no staging store; or a directory is
         larger than a limit
-    :raises TransferFailed: the transfer is incomplete
+    :raises TransferFailed: the transfer is incomplete, its archive is broken, or the local disk is full
     """
     pending = await begin_download(
         system,
@@ -97,12 +99,13 @@ async def begin_download(
     :returns: ``Transferred`` if nothing is left to wait for
     """
     bare = names.check(source).rstrip("/") or "/"
+    names.check_own(bare)
     found = await remote.stat(system, bare)
     if found is None:
         raise RemotePathNotFound(f"{bare}: no such file or directory on {system}. Check the path.")
     if not (found.is_file or found.is_directory):
         raise RemotePathRefused(f"{bare} on {system} is neither a file nor a directory.")
-    place = await destination(target, posixpath.basename(bare))
+    place = await destination(target, posixpath.basename(bare), tree=found.is_directory)
     info = await system.info()
     plan = TransferPlan(
         system=system.name,
@@ -186,7 +189,7 @@ async def _begin_staged(system: System, plan: TransferPlan) -> PendingTransfer:
     return PendingTransfer(
         job=jobs.as_job(ticket.job, "download"),
         plan=plan,
-        encrypted_url=encrypt(ticket.url, system.connection.client_secret),
+        encrypted_url=encrypt(ticket.url, system.connection.secret),
     )
 
 
@@ -197,9 +200,9 @@ async def _keep(system: System, plan: TransferPlan, content: bytes, place: Path 
         if not plan.archived:
             await asyncio.to_thread(write_whole, here, content)
             return _transferred(plan, place, len(content), digest)
-        with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
-            packed = Path(spool) / "archive"
-            await asyncio.to_thread(packed.write_bytes, content)
+        with spool() as directory:
+            packed = directory / "archive"
+            await asyncio.to_thread(write_whole, packed, content)
             return await _unpack(system, plan, packed, here, place)
 
 
@@ -215,16 +218,16 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
     system.client.trust_url()  # the transfer was begun there, perhaps by another process
     plan = pending.plan
     try:
-        place = await destination(target or plan.local, posixpath.basename(plan.remote))
+        place = await destination(target or plan.local, posixpath.basename(plan.remote), tree=plan.tree)
         await jobs.ended(system, pending.job)
-        url = decrypt(pending.encrypted_url or "", system.connection.client_secret)
+        url = decrypt(pending.encrypted_url or "", system.connection.secret)
         async with staged_target(place) as here:
             if not plan.archived:
                 digest = await _fetch_staged(system, plan, url, here)
                 return _transferred(plan, place, plan.transfer_size, digest)
             # The archive goes beside the target, because that file system must have room for the content anyway.
-            with tempfile.TemporaryDirectory(prefix=".firecrest-", dir=here.parent) as spool:
-                packed = Path(spool) / "archive"
+            with spool(here.parent) as directory:
+                packed = directory / "archive"
                 await _fetch_staged(system, plan, url, packed)
                 return await _unpack(system, plan, packed, here, place)
     finally:
@@ -238,9 +241,9 @@ async def _fetch_staged(system: System, plan: TransferPlan, url: SecretStr, fina
     missing = await asyncio.to_thread(partial.begin)
     async with Store(system.connection) as store:
         await store.fetch(url, missing, plan.transfer_size, partial.write, partial.whole)
-    digest = await asyncio.to_thread(hash_file, partial.path)
+    size, digest = await asyncio.to_thread(partial.check)
     try:
-        await _compare(system, plan, partial.path.stat().st_size, digest)
+        await _compare(system, plan, size, digest)
     except TransferFailed:
         partial.discard()
         raise
@@ -266,8 +269,8 @@ async def _compare(system: System, plan: TransferPlan, size: int, digest: str) -
 async def _unpack(
     system: System, plan: TransferPlan, packed: Path, here: Path, place: Path | StoredPath
 ) -> Transferred:
-    unpack_limits = archive.UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
-    size = await asyncio.to_thread(archive.unpack, packed, here, unpack_limits)
+    unpack_limits = UnpackLimits(plan.max_unpacked_size, plan.max_unpacked_files)
+    size = await asyncio.to_thread(unpack, packed, here, tree=plan.tree, limits=unpack_limits)
     await remote.discard(system, plan.transfer_path)
     digest = None if plan.tree else await asyncio.to_thread(hash_file, here)
     return _transferred(plan, place, size, digest)

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from firecrest_core.errors import TransferFailed
 
 
-def encrypt(url: SecretStr, client_secret: str) -> str:
+def encrypt(url: SecretStr, client_secret: SecretStr) -> str:
     """Encrypt a URL with a key that is derived from the client secret.
 
     :param url: a presigned URL
@@ -21,7 +21,7 @@ def encrypt(url: SecretStr, client_secret: str) -> str:
     return _box(client_secret).encrypt(url.get_secret_value().encode()).decode()
 
 
-def decrypt(encrypted: str, client_secret: str) -> SecretStr:
+def decrypt(encrypted: str, client_secret: SecretStr) -> SecretStr:
     """Decrypt a URL.
 
     :param encrypted: what :func:`encrypt` returned
@@ -36,6 +36,6 @@ def decrypt(encrypted: str, client_secret: str) -> SecretStr:
         ) from None
 
 
-def _box(client_secret: str) -> Fernet:
+def _box(client_secret: SecretStr) -> Fernet:
     key = HKDF(SHA256(), length=32, salt=None, info=b"firecrest-workflows presigned url")
-    return Fernet(base64.urlsafe_b64encode(key.derive(client_secret.encode())))
+    return Fernet(base64.urlsafe_b64encode(key.derive(client_secret.get_secret_value().encode())))

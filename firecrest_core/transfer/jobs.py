@@ -57,6 +57,7 @@ async def ticket(system: System, name: str, request: Callable[[], Awaitable[Tick
     :param name: what it does, for the log
     :param request: calls ``start_upload`` or ``start_download``
     :raises TransferFailed: the answer cannot be read
+    :raises ConfigurationError: the staging store is used over plain http, which the connection does not allow
     """
     try:
         return await start(system, name, request)
@@ -64,7 +65,7 @@ async def ticket(system: System, name: str, request: Callable[[], Awaitable[Tick
         job = as_job(error.job, name)
         cancelled = await abandon(system, job)
         end = "was cancelled" if cancelled else "could not be cancelled, please do"
-        raise TransferFailed(f"{error} Its transfer job {job.job_id} on {job.system} {end}.") from None
+        raise error.becomes(f"{error} Its transfer job {job.job_id} on {job.system} {end}.") from None
 
 
 async def ended(system: System, job: Job) -> None:

@@ -8,16 +8,22 @@ directory (``TMPDIR``), which must have room for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, Self, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
-from firecrest_core.errors import LocalFileNotFound
+from firecrest_core.errors import InvalidFileName, LocalFileNotFound, TransferFailed
+from firecrest_core.transfer.local_errors import local_errors
+from firecrest_core.transfer.merging import check_kind
+from firecrest_core.transfer.packing import refuse_odd_kind
+
+log = logging.getLogger(__name__)
 
 _LOCAL_PROTOCOLS = ("", "file", "local")
 
@@ -92,29 +98,83 @@ async def source(path: LocalPath) -> Path | StoredPath:
 
     :param path: as the caller gave it
     :raises LocalFileNotFound: it does not exist
-    """
-    here = as_local_path(path)
-    if not await asyncio.to_thread(lambda: here.is_file() or here.is_dir()):
-        raise LocalFileNotFound(f"{path}: no such file or directory on this side. Check the path.")
-    return here
-
-
-async def destination(path: LocalPath, name: str) -> Path | StoredPath:
-    """Return the path for a download, by the rules of ``cp``, and create its parent directories.
-
-    :param path: the target as the caller gave it
-    :param name: the source's name
-    :returns: ``path`` itself, or ``path``/``name`` if ``path`` is a directory or ends in ``/``
-    :raises LocalFileNotFound: ``path`` is a URL as text
+    :raises LocalFileRefused: it cannot be read, or is neither a file nor a directory
     """
 
     def find() -> Path | StoredPath:
         here = as_local_path(path)
-        place = here / name if str(path).endswith("/") or here.is_dir() else here
-        place.parent.mkdir(parents=True, exist_ok=True)
+        with local_errors(path, "read"):
+            if isinstance(here, Path):
+                _check_readable(here)
+            elif not (here.is_file() or here.is_dir()):
+                raise LocalFileNotFound(f"{path}: no such file or directory in the object store. Check the path.")
+        return here
+
+    return await asyncio.to_thread(find)
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        refuse_odd_kind(path, path.stat().st_mode)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise LocalFileNotFound(f"{path} is a link to {path.readlink()}, which does not exist. Mend it.") from None
+        raise LocalFileNotFound(f"{path}: no such file or directory on this side. Check the path.") from None
+    except ValueError as error:
+        raise InvalidFileName(f"{str(path)!r}: {error}. Check the path.") from None
+    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+
+def read_file(path: Path, size: int) -> bytes:
+    """Return the content of a file that has to have a size.
+
+    :param path: the file
+    :param size: its size in bytes when the transfer began
+    :raises TransferFailed: it has another one now
+    """
+    with local_errors(path, "read"), path.open("rb") as file:
+        content = file.read(size + 1)
+    if len(content) != size:
+        raise TransferFailed(f"{path} changed while it was read. Upload it again when nothing writes to it.")
+    return content
+
+
+async def destination(path: LocalPath, name: str, *, tree: bool) -> Path | StoredPath:
+    """Return the path for a download, by the rules of ``cp``, and create its parent directories.
+
+    :param path: the target as the caller gave it
+    :param name: the source's name
+    :param tree: whether the source is a directory
+    :returns: ``path`` itself, or ``path``/``name`` if ``path`` is a directory or ends in ``/``
+    :raises LocalFileNotFound: ``path`` is a URL as text
+    :raises LocalFileRefused: something of another kind is there, or writing is not permitted
+    """
+
+    def find() -> Path | StoredPath:
+        here = as_local_path(path)
+        try:
+            with local_errors(path, "written"):
+                place = here / name if str(path).endswith("/") or here.is_dir() else here
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(place, Path):
+                    check_kind(place, tree=tree)
+        except ValueError as error:
+            raise InvalidFileName(f"{str(path)!r}: {error}. Check the path.") from None
         return place
 
     return await asyncio.to_thread(find)
+
+
+@contextmanager
+def spool(beside: Path | None = None) -> Iterator[Path]:
+    """Provide a new directory that nobody else may read, and remove it at the end.
+
+    :param beside: the directory in which it is made; the temporary directory (``TMPDIR``) unless given
+    """
+    with local_errors(beside or "The temporary directory (TMPDIR)", "written"):
+        directory = tempfile.TemporaryDirectory(prefix=".firecrest-" if beside else "firecrest-", dir=beside)
+    with directory as path:
+        yield Path(path)
 
 
 @asynccontextmanager
@@ -123,8 +183,8 @@ async def on_disk(path: Path | StoredPath) -> AsyncIterator[Path]:
     if isinstance(path, Path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
-        here = Path(spool) / "content"
+    with spool() as directory:
+        here = directory / "content"
         await asyncio.to_thread(_copy, path, here)
         yield here
 
@@ -135,18 +195,29 @@ async def staged_target(place: Path | StoredPath) -> AsyncIterator[Path]:
     if isinstance(place, Path):
         yield place
         return
-    with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
-        here = Path(spool) / "content"
+    with spool() as directory:
+        here = directory / "content"
         yield here
         await asyncio.to_thread(_copy, here, place)
 
 
 def _copy(origin: Path | StoredPath, target: Path | StoredPath) -> None:
-    if origin.is_dir():
+    with local_errors(target, "written"):
+        if not origin.is_dir():
+            _copy_file(origin, target)
+            return
         target.mkdir(parents=True, exist_ok=True)
         for entry in origin.iterdir():
+            if entry.name in ("", ".", "..") or "/" in entry.name or "\0" in entry.name:
+                raise InvalidFileName(f"{origin} has an entry {entry.name!r}, which is no file name. Rename it.")
+            if isinstance(entry, Path) and entry.is_symlink() and not entry.is_file():
+                # A store has no links. What a link to a file points to is inside: unpacking has left out all others.
+                log.warning("%s is left out: an object store has no links to directories.", target / entry.name)
+                continue
             _copy(entry, target / entry.name)
-        return
+
+
+def _copy_file(origin: Path | StoredPath, target: Path | StoredPath) -> None:
     try:
         with origin.open("rb") as reader, target.open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1024 * 1024)

@@ -39,6 +39,16 @@ def check(path: str) -> str:
     return path
 
 
+def check_own(path: str) -> None:
+    """Refuse a path whose final component is no name, as a download would have none on the local side.
+
+    :param path: the path, without trailing slashes
+    :raises InvalidFileName: it ends in ``.`` or ``..``
+    """
+    if posixpath.basename(path) in (".", ".."):
+        raise InvalidFileName(f"{path} ends in dots, so the download would have no name. Write the path without them.")
+
+
 def check_distinct(named: Iterable[tuple[str, str]], directory: object) -> None:
     """Refuse to copy two files under one name into one directory, where the second would replace the first.
 

@@ -15,7 +15,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import httpx
@@ -24,7 +23,8 @@ from pydantic import SecretStr
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import map_failure
 from firecrest_core.api.exchange import LARGEST_SMALL_ANSWER, TIMEOUTS, read_whole, time_limit
-from firecrest_core.api.http import tls_context
+from firecrest_core.api.tls import tls_context
+from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault, ServerUnreachable, TransferFailed, TransientError
 from firecrest_core.transfer.limits import MIB, PARTS_AT_ONCE, Part
@@ -61,7 +61,7 @@ _TRANSIENT = frozenset(
 )
 
 # Elements of S3's answers, with or without a prefix and attributes.
-_CODE = re.compile(r"<(?:[\w.-]+:)?Code(?:\s[^>]*)?>\s*([A-Za-z]{1,60})\s*<")
+_CODE = re.compile(r"<(?:[\w.-]+:)?Code(?:\s[^<>]*)?>\s*([A-Za-z]{1,60})\s*<")
 _JOINED = re.compile(r"<(?:[\w.-]+:)?CompleteMultipartUploadResult[\s/>]")
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -219,35 +219,40 @@ class Store:
             async with time_limit(seconds or self._limit) as moved:
                 yield moved
         except httpx.HTTPError as error:
-            raise map_failure(
-                error, f"{method} at the staging store", urlsplit(url.get_secret_value()).netloc
-            ) from None
+            raise map_failure(error, f"{method} at the staging store", _host(url)) from None
 
     async def _ask(self, method: str, url: SecretStr, *, stream: bool = False, **request: Any) -> httpx.Response:
         what = f"{method} at the staging store"
-        try:
-            message = self._http.build_request(method, url.get_secret_value(), **request)
-        except httpx.InvalidURL:
-            raise TransferFailed(f"{what}: the server gave no usable address.") from None
         token = _presigned.set(True)
         try:
-            response = await self._http.send(message, stream=True)
+            response = await self._send(method, url, **request)
             if stream and response.is_success:
                 return response
             response = await read_whole(response, LARGEST_SMALL_ANSWER)
+        except httpx.InvalidURL:
+            raise TransferFailed(f"{what}: the server gave no usable address.") from None
         except httpx.HTTPError as error:
-            raise map_failure(error, what, message.url.host) from None
+            raise map_failure(error, what, _host(url)) from None
         finally:
             _presigned.reset(token)
         if response.is_success:
             return response
-        raise _refusal(response, f"{what} {message.url.host} was refused")
+        raise _refusal(response, f"{what} {_host(url)} was refused")
+
+    @without_frames
+    async def _send(self, method: str, url: SecretStr, **request: Any) -> httpx.Response:
+        message = self._http.build_request(method, url.get_secret_value(), **request)
+        return await self._http.send(message, stream=True)
 
 
 class _Refused(TransferFailed):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def _host(url: SecretStr) -> str:
+    return httpx.URL(url.get_secret_value()).host
 
 
 def _refusal(response: httpx.Response, what: str) -> ServerFault | _Refused:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -16,8 +15,10 @@ from firecrest_core.api.models import SystemInfo
 from firecrest_core.errors import FileTooLarge, TransferFailed, TransientError
 from firecrest_core.jobs.job import Job
 from firecrest_core.transfer import archive, jobs, limits, names, remote
-from firecrest_core.transfer.localside import LocalPath, as_local_path, on_disk, own_name
+from firecrest_core.transfer.local_errors import local_errors
+from firecrest_core.transfer.localside import LocalPath, as_local_path, on_disk, own_name, read_file, spool
 from firecrest_core.transfer.localside import source as find_source
+from firecrest_core.transfer.packing import pack
 from firecrest_core.transfer.partial import hash_file
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
@@ -40,6 +41,7 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     :param account: the account to charge for transfer jobs, if the site requires one
     :returns: what was transferred
     :raises LocalFileNotFound: the source does not exist; no request was sent
+    :raises LocalFileRefused: it cannot be read, or is or holds a FIFO, a socket or a device
     :raises RemotePathNotFound: the target's directory does not exist; the message names it
     :raises RemotePathRefused: the target is outside the file systems, not permitted, or of the wrong kind
     :raises InvalidFileName: the server's shell commands cannot handle the name
@@ -74,7 +76,7 @@ async def begin_upload(
     place, before = await remote.destination(system, target, own_name(origin), tree=tree)
     info = await system.info()
     async with on_disk(origin) as here:
-        size = 0 if tree else here.stat().st_size
+        size = 0 if tree else (await asyncio.to_thread(_state, here))[0]
         plan = TransferPlan(
             system=system.name,
             local=str(source),
@@ -103,13 +105,13 @@ async def _pack_and_send(
 ) -> PendingTransfer | Transferred:
     if not _needs_archive(plan, limit):
         return await _send(system, info, here, plan, limit)
-    directory, name = names.split(plan.remote)
-    plan = replace(plan, transfer_path=await remote.scratch(system, directory))
-    with tempfile.TemporaryDirectory(prefix="firecrest-") as spool:
-        packed = Path(spool) / "archive"
+    parent, name = names.split(plan.remote)
+    plan = replace(plan, transfer_path=await remote.scratch(system, parent))
+    with spool() as directory:
+        packed = directory / "archive"
         if not plan.tree:
             plan = replace(plan, sha256=await asyncio.to_thread(hash_file, here))
-        size = await asyncio.to_thread(archive.pack, here, name, packed)
+        size = await asyncio.to_thread(pack, here, name, packed)
         plan = replace(plan, size=size, transfer_size=packed.stat().st_size)
         return await _send(system, info, packed, plan, limit)
 
@@ -133,7 +135,7 @@ async def _send(
         limits.require_staging(info, plan.local, plan.transfer_size, limits.direct_upload_limit(info))
         job, digest = await _send_staged(system, info, file, plan)
         return PendingTransfer(job=job, plan=replace(plan, transfer_sha256=digest))
-    content = await asyncio.to_thread(file.read_bytes)
+    content = await asyncio.to_thread(read_file, file, plan.transfer_size)
     directory, name = names.split(plan.transfer_path)
     try:
         await system.upload_small(directory, name, content)
@@ -168,10 +170,11 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
                 f"{plan.remote}: the server gave {len(ticket.part_urls)} upload places where {len(parts)} were due."
             )
         async with Store(system.connection) as store:
-            _, digest = await asyncio.gather(
-                store.send(file, parts, ticket.part_urls, ticket.complete_url),
-                asyncio.to_thread(hash_file, file),
-            )
+            with local_errors(plan.local, "read"):
+                _, digest = await asyncio.gather(
+                    store.send(file, parts, ticket.part_urls, ticket.complete_url),
+                    asyncio.to_thread(hash_file, file),
+                )
         if await asyncio.to_thread(_state, file) != before:
             raise TransferFailed(f"{plan.local} changed while it was sent. Send it again when it is complete.")
     except BaseException:
@@ -181,7 +184,8 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
 
 
 def _state(file: Path) -> tuple[int, int]:
-    stat = file.stat()
+    with local_errors(file, "read"):
+        stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
 
 

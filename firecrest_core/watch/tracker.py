@@ -13,6 +13,7 @@ from collections.abc import Callable
 from firecrest_core import errors
 from firecrest_core.api.backoff import OUTAGES, Backoff
 from firecrest_core.diagnosis import PendingReason
+from firecrest_core.elements import shorten
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import UNRECORDED_GRACE, JobStatus
 from firecrest_core.result import JobResult, duration, index_list
@@ -196,7 +197,7 @@ class JobTracker:
 
     def _end(self, status: JobStatus) -> JobResult:
         job = self.job
-        is_array = job.array_indices is not None or bool(status.elements)
+        is_array = job.array_indices is not None or bool(status.groups)
         stdout, stderr = (
             completed_path(path, job.job_id, status.nodes, is_array=is_array) for path in (job.stdout, job.stderr)
         )
@@ -215,8 +216,7 @@ class JobTracker:
             working_dir=job.working_dir or status.working_dir,
             stdout=stdout,
             stderr=stderr,
-            elements=status.elements,
-            unrecorded=status.unrecorded,
+            groups=shorten(status.groups),
         )
         self._log(result.summary())
         return result

@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firecrest_local.private_files import write_private
+
 
 @dataclass(frozen=True)
 class Secrets:
@@ -33,10 +35,7 @@ def load_secrets(state: Path, client_secret: str | None) -> Secrets:
         kept: dict[str, str] = json.loads(path.read_text())
     except FileNotFoundError:
         kept = {name: secrets.token_urlsafe(32) for name in ("client_secret", "token_key", "url_key")}
-        draft = path.with_suffix(".new")
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps(kept))
-        draft.replace(path)
+        write_private(path, json.dumps(kept))
     if client_secret is not None:
         kept = {**kept, "client_secret": client_secret}
     return Secrets(**kept)

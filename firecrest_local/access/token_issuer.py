@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -77,7 +76,7 @@ class TokenIssuer:
             signed, signature = token.rsplit(".", 1)
             header, claims = (json.loads(_decode(part)) for part in signed.split("."))
             key_id, expires = header.get("kid"), float(claims["exp"])
-        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise ApiError(401, "Access token is invalid.") from None
         if key_id != KEY_ID:
             raise ApiError(401, "Token's public key not found.")

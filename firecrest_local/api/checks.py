@@ -1,7 +1,9 @@
 """Checks that endpoints depend on: the token, the system, healthy services, the path."""
 
+from typing import Annotated
+
 from fastapi import Path as PathParameter
-from fastapi import Request
+from fastapi import Query, Request
 
 from firecrest_local.errors import ApiError
 from firecrest_local.site import Site
@@ -39,6 +41,14 @@ class RequestChecks:
         self._site.health.require("filesystem")
         return normal
 
+    async def query_path(
+        self,
+        request: Request,
+        path: Annotated[str | None, Query(description="The file. It is required.")] = None,  # for the specification
+    ) -> str:
+        """Return the path of a file operation whose path is in the query, likewise."""
+        return await self.given_path(request)
+
     async def given_tree(self, request: Request) -> str:
         """Return the path of what is to be packed.
 
@@ -54,7 +64,8 @@ class RequestChecks:
             try:
                 body = await request.json()
                 path = next(body[name] for name in ("sourcePath", "source_path", "path") if name in body)
-            except (ValueError, TypeError, StopIteration):
+            except (ValueError, TypeError, StopIteration, RuntimeError):
+                # RuntimeError: the JSON is too deep, or what was sent is a form, which is read already.
                 raise ApiError(
                     400,
                     "Unable to decode request and retreive the required path or source_path parameter.",

@@ -16,6 +16,8 @@ from firecrest_local.scheduler.interface import JobDescription, JobQuery, Row
 from firecrest_local.site import Site
 
 JobId = Annotated[str, Path(pattern="^[a-zA-Z0-9]+$")]
+#: A null byte ends a command's argument.
+NO_NULL_BYTE = r"^[^\x00]*$"
 
 
 class TimeWindow(StrEnum):
@@ -44,7 +46,7 @@ class JobFields(RequestBody):
     standard_input: str | None = None
     standard_output: str | None = None
     standard_error: str | None = None
-    env: dict[str, str] | list[str] = Field(default_factory=lambda: {"F7T_version": "v2.0.0"})
+    env: dict[str, str] = Field(default_factory=lambda: {"F7T_version": "v2.0.0"})
     constraints: str | None = None
     script: str = ""
     script_path: str = ""
@@ -72,12 +74,7 @@ def merge(accounted: list[Row], queued: list[Row]) -> list[Row]:
 
 
 def job_description(job: JobFields) -> JobDescription:
-    """Convert the body of a submission to what the scheduler takes.
-
-    :raises ApiError: the environment is a list. The real server's model accepts one, but its code fails.
-    """
-    if isinstance(job.env, list):
-        raise ApiError(500, "(\"'list' object has no attribute 'items'\",)")
+    """Convert the body of a submission to what the scheduler takes."""
     return JobDescription(
         working_dir=job.working_directory,
         script=job.script or None,
@@ -114,8 +111,8 @@ def router(site: Site) -> APIRouter:
     @routes.get("")
     def jobs(
         allusers: bool = False,
-        account: str | None = None,
-        name: Annotated[str | None, Query(max_length=235)] = None,
+        account: Annotated[str | None, Query(pattern=NO_NULL_BYTE)] = None,
+        name: Annotated[str | None, Query(max_length=235, pattern=NO_NULL_BYTE)] = None,
         time_window: TimeWindow = TimeWindow.DAY,
     ) -> dict[str, Any]:
         query = JobQuery(

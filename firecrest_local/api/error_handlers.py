@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from firecrest_local.errors import ApiError, error_body
 
@@ -47,6 +48,15 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse(error_body(str(error.detail), user_of(request)), error.status_code)
+
+    @app.exception_handler(RecursionError)
+    async def too_deep(request: Request, error: RecursionError) -> JSONResponse:
+        return JSONResponse(error_body("Directories or values are nested too deeply.", user_of(request)), 400)
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(request: Request, error: ClientDisconnect) -> JSONResponse:
+        # Nobody reads this answer.
+        return JSONResponse(error_body("The request ended too early.", user_of(request)), 400)
 
     @app.exception_handler(Exception)
     async def unforeseen_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,55 +1,67 @@
 """`/filesystem/{system}/ops`: small operations on files, done at once."""
 
+import re
 from typing import Annotated, Any
 
 from anyio import sleep
 from fastapi import APIRouter, Depends, Query, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
+from pydantic import AfterValidator
 
 from firecrest_local.api.checks import RequestChecks
-from firecrest_local.api.request_body import RequestBody
+from firecrest_local.api.request_body import PathBody
 from firecrest_local.errors import ApiError, CommandTimeout
 from firecrest_local.files.archives import Compression
 from firecrest_local.site import Site
 
-Bytes = Annotated[int | None, Query(alias="bytes")]
+Bytes = Annotated[int | None, Query(alias="bytes", ge=0)]
+Lines = Annotated[int | None, Query(ge=0)]
 
 
-class Mode(RequestBody):
+def regular_expression(text: str | None) -> str | None:
+    """Check that a text is a regular expression."""
+    try:
+        re.compile(text or "")
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+class Mode(PathBody):
     """The body of chmod."""
 
     mode: str
 
 
-class Ownership(RequestBody):
+class Ownership(PathBody):
     """The body of chown."""
 
     owner: str = ""
     group: str = ""
 
 
-class MakeDirectory(RequestBody):
+class MakeDirectory(PathBody):
     """The body of mkdir."""
 
     parent: bool = False
 
 
-class Link(RequestBody):
+class Link(PathBody):
     """The body of symlink."""
 
     link_path: str
 
 
-class Compress(RequestBody):
+class Compress(PathBody):
     """The body of compress."""
 
     target_path: str
-    match_pattern: str | None = None
+    match_pattern: Annotated[str | None, AfterValidator(regular_expression)] = None
     dereference: bool = False
     compression: Compression = "gzip"
 
 
-class Extract(RequestBody):
+class Extract(PathBody):
     """The body of extract."""
 
     target_path: str
@@ -76,11 +88,12 @@ def router(site: Site) -> APIRouter:
     operations = site.operations
     # Endpoints get the client's path in its checked, normal form.
     GivenPath = Annotated[str, Depends(checks.given_path)]  # noqa: N806 (a type)
+    QueryPath = Annotated[str, Depends(checks.query_path)]  # noqa: N806
     GivenTree = Annotated[str, Depends(checks.given_tree)]  # noqa: N806
 
     @routes.get("/ls")
     def ls(
-        path: GivenPath,
+        path: QueryPath,
         hidden: Annotated[bool, Query(alias="showHidden")] = False,
         numeric: Annotated[bool, Query(alias="numericUid")] = False,
         recursive: bool = False,
@@ -90,22 +103,22 @@ def router(site: Site) -> APIRouter:
         return {"output": rows}
 
     @routes.get("/stat")
-    def stat(path: GivenPath, dereference: bool = False) -> dict[str, Any]:
+    def stat(path: QueryPath, dereference: bool = False) -> dict[str, Any]:
         return {"output": operations.stat(path, dereference=dereference)}
 
     @routes.get("/checksum")
-    def checksum(path: GivenPath) -> dict[str, Any]:
+    def checksum(path: QueryPath) -> dict[str, Any]:
         return {"output": operations.checksum(path)}
 
     @routes.get("/file")
-    def file(path: GivenPath) -> dict[str, Any]:
+    def file(path: QueryPath) -> dict[str, Any]:
         return {"output": operations.file(path)}
 
     @routes.get("/head")
     def head(
-        path: GivenPath,
+        path: QueryPath,
         size: Bytes = None,
-        lines: int | None = None,
+        lines: Lines = None,
         skip: Annotated[bool, Query(alias="skipTrailing")] = False,
     ) -> dict[str, Any]:
         refuse_both(size, lines)
@@ -116,9 +129,9 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/tail")
     def tail(
-        path: GivenPath,
+        path: QueryPath,
         size: Bytes = None,
-        lines: int | None = None,
+        lines: Lines = None,
         skip: Annotated[bool, Query(alias="skipHeading")] = False,
     ) -> dict[str, Any]:
         refuse_both(size, lines)
@@ -128,7 +141,7 @@ def router(site: Site) -> APIRouter:
         return file_part(text, size=size, start=start, end=-1)
 
     @routes.get("/view")
-    def view(path: GivenPath, size: int | None = None, offset: int = 0) -> dict[str, Any]:
+    def view(path: QueryPath, size: int | None = None, offset: int = 0) -> dict[str, Any]:
         largest = site.settings.max_ops_file_size
         size = largest if size is None else size
         if offset < 0:
@@ -140,19 +153,21 @@ def router(site: Site) -> APIRouter:
         return {"output": operations.view(path, size=size, offset=offset)}
 
     @routes.get("/download")
-    def download(path: GivenPath) -> Response:
+    def download(path: QueryPath) -> Response:
         return Response(operations.download(path), media_type="application/octet-stream")
 
     @routes.post("/upload", status_code=204)
-    async def upload(path: GivenPath, file: UploadFile) -> None:
-        data = await file.read()
-        if len(data) > site.settings.max_ops_file_size:
+    async def upload(path: QueryPath, file: UploadFile) -> None:
+        if not file.filename:
+            raise ApiError(400, "The file to upload has no name.")
+        if (file.size or 0) > site.settings.max_ops_file_size:
             raise ApiError(413, "File to upload is too large.")
+        data = await file.read()
         if not data:
             # The real server's command waits for bytes that never come.
             await sleep(site.settings.command_timeout)
             raise CommandTimeout
-        await run_in_threadpool(operations.upload, path, file.filename or "", data)
+        await run_in_threadpool(operations.upload, path, file.filename, data)
 
     @routes.post("/mkdir", status_code=201)
     def mkdir(path: GivenPath, body: MakeDirectory) -> dict[str, Any]:
@@ -171,7 +186,7 @@ def router(site: Site) -> APIRouter:
         return {"output": operations.chown(path, body.owner, body.group)}
 
     @routes.delete("/rm", status_code=204)
-    def rm(path: GivenPath) -> None:
+    def rm(path: QueryPath) -> None:
         operations.rm(path)
 
     @routes.post("/compress", status_code=204)

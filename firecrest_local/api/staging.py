@@ -3,6 +3,7 @@
 import hashlib
 import re
 import secrets
+from collections.abc import Iterator
 from email.utils import formatdate
 from xml.sax.saxutils import escape
 
@@ -10,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from firecrest_local.files.staging import StagingError, StagingStore, etag_file, read_blocks
+from firecrest_local.files.staging import StagingError, StagingStore, etag_file, no_such_upload, read_blocks
+from firecrest_local.private_files import open_private, write_private
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -27,7 +29,8 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     :returns: None when all is asked for.
     :raises StagingError: 416, the range holds no byte of the object.
     """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
+    # Longer numbers than any size are no range.
+    match = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", header or "")
     if match is None or match[0] == "bytes=-":
         return None
     first, last = match.groups()
@@ -42,7 +45,8 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 def router(store: StagingStore) -> APIRouter:
     """Make the endpoints."""
-    routes = APIRouter(prefix="/staging")
+    # The store is no part of FirecREST's specification.
+    routes = APIRouter(prefix="/staging", include_in_schema=False)
 
     @routes.put("/{key:path}")
     async def put_part(key: str, request: Request) -> Response:
@@ -55,12 +59,15 @@ def router(store: StagingStore) -> APIRouter:
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         digest = hashlib.md5(usedforsecurity=False)
         try:
-            with await run_in_threadpool(draft.open, "wb") as file:
+            with await run_in_threadpool(open_private, draft) as file:
                 async for block in request.stream():
                     digest.update(block)
                     await run_in_threadpool(file.write, block)
-            etag_file(path).write_text(digest.hexdigest())
+            write_private(etag_file(path), digest.hexdigest())
             draft.replace(path)
+        except FileNotFoundError:
+            # The upload was completed meanwhile.
+            return error_response(no_such_upload())
         finally:
             # A body that was cut short leaves no part behind.
             draft.unlink(missing_ok=True)
@@ -98,8 +105,13 @@ def router(store: StagingStore) -> APIRouter:
         }
         if bounds:
             headers["Content-Range"] = f"bytes {first}-{last}/{info.st_size}"
+
+        def content() -> Iterator[bytes]:
+            yield from read_blocks(path, first, last)
+            store.expiry.on_served(path, first, last, info.st_size)
+
         return StreamingResponse(
-            iter(()) if request.method == "HEAD" else read_blocks(path, first, last),
+            iter(()) if request.method == "HEAD" else content(),
             206 if bounds else 200,
             headers,
             media_type="binary/octet-stream",

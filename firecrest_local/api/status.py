@@ -1,5 +1,6 @@
 """`/status`: systems, nodes, partitions, reservations, the user, and the liveness of the server."""
 
+import math
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends
 from firecrest_local.api.checks import RequestChecks
 from firecrest_local.api.transfer_jobs import transfer_directives
 from firecrest_local.health import INTERVAL, timestamp
+from firecrest_local.settings import DAY
 from firecrest_local.site import Site
 
 
@@ -70,7 +72,7 @@ def system_description(site: Site) -> dict[str, Any]:
                     "parallel_runs": 3,
                     "tmp_folder": "tmp",
                 },
-                "bucketLifecycleConfiguration": {"days": 10},
+                "bucketLifecycleConfiguration": {"days": max(math.ceil(settings.url_lifetime / DAY), 1)},
             },
         },
     }

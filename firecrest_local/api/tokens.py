@@ -1,7 +1,6 @@
 """`/token`: the token endpoint."""
 
 import base64
-import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Header
@@ -17,7 +16,7 @@ def _basic_credentials(authorization: str | None) -> tuple[str, str] | None:
         return None
     try:
         client_id, _, client_secret = base64.b64decode(value).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     return client_id, client_secret
 

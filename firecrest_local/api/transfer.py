@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from firecrest_local.api.checks import RequestChecks
-from firecrest_local.api.request_body import RequestBody
+from firecrest_local.api.request_body import PathBody, RequestBody
 from firecrest_local.api.transfer_jobs import TransferJobs, template_path
 from firecrest_local.errors import ApiError, RemoteError
 from firecrest_local.files.archives import Compression
@@ -24,14 +24,14 @@ class Directives(RequestBody):
     wormhole_code: str | None = None
 
 
-class Transfer(RequestBody):
+class Transfer(PathBody):
     """The body of an upload or a download."""
 
     transfer_directives: Directives
     account: str | None = None
 
 
-class Target(RequestBody):
+class Target(PathBody):
     """The body of an operation with a target."""
 
     target_path: str
@@ -64,6 +64,7 @@ def router(site: Site) -> APIRouter:
     routes = APIRouter(prefix="/filesystem/{system_name}/transfer", dependencies=required)
     jobs = TransferJobs(site)
     GivenPath = Annotated[str, Depends(checks.given_path)]  # noqa: N806 (a type)
+    QueryPath = Annotated[str, Depends(checks.query_path)]  # noqa: N806
     GivenTree = Annotated[str, Depends(checks.given_tree)]  # noqa: N806
 
     def inside(path: str, *, follow: bool = True) -> str:
@@ -100,7 +101,7 @@ def router(site: Site) -> APIRouter:
         return {"transferJob": jobs.submit("CopyFiles", "Copy files", command, account=body.account)}
 
     @routes.delete("/rm")
-    def rm(path: GivenPath, account: str | None = None) -> dict[str, Any]:
+    def rm(path: QueryPath, account: str | None = None) -> dict[str, Any]:
         command = f"rm -R -- {template_path(inside(path, follow=False))}"
         return {"transferJob": jobs.submit("DeleteFiles", "Delete files", command, account=account)}
 

@@ -15,6 +15,9 @@ from firecrest_local.errors import ApiError
 from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.site import Site
 
+#: How many parts a multipart upload can have, as in S3.
+MOST_PARTS = 10_000
+
 
 def template_path(path: str) -> str:
     """Write a path for the shell as the real server's job template does: with HTML escapes."""
@@ -83,10 +86,9 @@ class TransferJobs:
     def upload(self, path: str, size: int | None, account: str | None) -> dict[str, Any]:
         """Prepare an upload to the store, and submit a job that waits for the object and puts it at `path`."""
         site = self._site
-        if size is None:
-            # The real server divides the missing size.
-            raise ApiError(500, "(\"unsupported operand type(s) for /: 'NoneType' and 'int'\",)")
         store, largest = site.staging, site.settings.max_part_size
+        if size is None or not 0 <= size <= largest * MOST_PARTS:
+            raise ApiError(400, f"`fileSize` must be between 0 and {largest * MOST_PARTS} bytes.")
         key = store.new_object(site.identity.user, os.path.basename(path))
         upload_id = store.begin_upload()
         urls = [
@@ -100,8 +102,9 @@ class TransferJobs:
             f"target={target}",
             'if [ -d "$target" ]; then echo "$target is a directory" >&2; exit 3; fi',
             f"until [ -e {staged} ]; do sleep 0.2; done",
-            f'cp -- {staged} "$target.f7t-part"',
+            f'cat -- {staged} > "$target.f7t-part"',
             'mv -f -- "$target.f7t-part" "$target"',
+            f"rm -rf -- {shlex.quote(str(store.object_path(key).parent))}",
             account=account,
         )
         return {
@@ -124,6 +127,7 @@ class TransferJobs:
         job = self.submit(
             "OutgressFileTransfer",
             "Outgress file transfer",
+            "umask 077",
             f"cp -- {template_path(path)} {draft}",
             f"mv -- {draft} {shlex.quote(str(staged))}",
             account=account,

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import tarfile
+import zlib
 from typing import Literal, get_args
 
 from firecrest_local.errors import RemoteError
 from firecrest_local.files.confinement import Confinement
+from firecrest_local.files.opening import open_regular
 
 Compression = Literal["none", "bzip2", "gzip", "xz"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
@@ -89,11 +92,11 @@ def extract(source: str, target: str) -> None:
             f"tar: {target}: Cannot open: No such file or directory\ntar: Error is not recoverable: exiting now",
         )
     try:
-        with tarfile.open(source, "r:*") as archive:
+        with open_regular(source, "rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             archive.extractall(target, filter="tar")
     except tarfile.FilterError as error:
         raise RemoteError(2, f"tar: {error}") from None
-    except tarfile.TarError:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, OverflowError):
         raise RemoteError(
             2,
             "tar: This does not look like a tar archive\ntar: Exiting with failure status due to previous errors",

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from firecrest_local.errors import ApiError
+from firecrest_local.usable_text import is_usable
 
 
 class Confinement:
@@ -25,8 +26,10 @@ class Confinement:
     def path(self, path: str) -> str:
         """Return the normal form of a client's path.
 
-        :raises ApiError: 400 if the path is not absolute, or is outside.
+        :raises ApiError: 400 if the path is not absolute, is outside, or can't be a path at all.
         """
+        if not is_usable(path):
+            raise ApiError(400, f"The provided path ({path!r}) holds a character that no path can hold.")
         if not os.path.isabs(path):
             raise ApiError(400, f"The provided path ({path}) is not an absolute path.")
         normal = os.path.normpath(path)

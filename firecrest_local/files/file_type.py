@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 
+from firecrest_local.files.shown_name import shown_name
+
 _MAGIC = (
     (b"\x1f\x8b", "gzip compressed data"),
     (b"BZh", "bzip2 compressed data"),
@@ -25,7 +27,7 @@ def file_type(path: str) -> str:
     try:
         info = os.lstat(path)
         if stat.S_ISLNK(info.st_mode):
-            return f"symbolic link to {os.readlink(path)}"
+            return f"symbolic link to {shown_name(os.readlink(path))}"
         if stat.S_ISDIR(info.st_mode):
             return "directory"
         if not stat.S_ISREG(info.st_mode):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from firecrest_local.files.confinement import Confinement
+from firecrest_local.files.shown_name import shown_name
 
 _TYPES = (
     (stat.S_ISDIR, "d"),
@@ -57,9 +58,9 @@ def file_row(path: str, name: str, *, numeric: bool = False, follow: bool = Fals
     if len(user.split()) != 1 or len(group.split()) != 1:
         return None
     return {
-        "name": name,
+        "name": shown_name(name),
         "type": next((letter for test, letter in _TYPES if test(info.st_mode)), "-"),
-        "linkTarget": os.readlink(path) if link else None,
+        "linkTarget": shown_name(os.readlink(path)) if link else None,
         "user": user,
         "group": group,
         "permissions": stat.filemode(info.st_mode)[1:],

@@ -1,7 +1,7 @@
 """Operations on files, done in Python, with the errors of the commands that a cluster would run."""
 
 # Clients' paths are text here: the commands' messages show them as they were written.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH116, PTH118, PTH119, PTH123, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH112, PTH116, PTH118, PTH119, PTH211
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import os
 import pwd
 import shutil
 import stat
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 from firecrest_local.errors import ApiError, OutputTooLarge, RemoteError
 from firecrest_local.files import archives
 from firecrest_local.files.confinement import Confinement
 from firecrest_local.files.file_type import file_type
+from firecrest_local.files.lines import end_of_first_lines, start_of_last_lines
 from firecrest_local.files.listing import directory_rows, file_row
+from firecrest_local.files.opening import open_regular
+
+#: The largest id of a user or a group that the kernel knows.
+_LARGEST_ID = 2**32 - 2
 
 
 class FileOperations:
@@ -67,14 +74,10 @@ class FileOperations:
 
     def checksum(self, path: str) -> dict[str, str]:
         """Compute the SHA-256 of a file."""
-        self._check(path, f"sha256sum: {path}")
         digest = hashlib.sha256()
-        try:
-            with open(path, "rb") as file:
-                while block := file.read(1024 * 1024):
-                    digest.update(block)
-        except OSError as error:
-            raise RemoteError(1, f"sha256sum: {path}: {error.strerror}") from None
+        with self._opened(path, f"sha256sum: {path}", f"sha256sum: {path}") as file:
+            while block := file.read(1024 * 1024):
+                digest.update(block)
         if len(path.split()) != 1:
             # The real server counts the words of the command's output.
             raise ApiError(500, f"Invalid output: {digest.hexdigest()}  {path}\n ")
@@ -89,52 +92,47 @@ class FileOperations:
 
     def head(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
         """Read the first part of a file, or with `skip` all but the last part."""
-        messages = f"head: cannot open '{path}' for reading", f"head: error reading '{path}'"
-        if size is not None and not skip:
-            return self._text(self._read(path, *messages, length=size))
-        data = self._read(path, *messages)
-        if size is not None:
-            return self._text(data[: max(len(data) - size, 0)])
-        rows = data.splitlines(keepends=True)
-        count = 10 if lines is None else lines
-        return self._text(b"".join(rows[: max(len(rows) - count, 0)] if skip else rows[:count]))
+        with self._opened(path, f"head: cannot open '{path}' for reading", f"head: error reading '{path}'") as file:
+            if size is not None:
+                end = max(_size(file) - size, 0) if skip else size
+            else:
+                count = 10 if lines is None else lines
+                end = start_of_last_lines(file, count) if skip else end_of_first_lines(file, count)
+            return self._text(file, 0, end)
 
     def tail(self, path: str, *, size: int | None, lines: int | None, skip: bool) -> str:
         """Read the last part of a file, or with `skip` all from the given byte or line (counted from 1)."""
-        messages = f"tail: cannot open '{path}' for reading", f"tail: error reading '{path}'"
-        if size is not None:
-            return self._text(self._read(path, *messages, start=max(size - 1, 0) if skip else -size))
-        data = self._read(path, *messages)
-        rows = data.splitlines(keepends=True)
-        count = 10 if lines is None else lines
-        return self._text(b"".join(rows[max(count - 1, 0) :] if skip else rows[max(len(rows) - count, 0) :]))
+        with self._opened(path, f"tail: cannot open '{path}' for reading", f"tail: error reading '{path}'") as file:
+            if size is not None:
+                start = max(size - 1 if skip else _size(file) - size, 0)
+            else:
+                count = 10 if lines is None else lines
+                start = end_of_first_lines(file, count - 1) if skip else start_of_last_lines(file, count)
+            return self._text(file, start)
 
     def view(self, path: str, *, size: int, offset: int) -> str:
         """Read a window of a file. The real server reads whole blocks of `size` bytes and cuts by characters."""
-        data = self._read(
-            path,
-            f"dd: failed to open '{path}'",
-            f"dd: error reading '{path}'",
-            start=offset // size * size,
-            length=2 * size,
-        )
-        return self._text(data)[offset % size :][:size]
+        start = offset // size * size
+        with self._opened(path, f"dd: failed to open '{path}'", f"dd: error reading '{path}'") as file:
+            return self._text(file, start, start + 2 * size)[offset % size :][:size]
 
     def download(self, path: str) -> bytes:
         """Read the bytes of a small file."""
-        data = self._read(path, f"base64: {path}", "base64: read error")
-        if (len(data) + 2) // 3 * 4 >= self._output_limit:
-            raise OutputTooLarge
-        return data
+        with self._opened(path, f"base64: {path}", "base64: read error") as file:
+            if (_size(file) + 2) // 3 * 4 >= self._output_limit:
+                raise OutputTooLarge
+            return self._part(file)
 
     # --- changing
 
     def upload(self, directory: str, name: str, data: bytes) -> None:
         """Write a file. An existing one is overwritten."""
         path = f"{directory}/{name}"
-        self._check(self._confinement.path(path), f"bash: line 1: {path}")
+        # Only the normal form is checked, and `..` behind a link leads elsewhere.
+        normal = self._confinement.path(path)
+        self._check(normal, f"bash: line 1: {path}")
         try:
-            with open(path, "wb") as file:
+            with open_regular(normal, "wb") as file:
                 file.write(data)
         except OSError as error:
             raise RemoteError(1, f"bash: line 1: {path}: {error.strerror}") from None
@@ -184,11 +182,11 @@ class FileOperations:
         self._check(path, f"chown: changing ownership of '{path}'")
         try:
             uid = _id(owner, lambda name: pwd.getpwnam(name).pw_uid)
-        except KeyError:
+        except (KeyError, ValueError):
             raise RemoteError(1, f"chown: invalid user: '{owner}:{group}'") from None
         try:
             gid = _id(group, lambda name: grp.getgrnam(name).gr_gid)
-        except KeyError:
+        except (KeyError, ValueError):
             raise RemoteError(1, f"chown: invalid group: '{owner}:{group}'") from None
         try:
             os.chown(path, uid, gid)
@@ -247,27 +245,39 @@ class FileOperations:
         if not self._confinement.holds(path, follow=follow):
             raise RemoteError(status, f"{message}: Permission denied")
 
-    def _read(self, path: str, cannot_open: str, cannot_read: str, *, start: int = 0, length: int = -1) -> bytes:
-        """Read `length` bytes (negative: all) from `start` (negative: counted from the end)."""
+    @contextmanager
+    def _opened(self, path: str, cannot_open: str, cannot_read: str) -> Iterator[BinaryIO]:
         self._check(path, cannot_open)
         try:
-            with open(path, "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(min(start, size) if start >= 0 else max(size + start, 0))
-                return file.read(length)
+            with open_regular(path, "rb") as file:
+                yield file
         except IsADirectoryError as error:
             raise RemoteError(1, f"{cannot_read}: {error.strerror}") from None
         except OSError as error:
             raise RemoteError(1, f"{cannot_open}: {error.strerror}") from None
 
-    def _text(self, data: bytes) -> str:
-        if len(data) >= self._output_limit:
+    def _text(self, file: BinaryIO, start: int, end: int | None = None) -> str:
+        return self._part(file, start, end).decode(errors="replace")
+
+    def _part(self, file: BinaryIO, start: int = 0, end: int | None = None) -> bytes:
+        """Read from one position to another. What is too large for an answer is not read at all."""
+        size = _size(file)
+        start, end = min(start, size), size if end is None else min(end, size)
+        if end - start >= self._output_limit:
             raise OutputTooLarge
-        return data.decode(errors="replace")
+        file.seek(start)
+        return file.read(end - start)
+
+
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
 
 
 def _id(name: str, look_up: Any) -> int:
     """Return the numeric id of a name. A number stays as it is; an empty name gives -1 (no change)."""
     if not name:
         return -1
-    return int(name) if name.isdigit() else int(look_up(name))
+    number = int(name) if name.isdecimal() else int(look_up(name))
+    if number > _LARGEST_ID:
+        raise ValueError(f"not an id: {name!r}")
+    return number

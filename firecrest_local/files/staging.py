@@ -12,6 +12,9 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
+from firecrest_local.files.staging_expiry import StagingExpiry
+from firecrest_local.private_files import make_private_directory, open_private, write_private
+
 _DATE = "%Y%m%dT%H%M%SZ"
 _BLOCK = 1024 * 1024
 
@@ -30,6 +33,11 @@ class StagingError(Exception):
         self.code = code
 
 
+def no_such_upload() -> StagingError:
+    """Make the error for an upload that doesn't exist, or not any more."""
+    return StagingError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
+
+
 class StagingStore:
     """Objects on disk, reached by presigned URLs.
 
@@ -38,6 +46,7 @@ class StagingStore:
     :param key: signs the URLs.
     :param lifetime: seconds that a URL is valid for.
     :param smallest_part: bytes that every part but the last must have.
+    :ivar expiry: removes what nobody needs any more.
     """
 
     SMALLEST_PART = 5 * 1024 * 1024
@@ -50,24 +59,26 @@ class StagingStore:
         self._lifetime = lifetime
         self._smallest_part = smallest_part
         for path in (self._objects, self._uploads):
-            path.mkdir(parents=True, exist_ok=True)
+            make_private_directory(path)
+        self.expiry = StagingExpiry(self._objects, self._uploads, lifetime)
 
     # --- for the server
 
     def new_object(self, bucket: str, name: str) -> str:
         """Reserve the key of a new object, and make a directory for it."""
-        key = f"{bucket}/{secrets.token_hex(16)}/{name}"
-        self.object_path(key).parent.mkdir(parents=True)
+        key = f"{bucket}/{secrets.token_hex(16)}/{name.replace('/', '')}"
+        make_private_directory(self.object_path(key).parent)
         return key
 
     def object_path(self, key: str) -> Path:
         """Return where an object is, or will be once it is complete."""
-        return self._objects / key
+        # A client's name may be too long for the names that are made from it.
+        return self._objects / key.rpartition("/")[0] / "object"
 
     def begin_upload(self) -> str:
         """Begin a multipart upload and give its id."""
         upload_id = secrets.token_urlsafe(32)
-        (self._uploads / upload_id).mkdir()
+        make_private_directory(self._uploads / upload_id)
         return upload_id
 
     def presign(self, method: str, key: str, query: Mapping[str, str] | None = None) -> str:
@@ -108,7 +119,7 @@ class StagingStore:
         """
         path = self._uploads / upload_id
         if not upload_id or not path.is_dir():
-            raise StagingError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
+            raise no_such_upload()
         return path
 
     def complete(self, upload_id: str, key: str, body: bytes) -> str:
@@ -119,18 +130,24 @@ class StagingStore:
         :param body: S3's `CompleteMultipartUpload` document.
         :raises StagingError: the document or the parts are wrong.
         """
-        directory = self.upload(upload_id)
+        try:
+            return self._complete(self.upload(upload_id), key, body)
+        except FileNotFoundError:
+            # Another request has completed it meanwhile, or it is too old.
+            raise no_such_upload() from None
+
+    def _complete(self, directory: Path, key: str, body: bytes) -> str:
         parts = self._parts(directory, body)
         target = self.object_path(key)
         draft = directory / "whole"
         digest = hashlib.md5(usedforsecurity=False)
-        with draft.open("wb") as whole:
+        with open_private(draft) as whole:
             for path in parts:
                 digest.update(bytes.fromhex(etag_file(path).read_text()))
                 with path.open("rb") as part:
                     shutil.copyfileobj(part, whole, _BLOCK)
         etag = f"{digest.hexdigest()}-{len(parts)}"
-        etag_file(target).write_text(etag)
+        write_private(etag_file(target), etag)
         # A transfer job waits for the object, so it must appear whole.
         draft.replace(target)
         shutil.rmtree(directory)

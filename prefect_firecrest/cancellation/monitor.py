@@ -60,6 +60,7 @@ class _Submission:
     :param api: the URL of the Prefect API that knows the flow runs
     :param settled_at: when no request that submits one of its jobs is on its way any more, on the monotonic clock
     :param claimed: its claims are there, and may be removed one day
+    :param written: it was written down
     """
 
     flow_runs: tuple[UUID, ...]
@@ -69,6 +70,7 @@ class _Submission:
     alive: bool = True
     settled_at: float = math.inf
     claimed: bool = True
+    written: bool = False
 
     @property
     def settled(self) -> bool:
@@ -93,7 +95,7 @@ class JobMonitor:
         self._woken = asyncio.Event()
 
     async def watch(self, flow_runs: tuple[UUID, ...], connection: Connection, record: JobRecord) -> None:
-        """Write down what is about to be submitted, and watch its flow run.
+        """Watch the flow run of what is about to be submitted. :meth:`write_down` follows before it may exist.
 
         :param flow_runs: the flow run and those that it runs in, the innermost first; without any, nothing is watched
         """
@@ -103,12 +105,32 @@ class JobMonitor:
             return
         if len(self._submissions) > _MOST_WATCHED:
             self._submissions = {key: one for key, one in self._submissions.items() if one.alive}
-        self._artifacts[flow_runs].add(await runtime.state(RecordWriter).write(flow_runs, record))
         api, claimed = PREFECT_API_URL.value() or "", record.identity is not None
         self._contexts[api] = copy_context()
         submission = _Submission(flow_runs, connection, record, api, claimed=claimed)
         self._submissions[_job_key(record.job())] = submission
         self._keep_scanning()
+
+    async def write_down(self, record: JobRecord) -> None:
+        """Write down in Prefect what may exist from now on, unless that was done.
+
+        :param record: as it was given to :meth:`watch`
+        """
+        submission = self._submissions.get(_job_key(record.job()))
+        if submission is None or submission.written:
+            return
+        signed = record.signed(submission.connection, submission.flow_runs)
+        self._artifacts[submission.flow_runs].add(await runtime.state(RecordWriter).write(submission.flow_runs, signed))
+        submission.written = True
+
+    def on_not_submitted(self, record: JobRecord) -> None:
+        """Forget what cannot exist, because no request of it has left.
+
+        :param record: as it was given to :meth:`watch`
+        """
+        submission = self._submissions.get(_job_key(record.job()))
+        if submission is not None and not submission.written:
+            del self._submissions[_job_key(record.job())]
 
     def is_alive(self, job: Job) -> bool:
         """Tell whether a job is of this process and is not known to have ended."""
@@ -217,7 +239,10 @@ class JobMonitor:
             one.claimed = False  # what is left after this goes by age
             by_connection[one.connection].append(one.record)
         for connection, some in by_connection.items():
-            await remove_claims(connection, some)
+            try:
+                await remove_claims(connection, some)
+            except FirecRESTError as error:
+                log.debug("The claims of %d submissions are left to age: %s", len(some), error)
         for flow_runs in dict.fromkeys(one.flow_runs for one in completed):
             if not any(one.claimed for one in self._submissions.values() if one.flow_runs == flow_runs):
                 await records.delete(client, self._artifacts.pop(flow_runs, ()))

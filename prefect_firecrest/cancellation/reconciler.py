@@ -3,9 +3,9 @@
 It cancels the jobs of flow runs that a person has ended, resumes flow runs whose job has ended, and removes the claims
 of flow runs that have completed.
 
-It remembers nothing, so it may be killed and started at any moment, and a second one does no harm. While there is
-nothing to do, a reconciliation is one request to Prefect. The jobs of all suspended flow runs on a system are one list
-of jobs an interval.
+It remembers only what has failed, so it may be killed and started at any moment, and a second one does no harm. While
+there is nothing to do, a reconciliation is one request to Prefect. The jobs of all suspended flow runs on a system are
+one list of jobs an interval. What fails is tried again after growing pauses, for seven days.
 
 It resumes flow runs itself, where an automation could do it on an event: an event is emitted once, and a run whose
 event was lost would sleep for ever.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Iterator
@@ -25,16 +26,24 @@ from uuid import UUID
 from firecrest_core import lifecycle
 from firecrest_core.errors import FirecRESTError, JobNotFound, WaitTimedOut
 from firecrest_core.jobs.key import fingerprint
+from firecrest_core.pauses import Pauses
 from firecrest_core.watch.watcher import JobWatcher
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_with_saved_credentials
 from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_completed, is_finished, read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
 from prefect_firecrest.cancellation.removal import remove_with_saved_credentials
-from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.cancellation.saved_credentials import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    CredentialsUnusable,
+    SavedCredentials,
+)
+from prefect_firecrest.cancellation.signatures import RecordSignatures, UnsignedRecord
 from prefect_firecrest.observability import events
 from prefect_firecrest.pause_key import PauseKey
 from prefect_firecrest.prefect_internals import current_pause_key
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -47,7 +56,9 @@ INTERVAL = 5.0
 CRASHED_FOR = 24 * 3600.0
 """Seconds after which the jobs of a flow run that crashed are cancelled, unless somebody has run it again."""
 
-_PAUSE_AFTER_FAILURE = 60.0
+# Seconds for which it is tried to cancel the jobs of a flow run.
+_GIVE_UP_AFTER = 7 * 24 * 3600.0
+_MOST_NAMED = 5
 # For so long a new job may be unknown to the scheduler.
 _YOUNG = 120.0
 
@@ -66,7 +77,8 @@ class Reconciler:
         self._wait = wait
         self._artifacts: dict[UUID, RecordArtifact] = {}
         self._under_way: dict[_Lineage | str, asyncio.Task[None]] = {}
-        self._not_before: dict[_Lineage | str, float] = {}
+        self._pauses = Pauses(FIRST_PAUSE, LONGEST_PAUSE)
+        self._failing_since: dict[_Lineage | str, float] = {}
 
     async def run(self) -> None:
         """Reconcile every few seconds, for ever."""
@@ -87,13 +99,18 @@ class Reconciler:
         from prefect.client.orchestration import get_client
 
         async with get_client() as client:
-            self._artifacts |= {one.id: one for one in await records.read(client, self._artifacts)}
+            new = {one.id: one for one in await records.read(client, self._artifacts)}
+            await runtime.state(RecordSignatures).look_at(new.values())
+            self._artifacts |= new
             by_lineage, superseded = _newest_records(self._artifacts.values())
             await self._delete(client, superseded)
             found = await read_flow_runs(client, [flow_run for flow_runs in by_lineage for flow_run in flow_runs])
             suspended: set[str] = set()
             for flow_runs, theirs in by_lineage.items():
                 if reason := cancel_reason(flow_runs, found, crashed_for=self._crashed_for):
+                    if self._is_to_give_up(flow_runs):
+                        await self._give_up(client, flow_runs, theirs, reason)
+                        continue
                     self._begin(flow_runs, self._cancel(flow_runs, theirs, reason))
                 elif is_completed(flow_runs, found):
                     if is_completed(flow_runs, found, at_least=lifecycle.SETTLED_AFTER):
@@ -107,13 +124,16 @@ class Reconciler:
         for name, task in self._under_way.items():
             if isinstance(name, str) and name not in suspended:
                 task.cancel()
+        there = {*by_lineage, *suspended}
+        self._pauses.keep(there.__contains__)
+        self._failing_since = {name: since for name, since in self._failing_since.items() if name in there}
 
     async def drain(self) -> None:
         """Wait until all is done that was begun."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
     def _begin(self, name: _Lineage | str, work: Coroutine[None, None, None]) -> None:
-        if name in self._under_way or time.monotonic() < self._not_before.get(name, 0.0):
+        if name in self._under_way or not self._pauses.is_due(name):
             work.close()
             return
         task = self._under_way[name] = asyncio.create_task(work)
@@ -121,17 +141,42 @@ class Reconciler:
 
     def _done(self, name: _Lineage | str, task: asyncio.Task[None]) -> None:
         del self._under_way[name]
-        self._not_before.pop(name, None)
-        if not task.cancelled() and (error := task.exception()):
-            self._not_before[name] = time.monotonic() + _PAUSE_AFTER_FAILURE
-            log.error("%s", error)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            self._pauses.succeeded(name)
+            self._failing_since.pop(name, None)
+            return
+        self._failing_since.setdefault(name, time.monotonic())
+        if isinstance(error, CredentialsUnusable):  # these have pauses of their own
+            return
+        is_new = self._pauses.failed(name)
+        if not isinstance(error, UnsignedRecord):
+            log.log(logging.ERROR if is_new else logging.DEBUG, "%s This is tried again, ever more seldom.", error)
+
+    def _is_to_give_up(self, flow_runs: _Lineage) -> bool:
+        since = self._failing_since.get(flow_runs, math.inf)
+        return flow_runs not in self._under_way and time.monotonic() - since > _GIVE_UP_AFTER
+
+    async def _give_up(
+        self, client: PrefectClient, flow_runs: _Lineage, artifacts: list[RecordArtifact], reason: EndReason
+    ) -> None:
+        theirs = [record for artifact in artifacts for record in artifact.records]
+        log.error(
+            "Flow run %s %s, but some of its jobs could not be cancelled for seven days, which is given up. Cancel "
+            "what is left by hand (scancel): %s%s.",
+            flow_runs[0],
+            reason,
+            ", ".join(record.job_name_pattern() for record in theirs[:_MOST_NAMED]),
+            f" and {len(theirs) - _MOST_NAMED} more" if len(theirs) > _MOST_NAMED else "",
+        )
+        await self._delete(client, artifacts)
 
     async def _cancel(self, flow_runs: _Lineage, artifacts: list[RecordArtifact], reason: EndReason) -> None:
         from prefect.client.orchestration import get_client
 
         try:
-            await cancel_with_saved_credentials({record for one in artifacts for record in one.records})
-        except (FirecRESTError, ValueError) as error:
+            await cancel_with_saved_credentials(artifacts)
+        except FirecRESTError as error:
             raise RuntimeError(
                 f"Flow run {flow_runs[0]} {reason}, but not all of its jobs can be cancelled: {error}"
             ) from error
@@ -143,22 +188,25 @@ class Reconciler:
         from prefect.client.orchestration import get_client
 
         try:
-            await remove_with_saved_credentials(record for one in artifacts for record in one.records)
-        except (FirecRESTError, ValueError) as error:
+            await remove_with_saved_credentials(artifacts)
+        except (FirecRESTError, CredentialsUnusable) as error:
             log.debug("The claims of flow run %s are left to age: %s", artifacts[0].flow_runs[-1], error)
         async with get_client() as client:
             await self._delete(client, artifacts)
 
     async def _resume(self, flow_run_id: UUID, artifact: RecordArtifact, record: JobRecord, key: PauseKey) -> None:
-        """Resume a flow run when the job that it waits for has ended."""
+        """Resume a flow run when the job that it waits for has ended.
+
+        The record need not be signed: this only reads, and a secret that was changed must not keep the flow run asleep.
+        """
         from prefect.client.orchestration import get_client
 
         assert record.credentials is not None, "a flow run is suspended with credentials that were saved"
-        credentials: FirecRESTCredentials = await FirecRESTCredentials.aload(record.credentials)
+        connection = await runtime.state(SavedCredentials).connect(record.credentials)
         job = record.job(key.job_id, artifact.written_at)
         is_young = time.time() - artifact.written_at < _YOUNG
         try:
-            result = await JobWatcher.shared(credentials.connection(), record.system).wait(
+            result = await JobWatcher.shared(connection, record.system).wait(
                 job,
                 timeout=None if self._wait else 0.0,
                 on_message=log.debug,
@@ -187,14 +235,15 @@ def _newest_records(
 ) -> tuple[dict[_Lineage, list[RecordArtifact]], list[RecordArtifact]]:
     """Return the artifacts of each flow run, each with the records that no newer one repeats, and those without any.
 
-    A flow run that is run again writes its records again.
+    A flow run that is run again writes its records again. Those of another flow run supersede nothing.
     """
     by_lineage: defaultdict[_Lineage, list[RecordArtifact]] = defaultdict(list)
     superseded: list[RecordArtifact] = []
-    newer: set[JobRecord] = set()
+    newer: set[tuple[UUID, JobRecord]] = set()
     for artifact in sorted(artifacts, key=lambda one: one.written_at, reverse=True):
-        own = tuple(record for record in artifact.records if record not in newer)
-        newer.update(own)
+        outermost = artifact.flow_runs[-1]
+        own = tuple(one for one in artifact.records if (outermost, replace(one, signature="")) not in newer)
+        newer.update((outermost, replace(one, signature="")) for one in own)
         if own:
             by_lineage[artifact.flow_runs].append(replace(artifact, records=own))
         else:

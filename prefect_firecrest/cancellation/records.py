@@ -8,25 +8,38 @@ up after a flow run that was deleted must not delete them.
 An artifact is written once and never changed. Records that are written at the same time share one, so that a sweep of
 hundreds does not cost a request each. Whoever has ended the jobs of an artifact, or sees that its flow run ended by
 itself, deletes it.
+
+Everybody who reaches Prefect's API may write artifacts. So each record is signed with the secret of its credentials
+(:mod:`firecrest_core.jobs.signature`), for the very flow run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Self
 from uuid import UUID
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
-from firecrest_core.jobs.key import ClaimKey
-from firecrest_core.spec import arrays
+from firecrest_core.jobs.key import ClaimKey, fingerprint
+from firecrest_core.jobs.signature import sign
 from prefect_firecrest.prefect_internals import PAGE_SIZE
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.objects import Artifact
+
+    from firecrest_core.connection import Connection
+
+log = logging.getLogger(__name__)
 
 ARTIFACT_TYPE = "firecrest-jobs"
 
@@ -39,6 +52,8 @@ class JobRecord:
     :param identity: what the claims are for, with ``epoch``; ``None`` for a job without a claim, which is known by its
         ``job_id`` alone
     :param array: of an array, its indices in Slurm's form
+    :param signature: of everything else, by :meth:`signed`
+    :raises ValueError: the identity or the epoch is not valid
     """
 
     system: str
@@ -48,6 +63,25 @@ class JobRecord:
     epoch: int = 0
     job_id: str | None = None
     array: str | None = None
+    signature: str = ""
+
+    def __post_init__(self) -> None:
+        self._key()
+
+    def signed(self, connection: Connection, flow_runs: tuple[UUID, ...]) -> Self:
+        """Return the record with its signature.
+
+        :param connection: what the jobs are submitted with
+        :param flow_runs: as in :class:`RecordArtifact`
+        """
+        return replace(self, signature=sign(connection, *self.content(flow_runs)))
+
+    def content(self, flow_runs: tuple[UUID, ...]) -> tuple[object, ...]:
+        """Return what is signed.
+
+        :param flow_runs: as in :class:`RecordArtifact`
+        """
+        return ARTIFACT_TYPE, [str(flow_run) for flow_run in flow_runs], asdict(self) | {"signature": ""}
 
     def job(self, job_id: str | None = None, submitted_at: float = 0.0) -> Job:
         """Return the job as the core takes it.
@@ -59,10 +93,19 @@ class JobRecord:
             system=self.system,
             job_id=job_id or self.job_id or "",
             working_dir=self.working_dir,
-            array_indices=arrays.indices(self.array) if self.array else None,
+            array_indices=Indices.parse(self.array) if self.array else None,
             submitted_at=submitted_at,
-            key=None if self.identity is None else ClaimKey(self.identity, self.epoch),
+            key=self._key(),
         )
+
+    def job_name_pattern(self) -> str:
+        """Return what a person looks for in the scheduler's list of jobs, in place of an id that is not known."""
+        if self.identity is None:
+            return f"job {self.job_id!r} on {self.system!r}"
+        return f"*-{fingerprint(self.identity)}-{self.epoch}.* on {self.system!r}"
+
+    def _key(self) -> ClaimKey | None:
+        return None if self.identity is None else ClaimKey(self.identity, self.epoch)
 
 
 @dataclass(frozen=True)
@@ -80,11 +123,32 @@ class RecordArtifact:
 
     @classmethod
     def read(cls, artifact: Artifact) -> RecordArtifact:
-        """Return what an artifact of Prefect's holds."""
-        data: Any = artifact.data
-        flow_runs = tuple(UUID(text) for text in data["flow_runs"])
-        records = tuple(JobRecord(**record) for record in data["records"])
-        return cls(artifact.id, flow_runs, records, artifact.created.timestamp() if artifact.created else 0.0)
+        """Return what an artifact of Prefect's holds.
+
+        :raises ValueError: it has another form; the message does not show what it holds
+        """
+        try:
+            data = _DATA.validate_json(json.dumps(artifact.data), strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))[:60]}: {first['type']}") from None
+        written_at = artifact.created.timestamp() if artifact.created else 0.0
+        return cls(artifact.id, data.flow_runs, data.records, written_at)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What an artifact holds."""
+
+    flow_runs: Annotated[tuple[UUID, ...], Field(min_length=1)]
+    records: tuple[JobRecord, ...]
+
+
+_DATA = TypeAdapter(_Data)
+
+
+class _BrokenArtifacts(set[UUID]):
+    """Those that this process has complained of."""
 
 
 @dataclass
@@ -153,10 +217,27 @@ async def read(client: PrefectClient, known: Iterable[UUID] = ()) -> list[Record
             limit=PAGE_SIZE,
             offset=offset,
         )
-        found += [RecordArtifact.read(artifact) for artifact in page if artifact.id not in known]
+        found += [one for artifact in page if artifact.id not in known and (one := _read(artifact)) is not None]
         if len(page) < PAGE_SIZE or any(artifact.id in known for artifact in page):
             return found
         offset += PAGE_SIZE
+
+
+def _read(artifact: Artifact) -> RecordArtifact | None:
+    """Read an artifact; say once if it cannot be read, because the others can be all the same."""
+    try:
+        return RecordArtifact.read(artifact)
+    except ValueError as error:
+        broken = runtime.state(_BrokenArtifacts)
+        if artifact.id not in broken:
+            broken.add(artifact.id)
+            log.warning(
+                "Artifact %s is of the type %s, but this package has not written it (%s). It is ignored; delete it.",
+                artifact.id,
+                ARTIFACT_TYPE,
+                error,
+            )
+        return None
 
 
 async def delete(client: PrefectClient, artifact_ids: Iterable[UUID]) -> None:

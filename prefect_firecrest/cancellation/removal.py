@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from firecrest_core import lifecycle
-from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.cancellation.saved_credentials import SavedCredentials
+from prefect_firecrest.cancellation.signatures import RecordSignatures
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
-    from prefect_firecrest.cancellation.records import JobRecord
+    from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
 
 
 async def remove_claims(connection: Connection, records: Iterable[JobRecord]) -> None:
@@ -28,15 +29,16 @@ async def remove_claims(connection: Connection, records: Iterable[JobRecord]) ->
                 await lifecycle.clean_up(client.system(system), jobs)
 
 
-async def remove_with_saved_credentials(records: Iterable[JobRecord]) -> None:
+async def remove_with_saved_credentials(artifacts: Iterable[RecordArtifact]) -> None:
     """Do the same in a process that knows the records alone. Without saved credentials, the claims are left to age.
 
-    :raises ValueError: the block with the credentials is gone
+    :raises CredentialsUnusable: the credentials cannot be used now
     """
-    by_block: defaultdict[str, set[JobRecord]] = defaultdict(set)
-    for record in records:
-        if record.credentials is not None:
-            by_block[record.credentials].add(record)
+    by_block: defaultdict[str, list[RecordArtifact]] = defaultdict(list)
+    for artifact in artifacts:
+        for name in {record.credentials for record in artifact.records if record.credentials is not None}:
+            by_block[name].append(artifact)
     for name, some in by_block.items():
-        credentials: FirecRESTCredentials = await FirecRESTCredentials.aload(name)
-        await remove_claims(credentials.connection(), some)
+        connection = await runtime.state(SavedCredentials).connect(name)
+        signatures = runtime.state(RecordSignatures)
+        await remove_claims(connection, {record for one in some for record in signatures.signed(connection, one, name)})

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,15 @@ import pytest
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.cancellation import claim_remover
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
-from airflow_provider_firecrest.cancellation.scan import scan
+from airflow_provider_firecrest.cancellation.deletions import Deletions
+from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
-from firecrest_core import lifecycle
+from firecrest_core import lifecycle, pauses
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.errors import JobFailed, ServerUnreachable
 from tests.accounting import accounted
-from tests.airflow.reconciling import reconcile
+from tests.airflow.reconciling import reconcile, scan
 
 SCRIPT = "#!/bin/bash\n#SBATCH --output=/dev/null\necho $SLURM_JOB_ID >> ../runs-{name}\nexit {code}\n"
 
@@ -152,7 +154,7 @@ def test_nothing_is_removed_soon_after_the_end(tasks: Tasks, monkeypatch: pytest
     now = 0.0
     monkeypatch.setattr(lifecycle, "SETTLED_AFTER", 600.0)
     monkeypatch.setattr(claim_remover.time, "monotonic", lambda: now)
-    remover = ClaimRemover()
+    remover = ClaimRemover(RecordSignatures(), Deletions())
 
     async def run() -> None:
         nonlocal now
@@ -269,7 +271,7 @@ def test_what_cannot_be_removed_for_a_day_is_left_to_age(tasks: Tasks, monkeypat
         return set()
 
     monkeypatch.setattr(claim_remover, "_remove_claims", nothing)
-    remover = ClaimRemover()
+    remover = ClaimRemover(RecordSignatures(), Deletions())
 
     async def run() -> None:
         nonlocal now
@@ -291,3 +293,24 @@ def test_a_forgotten_identity_is_begun_anew(tasks: Tasks) -> None:
     assert claim_remover._forget_identity(one)  # after a crash, once more
     [stored] = airflow_internals.read_stored_values("firecrest")
     assert json.loads(stored.value) == {}
+
+
+def test_a_refused_login_is_tried_ever_more_seldom(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch, store: Callable[..., None], stored: dict[str, Any], requests: Any
+) -> None:
+    """Many tasks that end one after the other must not be a refused login each."""
+    for _ in range(3):
+        tasks.run()
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    for module in (claim_remover, pauses):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(RecordSignatures, "approve", lambda *_: True)
+    store(stored | {"password": "wrong"})
+    requests.clear()
+
+    def pass_a_minute() -> None:
+        clock.now += 60.0
+
+    reconcile(*[pass_a_minute] * 600)
+    assert sum(requests.values()) <= 15
+    assert len(tasks.directories) == 3

@@ -71,6 +71,11 @@ def test_verify(given: object, read: object) -> None:
     assert parse(stored(extra={"verify": given})).verify == read
 
 
+@pytest.mark.parametrize("given", [True, "true", "1"])
+def test_allow_http(given: object) -> None:
+    assert parse(stored(host="http://api.example.org", extra={"allow_http": given})).allow_http is True
+
+
 @pytest.mark.parametrize("scopes", ["a b", "a,b", ["a", "b"]])
 def test_scopes(scopes: object) -> None:
     assert parse(stored(extra={"scopes": scopes})).scopes == ("a", "b")
@@ -86,7 +91,7 @@ def test_uri_as_a_user_writes_it(store: Callable[..., None]) -> None:
     store(f"firecrest://me:{quote('s/3:cret', safe='')}@api.example.org:8443/hpc/v2?{extra}")
     connection = FirecRESTHook().connection()
     assert connection.url == "https://api.example.org:8443/hpc/v2"
-    assert connection.client_secret == "s/3:cret"
+    assert connection.secret.get_secret_value() == "s/3:cret"
     assert (connection.token_url, connection.system, connection.verify, connection.max_in_flight) == (
         TOKEN_URL,
         "daint",
@@ -104,6 +109,14 @@ def test_uri_as_a_user_writes_it(store: Callable[..., None]) -> None:
         ({"extra": {"token_url": ""}}, "token_url is ''"),
         ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
         ({"extra": {"max_in_flight": 0}}, "max_in_flight is 0"),
+        ({"extra": {"system": "../ops/rm?path=/x"}}, "system: '../ops/rm?path=/x' is not the name of a system"),
+        ({"extra": {"allow_http": "perhaps"}}, "allow_http is 'perhaps'"),
+        ({"host": "http://api.example.org"}, "url is plain http to api.example.org:"),
+        ({"extra": {"token_url": "http://auth.example.org"}}, "token_url is plain http to auth.example.org"),
+        ({"host": "https://me:s3cret@api.example.org"}, "host holds a user name or a password"),
+        ({"host": "https://api.example.org?x=s3cret"}, "host holds a query"),
+        ({"schema": "v2?x=s3cret"}, "url holds a query"),
+        ({"host": "https://api.example.org:s3", "port": 80}, "host is 'https://api.example.org:s3'"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict, said: str) -> None:

@@ -19,7 +19,7 @@ from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 from firecrest_core import JobSpec
 
-JOB = {"system": "daint", "job_id": "12", "name": "si", "working_dir": "/scratch", "array_indices": [0, 1]}
+JOB = {"system": "daint", "job_id": "12", "name": "si", "working_dir": "/scratch", "array_indices": "0-1"}
 
 TASKS: dict[str, dict[str, Any]] = {
     "FirecRESTSubmitOperator": {

@@ -179,14 +179,14 @@ def test_secret_and_token_are_masked(connected, monkeypatch) -> None:
     from firecrest_core.api.auth import TokenProvider
 
     tokens = []
-    headers = TokenProvider.auth_headers
+    token = TokenProvider.token
 
     async def recorded(self):
-        found = await headers(self)
-        tokens.append(found["Authorization"].removeprefix("Bearer "))
+        found = await token(self)
+        tokens.append(found.get_secret_value())
         return found
 
-    monkeypatch.setattr(TokenProvider, "auth_headers", recorded)
+    monkeypatch.setattr(TokenProvider, "token", recorded)
     FirecRESTHook().list_systems()
     asyncio.run(FirecRESTHook().alist_systems())
     masker = _secrets_masker()

@@ -6,6 +6,7 @@ When Airflow changes one of these things, the test says which function is to be 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,11 +15,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import BeforeRendering, StoredValue, TaskDeleted, TaskStateUnknown
@@ -140,7 +143,39 @@ def test_read_stored_values(stored, tables) -> None:
         [one] = airflow_internals.read_stored_values("firecrest_jobs")
         assert (one.dag_run, one.dag_id, one.task_id, one.map_index) == ((1, "run"), "dag", "job", -1)
         assert (json.loads(one.value), one.state, one.max_tries) == ({"jobs": []}, "deferred", 2)
-        assert one.ti_id is not None
+        assert one.has_task
+
+
+def test_read_stored_values_of_some(stored) -> None:
+    with contract(
+        airflow_internals.read_stored_values,
+        "TaskStateStoreModel has the columns id and dag_run_id, and TaskInstance has a state",
+    ):
+        stored("deferred", firecrest_jobs=1)
+        [one] = airflow_internals.read_stored_values("firecrest_jobs")
+        assert airflow_internals.last_stored_row() == one.row
+        for some in ({"rows": [one.row]}, {"above": one.row - 1}, {"dag_runs": [1]}, {"state": "deferred"}):
+            assert airflow_internals.read_stored_values("firecrest_jobs", **some) == [one]
+        for none in ({"rows": [one.row + 1]}, {"rows": []}, {"above": one.row}, {"dag_runs": [2]}, {"state": "failed"}):
+            assert airflow_internals.read_stored_values("firecrest_jobs", **none) == []
+
+
+def test_is_reference(monkeypatch) -> None:
+    from airflow.sdk.execution_time import context, task_runner
+
+    sent: list[Any] = []
+    backend = SimpleNamespace(serialize_task_state_store_to_ref=lambda **_: "elsewhere")
+    with contract(
+        airflow_internals.is_reference,
+        "a worker with a state store backend of its own stores a mapping with the key __airflow_state_ref__ alone",
+    ):
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=sent.append), raising=False)
+        monkeypatch.setattr(context, "_get_worker_state_store_backend", lambda: backend)
+        context.TaskStateStoreAccessor(uuid.uuid4(), None).set("key", {"jobs": []}, retention=context.NEVER_EXPIRE)
+        [message] = sent
+        assert airflow_internals.is_reference(message.value)
+        assert not airflow_internals.is_reference({"jobs": []})
+        assert not airflow_internals.is_reference(None)
 
 
 def test_what_a_task_stores_is_what_is_read(monkeypatch) -> None:
@@ -180,13 +215,13 @@ def test_change_stored_values(stored, tables, state, changed) -> None:
         assert values(tables) == {"firecrest": number, "firecrest_jobs": number, "other": 1}
 
 
-def test_delete_stored_value(stored, tables) -> None:
-    with contract(airflow_internals.delete_stored_value, "rows of TaskStateStoreModel can be deleted"):
+def test_delete_stored_values(stored, tables) -> None:
+    with contract(airflow_internals.delete_stored_values, "rows of TaskStateStoreModel can be deleted"):
         stored(firecrest_jobs=1, other=1)
         [one] = airflow_internals.read_stored_values("firecrest_jobs")
-        airflow_internals.delete_stored_value(StoredValue(**{**vars(one), "value": "2"}))
+        airflow_internals.delete_stored_values([StoredValue(**{**vars(one), "value": "2"})])
         assert values(tables) == {"firecrest_jobs": 1, "other": 1}
-        airflow_internals.delete_stored_value(one)
+        airflow_internals.delete_stored_values([one])
         assert values(tables) == {"other": 1}
 
 
@@ -195,6 +230,65 @@ def test_existing_dag_runs(stored) -> None:
         stored()
         asked = {(1, "run"), (1, "another run of the same number"), (2, "run")}
         assert airflow_internals.existing_dag_runs(asked) == {(1, "run")}
+
+
+# --- teams -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teams(tmp_path, monkeypatch) -> None:
+    """A database with a DAG and a connection of the team physics."""
+    from airflow import models
+    from airflow.models.connection import Connection
+    from airflow.models.dag import DagModel
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.team import Team, dag_bundle_team_association_table
+    from airflow.utils import session as airflow_session
+    from sqlalchemy import create_engine, insert
+    from sqlalchemy.orm import Session
+
+    engine = create_engine(f"sqlite:///{tmp_path}/teams.db")
+    models.import_all_models()
+    tables = [model.__table__ for model in (Connection, DagModel, DagBundleModel, Team)]
+    for table in (*tables, dag_bundle_team_association_table):
+        table.create(engine)
+    with Session(engine) as session, session.begin():
+        session.execute(insert(Team).values(name="physics"))
+        session.execute(insert(DagBundleModel).values(name="bundle"))
+        session.execute(insert(dag_bundle_team_association_table).values(dag_bundle_name="bundle", team_name="physics"))
+        row = {"is_paused": False, "bundle_name": "bundle", "max_active_tasks": 1, "max_active_runs": 1}
+        row |= {"max_consecutive_failed_dag_runs": 0, "has_task_concurrency_limits": False, "fileloc": "x"}
+        session.execute(insert(DagModel).values(dag_id="dag", **row))
+        row = {"conn_type": "firecrest", "is_encrypted": False, "is_extra_encrypted": False}
+        session.execute(insert(Connection).values(conn_id="daint", team_name="physics", **row))
+
+    @contextmanager
+    def create_session(scoped: bool = True) -> Iterator[Session]:
+        with Session(engine) as session, session.begin():
+            yield session
+
+    monkeypatch.setattr(airflow_session, "create_session", create_session)
+    monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
+
+
+def test_teams_of(teams, monkeypatch) -> None:
+    with contract(
+        airflow_internals.teams_of, "DagModel.get_dag_id_to_team_name_mapping gives the team of a DAG's bundle"
+    ):
+        assert airflow_internals.teams_of(["dag", "another"]) == {"dag": "physics"}
+        monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "False")
+        assert airflow_internals.teams_of(["dag"]) == {}
+
+
+def test_get_connection_of_team(teams) -> None:
+    with contract(
+        airflow_internals.get_connection_of_team,
+        "Connection.get_connection_from_secrets reads the connection of a team from the database",
+    ):
+        assert airflow_internals.get_connection_of_team("daint", "physics").conn_type == "firecrest"
+        for conn_id, team in [("daint", "chemistry"), ("another", "physics")]:
+            with pytest.raises(AirflowNotFoundException):
+                airflow_internals.get_connection_of_team(conn_id, team)
 
 
 # --- processes ---------------------------------------------------------------------------------------
@@ -285,6 +379,31 @@ def test_may_be_triggerer(component, may_be) -> None:
         )
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert ran.stdout.split()[-1] == str(may_be)
+
+
+IMPORTS = """
+import sys
+from airflow.api_fastapi.execution_api import app
+from airflow.dag_processing import manager
+from airflow.jobs import scheduler_job_runner, triggerer_job_runner
+from airflow.sdk.definitions import dag
+from airflow.sdk.execution_time import supervisor, task_runner
+from airflow_provider_firecrest.airflow_internals import is_api_server
+assert not is_api_server()
+"""
+
+
+def test_is_api_server() -> None:
+    def source(module: str) -> str:
+        return Path(importlib.util.find_spec(module).origin).read_text()  # it is not imported: it may need gunicorn
+
+    with contract(
+        airflow_internals.is_api_server,
+        "each way to start the API server imports airflow.api_fastapi.main, and no other component or dag.test() does",
+    ):
+        assert '"airflow.api_fastapi.main:app"' in source("airflow.cli.commands.api_server_command")
+        assert "from airflow.api_fastapi.main import app" in source("airflow.api_fastapi.gunicorn_app")
+        subprocess.run([sys.executable, "-c", IMPORTS], check=True)
 
 
 # --- rendering ---------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.listeners.spec import dagrun
+from pluggy import PluginManager
 from pytest_mock import MockerFixture
 
 from airflow_provider_firecrest.cancellation import reconciler, scan
@@ -19,11 +21,10 @@ from airflow_provider_firecrest.plugins import listener
 @pytest.fixture
 def component(mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A component as listeners get it: Airflow says what kind it is only after that."""
-    monkeypatch.setattr(listener, "_announced", False)
     monkeypatch.setattr(listener, "SECONDS_TO_FORK", 0.3)
     monkeypatch.delitem(sys.modules, "airflow.jobs.triggerer_job_runner", raising=False)
     mocker.patch("airflow.jobs.job.Job", SimpleNamespace)
-    mocker.patch.object(scan, "scan")
+    mocker.patch.object(scan, "note_clears")
     return SimpleNamespace()
 
 
@@ -94,22 +95,63 @@ def test_a_reconciler_that_cannot_start_warns_once(component, fork, mocker, capl
     assert "does not run in this triggerer: can't start new thread" in warning
 
 
-def test_only_the_api_server_reconciles_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler tells its listeners of each run that ends; it must not get threads, since it forks."""
-    from airflow.jobs.job import Job
+def test_components_note_clears_when_they_start(component, mocker) -> None:
+    """Before the scheduler forgets a clear. A task may not read the database."""
+    noted = mocker.patch.object(scan, "note_clears")
+    listener.on_starting(object())
+    assert noted.call_count == 0
+    listener.on_starting(component)
+    assert noted.call_count == 1
 
-    scans: list[None] = []
-    monkeypatch.setattr(scan, "scan", lambda: scans.append(None))
-    monkeypatch.setattr(reconciler, "run_for", lambda _: pytest.fail("it reconciles"))
-    monkeypatch.setattr(listener, "_announced", False)
-    listener.on_starting(object())  # a task
-    assert not scans
-    listener.on_starting(Job.__new__(Job))
-    assert len(scans) == 1  # before the scheduler forgets a clear
-    listener.on_dag_run_failed()
+
+@pytest.mark.parametrize("is_api_server", [True, False])
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_only_the_api_server_looks_after_a_marked_run(mocker, monkeypatch, is_api_server, state) -> None:
+    """The scheduler tells its listeners of each run that ends; it must not get threads, since it forks.
+
+    So does ``dag.test()``, whose process ends then.
+    """
+    modules = {"airflow.api_fastapi.main": SimpleNamespace()} if is_api_server else {}
+    monkeypatch.delitem(sys.modules, "airflow.api_fastapi.main", raising=False)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    look_after = mocker.patch.object(reconciler, "look_after")
+    manager = PluginManager("airflow")
+    manager.add_hookspecs(dagrun)
+    manager.register(listener)
+    getattr(manager.hook, f"on_dag_run_{state}")(dag_run=SimpleNamespace(id=7), msg="marked")
+    assert [call.args[0] for call in look_after.call_args_list] == ([7] if is_api_server else [])
+
+
+def test_after_a_run_was_marked_the_api_server_looks_after_it_for_a_while(mocker, monkeypatch) -> None:
+    monkeypatch.setattr(reconciler, "_thread", None)
+    record = SimpleNamespace(row=(1, "record"))
+    mocker.patch.object(reconciler, "_marked_runs", SimpleNamespace(add=lambda dag_run, _: [record] * (dag_run == 7)))
+    started: list[Any] = []
+
+    class Thread:
+        """A thread that only says that it was started."""
+
+        def __init__(self, source: Any, until: float) -> None:
+            self.reconciler, self.until = SimpleNamespace(remember=started.append), until
+
+        def start(self) -> None:
+            started.append("thread")
+
+        def is_alive(self) -> bool:
+            return True
+
+    monkeypatch.setattr(reconciler, "ReconcilerThread", Thread)
+    reconciler.look_after(8, 30.0)  # a run without a job
+    assert started == []
+    reconciler.look_after(7, 30.0)
+    until = reconciler._thread.until
+    reconciler.look_after(7, 60.0)
+    assert started == ["thread", [record], [record]]  # one thread is enough
+    assert reconciler._thread.until > until
 
 
 def test_a_database_that_is_not_made_yet_does_not_keep_a_component_from_starting(component, fork, mocker) -> None:
-    scanned: Any = mocker.patch.object(scan, "scan", side_effect=OSError("no such table"))
+    scanned: Any = mocker.patch.object(scan, "note_clears", side_effect=OSError("no such table"))
     listener.on_starting(component)
     assert scanned.call_count == 1

@@ -61,6 +61,7 @@ def test_every_field_of_the_connection_is_explained() -> None:
         "system",
         "scopes",
         "verify",
+        "allow_http",
         "timeout",
         "max_in_flight",
     }

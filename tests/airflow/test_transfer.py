@@ -231,7 +231,7 @@ def test_a_clear_cancels_the_transfer_job_of_the_run_before(connected, workdir, 
     (workdir / "data.bin").write_bytes(content(LARGE))
     earlier = FirecRESTHook().submit_job(script="#!/bin/bash\nsleep 60\n", working_dir=str(workdir))
     context = {"ti": ti, "task_state_store": ti.state_store}
-    JobRecord("firecrest_default", ti.max_tries, [earlier.to_dict()]).write(context)
+    JobRecord("firecrest_default", ti.max_tries, [earlier.to_dict()]).write(context, FirecRESTHook().connection())
     ti.max_tries += 1
     with pytest.raises(TaskDeferred) as deferred:
         download([f"{workdir}/data.bin"], str(tmp_path))().execute(context)

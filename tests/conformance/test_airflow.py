@@ -66,7 +66,7 @@ class TestAirflow(Conformance):
             "conn_type": "firecrest",
             "host": connection.url,
             "login": connection.client_id,
-            "password": connection.client_secret,
+            "password": connection.secret.get_secret_value(),
             "extra": {"token_url": connection.token_url, "system": connection.system},
         }
         monkeypatch.setenv("AIRFLOW_CONN_FIRECREST_DEFAULT", json.dumps(stored))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from hypothesis import strategies as st
 
 from firecrest_core import Connection, FirecRESTClient, lifecycle
 from firecrest_core.api.models import JobInfo
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity
 from firecrest_core.jobs.status import UNRECORDED_GRACE, JobStatus, parse_status, read_status
-from firecrest_core.result import JobResult
+from firecrest_core.result import JobResult, index_list
 from firecrest_core.spec import arrays
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
@@ -68,8 +68,8 @@ def row(job_id: str, state: JobState, end: float | None = None) -> JobInfo:
     )
 
 
-def parsed(states: dict[str, JobState], indices: Sequence[int] | None = range(4)) -> JobStatus:
-    return parse_status([row(job_id, state) for job_id, state in states.items()], "7", indices)
+def parsed(states: dict[str, JobState], indices: str = "0-3") -> JobStatus:
+    return parse_status([row(job_id, state) for job_id, state in states.items()], "7", Indices.parse(indices))
 
 
 @pytest.mark.parametrize("others", [0, 3], ids=["alone", "among others"])
@@ -122,7 +122,8 @@ def test_every_element_is_waited_for(
     ],
 )
 def test_an_array_that_only_lost_its_nodes_may_run_again(ends: set[JobState], end: JobState) -> None:
-    seen = parse_status([row(f"7_{index}", state) for index, state in enumerate(ends)], "7", range(len(ends)))
+    rows = [row(f"7_{index}", state) for index, state in enumerate(ends)]
+    seen = parse_status(rows, "7", Indices.of(range(len(ends))))
     assert (seen.all_ended, seen.state) == (True, end)
 
 
@@ -150,19 +151,19 @@ def test_an_element_without_a_row_is_no_success(
         for index, state in enumerate(states)
         if index not in missing or (late and now >= 10 + lag)
     ]
-    job = Job(system="rig", job_id="7", array_indices=(0, 1, 2, 3))
+    job = Job(system="rig", job_id="7", array_indices=Indices.parse("0-3"))
     result = virtually(wait(site, job, on_message=messages.append))
     shown = [state for index, state in enumerate(states) if late or index not in missing]
     bad = set(shown) - {JobState.COMPLETED}
     expected = JobState.COMPLETED if late else JobState.CANCELLED
     assert result.state is (expected if not bad else min(bad) if len(bad) == 1 else JobState.FAILED)
-    assert result.unrecorded == (() if late else tuple(sorted(missing)))
+    assert result.unrecorded == Indices.of(() if late else missing)
     assert [one.index for one in result.elements] == [0, 1, 2, 3]
     assert JobResult.from_dict(result.to_dict()) == result
     if not late:
         assert not result.succeeded
         assert {one.state for one in result.elements if one.index in missing} == {JobState.CANCELLED}
-        assert ", ".join(map(str, sorted(missing))) + ": cancelled while waiting, never ran" in result.summary()
+        assert f"no record of {index_list(Indices.of(missing))}: cancelled while waiting, never ran" in result.summary()
         assert result.reported_element is not None
         assert result.reported_element.index not in missing
         assert len([line for line in messages if "no record of" in line]) == 2
@@ -170,22 +171,22 @@ def test_an_element_without_a_row_is_no_success(
 
 async def test_whoever_asks_once_sees_the_same(site: Any) -> None:
     rows = {f"7_{index}": JobState.COMPLETED for index in range(3)}
-    job = Job(system="rig", job_id="7", array_indices=(0, 1, 2, 3))
+    job = Job(system="rig", job_id="7", array_indices=Indices.parse("0-3"))
 
     async def read(ended_ago: float) -> JobStatus:
         site.single = lambda job_id, now: [row(one, state, time.time() - ended_ago) for one, state in rows.items()]
         return await read_status(site, job)
 
     recent, old = await read(60), await read(UNRECORDED_GRACE + 60)
-    assert (recent.state, recent.complete, recent.unrecorded) == (JobState.COMPLETING, False, (3,))
-    assert (old.state, old.complete, old.unrecorded) == (JobState.CANCELLED, True, (3,))
+    assert (recent.state, recent.complete, recent.unrecorded) == (JobState.COMPLETING, False, Indices.parse("3"))
+    assert (old.state, old.complete, old.unrecorded) == (JobState.CANCELLED, True, Indices.parse("3"))
 
 
 def test_a_wait_for_a_moment_sees_the_same(site: Any, virtually: Any) -> None:
     """A sensor waits again and again with a timeout of zero."""
     ended = time.time() - UNRECORDED_GRACE - 60
     site.single = lambda job_id, now: [row(f"7_{index}", JobState.COMPLETED, ended) for index in range(3)]
-    job = Job(system="rig", job_id="7", array_indices=(0, 1, 2, 3))
+    job = Job(system="rig", job_id="7", array_indices=Indices.parse("0-3"))
     assert virtually(wait(site, job, timeout=0)).state is JobState.CANCELLED
 
 
@@ -201,7 +202,7 @@ async def test_a_retry_runs_the_array_again(
         await client.system().cancel_job(str(int(job.job_id) + 2))  # the raw id of the element 1
         (workdir / "go").touch()
         result = await lifecycle.wait(client.system(), job, poll_interval=0.5)
-        assert (result.state, result.unrecorded) == (JobState.CANCELLED, (1,))
+        assert (result.state, result.unrecorded) == (JobState.CANCELLED, Indices.parse("1"))
         again = await lifecycle.submit(client.system(), spec, key)
         assert again.job_id != job.job_id
         assert (await lifecycle.wait(client.system(), again, poll_interval=0.5)).succeeded
@@ -227,7 +228,7 @@ def test_the_row_of_those_that_wait_may_be_stale() -> None:
 def test_rows_that_do_not_tell_their_index(states: list[str], complete: bool, state: str, known: int) -> None:
     """The server's REST mode gives each element its raw id."""
     seen = parsed({str(7 + number): JobState(one) for number, one in enumerate(states)})
-    assert (seen.all_ended, seen.complete, seen.unrecorded) == (True, complete, ())
+    assert (seen.all_ended, seen.complete, seen.unrecorded) == (True, complete, Indices())
     end = seen.without_late_rows()
     assert (end.state, end.complete, len(end.elements)) == (state, True, known)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from firecrest_core.api.models import FileInfo
 from firecrest_core.claims.bound_submission import BoundSubmission
 from firecrest_core.claims.claim import CANCELLED, Claims
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity, fingerprint, read_job_name
 from firecrest_core.spec.jobspec import JobSpec
@@ -67,7 +68,7 @@ def test_a_name_without_a_key(name: str) -> None:
 
 
 def test_records_survive_json() -> None:
-    job = Job(system="rig", job_id="57", name="relax", array_indices=(0, 1), key=ClaimKey("task", 3, 1))
+    job = Job(system="rig", job_id="57", name="relax", array_indices=Indices.parse("0-1"), key=ClaimKey("task", 3, 1))
     assert Job.from_dict(json.loads(json.dumps(job.to_dict()))) == job
     assert Job.from_dict({"system": "rig", "job_id": "57"}).key is None
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, Phase, assume, settings
@@ -22,7 +23,7 @@ from firecrest_core import errors
 from firecrest_core.api import backoff
 from firecrest_core.api.models import FileInfo, JobInfo
 from firecrest_core.api.submit_request import SubmitRequest
-from firecrest_core.claims import claim, directory, protocol, removal
+from firecrest_core.claims import cancel_many, claim, directory, protocol, removal
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
 from firecrest_core.result import JobResult
@@ -196,6 +197,7 @@ class System:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.client = Mock()
 
     async def scheduler(self) -> str:
         return "slurm"
@@ -274,6 +276,21 @@ async def start(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: boo
 async def start_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
     await protocol.end_older(system, WORKDIR, key)
     return await start(system, spec, key, first_attempt=first_attempt)
+
+
+async def cancel_together(system: Any, working_dir: str, identity: str, epoch: int) -> None:
+    """What a reconciler or a trigger does when many tasks end at once, for one of them."""
+    job = Job(system="rig", job_id="", working_dir=working_dir, key=ClaimKey(identity, epoch))
+    for error in (await cancel_many.cancel_many(system, [job])).values():
+        raise error
+
+
+CANCELS = {"cancel": protocol.cancel, "cancel_together": cancel_together}
+
+
+async def one_by_one(items: Iterable[Any], act: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    for item in items:
+        await act(item)
 
 
 @dataclass
@@ -385,8 +402,8 @@ class Protocol(RuleBasedStateMachine):
             self.epochs[task] += by
         self.first(task, first_attempt=True)
 
-    @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2))
-    def a_person_cancels(self, task: str, back: int) -> None:
+    @rule(task=st.sampled_from(TASKS), back=st.integers(0, 2), cancel=st.sampled_from(["cancel", "cancel_together"]))
+    def a_person_cancels(self, task: str, back: int, cancel: str) -> None:
         if task in self.over:
             return
         identity, epoch = self.identities[task], max(0, self.epochs[task] - back)
@@ -396,7 +413,7 @@ class Protocol(RuleBasedStateMachine):
             self.cluster.cancelled.add((identity, epoch))
             assert all(job.dying for job in self.payloads(identity) if job.key.epoch == epoch), "cancelled, and runs on"
 
-        self.spawn(identity, protocol.cancel(self.system, WORKDIR, identity, epoch), on_done)
+        self.spawn(identity, CANCELS[cancel](self.system, WORKDIR, identity, epoch), on_done)
 
     # The removal of claims.
 
@@ -633,7 +650,9 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (protocol, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
     monkeypatch.setattr(removal, "gather", gather)
-    monkeypatch.setattr(directory, "_LONGEST_WITHOUT_LIST", 0.0)
+    monkeypatch.setattr(cancel_many, "_each", one_by_one)
+    for module in (directory, cancel_many):
+        monkeypatch.setattr(module, "LONGEST_WITHOUT_LIST", 0.0)
 
 
 BUDGET = settings(

@@ -334,7 +334,7 @@ def elsewhere(connection: Connection, url: str, **fields: Any) -> Connection:
 
 
 async def test_a_host_that_does_not_exist(connection: Connection) -> None:
-    async with FirecRESTClient(elsewhere(connection, "http://no-such-host.invalid")) as client:
+    async with FirecRESTClient(elsewhere(connection, "https://no-such-host.invalid")) as client:
         with pytest.raises(errors.HostNotFound, match=r"no-such-host\.invalid is not known") as raised:
             await client.list_systems()
     assert raised.value.user_error

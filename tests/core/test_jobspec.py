@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.indices import Indices
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.output_paths import completed_path, output_paths
 from firecrest_core.spec.render import render, submit_request
@@ -534,27 +535,28 @@ def test_what_a_script_path_cannot_carry_in_pbs():
     ("lines", "indices"),
     [
         ("", None),
-        ("#SBATCH --array=0-2", (0, 1, 2)),
-        ("#SBATCH --array 0-2", (0, 1, 2)),
-        ("#SBATCH -a0-2", (0, 1, 2)),
-        ("#SBATCH -N 2 -a 0-2 # three", (0, 1, 2)),
-        ("#SBATCH --arr=0-2%1", (0, 1, 2)),
-        ("#SBATCH -a 0-2\n#SBATCH -a 7", (7,)),
-        ("#PBS -J 0-2", (0, 1, 2)),
+        ("#SBATCH --array=0-2", "0-2"),
+        ("#SBATCH --array 0-2", "0-2"),
+        ("#SBATCH -a0-2", "0-2"),
+        ("#SBATCH -N 2 -a 0-2 # three", "0-2"),
+        ("#SBATCH --arr=0-2%1", "0-2"),
+        ("#SBATCH -a 0-2\n#SBATCH -a 7", "7"),
+        ("#PBS -J 0-2", "0-2"),
         ("##SBATCH -a 0-2", None),
         (" #SBATCH -a 0-2", None),
         ("echo\n#SBATCH -a 0-2", None),
         ("#SBATCH --comment='-a 0-2'", None),
-        ("#SBATCH --comment=it's\n#SBATCH -a 4", (4,)),
+        ("#SBATCH --comment=it's\n#SBATCH -a 4", "4"),
         ("#SBATCH hetjob\n#SBATCH -a 0-2", None),
     ],
 )
 def test_array_indices_from_the_scripts_own_lines(lines, indices):
-    assert spec(script=f"#!/bin/bash\n{lines}\ntrue\n").array_indices == indices
+    expected = None if indices is None else Indices.parse(indices)
+    assert spec(script=f"#!/bin/bash\n{lines}\ntrue\n").array_indices == expected
 
 
 def test_array_indices_from_the_field():
-    assert spec(array="0-4:2", script="#!/bin/bash\n#SBATCH -a 0-9\n").array_indices == (0, 2, 4)
+    assert spec(array="0-4:2", script="#!/bin/bash\n#SBATCH -a 0-9\n").array_indices == Indices.parse("0-4:2")
     assert spec(script_path="/a").array_indices is None
 
 

@@ -27,6 +27,7 @@ from firecrest_core import errors, lifecycle
 from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.api.models import JobInfo
 from firecrest_core.claims import protocol
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec
@@ -161,7 +162,7 @@ async def test_an_array_is_found_in_the_list(
         pbs.shows(row(str(100 + number), "R"))
     messages: list[str] = []
     result = await lifecycle.wait(
-        client.system(), job(array_indices=(0, 1, 2)), poll_interval=0.1, on_message=messages.append
+        client.system(), job(array_indices=Indices.parse("0-2")), poll_interval=0.1, on_message=messages.append
     )
     assert (result.state, result.elements) == (state, ())
     assert [line.rpartition(": ")[2].partition(",")[0] for line in messages[:2]] == ["PENDING", "RUNNING"]
@@ -170,7 +171,7 @@ async def test_an_array_is_found_in_the_list(
 async def test_arrays_among_many_jobs(client: FirecRESTClient, pbs: Pbs) -> None:
     pbs.shows(row("7[]", "B"), row("7[]", "B"), row("7[]", "F"))
     pbs.shows(row("8", "R"), row("8", "R"), row("8", "F"))
-    waits = [Job(system="rig", job_id="8")] * 3 + [job(array_indices=(0, 1))]
+    waits = [Job(system="rig", job_id="8")] * 3 + [job(array_indices=Indices.parse("0-1"))]
     for result in [await lifecycle.wait(client.system(), one, poll_interval=0.1) for one in waits]:
         assert result.succeeded
 

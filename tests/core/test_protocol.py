@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
-from firecrest_core import errors
+from firecrest_core import errors, lifecycle
 from firecrest_core.api import backoff
 from firecrest_core.api.client import System
 from firecrest_core.api.models import FileInfo, JobInfo
@@ -221,3 +221,79 @@ async def test_a_forgotten_job_of_an_older_epoch_holds_nothing_up(system: Any, p
     assert job.job_id == "58"
     system.make_directory.assert_awaited_once_with("/wd/.firecrest/task/4.0")
     assert pauses == []
+
+
+# --- the last moment before a POST ------------------------------------------------------------------------------
+
+
+def announcing(system: Any, *outcomes: Any) -> list[str]:
+    """What happens, in its order: ``before`` and each POST."""
+    events: list[str] = []
+    left = [*outcomes]
+
+    async def post(_: Any) -> str:
+        events.append("POST")
+        outcome = left.pop(0) if left else "57"
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    system.client = Mock()
+    system.submit_job.side_effect = post
+    return events
+
+
+async def submit_announced(system: Any, events: list[str], **how: Any) -> Job:
+    async def before() -> None:
+        events.append("before")
+
+    return await lifecycle.submit(system, SPEC, KEY, wait_for_room=False, before_post=before, **how)
+
+
+@pytest.mark.parametrize("first_attempt", [True, False])
+async def test_it_is_announced_before_the_post(system: Any, first_attempt: bool) -> None:
+    events = announcing(system)
+    await submit_announced(system, events, first_attempt=first_attempt)
+    assert events == ["before", "POST"]
+
+
+async def test_it_is_announced_once(system: Any) -> None:
+    lost = errors.SubmissionUnknown("lost")
+    events = announcing(system, lost, errors.RateLimited("429", not_processed=True), "57")
+    await submit_announced(system, events, first_attempt=True)
+    assert events == ["before", "POST", "POST", "POST"]
+
+
+@pytest.mark.parametrize("error", [errors.AuthenticationFailed, errors.SystemNotFound, errors.ServerUnreachable])
+async def test_what_never_reaches_the_scheduler_is_not_announced(system: Any, error: Any) -> None:
+    system.scheduler.side_effect = error("wrong")
+    events = announcing(system)
+    with pytest.raises(error):
+        await submit_announced(system, events, first_attempt=True)
+    assert events == []
+
+
+async def test_a_working_directory_that_is_refused_is_not_announced(system: Any) -> None:
+    system.has_directory.side_effect = errors.RemotePathRefused("outside of the file systems")
+    events = announcing(system)
+    with pytest.raises(errors.RemotePathRefused):
+        await submit_announced(system, events, first_attempt=True)
+    assert events == []
+
+
+async def test_a_job_that_is_found_is_not_announced(system: Any) -> None:
+    system.list_files.side_effect = None
+    system.list_files.return_value = claimed("job-57")
+    system.get_job.return_value = [row("57", "RUNNING")]
+    events = announcing(system)
+    assert (await submit_announced(system, events)).job_id == "57"
+    assert events == []
+
+
+async def test_nothing_is_submitted_that_cannot_be_announced(system: Any) -> None:
+    async def fail() -> None:
+        raise OSError("the engine is away")
+
+    with pytest.raises(OSError):
+        await lifecycle.submit(system, SPEC, KEY, first_attempt=True, wait_for_room=False, before_post=fail)
+    system.submit_job.assert_not_called()

@@ -68,6 +68,14 @@ async def test_what_fails_is_left(system: Any, error: Any, request_: str) -> Non
     assert await lifecycle.clean_up(system, [JOB]) == []
 
 
+@pytest.mark.parametrize("error", errors.OF_CONNECTION)
+async def test_what_concerns_the_connection_is_an_error(system: Any, error: Any) -> None:
+    """So that whoever removes claims leaves the connection alone for a while."""
+    system.get_jobs.side_effect = error("no")
+    with pytest.raises(error):
+        await lifecycle.clean_up(system, [JOB])
+
+
 async def test_a_list_with_a_row_that_cannot_be_read_shows_nothing(connection: Connection, httpserver: Any) -> None:
     jobs = [{"jobId": "57", "name": KEY.job_name("relax"), "status": {"state": "COMPLETED"}}]
     httpserver.expect_request("/compute/rig/jobs").respond_with_json({"jobs": [*jobs, {"name": "no id"}]})

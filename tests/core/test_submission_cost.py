@@ -10,6 +10,7 @@ from pytest_mock import MockerFixture
 from firecrest_core import lifecycle
 from firecrest_core.api.client import System
 from firecrest_core.claims import bound_submission
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec import options, script
 from firecrest_core.spec.jobspec import JobSpec
@@ -29,7 +30,7 @@ async def test_a_script_is_read_once_and_bound_once(mocker: MockerFixture) -> No
     spec = JobSpec(working_dir="/wd", script=SCRIPT)
     job = await lifecycle.submit(system, spec, ClaimKey("task"), first_attempt=True)
 
-    assert (job.job_id, job.name, job.array_indices) == ("57", "relax", (0, 1, 2, 3))
+    assert (job.job_id, job.name, job.array_indices) == ("57", "relax", Indices.parse("0-3"))
     assert script._head.cache_info().misses == 1
     assert options.script_options.cache_info().misses == 1
     assert bind.call_count == 1

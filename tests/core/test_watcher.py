@@ -22,6 +22,7 @@ from werkzeug import Response
 from firecrest_core import errors, lifecycle
 from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
@@ -199,7 +200,7 @@ def test_arrays_in_the_list(site: Any, virtually: Any) -> None:
     others = [row("RUNNING", str(n)) for n in (91, 92)]
     site.listed = lambda now: [*lists[rows(now)], *(others if now < 90 else [])]
     site.single = lambda job_id, now: lists[rows(now)] if job_id == "7" else [row("COMPLETED", job_id)]
-    jobs = [job(7, array_indices=(0, 1, 2)), job(91), job(92)]
+    jobs = [job(7, array_indices=Indices.parse("0-2")), job(91), job(92)]
     result = virtually(all_of(site, jobs))[0]
     assert result.state is JobState.FAILED
     assert [one.state for one in result.elements] == ["COMPLETED", "COMPLETED", "FAILED"]

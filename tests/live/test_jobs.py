@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from firecrest_core import Job, JobResult, JobSpec, JobState, System, errors, lifecycle
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.jobs.status import parse_status, read_status
 
@@ -143,7 +144,7 @@ async def test_a_job_that_somebody_else_submitted(system: System, workdir: str) 
     spec = JobSpec(command="sleep 1", array="0-2", working_dir=workdir, name="live-found")
     submitted = await lifecycle.submit(system, spec)
     found = await lifecycle.find(system, submitted.job_id)
-    assert found.array_indices == (0, 1, 2)
+    assert found.array_indices == Indices.parse("0-2")
     assert (await lifecycle.wait(system, found, poll_interval=2, timeout=120)).succeeded
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import httpx
@@ -134,6 +135,70 @@ def test_secrets_are_in_no_log_and_no_text(
     state = server.home.parent.parent / "state"
     assert state.stat().st_mode & 0o077 == 0
     assert (state / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_open_to_other_users_whatever_the_umask(serve: Any, connect: Any, tmp_path: Any) -> None:
+    (tmp_path / "cluster" / "home").mkdir(parents=True)
+    before = os.umask(0)
+    try:
+        server = serve()
+        api = connect(server)
+        api.wait_end(api.submit("#!/bin/sh\nsrun true\n", server.home))
+        (server.home / "f").write_text("x")
+        for operation in ("download", "upload"):
+            body = {"path": f"{server.home}/f", "transferDirectives": {"transferMethod": "s3", "fileSize": 1}}
+            answer = api.http.post(f"{api.transfer_url}/{operation}", json=body).raise_for_status().json()
+            if operation == "upload":
+                httpx.put(answer["transferDirectives"]["partsUploadUrls"][0], content=b"x").raise_for_status()
+            else:
+                api.wait_end(answer["transferJob"]["jobId"])
+    finally:
+        os.umask(before)
+    state = server.home.parent.parent / "state"
+    assert {path.name for path in state.rglob("*")} >= {
+        "jobs.sqlite",
+        "spec.json",
+        "exit.json",
+        "0.json",
+        "object",
+        "1",
+    }
+    for path in (server.home.parent, server.home, state, *state.rglob("*")):
+        allowed = 0o700 if path.is_dir() or path.name == "srun" else 0o600
+        assert path.stat().st_mode & 0o777 == allowed, path
+
+
+def test_a_root_of_its_own_is_closed_and_a_given_one_is_left(serve: Any, tmp_path: Any) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    given.chmod(0o755)
+    serve(root=given)
+    serve(root=tmp_path / "new" / "root")
+    assert given.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "new" / "root").stat().st_mode & 0o777 == 0o700
+
+
+def test_another_host_is_refused(server: Any) -> None:
+    """A web page may give its own name the address of this machine."""
+    for host, status in (("localhost:1", 200), ("127.0.0.1", 200), ("page.example:80", 421)):
+        answer = httpx.get(f"{server.url}/status/liveness/", headers={"Host": host})
+        assert answer.status_code == status
+    assert "page.example" in answer.json()["message"]
+
+
+def test_all_but_the_liveness_needs_a_token_or_a_secret(serve: Any) -> None:
+    server = serve(faults=Plan())
+    specification = httpx.get(f"{server.url}/openapi.json").json()
+    paths = {**specification["paths"], "/staging/key": ["get", "put", "post"], "/faults": ["get", "put", "delete"]}
+    open_to_all = set()
+    for path, operations in paths.items():
+        for method in operations:
+            url = server.url + path.replace("{system_name}", server.system)
+            # A page in a browser can send a form without asking.
+            answer = httpx.request(method, url, content=b"a=b", headers={"Content-Type": "text/plain"})
+            if answer.status_code not in (401, 403):
+                open_to_all.add((path, answer.status_code))
+    assert open_to_all == {("/status/liveness/", 200), ("/token", 400)}
 
 
 def test_listens_on_the_loopback_alone(server: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firecrest_local import LocalFirecREST, Settings
+from firecrest_local.errors import OutputTooLarge
+from firecrest_local.files import lines
 
 
 @pytest.fixture(scope="module")
@@ -349,3 +354,82 @@ def test_empty_file(server: Any, api: Any) -> None:
     assert api.http.get(f"{api.ops_url}/view", params=query).json() == {"output": ""}
     download = api.http.get(f"{api.ops_url}/download", params=query)
     assert (download.status_code, download.content) == (200, b"")
+
+
+MIB = 1024 * 1024
+LIMIT = 5 * MIB
+
+
+@pytest.fixture(scope="module")
+def large(server: LocalFirecREST) -> Path:
+    """A file of 1 GB that takes no space, with lines at both of its ends."""
+    path = server.home / "large"
+    with path.open("wb") as file:
+        file.write(b"first\nsecond\n")
+        file.seek(1024 * MIB)
+        file.write(b"\nlast but one\nlast\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("operation", "params", "content"),
+    [
+        ("tail", {"lines": 2}, "last but one\nlast\n"),
+        ("tail", {"size": 5}, "last\n"),
+        ("tail", {"lines": 4, "skip": True}, "last but one\nlast\n"),
+        ("head", {"lines": 2}, "first\nsecond\n"),
+        ("head", {"size": 5}, "first"),
+        ("head", {"lines": 3, "skip": True}, "first\nsecond\n"),
+        ("view", {"size": 5, "offset": 0}, "first"),
+        ("tail", {"lines": 3}, None),
+        ("tail", {"size": LIMIT}, None),
+        ("tail", {"lines": 2, "skip": True}, None),
+        ("head", {"lines": 3}, None),
+        ("head", {"size": LIMIT}, None),
+        ("head", {"size": 1, "skip": True}, None),
+        ("head", {"lines": 1, "skip": True}, None),
+        ("view", {"size": LIMIT, "offset": 0}, None),
+        ("download", {}, None),
+    ],
+)
+def test_a_large_file_is_never_in_memory(
+    operation: str, params: dict[str, Any], content: str | None, server: LocalFirecREST, large: Path
+) -> None:
+    operations = server._running.operations
+    asked = params if operation in ("view", "download") else {"size": None, "lines": None, "skip": False, **params}
+    tracemalloc.start()
+    try:
+        answer = getattr(operations, operation)(str(large), **asked)
+    except OutputTooLarge:
+        answer = None
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert answer == content
+    assert peak < 4 * LIMIT
+
+
+@given(content=st.text("ab\n", max_size=40), block=st.integers(1, 9), count=st.integers(0, 12), last=st.booleans())
+def test_lines_are_those_of_the_whole_file(content: str, block: int, count: int, last: bool) -> None:
+    data, rows = content.encode(), content.encode().splitlines(keepends=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_BLOCK", block)
+        if last:
+            assert data[lines.start_of_last_lines(BytesIO(data), count) :] == b"".join(
+                rows[max(len(rows) - count, 0) :]
+            )
+        else:
+            assert data[: lines.end_of_first_lines(BytesIO(data), count)] == b"".join(rows[:count])
+
+
+@pytest.mark.parametrize("operation", ["head", "tail", "view", "download", "checksum"])
+def test_a_pipe_is_not_waited_for(operation: str, place: Path, get: Any) -> None:
+    os.mkfifo(place / "pipe")
+    assert "Illegal seek" in get(operation, place / "pipe").json()["message"]
+
+
+def test_an_upload_beside_a_link_stays_inside(server: LocalFirecREST, place: Path, api: Any) -> None:
+    (place / "root").symlink_to(server.home.parent)
+    files = {"file": ("../outside", b"x")}
+    api.http.post(f"{api.ops_url}/upload", params={"path": str(place / "root")}, files=files)
+    assert not (server.home.parent.parent / "outside").exists()

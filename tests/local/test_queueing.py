@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import pytest
+
+from firecrest_local.access.identity import current_identity
+from firecrest_local.files.confinement import Confinement
+from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.scheduler.jobs.dependencies import parse_dependencies
 from firecrest_local.scheduler.jobs.job import COMPLETED, FAILED, PENDING, RUNNING, Job
-from firecrest_local.scheduler.process.queueing import decide
+from firecrest_local.scheduler.process.job_table import JobTable
+from firecrest_local.scheduler.process.queueing import SchedulingPass
+from firecrest_local.scheduler.process.scheduler import ProcessScheduler
 from firecrest_local.settings import Partition, Settings
+from firecrest_local.visibility import Visibility
 
 NOW = 1000.0
 SETTINGS = Settings(root=Path("unused"), cores=4, partitions=(Partition("normal"), Partition("own", cores=1)), gpus=1)
@@ -36,8 +47,10 @@ def job(job_id: int, **fields: Any) -> Job:
 
 
 def reasons(*jobs: Job) -> dict[int, str]:
-    decided = decide({one.id: one for one in jobs}, SETTINGS, NOW)
-    return {one.id: "start" if decision.start else decision.reason for one, decision in decided}
+    table = JobTable(jobs)
+    decided = SchedulingPass(table, SETTINGS, NOW)
+    decisions = {one.id: decided.decide(one, NOW) for one in table.pending.values()}
+    return {job_id: "start" if decision.start else decision.reason for job_id, decision in decisions.items()}
 
 
 def test_jobs_start_while_there_are_cores() -> None:
@@ -131,3 +144,55 @@ def test_array_runs_no_more_than_its_throttle() -> None:
         12: "JobArrayTaskLimit",
         13: "JobArrayTaskLimit",
     }
+
+
+def instructions(work: Callable[[], Any]) -> int:
+    """Count the instructions of Python that a call takes."""
+    counted = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal counted
+        frame.f_trace_opcodes = True
+        counted += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+@pytest.mark.parametrize("options", ["", "#SBATCH --dependency=singleton -J one\n", "#SBATCH --dependency=afterok:1\n"])
+def test_a_submission_costs_the_same_however_long_the_queue_is(tmp_path: Path, options: str) -> None:
+    settings = Settings(root=tmp_path, cores=1, max_submit_jobs=10_000)
+    # It is never started, so the queue only grows.
+    scheduler = ProcessScheduler(
+        settings, tmp_path, Confinement(tmp_path, "local"), current_identity("ada"), tmp_path, Visibility(0.0)
+    )
+    description = JobDescription(working_dir=str(tmp_path), script=f"#!/bin/sh\n{options}")
+
+    def submit_until(job_id: int) -> int:
+        while int(scheduler.submit(description)) < job_id - 1:
+            pass
+        return instructions(lambda: scheduler.submit(description))
+
+    short, long = submit_until(50), submit_until(1000)
+    scheduler.stop()
+    assert long < 1.5 * short
+
+
+def test_a_pass_costs_each_job_the_same_however_many_wait() -> None:
+    def cost(count: int) -> float:
+        table = JobTable(job(number, dependencies=parse_dependencies("afterok:1")) for number in range(1, count + 1))
+
+        def decide_all() -> None:
+            one = SchedulingPass(table, SETTINGS, NOW)
+            for pending in table.pending.values():
+                one.decide(pending, NOW)
+
+        return instructions(decide_all) / count
+
+    assert cost(1000) < 1.5 * cost(50)

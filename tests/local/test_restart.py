@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from firecrest_local.__main__ import main
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -51,6 +53,21 @@ def test_command_prints_what_a_client_needs(command: Any, connect_by_environment
     assert (status, output) == (0, "")
     assert "POST /compute/laptop/jobs -> 201" in errors
     assert running.environ["FIRECREST_CLIENT_SECRET"] not in errors
+
+
+def test_secret_from_a_file(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("word-of-a-file\n")
+    running = command("--client-secret-file", str(tmp_path / "secret"))
+    assert running.environ["FIRECREST_CLIENT_SECRET"] == "word-of-a-file"
+
+
+def test_no_secret_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        main(["--client-secret", "word"])
+    (tmp_path / "empty").touch()
+    for path in (tmp_path / "empty", tmp_path / "missing"):
+        assert main(["--client-secret-file", str(path)]) == 1
+        assert f"no secret in {path}" in capsys.readouterr().err
 
 
 def test_secret_from_the_environment_reaches_no_job(command: Any, connect_by_environment: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from firecrest_local import LocalFirecREST, Settings
+from firecrest_local.files.staging_expiry import GRACE
 
 PART = 1000
 
@@ -108,7 +110,7 @@ def test_parts_must_not_be_too_small(server: LocalFirecREST, api: Any) -> None:
 
 def test_upload_without_a_size(server: LocalFirecREST, api: Any) -> None:
     body = {"path": f"{server.home}/x", "transferDirectives": {"transferMethod": "s3"}}
-    assert api.http.post(f"{api.transfer_url}/upload", json=body).status_code == 500
+    assert api.http.post(f"{api.transfer_url}/upload", json=body).status_code == 400
 
 
 def download_url(server: LocalFirecREST, api: Any, content: bytes) -> str:
@@ -224,3 +226,62 @@ def test_transfer_partition_is_hidden(server: LocalFirecREST, api: Any) -> None:
     assert shown == ["normal", "debug"]
     every = api.http.get("/status/local/partitions", params={"show_hidden": True}).json()["partitions"]
     assert [row["name"] for row in every] == ["normal", "debug", "xfer"]
+
+
+def staged(server: LocalFirecREST) -> list[Path]:
+    """Return the directories of all objects and unfinished uploads."""
+    directory = server.home.parent.parent / "state" / "staging"
+    return [*directory.glob("objects/*/*"), *directory.glob("uploads/*")]
+
+
+def test_an_upload_leaves_nothing_in_the_store(serve: Any, connect: Any) -> None:
+    server = serve()
+    api = connect(server)
+    job_id, directives = begin(api, server.home / "up.bin", 1)
+    assert staged(server)
+    etags = put(directives["partsUploadUrls"], [b"x"])
+    httpx.post(directives["completeUploadUrl"], content=completion(etags)).raise_for_status()
+    assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
+    assert (server.home / "up.bin").read_bytes() == b"x"
+    assert staged(server) == []
+
+
+@pytest.mark.parametrize("ranges", [[None], ["bytes=0-4", "bytes=5-9"], ["bytes=3-", "bytes=0-4"]])
+def test_a_download_is_removed_some_time_after_all_of_it_was_served(
+    serve: Any, connect: Any, until: Any, ranges: list[str | None]
+) -> None:
+    server = serve()
+    url = download_url(server, connect(server), b"0123456789")
+    expiry, soon = server._running.staging.expiry, time.time() + 60
+    for wanted in ranges:
+        assert "served" not in [path.name for directory in staged(server) for path in directory.iterdir()]
+        httpx.get(url, headers={"Range": wanted} if wanted else {}).raise_for_status()
+    until(lambda: list(staged(server)[0].glob("served")), "the download was served")
+    expiry.sweep(soon)
+    assert httpx.get(url).status_code == 200
+    expiry.sweep(soon + GRACE)
+    assert httpx.get(url).status_code == 404
+    assert staged(server) == []
+
+
+def test_what_nobody_takes_is_removed_when_its_url_has_expired(serve: Any, connect: Any) -> None:
+    server = serve(url_lifetime=3600)
+    api = connect(server)
+    download_url(server, api, b"x")
+    job_id, _ = begin(api, server.home / "never.bin", 1)
+    api.cancel(job_id)
+    server._running.staging.expiry.sweep(time.time() + 3500)
+    assert len(staged(server)) == 3
+    server._running.staging.expiry.sweep(time.time() + 3700)
+    assert staged(server) == []
+
+
+def test_a_part_for_an_upload_that_is_complete(server: LocalFirecREST, api: Any) -> None:
+    _, directives = begin(api, server.home / "twice.bin", 1)
+    etags = put(directives["partsUploadUrls"], [b"x"])
+    httpx.post(directives["completeUploadUrl"], content=completion(etags)).raise_for_status()
+    for answer in (
+        httpx.post(directives["completeUploadUrl"], content=completion(etags)),
+        httpx.put(directives["partsUploadUrls"][0], content=b"x"),
+    ):
+        assert (answer.status_code, "<Code>NoSuchUpload</Code>" in answer.text) == (404, True)

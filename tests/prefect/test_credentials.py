@@ -45,7 +45,7 @@ def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
     assert connection.url == "https://api.example.org/v2"
     assert connection.token_url == "https://auth.example.org/token"
     assert connection.client_id == "me"
-    assert connection.client_secret == SECRET
+    assert connection.secret.get_secret_value() == SECRET
     assert connection.scopes == ("jobs",)
     assert connection.system == "daint"
     assert connection.timeout == 7
@@ -73,6 +73,20 @@ async def test_the_client_speaks_to_that_deployment(credentials: FirecRESTCreden
 def test_a_url_that_is_none_is_refused_with_its_name(credentials: FirecRESTCredentials) -> None:
     credentials.token_url = "auth.example.org"
     with pytest.raises(ConfigurationError, match="token_url"):
+        credentials.get_client()
+
+
+def test_plain_http_has_to_be_allowed(credentials: FirecRESTCredentials) -> None:
+    credentials.url = "http://api.example.org"
+    with pytest.raises(ConfigurationError, match="allow_http"):
+        credentials.get_client()
+    credentials.allow_http = True
+    assert credentials.connection().allow_http is True
+
+
+def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
+    credentials.system = "../filesystem/local/ops/rm?path=/home/me&x="
+    with pytest.raises(ConfigurationError, match="is not the name of a system"):
         credentials.get_client()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.spec.render import submit_request
 from firecrest_core.watch.watcher import JobWatcher
@@ -68,7 +69,7 @@ async def test_an_element_that_is_cancelled_while_it_waits_is_no_success(
     slurm.command("scancel", f"{job.job_id}_3")
     (workdir / "go").touch()
     result = await JobWatcher.shared(client.connection, job.system).wait(job, poll_interval=1, provisional_grace=10)
-    assert (result.state, result.unrecorded) == (JobState.CANCELLED, (3,))
+    assert (result.state, result.unrecorded) == (JobState.CANCELLED, Indices.parse("3"))
     assert [one.state for one in result.elements] == ["COMPLETED", "COMPLETED", "COMPLETED", "CANCELLED"]
     assert "no record of 3: cancelled while waiting, never ran" in result.summary()
     rows = await client.system().get_job(job.job_id)

@@ -177,7 +177,7 @@ class Job:
 
 
 def expand_pattern(pattern: str, job: Job, node: str) -> str:
-    """Expand one of Slurm's file name patterns: `%j %A %a %x %u %N %n %t %s %b %%`, also `%4j`."""
+    """Expand one of Slurm's file name patterns: `%j %A %a %x %u %N %n %t %s %b %%`, also `%4j` up to `%10j`."""
     values: dict[str, str | int] = {
         "j": job.id,
         "J": job.id,
@@ -199,6 +199,6 @@ def expand_pattern(pattern: str, job: Job, node: str) -> str:
         if letter not in values:
             return match[0]
         text = str(values[letter])
-        return text.zfill(int(width)) if width and text.isdigit() else text
+        return text.zfill(min(int(width[:3]), 10)) if width and text.isdigit() else text
 
     return re.sub(r"%(\d*)([a-zA-Z%])", value, pattern)

@@ -1,7 +1,7 @@
 """Makes jobs from a submission, with sbatch's checks and messages."""
 
 # Clients' paths are text here, as they are written in requests and scripts.
-# ruff: noqa: PTH118, PTH119, PTH123
+# ruff: noqa: PTH118, PTH119
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from firecrest_local.errors import CommandTimeout, PolicyLimitExceeded, SchedulerError
 from firecrest_local.files.confinement import Confinement
+from firecrest_local.files.opening import open_regular
 from firecrest_local.scheduler.interface import JobDescription
 from firecrest_local.scheduler.jobs.arrays import ArraySpec, parse_array
 from firecrest_local.scheduler.jobs.dependencies import Dependencies, parse_dependencies
@@ -21,6 +22,9 @@ from firecrest_local.scheduler.jobs.durations import parse_begin, parse_duration
 from firecrest_local.scheduler.jobs.job import NODE, Job, expand_pattern
 from firecrest_local.scheduler.jobs.memory import parse_memory
 from firecrest_local.settings import Partition, Settings
+
+#: Characters of a script: Slurm's default of `max_script_size`.
+_LARGEST_SCRIPT = 4 * 1024 * 1024
 
 
 def refused(reason: str, *before: str) -> SchedulerError:
@@ -50,14 +54,16 @@ def read_script(description: JobDescription, confinement: Confinement) -> tuple[
         try:
             if not confinement.holds(os.path.join(confinement.root, path)):
                 raise FileNotFoundError(path)
-            with open(os.path.join(confinement.root, path)) as file:
-                script = file.read()
+            with open_regular(os.path.join(confinement.root, path), "rb") as file:
+                script = file.read(_LARGEST_SCRIPT + 1).decode()
         except (OSError, UnicodeDecodeError):
             raise SchedulerError(f"sbatch: error: Unable to open file {path}") from None
     elif description.script:
         script = description.script
     else:
         raise CommandTimeout
+    if len(script) > _LARGEST_SCRIPT:
+        raise refused("Job script exceeds the maximum size")
     if not script.startswith("#!"):
         raise SchedulerError(
             "sbatch: error: This does not look like a batch script.  The first",
@@ -95,6 +101,16 @@ def build_jobs(
     :raises CommandTimeout: sbatch would hang.
     :raises SchedulerError: sbatch would refuse.
     """
+    try:
+        return _build_jobs(description, job_id, user, settings, confinement)
+    except (ValueError, OverflowError):
+        # For example a number with more digits than anything counts.
+        raise refused("Invalid numeric value in the job's options") from None
+
+
+def _build_jobs(
+    description: JobDescription, job_id: int, user: str, settings: Settings, confinement: Confinement
+) -> list[Job]:
     script, default_name = read_script(description, confinement)
     options = parse_directives(script)
     partition = _partition(description.partition or options.get("partition"), settings)

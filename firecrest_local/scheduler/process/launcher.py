@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from firecrest_local.files.confinement import Confinement
+from firecrest_local.private_files import make_private_directory, write_private
 from firecrest_local.scheduler.jobs.job import NODE, Job, Step
 from firecrest_local.scheduler.login_environment import login_environment
 from firecrest_local.scheduler.process import srun_shim, supervisor
@@ -59,27 +60,28 @@ class Launcher:
 
     def prepare(self) -> None:
         """Make the directories and the replacement for `srun`."""
-        self._jobs.mkdir(parents=True, exist_ok=True)
-        self._bin.mkdir(parents=True, exist_ok=True)
+        make_private_directory(self._jobs)
+        make_private_directory(self._bin)
         command = [sys.executable, "-I", "-S", str(Path(srun_shim.__file__).resolve())]
-        draft = self._bin / ".srun"
-        draft.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        draft.chmod(0o755)
-        draft.replace(self._bin / "srun")
+        shim = self._bin / "srun"
+        write_private(shim, f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        shim.chmod(0o700)
 
     # --- starting
 
     def launch(self, job: Job) -> None:
         """Start a job without waiting for it."""
         directory = self._jobs / str(job.id)
-        (directory / "steps").mkdir(parents=True, exist_ok=True)
-        (directory / "slurm_script").write_text(job.script)
-        (directory / "spec.json").write_text(json.dumps(self._spec(job, directory)))
+        for private in (directory, directory / "steps"):
+            make_private_directory(private)
+        write_private(directory / "slurm_script", job.script)
+        write_private(directory / "spec.json", json.dumps(self._spec(job, directory)))
         # The supervisor inherits the lock, so there is no moment in which the job runs without it.
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with (directory / "supervisor.log").open("wb") as log:
+            write_private(directory / "supervisor.log", "")
+            with (directory / "supervisor.log").open("ab") as log:
                 self._children[job.id] = subprocess.Popen(
                     [sys.executable, "-I", "-S", str(Path(supervisor.__file__).resolve()), str(directory)],
                     stdin=subprocess.DEVNULL,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from firecrest_local.scheduler.jobs.dependencies import Dependency
 from firecrest_local.scheduler.jobs.job import COMPLETED, Job
+from firecrest_local.scheduler.process.job_table import JobTable
 from firecrest_local.settings import Settings
 
 DependencyState = Literal["met", "waiting", "never"]
@@ -29,20 +29,16 @@ class Decision:
     never: bool = False
 
 
-def condition_state(condition: Dependency, job: Job, jobs: Mapping[int, Job]) -> DependencyState:
+def condition_state(condition: Dependency, job: Job, jobs: JobTable) -> DependencyState:
     """Check one dependency against the known jobs. A dependency on an unknown job is met."""
     if condition.kind == "singleton":
-        older = [
-            other
-            for other in jobs.values()
-            if other.name == job.name and not other.ended and other.submitted < job.submitted
-        ]
+        older = any(other.submitted < job.submitted for other in jobs.live_of_name(job.name))
         return "waiting" if older else "met"
     task_id = job.task_id if condition.kind == "aftercorr" else condition.task_id
-    targets = [other for other in jobs.values() if other.array_id == condition.job_id]
-    targets = [target for target in targets if task_id is None or target.task_id == task_id]
+    found = [] if condition.job_id is None else jobs.find(condition.job_id)
+    targets = [target for target in found if task_id is None or target.task_id == task_id]
     if not targets:
-        targets = [other for other in jobs.values() if other.id == condition.job_id]
+        targets = [target for target in found if target.id == condition.job_id]
     ended = all(target.ended for target in targets)
     failed = any(target.ended and target.state != COMPLETED for target in targets)
     if condition.kind == "after":
@@ -54,7 +50,7 @@ def condition_state(condition: Dependency, job: Job, jobs: Mapping[int, Job]) ->
     return "met" if ended else "waiting"
 
 
-def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
+def dependency_state(job: Job, jobs: JobTable) -> DependencyState:
     """Check whether all (or, with `?`, any) of a job's dependencies are met."""
     states = [condition_state(condition, job, jobs) for condition in job.dependencies.conditions]
     if job.dependencies.any_of:
@@ -62,7 +58,7 @@ def dependency_state(job: Job, jobs: Mapping[int, Job]) -> DependencyState:
     return "never" if "never" in states else "waiting" if "waiting" in states else "met"
 
 
-def blocking_decision(job: Job, jobs: Mapping[int, Job], settings: Settings, now: float) -> Decision | None:
+def blocking_decision(job: Job, jobs: JobTable, settings: Settings, now: float) -> Decision | None:
     """Return the decision about a job that could not start even on an empty node; None if it could."""
     partition = next((one for one in settings.partitions if one.name == job.partition), None)
     if job.hold:
@@ -83,60 +79,66 @@ def blocking_decision(job: Job, jobs: Mapping[int, Job], settings: Settings, now
     return None
 
 
-def decide(jobs: Mapping[int, Job], settings: Settings, now: float) -> list[tuple[Job, Decision]]:
-    """Decide about every pending job, oldest first.
+class SchedulingPass:
+    """Decides about pending jobs, one after the other, oldest first.
 
     Once a job lacks free cores, a younger job starts only if it fits and will have ended when the older one could
-    start.
+    start. As long as no job starts, ends or is cancelled, the same pass can decide about new jobs: they are the
+    youngest.
 
-    :param jobs: all known jobs by id.
+    :param jobs: all known jobs.
     :param settings: the cluster.
     :param now: the Unix time.
+    :ivar next_begin: the earliest begin time for which a job waits.
     """
-    own_cores = {partition.name: partition.cores for partition in settings.partitions if partition.cores}
-    holding: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    of_array: Counter[int] = Counter()
-    free_gpus = settings.gpus
-    for job in jobs.values():
-        if job.gone:
-            continue
-        pool = job.partition if job.partition in own_cores else ""
-        ends = math.inf if job.limit is None else (job.start or now) + job.limit
-        holding[pool].append((ends, job.cpus))
-        free_gpus -= len(job.gpu_ids)
-        if job.array_id is not None:
-            of_array[job.array_id] += 1
-    decisions: list[tuple[Job, Decision]] = []
-    # For each pool: when its first job that lacks free cores could start at the latest.
-    blocked_until: dict[str, float] = {}
-    order = sorted(
-        (job for job in jobs.values() if job.pending),
-        key=lambda job: (job.array_id or job.id, job.task_id or 0),
-    )
-    for job in order:
-        blocking = blocking_decision(job, jobs, settings, now)
-        if blocking is None and job.array_id and job.throttle and of_array[job.array_id] >= job.throttle:
-            blocking = Decision(reason="JobArrayTaskLimit")
+
+    def __init__(self, jobs: JobTable, settings: Settings, now: float) -> None:
+        self._jobs = jobs
+        self._settings = settings
+        self._own_cores = {partition.name: partition.cores for partition in settings.partitions if partition.cores}
+        self._free: dict[str, int] = defaultdict(lambda: settings.node_cores, self._own_cores)
+        self._free_gpus = settings.gpus
+        self._of_array: Counter[int] = Counter()
+        #: For each pool: when the jobs that hold cores will have ended, and how many cores they hold.
+        self._holding: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        #: For each pool: when its first job that lacks free cores could start at the latest.
+        self._blocked_until: dict[str, float] = {}
+        self.next_begin = math.inf
+        for job in jobs.active.values():
+            ends = math.inf if job.limit is None else (job.start or now) + job.limit
+            self._hold(job, ends, len(job.gpu_ids))
+
+    def decide(self, job: Job, now: float) -> Decision:
+        """Decide about a pending job that is younger than those decided before."""
+        blocking = blocking_decision(job, self._jobs, self._settings, now)
         if blocking is not None:
-            decisions.append((job, blocking))
-            continue
-        pool = job.partition if job.partition in own_cores else ""
-        capacity = own_cores.get(pool) or settings.node_cores
-        free = capacity - sum(cpus for _, cpus in holding[pool])
+            if blocking.reason == "BeginTime" and job.begin is not None:
+                self.next_begin = min(self.next_begin, job.begin)
+            return blocking
+        if job.array_id and job.throttle and self._of_array[job.array_id] >= job.throttle:
+            return Decision(reason="JobArrayTaskLimit")
+        pool = self._pool(job)
         ends = now + (job.limit or 0)
-        fits = job.cpus <= free and job.gpus <= free_gpus
-        if fits and ends <= blocked_until.get(pool, math.inf):
-            holding[pool].append((ends, job.cpus))
-            free_gpus -= job.gpus
-            if job.array_id is not None:
-                of_array[job.array_id] += 1
-            decisions.append((job, Decision(start=True)))
-        elif pool in blocked_until:
-            decisions.append((job, Decision(reason="Priority")))
-        else:
-            blocked_until[pool] = _cores_free_at(job.cpus, free, holding[pool])
-            decisions.append((job, Decision(reason="Resources")))
-    return decisions
+        fits = job.cpus <= self._free[pool] and job.gpus <= self._free_gpus
+        if fits and ends <= self._blocked_until.get(pool, math.inf):
+            self._hold(job, ends, job.gpus)
+            return Decision(start=True)
+        if pool in self._blocked_until:
+            return Decision(reason="Priority")
+        self._blocked_until[pool] = _cores_free_at(job.cpus, self._free[pool], self._holding[pool])
+        return Decision(reason="Resources")
+
+    def _hold(self, job: Job, ends: float, gpus: int) -> None:
+        pool = self._pool(job)
+        self._holding[pool].append((ends, job.cpus))
+        self._free[pool] -= job.cpus
+        self._free_gpus -= gpus
+        if job.array_id is not None:
+            self._of_array[job.array_id] += 1
+
+    def _pool(self, job: Job) -> str:
+        """Return what a job takes its cores from: its partition, or for `""` the node."""
+        return job.partition if job.partition in self._own_cores else ""
 
 
 def _cores_free_at(cpus: int, free: int, holding: list[tuple[float, int]]) -> float:

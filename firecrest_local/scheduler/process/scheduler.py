@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from firecrest_local.scheduler.jobs.job import (
 )
 from firecrest_local.scheduler.jobs.submission import build_jobs, over_submit_limit
 from firecrest_local.scheduler.process.accounting import AccountingView
+from firecrest_local.scheduler.process.job_table import JobTable
 from firecrest_local.scheduler.process.launcher import JobExit, Launcher
-from firecrest_local.scheduler.process.queueing import Decision, decide
+from firecrest_local.scheduler.process.queueing import SchedulingPass
 from firecrest_local.scheduler.process.store import JobStore
 from firecrest_local.settings import Settings
 from firecrest_local.visibility import Visibility
@@ -68,8 +69,9 @@ class ProcessScheduler:
         self._view = AccountingView(settings.system, identity.group, visibility)
         self._store = JobStore(state / "jobs.sqlite")
         self._condition = threading.Condition(threading.RLock())
-        self._jobs: dict[int, Job] = {}
-        self._arrays: dict[int, list[Job]] = defaultdict(list)
+        self._jobs = JobTable()
+        #: The latest pass, which also decides about the jobs that are submitted after it.
+        self._pass = SchedulingPass(self._jobs, settings, time.time())
         #: Cancelled jobs whose supervisors have the signal.
         self._terminated: set[int] = set()
         self._changed = False
@@ -82,12 +84,12 @@ class ProcessScheduler:
         """Take over the jobs of an earlier run of the server, and begin to schedule."""
         self._launcher.prepare()
         with self._condition:
-            for job in self._store.load():
-                self._remember(job)
-            for job in [job for job in self._jobs.values() if not job.gone]:
+            jobs = self._store.load()
+            for job in jobs:
                 if job.running and not self._launcher.alive(job) and not self._launcher.started(job):
                     # The earlier server died after it had decided to start the job, but before it started it.
                     job.state, job.start, job.gone, job.gpu_ids = PENDING, None, True, []
+            self._jobs = JobTable(jobs)
             self._changed = True
         self._thread.start()
 
@@ -95,8 +97,7 @@ class ProcessScheduler:
         """Stop scheduling and the running jobs. Returns when none of their processes is left."""
         with self._condition:
             self._stopping = True
-            running = [job for job in self._jobs.values() if job.running]
-            self._cancel(running, by=0)
+            self._cancel([job for job in self._jobs.active.values() if job.running], by=0)
             self._condition.notify_all()
         if self._thread.is_alive():
             self._thread.join()
@@ -108,30 +109,23 @@ class ProcessScheduler:
             while True:
                 try:
                     self._collect()
-                    if not self._stopping and (self._changed or self._begin_time_reached()):
+                    if not self._stopping and (self._changed or self._pass.next_begin <= time.time()):
                         self._changed = False
                         self._schedule()
                 except Exception:
                     log.exception("error in the scheduler; it continues")
-                if self._stopping and all(job.gone for job in self._jobs.values()):
+                if self._stopping and not self._jobs.active:
                     return
                 self._condition.wait(self._wait_seconds())
-
-    def _begin_time_reached(self) -> bool:
-        """Return whether the begin time of a pending job is reached."""
-        return any(
-            job.pending and job.reason == "BeginTime" and job.begin is not None and job.begin <= time.time()
-            for job in self._jobs.values()
-        )
 
     def _wait_seconds(self) -> float | None:
         """Return the seconds to wait for the next change; None if only a request can bring one."""
         if self._changed and not self._stopping:
             return 0.0
-        if any(not job.gone for job in self._jobs.values()):
+        if self._jobs.active:
             return POLL_INTERVAL
-        begins = [job.begin for job in self._jobs.values() if job.pending and job.begin is not None]
-        return max(min(begins) - time.time(), POLL_INTERVAL) if begins else None
+        begin = self._pass.next_begin
+        return None if begin == math.inf else min(max(begin - time.time(), POLL_INTERVAL), threading.TIMEOUT_MAX)
 
     # --- the API's requests
 
@@ -141,18 +135,20 @@ class ProcessScheduler:
         :raises NoJobId: options of the script keep sbatch from printing the id. Only `--test-only` queues nothing.
         """
         with self._condition:
-            job_id = max(self._jobs, default=0) + 1
+            job_id = self._jobs.next_id
             jobs = build_jobs(description, job_id, self._identity.user, self._settings, self._confinement)
             self._check_submit_limit(len(jobs))
             if "test-only" in jobs[0].options:
                 raise NoJobId
-            for job, decision in self._decisions(jobs):
-                if job in jobs:
-                    job.reason = decision.reason
+            now = time.time()
+            for job in jobs:
+                decision = self._pass.decide(job, now)
+                job.reason = decision.reason
+                self._changed = self._changed or decision.start or decision.never
             self._store.save(jobs)
             for job in jobs:
-                self._remember(job)
-            self._notify()
+                self._jobs.add(job)
+            self._condition.notify_all()
         if {"parsable", "quiet"} & set(jobs[0].options):
             raise NoJobId
         return str(job_id)
@@ -162,7 +158,7 @@ class ProcessScheduler:
         with self._condition:
             jobs = self._select(query, "sacct: fatal: Bad job/step specified")
             steps = {job.id: self._launcher.steps(job) for job in jobs if job.running}
-            job_id = None if query.job_id is None else int(query.job_id)
+            job_id = None if query.job_id is None or not jobs else int(query.job_id)
             return self._view.accounted_rows(jobs, steps, time.time(), job_id)
 
     def queued(self, query: JobQuery) -> list[Row]:
@@ -174,7 +170,7 @@ class ProcessScheduler:
     def metadata(self, job_id: str) -> list[Row] | None:
         """Return script and files of a job; None if there is no such job."""
         with self._condition:
-            jobs = self._remembered(job_id) if job_id.isdigit() else []
+            jobs = self._remembered(job_id)
             if not jobs:
                 return None
             # An array's own record is that of its last element.
@@ -207,12 +203,13 @@ class ProcessScheduler:
             if len(jobs) == 1 and jobs[0].array_id is not None:
                 jobs[0].unrecorded = jobs[0].pending
             self._cancel(live, by=self._identity.uid)
-            self._notify()
+            self._changed = True
+            self._condition.notify_all()
 
     def attach(self, job_id: str, command: str) -> None:
         """Run a shell command inside a running job."""
         with self._condition:
-            job = next((job for job in self._find(job_id) if job.running), None) if job_id.isdigit() else None
+            job = next((job for job in self._find(job_id) if job.running), None)
         if job is None:
             raise SchedulerError(
                 f"srun: error: Unable to confirm allocation for job {job_id}: Invalid job id specified",
@@ -240,7 +237,7 @@ class ProcessScheduler:
         """Return the one node."""
         cores = self._settings.node_cores
         with self._condition:
-            held = sum(job.cpus for job in self._jobs.values() if not job.gone and not self._own_cores(job))
+            held = sum(job.cpus for job in self._jobs.active.values() if not self._own_cores(job))
         state = "IDLE" if held == 0 else "ALLOCATED" if held >= cores else "MIXED"
         return [
             {
@@ -292,25 +289,18 @@ class ProcessScheduler:
         :raises PolicyLimitExceeded: they would be too many.
         """
         limit = self._settings.max_submit_jobs
-        if limit is not None and sum(not job.ended for job in self._jobs.values()) + new > limit:
+        if limit is not None and len(self._jobs.live) + new > limit:
             raise over_submit_limit()
 
-    def _notify(self) -> None:
-        self._changed = True
-        self._condition.notify_all()
-
-    def _remember(self, job: Job) -> None:
-        self._jobs[job.id] = job
-        if job.array_id is not None:
-            self._arrays[job.array_id].append(job)
-            self._arrays[job.array_id].sort(key=lambda element: element.task_id or 0)
+    def _save(self, job: Job) -> None:
+        """Write down a job's new state."""
+        self._jobs.update(job)
+        self._store.save([job])
 
     def _find(self, job_id: str) -> list[Job]:
         """Find a job, or all elements of an array."""
-        number = int(job_id)
-        if number in self._arrays:
-            return self._arrays[number]
-        return [self._jobs[number]] if number in self._jobs else []
+        # No id has so many digits, and Python refuses to read much longer ones.
+        return self._jobs.find(int(job_id)) if job_id.isdigit() and len(job_id) < 20 else []
 
     def _remembered(self, job_id: str) -> list[Job]:
         """Find a job, or all elements of an array, without those that ended more than `min_job_age` seconds ago."""
@@ -325,7 +315,7 @@ class ProcessScheduler:
             return self._find(query.job_id)
         return [
             job
-            for job in self._jobs.values()
+            for job in self._jobs.by_id.values()
             if (not query.names or job.name in query.names)
             and (query.account is None or job.account == query.account)
             and (job.end is None or job.end >= query.since)
@@ -336,34 +326,35 @@ class ProcessScheduler:
             partition.cores is not None for partition in self._settings.partitions if partition.name == job.partition
         )
 
-    def _decisions(self, new: Iterable[Job] = ()) -> list[tuple[Job, Decision]]:
-        jobs = self._jobs | {job.id: job for job in new}
-        return decide(jobs, self._settings, time.time())
-
     def _schedule(self) -> None:
-        for job, decision in self._decisions():
+        now = time.time()
+        self._pass = SchedulingPass(self._jobs, self._settings, now)
+        for job in list(self._jobs.pending.values()):
+            decision = self._pass.decide(job, now)
             if decision.never and job.kill_on_invalid_dependency:
-                job.state, job.reason, job.end = CANCELLED, "Dependency", time.time()
+                job.state, job.reason, job.end = CANCELLED, "Dependency", now
                 self._changed = True
-                self._store.save([job])
+                self._save(job)
             elif decision.start:
                 self._launch(job)
             elif job.reason != decision.reason:
                 job.reason = decision.reason
-                self._store.save([job])
+                self._save(job)
 
     def _launch(self, job: Job) -> None:
-        taken = {gpu for other in self._jobs.values() if not other.gone for gpu in other.gpu_ids}
+        taken = {gpu for other in self._jobs.active.values() for gpu in other.gpu_ids}
         job.gpu_ids = [gpu for gpu in range(self._settings.gpus) if gpu not in taken][: job.gpus]
         job.state, job.start, job.gone = RUNNING, time.time(), False
         # Saved before the launch, so that a restarted server never starts a running job again.
-        self._store.save([job])
+        self._save(job)
         try:
             self._launcher.launch(job)
-        except OSError:
+        except (OSError, ValueError):
+            # Whatever is wrong with one job must not keep the others from starting.
             log.exception("job %s could not be launched", job.id)
             job.state, job.end, job.gone = NODE_FAIL, time.time(), True
-            self._store.save([job])
+            self._changed = True
+            self._save(job)
 
     def _cancel(self, jobs: Iterable[Job], *, by: int) -> None:
         for job in jobs:
@@ -371,11 +362,11 @@ class ProcessScheduler:
                 job.signal = 15
             job.state, job.end, job.cancelled_by = CANCELLED, time.time(), by
             # Saved before the signal, so that a restarted server still knows who cancelled the job.
-            self._store.save([job])
+            self._save(job)
 
     def _collect(self) -> None:
         """Record the jobs that have ended, and terminate those that were cancelled."""
-        for job in [job for job in self._jobs.values() if not job.gone]:
+        for job in list(self._jobs.active.values()):
             if self._launcher.alive(job):
                 if job.ended and job.id not in self._terminated and self._launcher.terminate(job):
                     self._terminated.add(job.id)
@@ -386,7 +377,7 @@ class ProcessScheduler:
             for step in job.steps:
                 if step.end is None:
                     step.end, step.signal = job.end, 15
-            self._store.save([job])
+            self._save(job)
             self._changed = True
 
     @staticmethod

@@ -16,6 +16,9 @@ class JobStore:
     """
 
     def __init__(self, path: Path) -> None:
+        # SQLite makes the files beside it with the same permissions.
+        path.touch(mode=0o600)
+        path.chmod(0o600)
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         # A killed server loses nothing. Only a power failure might lose the last second.
@@ -29,11 +32,10 @@ class JobStore:
 
     def save(self, jobs: Iterable[Job]) -> None:
         """Write all of the jobs, or none."""
-        self._connection.execute("BEGIN")
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO jobs VALUES (?, ?)", [(job.id, job.to_json()) for job in jobs]
-        )
-        self._connection.execute("COMMIT")
+        rows = [(job.id, job.to_json()) for job in jobs]
+        with self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.executemany("INSERT OR REPLACE INTO jobs VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file."""

@@ -34,10 +34,15 @@ OUT_OF_MEMORY = 125
 TICK = 1.0
 
 
+def open_private(path: str, flags: int) -> int:
+    """Open a file that only its owner may use. An `opener` for `open`."""
+    return os.open(path, flags, 0o600)
+
+
 def write_atomically(path: str, data: dict[str, Any]) -> None:
     """Write a JSON file that is either complete or missing."""
     draft = f"{path}.{os.getpid()}"
-    with open(draft, "w") as file:
+    with open(draft, "w", opener=open_private) as file:
         json.dump(data, file)
     os.replace(draft, path)
 

@@ -63,6 +63,9 @@ def run_command(
     except FileNotFoundError:
         # On a cluster a shell runs the command, so this is a shell's message.
         return CommandResult("", f"{command[0]}: command not found", 127)
+    except OSError as error:
+        # For example more arguments than a command can have.
+        return CommandResult("", f"{command[0]}: {error.strerror}", 126)
     try:
         stdout, stderr = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:

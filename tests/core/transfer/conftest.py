@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -175,3 +177,23 @@ async def staging(fake_store: FakeStore) -> AsyncIterator[store.Store]:
     connection = Connection(url=nowhere, token_url=nowhere, client_id="me", client_secret="secret")
     async with store.Store(replace(connection, timeout=5.0)) as ours:
         yield ours
+
+
+@pytest.fixture
+def write_tar(tmp_path: Path) -> Callable[..., Path]:
+    """Write an archive of members that are given as name, type, and content or link text."""
+
+    def write(*members: tuple[str, bytes, bytes | str], mode: int = 0o644) -> Path:
+        path = tmp_path / "x.tar.gz"
+        with tarfile.open(path, "w:gz") as tar:
+            for name, kind, what in members:
+                member = tarfile.TarInfo(name)
+                member.type, member.mode = kind, mode
+                if isinstance(what, str):
+                    member.linkname = what
+                else:
+                    member.size = len(what)
+                tar.addfile(member, io.BytesIO(what) if isinstance(what, bytes) else None)
+        return path
+
+    return write

@@ -287,3 +287,69 @@ async def test_into_a_store(system, there, tmp_path) -> None:
         await finish_download(system, pending)
     assert (await finish_download(system, pending, bucket / "two")).size == STAGED
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 10, STAGED])
+async def test_a_directory_where_the_file_should_go(system, there, tmp_path, size: int) -> None:
+    (tmp_path / "f" / "mine").mkdir(parents=True)
+    with pytest.raises(errors.LocalFileRefused, match="f is a directory, and the download has a file.*Remove it first"):
+        await download(system, str(file(there / "f", size)), f"{tmp_path}/")
+    assert (tmp_path / "f" / "mine").is_dir()
+
+
+async def test_a_file_where_the_directory_should_go(system, there, tmp_path) -> None:
+    (there / "tree").mkdir()
+    (tmp_path / "tree").write_text("mine")
+    with pytest.raises(errors.LocalFileRefused, match="tree is a file, and the download has a directory"):
+        await download(system, f"{there}/tree", f"{tmp_path}/")
+    assert (tmp_path / "tree").read_text() == "mine"
+    assert hidden(tmp_path, there) == []
+
+
+@pytest.mark.parametrize("size", [10, STAGED])
+async def test_a_link_of_the_users_own_is_not_followed(system, there, tmp_path, size: int) -> None:
+    """As with ``cp -r``. The server is an honest one."""
+    (there / "tree" / "sub").mkdir(parents=True)
+    file(there / "tree" / "sub" / "f", size)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "sub").symlink_to(tmp_path / "outside")
+    pending = None
+    with pytest.raises(errors.LocalFileRefused, match="tree/sub is a link, and the download has a directory"):
+        pending = await begin_download(system, f"{there}/tree", f"{tmp_path}/")
+        await finish_download(system, pending)
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert hidden(tmp_path, there) == []
+
+
+@pytest.mark.parametrize("name", ["..", ".", "sub/..", "../"])
+async def test_a_source_without_a_name(system, there, tmp_path, name: str) -> None:
+    """It would go to the directory above the target."""
+    (tmp_path / "target").mkdir()
+    with pytest.raises(errors.InvalidFileName, match="ends in dots"):
+        await download(system, f"{there}/{name}", f"{tmp_path}/target/")
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["target"]
+
+
+@pytest.mark.parametrize("size", [10, STAGED])
+async def test_no_room_on_the_local_disk(system, there, tmp_path, mocker, size: int) -> None:
+    source = file(there / "f", size)
+    mocker.patch("os.pwrite", side_effect=OSError(28, "No space left on device"))
+    with pytest.raises(errors.TransferFailed, match="f cannot be written: No space left on device. Make room"):
+        pending = await begin_download(system, str(source), f"{tmp_path}/")
+        await finish_download(system, pending)
+    assert not (tmp_path / "f").exists()
+    mocker.stopall()
+    await download(system, str(source), f"{tmp_path}/")
+    assert (tmp_path / "f").read_bytes() == source.read_bytes()
+    assert hidden(tmp_path, there) == []
+
+
+@pytest.mark.parametrize("size", [0, 10, STAGED])
+async def test_the_mode_of_a_new_file(system, there, tmp_path, size: int) -> None:
+    before = os.umask(0o027)
+    try:
+        await download(system, str(file(there / "f", size)), f"{tmp_path}/")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from firecrest_core.errors import LocalFileNotFound
+from firecrest_core.errors import InvalidFileName, LocalFileNotFound, LocalFileRefused, TransferFailed
 from firecrest_core.transfer import localside
 
 
@@ -101,14 +105,83 @@ def test_own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 async def test_destination(tmp_path: Path, target: str, place: str) -> None:
     (tmp_path / "there").mkdir()
-    found = await localside.destination(f"{tmp_path}/{target}", "f")
+    found = await localside.destination(f"{tmp_path}/{target}", "f", tree=False)
     assert found == tmp_path / place
     assert (tmp_path / place).parent.is_dir()
 
 
 async def test_missing_source(tmp_path: Path) -> None:
-    with pytest.raises(LocalFileNotFound, match="none"):
+    with pytest.raises(LocalFileNotFound, match="none: no such file"):
         await localside.source(tmp_path / "none")
+
+
+async def test_a_link_to_nothing(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    with pytest.raises(LocalFileNotFound, match="link is a link to gone, which does not exist"):
+        await localside.source(tmp_path / "link")
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # a socket's path is short
+
+
+@pytest.mark.parametrize(("make", "kind"), [(fifo, "a FIFO"), (unix_socket, "a socket")])
+async def test_a_source_without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, kind: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "odd")
+    with pytest.raises(LocalFileRefused, match=f"odd is {kind}, and only files and directories"):
+        await localside.source(tmp_path / "odd")
+    with pytest.raises(LocalFileRefused, match="null is a device"):
+        await localside.source("/dev/null")
+
+
+async def test_a_source_that_cannot_be_read(tmp_path: Path, mocker) -> None:
+    """Root may read everything, so the refusal is made here."""
+    (tmp_path / "secret").touch()
+    mocker.patch("os.open", side_effect=PermissionError(13, "Permission denied"))
+    with pytest.raises(LocalFileRefused, match="secret cannot be read: Permission denied. Check its permissions"):
+        await localside.source(tmp_path / "secret")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("file/f", "file/f cannot be written: .*Something of another kind is in the way"),
+        ("n" * 256 + "/f", "File name too long. Choose a shorter name"),
+        ("tree/", "tree/f is a directory, and the download has a file"),
+    ],
+)
+async def test_a_destination_that_cannot_be(tmp_path: Path, target: str, words: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "tree" / "f").mkdir(parents=True)
+    with pytest.raises(LocalFileRefused, match=words):
+        await localside.destination(f"{tmp_path}/{target}", "f", tree=False)
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("tree")])
+async def test_no_directory_in_place_of_a_file_or_link(tmp_path: Path, make) -> None:
+    make(tmp_path / "f")
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(LocalFileRefused, match="f is a (file|link), and the download has a directory"):
+        await localside.destination(tmp_path, "f", tree=True)
+
+
+async def test_names_with_a_null(tmp_path: Path) -> None:
+    for attempt in (localside.source("a\0b"), localside.destination("a\0b", "f", tree=False)):
+        with pytest.raises(InvalidFileName, match="null"):
+            await attempt
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"x"), lambda path: path.write_bytes(b"x" * 9)])
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, spoil) -> None:
+    spoil(tmp_path / "f")
+    with pytest.raises(TransferFailed, match="f changed while it was read"):
+        localside.read_file(tmp_path / "f", 5)
 
 
 async def test_a_tree_in_a_store(tmp_path: Path) -> None:
@@ -122,7 +195,60 @@ async def test_a_tree_in_a_store(tmp_path: Path) -> None:
 
 
 async def test_nothing_half_written_in_a_store(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="store is full"):
+    with pytest.raises(TransferFailed, match="s3://bucket.*store is full"):
         async with localside.staged_target(Stored(tmp_path / "f", fail=True)) as here:
             here.write_bytes(b"content")
     assert not (tmp_path / "f").exists()
+
+
+async def test_links_do_not_go_into_a_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A link to a directory may lead upwards: its content would be copied without end."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "f").write_text("f")
+    (tmp_path / "one" / "same").symlink_to("f")
+    (tmp_path / "one" / "up").symlink_to(".")
+    (tmp_path / "one" / "broken").symlink_to("gone")
+    with caplog.at_level(logging.WARNING):
+        async with localside.staged_target(Stored(tmp_path / "two")) as here:
+            (tmp_path / "one").rename(here)
+    assert sorted(path.name for path in (tmp_path / "two").rglob("*")) == ["f", "same"]
+    assert (tmp_path / "two" / "same").read_text() == "f"
+    assert caplog.text.count("is left out: an object store has no links") == 2
+
+
+class Listed:
+    """A directory of a store that lists entries of any name."""
+
+    def __init__(self, *names: str) -> None:
+        self.name = names[-1]
+        self._entries = names[:-1]
+
+    def is_dir(self) -> bool:
+        return bool(self._entries)
+
+    def iterdir(self):
+        return map(Listed, self._entries)
+
+    def open(self, mode: str):
+        return io.BytesIO(b"evil")
+
+
+@pytest.mark.parametrize("name", ["../evil", "..", "/evil", "a/b", ".", "", "a\0b"])
+async def test_names_that_a_store_lists_stay_inside(tmp_path: Path, name: str) -> None:
+    (tmp_path / "home").mkdir()
+    with pytest.raises(InvalidFileName, match="no file name"):
+        localside._copy(Listed("good", name, "tree"), tmp_path / "home" / "here")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["good", "here", "home"]
+
+
+def test_a_spool_is_private(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with localside.spool(tmp_path) as directory:
+            assert directory.parent == tmp_path
+            assert directory.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(LocalFileNotFound, match="none cannot be written"), localside.spool(tmp_path / "none"):
+        pass

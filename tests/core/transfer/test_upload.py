@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -319,3 +320,54 @@ async def test_in_two_steps(connection, system, there, here) -> None:
 
 def test_exported() -> None:
     assert package_upload is upload
+
+
+@pytest.mark.parametrize("kind", ["dangling", "fifo", "device"])
+async def test_an_odd_source_costs_no_request(connection, tmp_path, kind: str) -> None:
+    source = {"dangling": tmp_path / "link", "fifo": tmp_path / "pipe", "device": Path("/dev/null")}[kind]
+    (tmp_path / "link").symlink_to("gone")
+    os.mkfifo(tmp_path / "pipe")
+    async with FirecRESTClient(connection) as client:
+        with pytest.raises(errors.UserError, match="which does not exist|is a FIFO|is a device"):
+            await upload(client.system(), source, "/x")
+        assert "session" not in vars(client.requests)
+
+
+async def test_a_fifo_in_a_directory(system, there, here) -> None:
+    (here / "tree").mkdir()
+    os.mkfifo(here / "tree" / "pipe")
+    with pytest.raises(errors.LocalFileRefused, match="tree/pipe is a FIFO"):
+        await upload(system, here / "tree", f"{there}/")
+    assert list(there.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 10, STAGED])
+async def test_a_source_that_vanishes(system, there, here, mocker, size: int) -> None:
+    source, info = file(here / "f", size), system.info
+    asked = []
+
+    async def remove() -> None:
+        if not asked:
+            asked.append(source.unlink())
+        return await info()
+
+    mocker.patch.object(system, "info", remove)
+    with pytest.raises(errors.LocalFileNotFound, match="f cannot be read: No such file"):
+        await upload(system, source, f"{there}/")
+    assert list(there.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["read_file", "hash_file"])
+async def test_a_source_that_vanishes_when_it_is_sent(system, there, here, monkeypatch, call: str) -> None:
+    source = file(here / "f", 10 if call == "read_file" else STAGED)
+    module = sys.modules["firecrest_core.transfer.upload"]
+    usual = getattr(module, call)
+
+    def remove(path: Path, *rest):
+        source.unlink(missing_ok=True)
+        return usual(path, *rest)
+
+    monkeypatch.setattr(module, call, remove)
+    with pytest.raises(errors.LocalFileNotFound, match="f cannot be read: No such file"):
+        await upload(system, source, f"{there}/")
+    assert list(there.iterdir()) == []

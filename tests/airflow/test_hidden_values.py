@@ -1,0 +1,46 @@
+"""Secrets among a job's variables, where Airflow shows a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk._shared.secrets_masker import _secrets_masker
+from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
+from airflow.serialization.serialized_objects import DagSerialization
+from pydantic import SecretStr
+
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.spec.jobspec import JobSpec
+
+VALUE = "the-value-of-a-variable"
+
+
+def make(workdir: Path | str = "/home/me", **environment: Any) -> FirecRESTSubmitOperator:
+    job = {"command": 'echo "the token is $API_TOKEN" | tee token', "environment": environment}
+    return FirecRESTSubmitOperator(task_id="submit", working_dir=str(workdir), job=job)
+
+
+@pytest.mark.parametrize("name", ["API_TOKEN", "aws_secret_access_key", "DB_PASSWORD"])
+def test_rendered_fields(name: str) -> None:
+    shown = json.dumps(_serialize_rendered_fields(make(**{name: VALUE, "OMP_NUM_THREADS": "8"})))
+    assert VALUE not in shown
+    assert '"OMP_NUM_THREADS": "8"' in shown
+
+
+def test_a_value_that_is_hidden_whatever_its_name() -> None:
+    with DAG("dag", schedule=None) as dag:
+        operator = make(INNOCENT=SecretStr(VALUE))
+    assert VALUE not in json.dumps(_serialize_rendered_fields(operator))
+    assert VALUE not in json.dumps(DagSerialization.to_dict(dag))
+    assert JobSpec.from_mapping({"working_dir": "/", **operator.job}).environment == {"INNOCENT": VALUE}  # type: ignore[dict-item]
+
+
+def test_the_job_has_it_and_airflow_masks_it(connected: Any, workdir: Path, run_task: Callable[..., Any]) -> None:
+    run_task(lambda: make(workdir, API_TOKEN=VALUE))
+    assert (workdir / "token").read_text() == f"the token is {VALUE}\n"
+    assert _secrets_masker().redact(f"so {VALUE} it is") == "so *** it is"

@@ -1,0 +1,78 @@
+"""Secrets among a job's variables, where Prefect shows a job."""
+
+from __future__ import annotations
+
+import pytest
+from prefect import flow, get_client
+from prefect.blocks.system import Secret
+from pydantic import SecretStr, ValidationError
+
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
+
+VALUE = "the-value-of-a-variable"
+
+
+@pytest.fixture
+def job(credentials: FirecRESTCredentials) -> FirecRESTJob:
+    return FirecRESTJob(
+        credentials=credentials,
+        command="date",
+        working_dir="/home/me",
+        environment={
+            "API_TOKEN": VALUE,
+            "aws_secret_access_key": VALUE,
+            "DB_PASSWORD": VALUE,
+            "GOOGLE_CREDENTIALS": VALUE,
+            "HIDDEN": SecretStr(VALUE),
+            "OF_A_BLOCK": Secret(value=VALUE),
+            "OMP_NUM_THREADS": 8,
+            "KEYBOARD": "us",
+        },
+    )
+
+
+def test_the_job_gets_every_value(job: FirecRESTJob) -> None:
+    shown = {"OMP_NUM_THREADS": "8", "KEYBOARD": "us"}
+    assert job.spec().environment == {name: shown.get(name, VALUE) for name in job.environment}
+
+
+def test_no_value_is_shown(job: FirecRESTJob) -> None:
+    for shown in (repr(job), str(job), repr(job.spec()), job.model_dump_json()):
+        assert VALUE not in shown
+        assert "API_TOKEN" in shown
+    assert "us" in job.model_dump_json()
+
+
+async def test_parameters_of_a_flow_run(job: FirecRESTJob) -> None:
+    @flow
+    async def use(job: FirecRESTJob) -> dict[str, str]:
+        return dict(job.spec().environment)
+
+    state = await use(job, return_state=True)
+    assert (await state.aresult())["API_TOKEN"] == VALUE
+    async with get_client() as client:
+        run = await client.read_flow_run(state.state_details.flow_run_id)
+    assert VALUE not in str(run.parameters)
+    assert "OMP_NUM_THREADS" in str(run.parameters)
+
+
+def test_a_saved_job_has_them(job: FirecRESTJob) -> None:
+    job.save("with-variables", overwrite=True)
+    assert FirecRESTJob.load("with-variables").spec() == job.spec()
+
+
+def test_a_mask_is_no_value(job: FirecRESTJob) -> None:
+    arrived = job.model_dump(mode="json")["environment"]
+    with pytest.raises(ValidationError, match="API_TOKEN is the mask of a secret"):
+        FirecRESTJob(credentials=job.credentials, command="date", working_dir="/home/me", environment=arrived)
+
+
+def test_an_error_repeats_no_value(job: FirecRESTJob) -> None:
+    with pytest.raises(ValidationError) as raised:
+        FirecRESTJob(
+            credentials=job.credentials,
+            command="date",
+            working_dir="no",
+            environment={"API_TOKEN": VALUE, "A B": VALUE},
+        )
+    assert VALUE not in str(raised.value)

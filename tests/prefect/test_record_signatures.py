@@ -1,0 +1,425 @@
+"""What the reconciler believes, and how it goes on where it fails, on the harness's API and the embedded FirecREST."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock
+from uuid import UUID, uuid4
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.states import Cancelled, Completed
+from pydantic import SecretStr
+
+from firecrest_core import lifecycle, pauses
+from firecrest_core.api.auth import TokenProvider
+from firecrest_core.errors import FirecRESTError, ServerFault
+from firecrest_core.states import JobState
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJobRun
+from prefect_firecrest.cancellation import records, saved_credentials
+from prefect_firecrest.cancellation.monitor import JobMonitor
+from prefect_firecrest.cancellation.reconciler import Reconciler
+from prefect_firecrest.cancellation.records import ARTIFACT_TYPE, JobRecord, RecordArtifact, RecordWriter
+from prefect_firecrest.cancellation.saved_credentials import SavedCredentials
+from prefect_firecrest.cancellation.signatures import RecordSignatures
+from prefect_firecrest.hooks import cancel_jobs
+from prefect_firecrest.runtime import runtime
+from tests.prefect.real import until
+
+NAME = "signing"
+
+
+@pytest.fixture(autouse=True)
+def _anew() -> Iterator[None]:
+    """A process that knows nothing, and an API without artifacts."""
+
+    async def delete() -> None:
+        async with get_client() as client:
+            for artifact in await client.read_artifacts():
+                await client.delete_artifact(artifact.id)
+
+    for kind in (SavedCredentials, RecordSignatures, records._BrokenArtifacts):
+        runtime._states.pop(kind, None)
+    runtime.run(delete())
+    yield
+    runtime.run(delete())
+
+
+@pytest.fixture
+def saved(credentials: FirecRESTCredentials) -> FirecRESTCredentials:
+    credentials.save(NAME, overwrite=True)
+    return credentials
+
+
+@pytest.fixture
+def submitted(make: Callable[..., Any], workdir: Path) -> Callable[[], FirecRESTJobRun]:
+    """Submit jobs that run until they are cancelled."""
+
+    def submitted() -> FirecRESTJobRun:
+        path = workdir / uuid4().hex
+        path.mkdir()
+        run = make("touch began; sleep 60", working_dir=str(path)).trigger()
+        until((path / "began").exists, "the start of the job")
+        return run
+
+    return submitted
+
+
+@flow
+def nothing() -> None: ...
+
+
+async def flow_run(state: Any = None) -> UUID:
+    async with get_client() as client:
+        return (await client.create_flow_run(nothing, state=state or Cancelled())).id
+
+
+def record_of(run: FirecRESTJobRun) -> JobRecord:
+    key = run.job.key
+    return JobRecord(
+        credentials=NAME, system=run.system, working_dir=run.job.working_dir, identity=key.identity, epoch=key.epoch
+    )
+
+
+def write(flow_runs: tuple[UUID, ...], *written: JobRecord) -> None:
+    async def write() -> None:
+        for record in written:
+            await RecordWriter().write(flow_runs, record)
+
+    runtime.run(write())
+
+
+def create_artifact(data: Any) -> None:
+    async def create() -> None:
+        async with get_client() as client:
+            await client.create_artifact(ArtifactCreate(type=ARTIFACT_TYPE, data=data))
+
+    runtime.run(create())
+
+
+def artifacts() -> list[RecordArtifact]:
+    async def read() -> list[RecordArtifact]:
+        async with get_client() as client:
+            return await records.read(client)
+
+    return runtime.run(read())
+
+
+def reconcile(*acts: Callable[[], Any]) -> None:
+    """Reconcile once, and once more after each act."""
+    one = Reconciler(wait=False)
+
+    async def once() -> None:
+        await one.reconcile_once()
+        await one.drain()
+
+    runtime.run(once())
+    for act in acts:
+        act()
+        runtime.run(once())
+
+
+def is_running(run: FirecRESTJobRun) -> bool:
+    return run.status().state is JobState.RUNNING
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name.startswith("prefect_firecrest.cancellation")
+    ]
+
+
+# --- who is believed -------------------------------------------------------------------------------------------
+
+
+def test_the_jobs_of_signed_records_are_cancelled(saved, submitted) -> None:
+    run, cancelled = submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
+    reconcile()
+    assert not is_running(run)
+    assert artifacts() == []
+
+
+@pytest.mark.parametrize("how", ["unsigned", "of another flow run", "another job's id", "another secret"])
+def test_the_jobs_of_forged_records_are_left_alone(saved, submitted, caplog, how) -> None:
+    run, cancelled, other = submitted(), runtime.run(flow_run()), uuid4()
+    record, connection = record_of(run), saved.connection()
+    forged = {
+        "unsigned": record,
+        "of another flow run": record.signed(connection, (other,)),
+        "another job's id": replace(record.signed(connection, (cancelled,)), identity=None, job_id=run.job_id, epoch=0),
+        "another secret": record.signed(replace(connection, client_secret="guessed"), (cancelled,)),
+    }[how]
+    write((cancelled,), forged)
+    reconcile(lambda: None)
+    assert is_running(run)
+    assert len(artifacts()) == 1
+    (said,) = warnings(caplog)
+    assert f"of flow run {cancelled} are not signed with the present secret of the credentials '{NAME}'" in said
+    run.cancel()
+
+
+def test_a_forged_record_beside_a_signed_one(saved, submitted) -> None:
+    own, victim, cancelled = submitted(), submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(own).signed(saved.connection(), (cancelled,)), record_of(victim))
+    reconcile()
+    assert not is_running(own)
+    assert is_running(victim)
+    victim.cancel()
+
+
+def test_a_record_that_was_copied_to_another_flow_run_takes_nothing_from_its_own(saved, submitted) -> None:
+    run, cancelled, other = submitted(), runtime.run(flow_run()), runtime.run(flow_run())
+    record = record_of(run).signed(saved.connection(), (cancelled,))
+    write((cancelled,), record)
+    write((other,), record)
+    reconcile()
+    assert not is_running(run)
+
+
+def test_the_hook_believes_signed_records_alone(saved, submitted) -> None:
+    own, victim, cancelled = submitted(), submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(victim))
+    runtime._states.pop(JobMonitor, None)
+
+    class Run:
+        id = cancelled
+
+    with pytest.raises(Exception, match="not signed"):
+        cancel_jobs(None, Run(), Cancelled())
+    assert is_running(victim)
+    write((cancelled,), record_of(own).signed(saved.connection(), (cancelled,)))
+    with pytest.raises(Exception, match="not signed"):
+        cancel_jobs(None, Run(), Cancelled())
+    assert not is_running(own)
+    victim.cancel()
+
+
+def test_claims_are_removed_by_signed_records_alone(saved, submitted, monkeypatch) -> None:
+    monkeypatch.setattr(lifecycle, "SETTLED_AFTER", 0.0)
+    own, victim, completed = submitted(), submitted(), runtime.run(flow_run(Completed()))
+    for run in (own, victim):
+        run.cancel()
+        until(lambda run=run: run.status().all_ended, "the end of the job")
+    write((completed,), record_of(own).signed(saved.connection(), (completed,)), record_of(victim))
+    reconcile()
+    home = {run: Path(run.job.working_dir) / ".firecrest" / run.job.key.identity for run in (own, victim)}
+    assert {run: path.exists() for run, path in home.items()} == {own: False, victim: True}
+
+
+def test_a_secret_that_is_changed_while_the_reconciler_lives_changes_nothing(saved, submitted, f7t) -> None:
+    run = submitted()
+    waiting = runtime.run(flow_run(Completed()))  # seen, and not to be cancelled yet
+
+    async def cancel() -> None:
+        async with get_client() as client:
+            await client.set_flow_run_state(waiting, Cancelled(), force=True)
+
+    def rotate_and_cancel() -> None:
+        f7t.issuer.rotate()
+        saved.client_secret = SecretStr(f7t.client_secret)
+        saved.save(NAME, overwrite=True)
+        runtime.run(cancel())
+
+    write((waiting,), record_of(run).signed(saved.connection(), (waiting,)))
+    reconcile(rotate_and_cancel)
+    assert not is_running(run)
+
+
+def test_a_secret_that_was_changed_before(saved, submitted, f7t) -> None:
+    run, cancelled = submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
+    f7t.issuer.rotate()
+    saved.client_secret = SecretStr(f7t.client_secret)
+    saved.save(NAME, overwrite=True)
+    run._credentials = saved
+    reconcile()
+    assert is_running(run)
+    run.cancel()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        7,
+        {"flow_runs": None, "records": []},
+        {"flow_runs": [], "records": []},
+        {"flow_runs": ["hunter2"], "records": []},
+        {"flow_runs": [str(uuid4())], "records": None},
+        {"flow_runs": [str(uuid4())], "records": [{"system": "hunter2"}]},
+        {"flow_runs": [str(uuid4())], "records": [{"system": "s", "working_dir": "/w", "identity": "../hunter2"}]},
+        {"flow_runs": [str(uuid4())], "records": [{"system": "s", "working_dir": "/w", "identity": "i", "epoch": -1}]},
+    ],
+)
+def test_a_broken_artifact_does_not_stop_the_others(saved, submitted, caplog, data) -> None:
+    run, cancelled = submitted(), runtime.run(flow_run())
+    create_artifact(data)
+    write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
+    reconcile(lambda: None)
+    assert not is_running(run)
+    (said,) = warnings(caplog)
+    assert "has not written it" in said
+    assert "hunter2" not in said
+
+
+def test_unknown_fields_are_no_obstacle(saved, submitted) -> None:
+    run, cancelled = submitted(), runtime.run(flow_run())
+    record = record_of(run).signed(saved.connection(), (cancelled,))
+    fields = {name: value for name, value in vars(record).items() if value}
+    create_artifact({"flow_runs": [str(cancelled)], "records": [fields | {"more": 1}], "more": 1})
+    reconcile()
+    assert not is_running(run)
+
+
+# --- when something is recorded ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", ["secret", "system", "directory"])
+def test_what_was_never_submitted_is_not_recorded(make, credentials, wrong) -> None:
+    changed: dict[str, Any] = {
+        "secret": {"credentials": credentials.model_copy(update={"client_secret": SecretStr("wrong")})},
+        "system": {"system": "nowhere"},
+        "directory": {"working_dir": "/etc"},
+    }[wrong]
+
+    @flow
+    def failing() -> None:
+        make("true", **changed).trigger()
+
+    with pytest.raises(FirecRESTError):
+        failing()
+    assert artifacts() == []
+    assert not any(one.alive for one in runtime.state(JobMonitor)._submissions.values() if not one.written)
+
+
+def test_it_is_recorded_before_the_request_leaves(make, monkeypatch) -> None:
+    from firecrest_core.api.client import System
+
+    seen: list[int] = []
+    submit_job = System.submit_job
+
+    async def look(self: System, request: Any) -> str:
+        async with get_client() as client:
+            seen.append(len(await records.read(client)))
+        return await submit_job(self, request)
+
+    monkeypatch.setattr(System, "submit_job", look)
+
+    @flow
+    def submitting() -> None:
+        make("true").trigger().wait_for_completion()
+
+    submitting()
+    assert seen == [1]
+
+
+# --- how it goes on where it fails -------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(pauses, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def logins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests for a token."""
+    logins: list[str] = []
+    ask = TokenProvider._request_token
+
+    async def counted(self: TokenProvider) -> Any:
+        logins.append(self._connection.client_id)
+        return await ask(self)
+
+    monkeypatch.setattr(TokenProvider, "_request_token", counted)
+    return logins
+
+
+def rounds(number: int, clock: Clock, after: float) -> list[Callable[[], None]]:
+    def pass_time() -> None:
+        clock.now += after
+
+    return [pass_time] * number
+
+
+def test_one_login_a_pause_for_all_flow_runs(saved, clock, logins, caplog) -> None:
+    connection = saved.connection()
+    for _ in range(10):
+        cancelled = runtime.run(flow_run())
+        record = JobRecord(credentials=NAME, system="local", working_dir="/wd", identity=f"task-{cancelled}")
+        write((cancelled,), record.signed(connection, (cancelled,)))
+    saved.client_secret = SecretStr("wrong")
+    saved.save(NAME, overwrite=True)
+    reconcile(*rounds(12, clock, 5.0))  # a minute
+    assert len(logins) == 2
+    (said,) = warnings(caplog)
+    assert f"The credentials '{NAME}' cannot be used" in said
+    assert len(artifacts()) == 10
+
+
+def test_credentials_that_are_mended(saved, submitted, clock, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    run, cancelled = submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
+    right = saved.client_secret
+
+    def save(secret: SecretStr) -> None:
+        saved.client_secret = secret
+        saved.save(NAME, overwrite=True)
+
+    def mend() -> None:
+        save(right)
+        clock.now += 61
+
+    save(SecretStr("wrong"))
+    reconcile(mend)
+    assert not is_running(run)
+    assert f"The credentials '{NAME}' can be used again." in caplog.text
+
+
+def test_what_cannot_be_cancelled_is_said_once_at_the_beginning_and_once_at_the_end(
+    saved, clock, caplog, monkeypatch
+) -> None:
+    from prefect_firecrest.cancellation import cancel, reconciler
+
+    monkeypatch.setattr(reconciler, "time", clock)
+    attempts = AsyncMock(side_effect=ServerFault("the disk is full"))
+    monkeypatch.setattr(cancel, "cancel_recorded", attempts)
+    cancelled = runtime.run(flow_run())
+    record = JobRecord(credentials=NAME, system="local", working_dir="/wd", identity="task")
+    write((cancelled,), record.signed(saved.connection(), (cancelled,)))
+    reconcile(*rounds(7, clock, 60.0), *rounds(1, clock, 7 * 24 * 3600.0))
+    said = warnings(caplog)
+    assert len(said) == 2
+    assert "not all of its jobs can be cancelled: the disk is full" in said[0]
+    assert "given up. Cancel what is left by hand (scancel): *-" in said[1]
+    assert "on 'local'" in said[1]
+    assert artifacts() == []
+    assert attempts.await_count == 4  # at once, and after one, two and four minutes
+
+
+def test_a_block_that_is_gone(clock, caplog) -> None:
+    cancelled = runtime.run(flow_run())
+    write((cancelled,), JobRecord(credentials="nowhere", system="local", working_dir="/wd", identity="task"))
+    reconcile(*rounds(5, clock, 5.0))
+    assert len(warnings(caplog)) == 1
+    assert saved_credentials.FIRST_PAUSE > 25.0
