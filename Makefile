@@ -15,8 +15,10 @@ AIRFLOW := .envs/airflow/bin
 PREFECT := .envs/prefect/bin
 BOTH := .envs/both/bin
 
-# The part of tests/conformance that runs where Prefect is; the rest runs with the other tests.
-PREFECT_CONFORMANCE := tests/conformance/test_prefect.py
+# The tests of each face; test-core runs all others.
+AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py
+PREFECT_TESTS := tests/prefect tests/conformance/test_prefect.py
+OTHER_TESTS := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
@@ -41,21 +43,25 @@ demo-prefect: .envs/prefect/stamp ## run the example flows with a real Prefect s
 	@exec $(PREFECT)/python -m demo.prefect
 
 .PHONY: test
-test: lint test-prefect test-both test-airflow ## run all tests, in environments built here
+test: lint test-airflow test-core test-both test-prefect ## run all tests, in environments built here
 
 .PHONY: test-airflow
-test-airflow: .envs/airflow/stamp ## run the tests of the core, the embedded server and the Airflow face
+test-airflow: .envs/airflow/stamp ## run the tests of the Airflow face
 	$(AIRFLOW)/python benchmarks/import_cost.py --check
-	$(AIRFLOW)/python -m pytest --ignore tests/prefect --ignore tests/prefect_e2e --ignore tests/both --ignore $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
+	$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS)
+
+.PHONY: test-core
+test-core: .envs/airflow/stamp ## run the tests of the core, of the embedded server, and of the repository itself
+	$(AIRFLOW)/python -m pytest $(OTHER_TESTS:%=--ignore %) $(PYTEST_ARGS)
 
 .PHONY: test-prefect
 test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
 	$(PREFECT)/python benchmarks/import_cost.py prefect --check
-	$(PREFECT)/python -m pytest tests/prefect tests/prefect_e2e $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
+	$(PREFECT)/python -m pytest $(PREFECT_TESTS) tests/prefect_e2e $(PYTEST_ARGS)
 
 .PHONY: test-both
 test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest supported Prefect
-	$(BOTH)/python -m pytest tests/both tests/prefect $(PREFECT_CONFORMANCE) $(PYTEST_ARGS)
+	$(BOTH)/python -m pytest tests/both $(PREFECT_TESTS) $(PYTEST_ARGS)
 
 # mypy reads the types of Prefect, which is not in the environment that it runs in, from the other one.
 .PHONY: lint

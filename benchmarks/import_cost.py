@@ -3,8 +3,9 @@
 Airflow parses every DAG file repeatedly, each time in a new process, and Prefect imports each collection in every
 process that loads blocks. So each run here is a new process. It imports the engine (``from airflow.sdk import DAG``;
 ``import prefect``), then the face (all operators, sensors and triggers; ``import prefect_firecrest``), and reports what
-the second import added: processor time, elapsed time and resident memory. The budget is for the processor time, since
-other processes of the machine only lengthen the elapsed time. The last line is a JSON object with the medians.
+the second import added: processor time, elapsed time and resident memory. The budget is a share of the processor time
+that the engine's import takes in the same process, so it is the same on slow and on busy machines. Byte code is written
+and used, as it is for users. The last line is a JSON object with the medians.
 
     python benchmarks/import_cost.py [airflow | prefect] [--runs N] [--check]
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 
-BUDGET = {"airflow": {"ms": 80.0, "mb": 8.0}, "prefect": {"ms": 60.0, "mb": None}}
+BUDGET = {"airflow": {"percent": 4.0, "mb": 8.0}, "prefect": {"percent": 6.0, "mb": None}}
 
 ENGINE = {"airflow": "from airflow.sdk import DAG", "prefect": "import prefect"}
 FACE = {
@@ -60,7 +62,9 @@ print(json.dumps({
 def measure(face: str) -> dict:
     """Import both in a new process and return what it reports."""
     code = ONE_RUN.replace("ENGINE", ENGINE[face]).replace("FACE", FACE[face])
-    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(output.stdout.splitlines()[-1])
 
 
@@ -77,7 +81,8 @@ def main() -> int:
     runs = [measure(options.face) for _ in range(options.runs)]
     added_ms = statistics.median(run["added_ms"] for run in runs)
     added_mb = statistics.median(run["added_mb"] for run in runs)
-    passed = added_ms <= budget["ms"] and (budget["mb"] is None or added_mb <= budget["mb"])
+    percent = statistics.median(100 * run["added_ms"] / run["baseline_ms"] for run in runs)
+    passed = percent <= budget["percent"] and (budget["mb"] is None or added_mb <= budget["mb"])
     print(
         json.dumps(
             {
@@ -85,9 +90,10 @@ def main() -> int:
                 "runs": options.runs,
                 "baseline_ms": round(statistics.median(run["baseline_ms"] for run in runs), 1),
                 "added_ms": round(added_ms, 1),
+                "added_percent": round(percent, 2),
                 "added_ms_elapsed": round(statistics.median(run["elapsed_ms"] for run in runs), 1),
                 "added_mb": round(added_mb, 2),
-                "budget_ms": budget["ms"],
+                "budget_percent": budget["percent"],
                 "budget_mb": budget["mb"],
                 "heavy_modules": runs[-1]["heavy"],
                 "passed": passed,

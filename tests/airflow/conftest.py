@@ -141,10 +141,13 @@ class Run:
 def run_task(ti: TaskInstance) -> Callable[..., Run]:
     """Run a task to its end, as worker, triggerer and worker again do.
 
-    What passes between them goes through JSON, and the second half runs on an operator of its own.
+    What passes between them goes through JSON, and the second half runs on an operator of its own. ``when_deferred`` is
+    called before the trigger runs.
     """
 
-    def run_task(make: Callable[[], Any], ti: TaskInstance = ti) -> Run:
+    def run_task(
+        make: Callable[[], Any], ti: TaskInstance = ti, when_deferred: Callable[[], None] = lambda: None
+    ) -> Run:
         context = {"ti": ti, "task_state_store": ti.state_store}
         deferrals, events = [], []
 
@@ -154,6 +157,7 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
             except TaskDeferred as deferral:
                 deferred = deferral
             deferrals.append(deferred)
+            when_deferred()
             path, arguments = json.loads(json.dumps(deferred.trigger.serialize()))
             events.append(asyncio.run(fire(import_string(path)(**arguments))))
             kwargs = {"event": events[-1], **json.loads(json.dumps(deferred.kwargs or {}))}

@@ -97,8 +97,10 @@ def test_reschedule_mode_pokes_once(start, ti) -> None:
 @both_ways
 def test_a_file_that_comes(connected, workdir, run_task, deferrable) -> None:
     path = workdir / "late.txt"
-    threading.Timer(0.7, path.touch).start()
-    run = run_task(sense_file(path, deferrable=deferrable))
+    comes = threading.Timer(0.7, path.touch)
+    if not deferrable:
+        comes.start()
+    run = run_task(sense_file(path, deferrable=deferrable), when_deferred=comes.start)
     assert path.exists()
     assert len(run.deferrals) == (1 if deferrable else 0)
 

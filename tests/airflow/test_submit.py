@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTCancelOperator, FirecRESTSubmitOperator
 from airflow_provider_firecrest.triggers import job as job_trigger
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+from firecrest_core.api.client import System
+from firecrest_core.api.models import JobInfo
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobTimeLimit
 from firecrest_core.states import JobState
 
@@ -30,7 +32,7 @@ TELLING = """#!/bin/bash
 #SBATCH --error=err-%j.txt
 echo "energy -15.84"
 echo "careful" >&2
-sleep 0.5
+until [ -e seen ]; do sleep 0.05; done
 """
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
@@ -41,7 +43,28 @@ def submit(script: str, workdir: Path, **more: Any) -> Callable[[], FirecRESTSub
     return lambda: FirecRESTSubmitOperator(task_id="job", script=script, working_dir=str(workdir), **more)
 
 
+@pytest.fixture
+def ends_when_seen(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job of ``TELLING`` ends after the second look that sees it run: what the first one saw is in the log then."""
+    looks = 0
+
+    def seen_by(method: Callable[..., Awaitable[list[JobInfo]]]) -> Callable[..., Awaitable[list[JobInfo]]]:
+        async def look(*args: Any, **asked: Any) -> list[JobInfo]:
+            nonlocal looks
+            rows = await method(*args, **asked)
+            looks += any(row.state is JobState.RUNNING for row in rows)
+            if looks == 2:
+                (workdir / "seen").touch()
+            return rows
+
+        return look
+
+    for name in ("get_job", "get_jobs"):
+        monkeypatch.setattr(System, name, seen_by(getattr(System, name)))
+
+
 @both_ways
+@pytest.mark.usefixtures("ends_when_seen")
 def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     run = run_task(submit(TELLING, workdir, deferrable=deferrable))
     job_id = run.result["job_id"]

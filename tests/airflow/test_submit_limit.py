@@ -101,8 +101,7 @@ def deferred_trigger(make: Callable[[], FirecRESTSubmitOperator], ti: Any) -> An
 
 
 def test_the_triggerer_submits_when_there_is_room(workdir, make, occupied, run_task, pushed, task_log) -> None:
-    later(occupied)
-    run = run_task(make)
+    run = run_task(make, when_deferred=lambda: later(occupied))
     assert len(run.deferrals) == 1
     assert run.result["state"] == "COMPLETED"
     assert runs(workdir) == [f"hunter2 {run.result['job_id']}"]
@@ -171,10 +170,9 @@ def test_execution_timeout_holds_while_there_is_no_room(workdir, make, occupied,
 
 
 def test_a_job_that_the_triggerer_sees_refused(workdir, make, occupied, run_task) -> None:
-    later(occupied)
     with pytest.raises(SubmissionRejected, match="Invalid partition"):
         # The embedded server counts jobs before it looks at the partition, as Slurm may.
-        run_task(lambda: make(job={"partition": "nowhere"}))
+        run_task(lambda: make(job={"partition": "nowhere"}), when_deferred=lambda: later(occupied))
 
 
 def test_the_end_of_an_earlier_runs_job_is_not_this_ones(make, occupied, ti) -> None:
