@@ -5,6 +5,7 @@ Some tests suspend one of Airflow's components meanwhile.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -168,3 +169,20 @@ def test_dagrun_timeout_cancels_the_job(run) -> None:
     task.wait_until(task.started_jobs)
     task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
     assert task.state() == "skipped"
+
+
+def test_a_record_that_a_person_has_edited_reaches_no_other_task(stack, run) -> None:
+    victim, edited = run("deferred"), run("worker")
+    victim.wait_until(victim.is_running)
+    edited.wait_until(edited.started_jobs)
+    edited.worker().kill()  # only the reconciler looks at what the record says now
+    edited.wait_until(lambda: edited.state() == "up_for_retry")
+    edited.write_record(victim.read_record())
+    edited.mark("failed")
+    triggerer = stack.airflow.service("triggerer")
+    edited.wait_until(lambda: re.search(rf"{edited.run_id}.* is not signed", triggerer.log.read_text()))
+    edited.finish_job()
+    assert not victim.ended_jobs()
+    assert victim.state() == "deferred"
+    victim.finish_job()
+    victim.wait_until(lambda: victim.state() == "success")

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from airflow_provider_firecrest.cancellation.records import STORE_KEY
 from harness.airflow.stack import AirflowStack, stack_with_dags
 from harness.service import Service
 
@@ -61,6 +62,7 @@ class WaitingRun:
         self._folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
         self.dag_id, self.run_id = dag_id, run_id
         self._run = f"/dags/{dag_id}/dagRuns/{run_id}"
+        self._record = f"{self._run}/taskInstances/job/state-store/{STORE_KEY}"
         self._api.trigger(dag_id, run_id)
 
     def wait_until(self, condition: Callable[[], object]) -> None:
@@ -134,6 +136,14 @@ class WaitingRun:
     def clear(self) -> None:
         body = {"dry_run": False, "dag_run_id": self.run_id, "only_failed": False, "reset_dag_runs": True}
         self._api.request("POST", f"/dags/{self.dag_id}/clearTaskInstances", json=body)
+
+    def read_record(self) -> Any:
+        """Return the record of its jobs, as Airflow's API shows it."""
+        return self._api.request("GET", self._record)["value"]
+
+    def write_record(self, record: Any) -> None:
+        """Store another record, as whoever may edit the task instance can do."""
+        self._api.request("PUT", self._record, json={"value": record})
 
     def worker(self) -> psutil.Process:
         """Return the process that executes the task."""
