@@ -14,7 +14,7 @@ from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
-from prefect_firecrest.prefect_internals import is_block_metadata
+from prefect_firecrest.prefect_internals import hide_values_of, is_block_metadata
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         ```
     """
 
-    # An error must not repeat the values of variables.
-    model_config = ConfigDict(hide_input_in_errors=True)
+    # Neither an error nor the block's page may repeat the values of variables.
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra=hide_values_of("environment"))
 
     _block_type_name = "FirecREST Job"
     _block_type_slug = "firecrest-job"

@@ -6,7 +6,7 @@ where a newer Prefect has changed what the function relies on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -34,6 +34,21 @@ def block_name(block: Block) -> str | None:
 def is_block_metadata(field: str) -> bool:
     """Tell whether a field that a block's class does not define is Prefect's own, and not a user's misspelt one."""
     return field.startswith("_") or field == "block_type_slug"
+
+
+def hide_values_of(field: str) -> Callable[[dict[str, Any], type[Block]], None]:
+    """Return the ``json_schema_extra`` of a block whose page hides all values of one field, a mapping with secrets.
+
+    Prefect's own names the mapping as one secret, and then its server hides nothing of it.
+    """
+
+    def schema_extra(schema: dict[str, Any], block: type[Block]) -> None:
+        from prefect.blocks.core import schema_extra as prefects_own
+
+        prefects_own(schema, block)
+        schema["secret_fields"] = [f"{name}.*" if name == field else name for name in schema["secret_fields"]]
+
+    return schema_extra
 
 
 # --- the current runs ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect import flow, get_client
 from prefect.blocks.system import Secret
+from prefect.client.schemas.actions import BlockDocumentUpdate
 from pydantic import SecretStr, ValidationError
 
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
@@ -59,6 +60,19 @@ async def test_parameters_of_a_flow_run(job: FirecRESTJob) -> None:
 def test_a_saved_job_has_them(job: FirecRESTJob) -> None:
     job.save("with-variables", overwrite=True)
     assert FirecRESTJob.load("with-variables").spec() == job.spec()
+
+
+async def test_the_page_of_a_saved_job(job: FirecRESTJob) -> None:
+    await job.asave("shown", overwrite=True)
+    async with get_client() as client:
+        document = await client.read_block_document_by_name("shown", "firecrest-job", include_secrets=False)
+        assert VALUE not in str(document.data)
+        assert set(document.data["environment"]) == set(job.environment)
+        # Who edits another field there sends the masks back.
+        edited = BlockDocumentUpdate(data=document.data | {"partition": "debug"}, merge_existing_data=False)
+        await client.update_block_document(document.id, edited)
+    loaded = await FirecRESTJob.aload("shown")
+    assert (loaded.partition, loaded.spec().environment) == ("debug", job.spec().environment)
 
 
 def test_a_mask_is_no_value(job: FirecRESTJob) -> None:

@@ -18,7 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.transactions import transaction
 
 import prefect_firecrest
-from prefect_firecrest import FirecRESTCredentials, prefect_internals
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, prefect_internals
 
 PACKAGE = Path(prefect_firecrest.__file__).parent
 # Prefect's modules whose contents are not promised, and names that say more than Prefect documents.
@@ -61,6 +61,13 @@ def test_is_block_metadata(credentials: FirecRESTCredentials) -> None:
         for name in block.model_extra or {}:
             assert prefect_internals.is_block_metadata(name), f"Prefect puts a new field into blocks: {name}"
     assert not prefect_internals.is_block_metadata("time_limt")
+
+
+def test_hide_values_of() -> None:
+    hidden = FirecRESTJob.model_json_schema()["secret_fields"]
+    assert "environment.*" in hidden, "Prefect's schema no longer names a mapping with secrets as one secret"
+    assert "environment" not in hidden
+    assert "credentials.client_secret" in hidden, "Prefect's own schema is no longer made"
 
 
 # --- the current runs ---------------------------------------------------------------------------------------
