@@ -114,7 +114,7 @@ class UserError(FirecRESTError):
     user_error = True
 
 
-class ConfigurationError(UserError):
+class ConfigurationError(UserError, ValueError):
     """The connection's own settings are incomplete or contradict each other."""
 
 

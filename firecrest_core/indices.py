@@ -12,7 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import chain, groupby, islice
 from math import gcd
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
 
 LARGEST_INDEX = 4_000_000
 """Slurm compiles in 4,000,001 as the largest MaxArraySize, so a larger index is an error of who wrote it."""
@@ -78,11 +81,11 @@ class Indices(Collection[int]):
         return cls(map(_range, text.split(","))) if text else cls()
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+    def __get_pydantic_core_schema__(cls, _source: Any, handler: GetCoreSchemaHandler) -> Any:
         """Let pydantic read the text form, where what was stored of a job is checked."""
-        from pydantic_core import core_schema
+        from pydantic import AfterValidator
 
-        return core_schema.no_info_after_validator_function(cls.parse, core_schema.str_schema())
+        return handler.generate_schema(Annotated[str, AfterValidator(cls.parse)])
 
     @property
     def first(self) -> int:

@@ -128,7 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None takes those of the process.
     :returns: the exit status.
     """
-    options = parser().parse_args(argv)
+    arguments = parser()
+    options, unknown = arguments.parse_known_args(argv)
+    if unknown:  # argparse itself would repeat what follows them, for example a secret
+        names = [word.partition("=")[0] for word in unknown if word.startswith("-")] or ["an argument without a name"]
+        arguments.error(f"unrecognized: {', '.join(names)}")
     try:
         faults = None if options.faults is None else read_plan(options.faults)
     except (OSError, ValueError) as error:
@@ -141,19 +145,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # which logs each request
-    settings = Settings(
-        root=options.root,
-        port=options.port,
-        client_id=options.client_id,
-        client_secret=client_secret,
-        system=options.system,
-        cores=options.cores,
-        gpus=options.gpus,
-        accounts=tuple(options.account or Settings.accounts),
-        max_submit_jobs=options.max_submit_jobs,
-        scheduler=options.scheduler,
-        faults=faults,
-    )
+    try:
+        settings = Settings(
+            root=options.root,
+            port=options.port,
+            client_id=options.client_id,
+            client_secret=client_secret,
+            system=options.system,
+            cores=options.cores,
+            gpus=options.gpus,
+            accounts=tuple(options.account or Settings.accounts),
+            max_submit_jobs=options.max_submit_jobs,
+            scheduler=options.scheduler,
+            faults=faults,
+        )
+    except ValueError as error:
+        print(f"firecrest-local: {error}", file=sys.stderr)
+        return 1
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
@@ -166,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             while not done.wait(0.2):
                 pass
     except OSError as error:
-        print(f"firecrest-local: cannot serve: {error}", file=sys.stderr)
+        print(f"firecrest-local: cannot serve {settings.root} on port {settings.port}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from firecrest_local.faults.plan import Plan
 MINUTE = 60
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+# What clients take for a system's name: it is a segment of the paths of their requests.
+_SYSTEM = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 SCHEDULERS = ("process", "slurm", "auto")
 
 
@@ -98,6 +101,12 @@ class Settings:
     faults: Plan | None = None
 
     def __post_init__(self) -> None:
+        if not _SYSTEM.fullmatch(self.system):
+            raise ValueError(f"the system's name is {self.system!r}: give letters, digits, '_', '-' and '.'")
+        if not self.client_id:
+            raise ValueError("the client's id is empty")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"the port is {self.port}: give a number from 0 to 65535")
         # The API's paths are case-insensitive, so its one system's name has to be lower case.
         object.__setattr__(self, "system", self.system.lower())
         object.__setattr__(self, "root", Path(self.root))

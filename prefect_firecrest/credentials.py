@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
-from prefect_firecrest.prefect_internals import block_name
+from prefect_firecrest.prefect_internals import block_name, is_block_metadata
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
@@ -67,6 +67,15 @@ class FirecRESTCredentials(CredentialsBlock):
         title="Requests in flight",
         description="Requests at once. A site's sshd allows ten sessions, and more than four requests can exceed that.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        # Prefect's blocks take any field; a misspelt one must not be lost without a word.
+        unknown = sorted(name for name in self.model_extra or {} if not is_block_metadata(name))
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no such field; there are {', '.join(type(self).model_fields)}")
+        self.connection()
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:

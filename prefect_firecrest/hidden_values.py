@@ -10,9 +10,8 @@ from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.hidden_values import looks_secret
 
-# Prefect has no rule of its own. These are the words of such names in Airflow's rule, and those of cloud providers.
-_SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|bearer|(?:^|_)keys?(?:_|$)|apikey", re.I)
 # What Prefect and pydantic write in the place of a secret.
 _MASK = re.compile(r"\*{8,}")
 
@@ -38,6 +37,6 @@ def hide_values(environment: Mapping[str, Any]) -> dict[str, str | SecretStr]:
                 "job as a block and load it there, or let the job read the secret from a file on the cluster",
             )
     return {
-        name: SecretStr(text) if isinstance(given[name], SecretStr) or _SECRET.search(name) else text
+        name: SecretStr(text) if isinstance(given[name], SecretStr) or looks_secret(name) else text
         for name, text in texts.items()
     }

@@ -156,23 +156,26 @@ class FirecRESTHook(BaseHook):
         async with self.client() as client:
             return await lifecycle.submit(client.system(system), build_spec(job, fields))
 
-    def get_job(self, job_id: str, *, system: str | None = None) -> JobStatus:
+    def get_job(self, job: Job | str, *, system: str | None = None) -> JobStatus:
         """Return where a job is: its state, reason, nodes, elapsed seconds and, of an array, its elements.
 
-        :param job_id: the job's id
-        :param system: the system; the connection's default system if left out
+        :param job: what ``submit_job`` returned, or the id of any job
+        :param system: the system of a job that is given by its id; the connection's default system if left out
         :raises JobNotFound: the scheduler does not know it
         """
-        return self.run(self.aget_job(job_id, system=system))
+        return self.run(self.aget_job(job, system=system))
 
-    async def aget_job(self, job_id: str, *, system: str | None = None) -> JobStatus:
+    async def aget_job(self, job: Job | str, *, system: str | None = None) -> JobStatus:
         """Do what :meth:`get_job` does."""
         from firecrest_core import lifecycle
+        from firecrest_core.jobs.job import Job
         from firecrest_core.jobs.status import read_status
 
         async with self.client() as client:
+            if isinstance(job, Job):
+                return await read_status(client.system(job.system), job)
             where = client.system(system)
-            return await read_status(where, await lifecycle.find(where, job_id))
+            return await read_status(where, await lifecycle.find(where, job))
 
     def wait_for_job(
         self,

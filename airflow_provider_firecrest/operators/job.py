@@ -100,9 +100,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         try:
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
-            spec = build_spec(
-                self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
-            )
+            spec = self._spec()
         except FirecRESTError as error:
             raise task_error(error) from None
         mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
@@ -133,6 +131,11 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         )
         result: dict[str, Any] = self.wait(context, trigger)
         return result
+
+    def _spec(self) -> JobSpec:
+        return build_spec(
+            self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
+        )
 
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
@@ -170,8 +173,11 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         :param context: the task's
         :param event: the trigger's
         """
+        from firecrest_core.errors import FirecRESTError
         from firecrest_core.result import JobResult
 
+        with suppress(FirecRESTError):  # the DAG was edited meanwhile
+            self._spec()  # another worker may have submitted: this one learns here which values not to show
         result = JobResult.from_dict(event["result"])
         self.hook.run(self._check(result))
         return job_mapping(result)

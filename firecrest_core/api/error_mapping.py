@@ -116,7 +116,7 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
     if "does not match any of the defined filesystem paths" in message:
         return RemotePathRefused(f"{summary} Choose a path on one of the system's file systems.")
     if status == 404 and message == "System not found":
-        return SystemNotFound(summary)
+        return SystemNotFound(f"{summary}. `list_systems` of the hook or the client shows those that exist.")
     if (status == 404 and message == "Job not found.") or "qstat: Unknown Job Id" in message:
         return JobNotFound(summary)
     if status < 500:

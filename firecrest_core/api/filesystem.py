@@ -19,6 +19,7 @@ from firecrest_core.api.models import (
     UploadTicket,
     parse,
 )
+from firecrest_core.api.remote_paths import check_remote_path
 from firecrest_core.api.requests import Requests
 from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.errors import (
@@ -26,7 +27,6 @@ from firecrest_core.errors import (
     ConfigurationError,
     FileTooLarge,
     FirecRESTError,
-    InvalidFileName,
     RemotePathNotFound,
     RequestRejected,
     ServerFault,
@@ -61,7 +61,11 @@ class UnprotectedTicket(UnreadableTicket):
 
 
 class FilesystemEndpoints(SystemEndpoints):
-    """List, read, change and transfer files."""
+    """List, read, change and transfer files.
+
+    What takes a path raises :exc:`~firecrest_core.errors.InvalidFileName` where the server's shell commands could not
+    take it.
+    """
 
     def __init__(self, requests: Requests, name: str) -> None:
         super().__init__(requests, name)
@@ -83,6 +87,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param dereference: follow symbolic links
         :raises RemotePathNotFound: nothing is there
         """
+        check_remote_path(path)
         what = f"Listing of {path} on {self.name}"
         request = self._requests.pyfirecrest.list_files(
             self.name, path, show_hidden=hidden, recursive=recursive, numeric_uid=True, dereference=dereference
@@ -96,6 +101,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param dereference: follow symbolic links
         :raises RemotePathNotFound: nothing is there
         """
+        check_remote_path(path)
         what = f"stat of {path} on {self.name}"
         request = self._requests.pyfirecrest.stat(self.name, path, dereference=dereference)
         return parse(FileStat, await self._requests.answer(request, what), what)
@@ -119,6 +125,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param path: absolute path on the system
         :raises RequestTimedOut: the file is too large for the server's command timeout (5 s by default)
         """
+        check_remote_path(path)
         what = f"Checksum of {path} on {self.name}"
         answer = await self._requests.answer(self._requests.pyfirecrest.checksum(self.name, path), what)
         return parse(Checksum, answer, what).checksum.removeprefix("\\")  # sha256sum marks an escaped file name so
@@ -141,6 +148,7 @@ class FilesystemEndpoints(SystemEndpoints):
         return await self._tail(path, num_bytes=offset + 1, exclude_beginning=True)
 
     async def _tail(self, path: str, **how: Any) -> str:
+        check_remote_path(path)
         what = f"Tail of {path} on {self.name}"
         answer = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
         return parse(FileText, answer, what).content
@@ -153,6 +161,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param path: absolute path on the system
         :param parents: create the directories above, too, and accept a directory that exists already
         """
+        check_remote_path(path)
         request = self._requests.pyfirecrest.mkdir(self.name, path, create_parents=parents)
         await self._requests.answer(request, f"mkdir of {path} on {self.name}")
 
@@ -164,9 +173,8 @@ class FilesystemEndpoints(SystemEndpoints):
             be created inside that directory.
         :raises RemotePathExists: ``link`` exists already
         """
-        await self._requests.answer(
-            self._requests.pyfirecrest.symlink(self.name, target, link), f"symlink {link} on {self.name}"
-        )
+        request = self._requests.pyfirecrest.symlink(self.name, check_remote_path(target), check_remote_path(link))
+        await self._requests.answer(request, f"symlink {link} on {self.name}")
 
     async def remove(self, path: str, *, missing_ok: bool = False) -> None:
         """Remove a file or a directory tree.
@@ -174,6 +182,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :param path: absolute path on the system
         :param missing_ok: nothing at ``path`` is no error
         """
+        check_remote_path(path)
         try:
             response = await self._requests.session.delete(self._path("filesystem", "ops", "rm"), params={"path": path})
         except RemotePathNotFound:
@@ -188,10 +197,8 @@ class FilesystemEndpoints(SystemEndpoints):
         :param directory: absolute path of an existing directory on the system
         :param name: the file's name in it
         :param content: not empty, and at most ``max_ops_file_size`` bytes; the caller checks both
-        :raises InvalidFileName: a quote in a name would break the server's shell command
         """
-        if "'" in name or "'" in directory:
-            raise InvalidFileName(f"{posixpath.join(directory, name)}: FirecREST cannot write names with a quote (').")
+        check_remote_path(posixpath.join(directory, name))
         response = await self._requests.session.post(
             self._path("filesystem", "ops", "upload"), params={"path": directory}, files={"file": (name, content)}
         )
@@ -205,6 +212,7 @@ class FilesystemEndpoints(SystemEndpoints):
         :returns: the file's content
         :raises FileTooLarge: the file has more bytes, or the server or a gateway does not send so many
         """
+        check_remote_path(path)
         limits = ExchangeLimits.for_content(self._requests.connection.timeout, received=most)
         try:
             response = await self._requests.session.get(

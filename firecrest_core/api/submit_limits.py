@@ -55,10 +55,12 @@ def counts_own_jobs(limit: str) -> bool:
 
 
 def advice(refusal: str) -> str:
-    """Return what to do about a limit that never passes for this job; an empty text if none is named.
+    """Return what to do about a limit that this job can never keep; an empty text if none is named.
 
     :param refusal: the scheduler's words
     """
+    if "invalid job array specification" in refusal.lower():
+        return "Indices have to be below the site's MaxArraySize (`scontrol show config`): split a larger array."
     match = _CONCERNS_JOB.search(refusal)
     if match is None:
         return ""

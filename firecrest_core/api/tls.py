@@ -41,10 +41,12 @@ def warn_if_unprotected(connection: Connection) -> None:
                 f"allow_http: the client's secret or its tokens go to {urlsplit(url).netloc} without encryption, so "
                 "that everybody on the way can read them. Use https as soon as the site has it."
             )
-    if connection.verify is False:
+    hosts = [urlsplit(url) for url in (connection.url, connection.token_url)]
+    unchecked = dict.fromkeys(parts.netloc for parts in hosts if parts.scheme == "https")
+    if connection.verify is False and unchecked:
         _warn_once(
-            f"verify=False: the certificate of {connection.url} is not checked, so that anybody on the way can take "
-            "its place and read the client's secret. Set verify to the site's CA bundle instead."
+            f"verify=False: the certificate of {' and '.join(unchecked)} is not checked, so that anybody on the way "
+            "can take its place and read the client's secret. Set verify to the site's CA bundle instead."
         )
 
 

@@ -10,6 +10,7 @@ import re
 
 from firecrest_core import errors
 from firecrest_core.api.client import System
+from firecrest_core.hidden_values import without_hidden_values
 from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ _SECRETS = (
     (re.compile(r"(\w://)[^\s/@:\"'<>]+:[^\s/@\"'<>]+@"), r"\1***@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/-]{12,}=*"), r"\1 ***"),
     (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
+    # Tokens whose makers gave them a beginning to be found by: GitHub, GitLab, Hugging Face, Slack.
+    (re.compile(r"(?<![\w-])(gh[a-z]_|github_pat_|glpat-|hf_|xox[a-z]-)[\w-]{16,}"), r"\1***"),
+    (
+        re.compile(r"(?i)((?<![\w-])--(?:passwo?r?d|secret|token|(?:api|access|secret)[_-]?key)\s+)[^\s-]\S{7,}"),
+        r"\1***",
+    ),
     (
         re.compile(
             r"(?i)((?:passwo?r?d|secret|token|(?:api|access|secret)_?key)[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]{8,}"
@@ -118,7 +125,7 @@ def last_lines(text: str, lines: int, *, cut: bool = False) -> str:
     :param cut: ``text`` may begin in the middle of a line. What is there of that line is dropped, unless there is no
         other line.
     """
-    rows = text.split("\n")
+    rows = without_hidden_values(text).split("\n")
     if cut and any(row.strip() for row in rows[1:]):
         del rows[0]
         cut = False

@@ -13,10 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.hidden_values import hide_value, looks_secret
 from firecrest_core.spec import arrays, options, quantities, shell
 
 # PBS's limit (Slurm's accounting database has 255).
 LONGEST_NAME = 230
+# Linux's limit on one text among a program's arguments and variables, with the NUL at its end (execve(2)).
+_LONGEST_VARIABLE = 128 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -247,7 +250,8 @@ def _environment(field: str, value: Any) -> dict[str, str]:
         raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {type(value).__name__}")
     environment = {}
     for name, content in value.items():
-        if hasattr(content, "get_secret_value"):  # a SecretStr; `repr` of a specification hides all values
+        secret = hasattr(content, "get_secret_value")  # a SecretStr; `repr` of a specification hides all values
+        if secret:
             content = content.get_secret_value()
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise InvalidJobSpec(field, f"{name!r} is not a variable's name")
@@ -258,6 +262,10 @@ def _environment(field: str, value: Any) -> dict[str, str]:
             raise InvalidJobSpec(field, f"{name} must be a text, not {type(content).__name__}")
         if problem := _not_of_a_file(content):
             raise InvalidJobSpec(field, f"{name} holds {problem}")
+        if len(f"{name}={content}".encode()) >= _LONGEST_VARIABLE:
+            raise InvalidJobSpec(field, f"{name} has more than 128 kB, and Linux starts no program then. Use a file")
+        if secret or looks_secret(name):
+            hide_value(content)
         environment[name] = content
     return environment
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import SystemInfo
+from firecrest_core.api.remote_paths import check_remote_path
 from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
@@ -98,7 +99,7 @@ async def begin_download(
 
     :returns: ``Transferred`` if nothing is left to wait for
     """
-    bare = names.check(source).rstrip("/") or "/"
+    bare = check_remote_path(source).rstrip("/") or "/"
     names.check_own(bare)
     found = await remote.stat(system, bare)
     if found is None:

@@ -2,7 +2,6 @@
 
 Observed on the real server (2.5.7):
 
-- ``ops`` commands put paths between single quotes, so a quote breaks the command.
 - Multipart headers percent-encode ``"`` and control characters and double a backslash, and the server does not decode
   them.
 - Transfer jobs are rendered through a template that escapes HTML. They upload into ``"<path>"`` (``$`` and backticks
@@ -16,27 +15,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 from collections.abc import Iterable
 
 from firecrest_core.errors import InvalidFileName
 
 _PLAIN = re.compile(r"[\w./+=@,:-]+")
-
-
-def check(path: str) -> str:
-    """Return a path on the system unchanged, or refuse it before anything is sent.
-
-    :param path: the path
-    :raises InvalidFileName: it is empty, or contains a quote or a control character
-    """
-    if not path.strip():
-        raise InvalidFileName("The path on the system is empty: give an absolute path.")
-    if "'" in path:
-        raise InvalidFileName(f"{path}: FirecREST cannot handle a quote (') in a path. Rename the file or directory.")
-    if any(unicodedata.category(character) == "Cc" for character in path):
-        raise InvalidFileName(f"{path!r}: FirecREST cannot handle control characters in a path. Rename it.")
-    return path
 
 
 def check_own(path: str) -> None:

@@ -10,6 +10,7 @@ import uuid
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import FileStat
+from firecrest_core.api.remote_paths import check_remote_path
 from firecrest_core.errors import (
     FirecRESTError,
     RemotePathNotFound,
@@ -53,12 +54,12 @@ async def destination(system: System, target: str, name: str, *, tree: bool) -> 
     :raises RemotePathNotFound: the directory above does not exist; the message names it
     :raises RemotePathRefused: a directory is where a file should go, or a file where a directory should
     """
-    names.check(target)
+    check_remote_path(target)
     bare = target.rstrip("/") or "/"
     existing = await stat(system, bare)
     if target.endswith("/") or (existing is not None and existing.is_directory):
         parent, parent_stat = bare, existing
-        place = names.check(posixpath.join(bare, name))
+        place = check_remote_path(posixpath.join(bare, name))
         existing = await stat(system, place) if parent_stat is not None else None
     else:
         parent, place = names.split(bare)[0], bare

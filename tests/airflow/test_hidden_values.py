@@ -15,6 +15,8 @@ from airflow.serialization.serialized_objects import DagSerialization
 from pydantic import SecretStr
 
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.errors import JobFailed
+from firecrest_core.hidden_values import _hidden
 from firecrest_core.spec.jobspec import JobSpec
 
 VALUE = "the-value-of-a-variable"
@@ -44,3 +46,27 @@ def test_the_job_has_it_and_airflow_masks_it(connected: Any, workdir: Path, run_
     run_task(lambda: make(workdir, API_TOKEN=VALUE))
     assert (workdir / "token").read_text() == f"the token is {VALUE}\n"
     assert _secrets_masker().redact(f"so {VALUE} it is") == "so *** it is"
+
+
+@pytest.mark.parametrize("exit_code", [0, 4])
+def test_what_the_job_prints(
+    connected: Any, workdir: Path, run_task: Callable[..., Any], task_log: Callable[[], str], exit_code: int
+) -> None:
+    """The worker that resumes a deferred task is another process, which has not submitted the job."""
+    script = f"#!/bin/bash\necho raw $API_TOKEN, neutral $NEUTRAL\nexit {exit_code}\n"
+    environment = {"API_TOKEN": VALUE, "NEUTRAL": SecretStr("another-value")}
+
+    def task() -> FirecRESTSubmitOperator:
+        job = {"environment": environment}
+        return FirecRESTSubmitOperator(task_id="job", script=script, working_dir=str(workdir), job=job)
+
+    said = ""
+    try:
+        run_task(task, when_deferred=_hidden.clear)
+    except JobFailed as error:
+        said = str(error)
+    shown = task_log() + said
+    assert "raw ***, neutral ***" in shown
+    assert VALUE not in shown
+    assert "another-value" not in shown
+    assert bool(said) == (exit_code == 4)

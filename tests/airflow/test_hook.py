@@ -39,6 +39,7 @@ def test_a_job_from_begin_to_end(connected, workdir, tmp_path) -> None:
     assert isinstance(result, JobResult)
     assert (result.state, result.name) == (JobState.COMPLETED, "copy")
     assert hook.get_job(job.job_id).state is JobState.COMPLETED
+    assert hook.get_job(job).state is JobState.COMPLETED
     assert hook.wait_for_job(job.job_id, poll_interval=0.2).succeeded
     assert {file.name for file in hook.list_files(str(workdir))} >= {"in.txt", "out.txt"}
     assert hook.download(f"{workdir}/out.txt", tmp_path / "out.txt").size == 2

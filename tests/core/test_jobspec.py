@@ -234,6 +234,7 @@ def test_an_unknown_scheduler():
         ("environment", {"A": "x\0"}),
         ("environment", {"UID": "0"}),
         ("environment", "A=1"),
+        ("environment", {"A": "x" * 128 * 1024}),
         ("uenv", "a b c"),
         ("uenv", "a --view=x --foo=y"),
         ("container", "a\nb"),

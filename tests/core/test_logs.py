@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from firecrest_core import errors
 from firecrest_core.api.models import SystemInfo
 from firecrest_core.jobs.logs import last_lines, read_tail
+from firecrest_core.spec.jobspec import JobSpec
 
 
 def test_the_last_lines() -> None:
@@ -94,8 +96,28 @@ class File:
         ("token is eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl.", "token is ***."),
         ('{"client_secret": "abcdefgh1"}', '{"client_secret": "***"}'),
         ("export HF_TOKEN=hf_abcdefghij", "export HF_TOKEN=***"),
+        ("push with ghp_0123456789abcdefghijklmnop failed", "push with ghp_*** failed"),
+        ("hf_0123456789abcdefghijklmnop", "hf_***"),
+        ("mysql --password hunter3hunter3 -h db", "mysql --password *** -h db"),
+        ("run --token --verbose-output", "run --token --verbose-output"),
         ("max_token=128 tokens: 40000000", "max_token=128 tokens: 40000000"),
     ],
 )  # fmt: skip
 def test_a_line(written: str, shown: str) -> None:
     assert last_lines(written, 1) == shown
+
+
+def test_the_hidden_values_of_a_job() -> None:
+    job = JobSpec(
+        command="env",
+        working_dir="/wd",
+        environment={
+            "API_TOKEN": "value-of-a-token",
+            "NEUTRAL": SecretStr("first line\nsecond line"),
+            "LONGER": SecretStr("value-of-a-token-too"),
+            "SHORT_TOKEN": "8",
+            "OMP_PROC_BIND": "spread",
+        },
+    )
+    written = "".join(f"{name}={value}\n" for name, value in job.environment.items())
+    assert last_lines(written, 20) == "API_TOKEN=***\nNEUTRAL=***\nLONGER=***\nSHORT_TOKEN=8\nOMP_PROC_BIND=spread\n"

@@ -45,6 +45,7 @@ FINAL = {
     "QOSMaxGRESPerUser": "",
     "QOSMinCpuNotSatisfied": "more",
     "AssocMaxCpuMinutesPerJobLimit": "less",
+    "Batch job submission failed: Invalid job array specification": "MaxArraySize",
 }
 
 

@@ -39,8 +39,13 @@ async def test_no_warning(caplog: pytest.LogCaptureFixture) -> None:
 async def test_unchecked_certificates_once_for_each_connection(caplog: pytest.LogCaptureFixture) -> None:
     unchecked = replace(CONNECTION, verify=False)
     first, second = await warnings(caplog, unchecked, replace(unchecked, url="https://other.example.org"))
-    assert "verify=False: the certificate of https://api.example.org is not checked" in first
-    assert "https://other.example.org" in second
+    assert "verify=False: the certificate of api.example.org and auth.example.org is not checked" in first
+    assert "certificate of other.example.org" in second
+
+
+async def test_plain_http_has_no_certificate(caplog: pytest.LogCaptureFixture) -> None:
+    here = replace(CONNECTION, url="http://localhost:8000", token_url="http://127.0.0.1/token", verify=False)
+    assert await warnings(caplog, here) == []
 
 
 async def test_plain_http_once_for_each_connection(caplog: pytest.LogCaptureFixture) -> None:

@@ -63,7 +63,10 @@ def test_secret_from_a_file(command: Any, tmp_path: Path) -> None:
 
 def test_no_secret_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
-        main(["--client-secret", "word"])
+        main(["--client-secret", "word", "--client-secret=word"])
+    said = capsys.readouterr().err
+    assert "unrecognized: --client-secret" in said
+    assert "word" not in said
     (tmp_path / "empty").touch()
     for path in (tmp_path / "empty", tmp_path / "missing"):
         assert main(["--client-secret-file", str(path)]) == 1
@@ -79,6 +82,19 @@ def test_secret_from_the_environment_reaches_no_job(command: Any, connect_by_env
     assert "word-from-outside" not in (running.home / f"slurm-{job_id}.out").read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", "70000"], "the port is 70000: give a number from 0 to 65535"),
+        (["--system", "a/b"], "the system's name is 'a/b': give letters"),
+        (["--client-id", ""], "the client's id is empty"),
+    ],
+)
+def test_odd_settings_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith(f"firecrest-local: {said}")
+
+
 def test_help_shows_the_purpose() -> None:
     words = [sys.executable, "-m", "firecrest_local", "--help"]
     shown = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
@@ -91,7 +107,7 @@ def test_taken_port_is_reported_in_one_line(command: Any, tmp_path: Path) -> Non
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("firecrest-local: cannot serve:")
+    assert done.stderr.startswith(f"firecrest-local: cannot serve {tmp_path / 'other'} on port {port}: ")
     assert len(done.stderr.splitlines()) == 1
 
 

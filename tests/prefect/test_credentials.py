@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from pydantic import ValidationError
 
 from firecrest_core.errors import ConfigurationError
 from prefect_firecrest import FirecRESTCredentials
@@ -88,6 +89,30 @@ def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
     credentials.system = "../filesystem/local/ops/rm?path=/home/me&x="
     with pytest.raises(ConfigurationError, match="is not the name of a system"):
         credentials.get_client()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"url": "example.org"}, "url is 'example.org': give a full URL"),
+        ({"url": "http://api.example.org"}, "allow_http"),
+        ({"token_url": f"https://me:{SECRET}@auth.example.org/token"}, "token_url holds a user name or a password"),
+        ({"system": "a/b"}, "is not the name of a system"),
+        ({"client_secret": ""}, "client_secret is empty"),
+        ({"clientsecret": SECRET}, "clientsecret: no such field; there are url, token_url, client_id"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(wrong: dict[str, str], words: str) -> None:
+    right = {
+        "url": "https://api.example.org/v2",
+        "token_url": "https://auth.example.org/token",
+        "client_id": "me",
+        "client_secret": SECRET,
+    }
+    FirecRESTCredentials(**right)
+    with pytest.raises(ValidationError, match=words) as refusal:
+        FirecRESTCredentials(**right | wrong)
+    assert SECRET not in str(refusal.value)
 
 
 def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
