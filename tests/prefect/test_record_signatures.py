@@ -21,6 +21,7 @@ from firecrest_core import lifecycle, pauses
 from firecrest_core.api.auth import TokenProvider
 from firecrest_core.errors import FirecRESTError, ServerFault
 from firecrest_core.states import JobState
+from firecrest_local import LocalFirecREST
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJobRun
 from prefect_firecrest.cancellation import records, saved_credentials
 from prefect_firecrest.cancellation.monitor import JobMonitor
@@ -55,6 +56,14 @@ def _anew() -> Iterator[None]:
 def saved(credentials: FirecRESTCredentials) -> FirecRESTCredentials:
     credentials.save(NAME, overwrite=True)
     return credentials
+
+
+@pytest.fixture
+def rotate(f7t: LocalFirecREST) -> Iterator[Callable[[], None]]:
+    """Change the secret of the client, for one test: the Prefect server of other tests has stored the first one."""
+    first = f7t.client_secret
+    yield f7t.issuer.rotate
+    f7t.issuer.client_secret = first
 
 
 @pytest.fixture
@@ -215,7 +224,7 @@ def test_claims_are_removed_by_signed_records_alone(saved, submitted, monkeypatc
     assert {run: path.exists() for run, path in home.items()} == {own: False, victim: True}
 
 
-def test_a_secret_that_is_changed_while_the_reconciler_lives_changes_nothing(saved, submitted, f7t) -> None:
+def test_a_secret_that_is_changed_while_the_reconciler_lives_changes_nothing(saved, submitted, f7t, rotate) -> None:
     run = submitted()
     waiting = runtime.run(flow_run(Completed()))  # seen, and not to be cancelled yet
 
@@ -224,7 +233,7 @@ def test_a_secret_that_is_changed_while_the_reconciler_lives_changes_nothing(sav
             await client.set_flow_run_state(waiting, Cancelled(), force=True)
 
     def rotate_and_cancel() -> None:
-        f7t.issuer.rotate()
+        rotate()
         saved.client_secret = SecretStr(f7t.client_secret)
         saved.save(NAME, overwrite=True)
         runtime.run(cancel())
@@ -234,10 +243,10 @@ def test_a_secret_that_is_changed_while_the_reconciler_lives_changes_nothing(sav
     assert not is_running(run)
 
 
-def test_a_secret_that_was_changed_before(saved, submitted, f7t) -> None:
+def test_a_secret_that_was_changed_before(saved, submitted, f7t, rotate) -> None:
     run, cancelled = submitted(), runtime.run(flow_run())
     write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
-    f7t.issuer.rotate()
+    rotate()
     saved.client_secret = SecretStr(f7t.client_secret)
     saved.save(NAME, overwrite=True)
     run._credentials = saved
