@@ -18,7 +18,7 @@ BOTH := .envs/both/bin
 # The tests of each face; test-core runs all others.
 AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py
 PREFECT_TESTS := tests/prefect tests/conformance/test_prefect.py
-OTHER_TESTS := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both
+TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
@@ -52,7 +52,7 @@ test-airflow: .envs/airflow/stamp ## run the tests of the Airflow face
 
 .PHONY: test-core
 test-core: .envs/airflow/stamp ## run the tests of the core, of the embedded server, and of the repository itself
-	$(AIRFLOW)/python -m pytest $(OTHER_TESTS:%=--ignore %) $(PYTEST_ARGS)
+	$(AIRFLOW)/python -m pytest $(TESTS_OF_FACES:%=--ignore %) $(PYTEST_ARGS)
 
 .PHONY: test-prefect
 test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-# No engine's rule alone: the words of such names in Airflow's rule, and those of cloud providers.
+# The words of such names in Airflow's rule, and those of cloud providers. Prefect has no rule.
 _SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|bearer|(?:^|_)keys?(?:_|$)|apikey", re.I)
 
 # A shorter one, such as `8` or `us`, is in many words.

@@ -8,7 +8,7 @@ from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
-from prefect_firecrest.prefect_internals import block_name, is_block_metadata
+from prefect_firecrest.prefect_internals import block_name, unknown_fields
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
@@ -70,9 +70,7 @@ class FirecRESTCredentials(CredentialsBlock):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        # Prefect's blocks take any field; a misspelt one must not be lost without a word.
-        unknown = sorted(name for name in self.model_extra or {} if not is_block_metadata(name))
-        if unknown:
+        if unknown := sorted(unknown_fields(self)):  # a misspelt one must not be lost without a word
             raise ValueError(f"{', '.join(unknown)}: no such field; there are {', '.join(type(self).model_fields)}")
         self.connection()
         return self

@@ -14,7 +14,7 @@ from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
-from prefect_firecrest.prefect_internals import hide_values_of, is_block_metadata
+from prefect_firecrest.prefect_internals import hide_values_of, unknown_fields
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -158,9 +158,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         from firecrest_core.spec.jobspec import JobSpec
 
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}
-        # Prefect's blocks take any field; a misspelt one must not be lost without a word.
-        unknown = {name: value for name, value in (self.model_extra or {}).items() if not is_block_metadata(name)}
-        return JobSpec.from_mapping(given | unknown)
+        # A misspelt field must not be lost without a word.
+        return JobSpec.from_mapping(given | unknown_fields(self))
 
     @property
     def job_name(self) -> str:

@@ -36,6 +36,11 @@ def is_block_metadata(field: str) -> bool:
     return field.startswith("_") or field == "block_type_slug"
 
 
+def unknown_fields(block: Block) -> dict[str, Any]:
+    """Return the fields that were given and that the class does not define; Prefect's blocks take any."""
+    return {name: value for name, value in (block.model_extra or {}).items() if not is_block_metadata(name)}
+
+
 def hide_values_of(field: str) -> Callable[[dict[str, Any], type[Block]], None]:
     """Return the ``json_schema_extra`` of a block whose page hides all values of one field, a mapping with secrets.
 

@@ -14,7 +14,7 @@ from airflow_provider_firecrest.hooks import connection as stored_connection
 from firecrest_core.errors import ConfigurationError, FileTooLarge, FirecRESTError, RemotePathRefused
 
 if TYPE_CHECKING:
-    from firecrest_core.api.client import FirecRESTClient
+    from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import FileInfo, SystemInfo
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
@@ -167,15 +167,10 @@ class FirecRESTHook(BaseHook):
 
     async def aget_job(self, job: Job | str, *, system: str | None = None) -> JobStatus:
         """Do what :meth:`get_job` does."""
-        from firecrest_core import lifecycle
-        from firecrest_core.jobs.job import Job
         from firecrest_core.jobs.status import read_status
 
         async with self.client() as client:
-            if isinstance(job, Job):
-                return await read_status(client.system(job.system), job)
-            where = client.system(system)
-            return await read_status(where, await lifecycle.find(where, job))
+            return await read_status(*await _find(client, job, system))
 
     def wait_for_job(
         self,
@@ -222,15 +217,12 @@ class FirecRESTHook(BaseHook):
     ) -> JobResult:
         """Do what :meth:`wait_for_job` does."""
         from firecrest_core import lifecycle
-        from firecrest_core.jobs.job import Job
 
         async with self.client() as client:
-            where = client.system(job.system if isinstance(job, Job) else system)
-            if not isinstance(job, Job):
-                job = await lifecycle.find(where, job)
+            where, found = await _find(client, job, system)
             result = await lifecycle.wait(
                 where,
-                job,
+                found,
                 poll_interval=poll_interval,
                 timeout=timeout,
                 on_message=self.log.info,
@@ -369,6 +361,17 @@ class FirecRESTHook(BaseHook):
         """Do what :meth:`list_systems` does."""
         async with self.client() as client:
             return await client.list_systems()
+
+
+async def _find(client: FirecRESTClient, job: Job | str, system: str | None) -> tuple[System, Job]:
+    """Return a job that may be given by its id alone, and the system that it is on."""
+    from firecrest_core import lifecycle
+    from firecrest_core.jobs.job import Job
+
+    if isinstance(job, Job):
+        return client.system(job.system), job
+    where = client.system(system)
+    return where, await lifecycle.find(where, job)
 
 
 def build_spec(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:

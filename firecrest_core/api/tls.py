@@ -35,14 +35,14 @@ def warn_if_unprotected(connection: Connection) -> None:
 
     :param connection: the connection, before its first request
     """
-    for url in dict.fromkeys((connection.url, connection.token_url)):
-        if sends_in_clear(url):
+    urls = [urlsplit(url) for url in dict.fromkeys((connection.url, connection.token_url))]
+    for url in urls:
+        if sends_in_clear(url.geturl()):
             _warn_once(
-                f"allow_http: the client's secret or its tokens go to {urlsplit(url).netloc} without encryption, so "
+                f"allow_http: the client's secret or its tokens go to {url.netloc} without encryption, so "
                 "that everybody on the way can read them. Use https as soon as the site has it."
             )
-    hosts = [urlsplit(url) for url in (connection.url, connection.token_url)]
-    unchecked = dict.fromkeys(parts.netloc for parts in hosts if parts.scheme == "https")
+    unchecked = dict.fromkeys(url.netloc for url in urls if url.scheme == "https")
     if connection.verify is False and unchecked:
         _warn_once(
             f"verify=False: the certificate of {' and '.join(unchecked)} is not checked, so that anybody on the way "

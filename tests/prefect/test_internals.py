@@ -63,6 +63,14 @@ def test_is_block_metadata(credentials: FirecRESTCredentials) -> None:
     assert not prefect_internals.is_block_metadata("time_limt")
 
 
+def test_unknown_fields(credentials: FirecRESTCredentials) -> None:
+    credentials.save("internals", overwrite=True)
+    loaded = FirecRESTCredentials.load("internals")
+    assert prefect_internals.unknown_fields(loaded) == {}
+    odd = FirecRESTCredentials.model_construct(**loaded.model_dump(), time_limt=3)
+    assert prefect_internals.unknown_fields(odd) == {"time_limt": 3}, "blocks no longer keep unknown fields"
+
+
 def test_hide_values_of() -> None:
     hidden = FirecRESTJob.model_json_schema()["secret_fields"]
     assert "environment.*" in hidden, "Prefect's schema no longer names a mapping with secrets as one secret"
