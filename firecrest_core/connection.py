@@ -1,36 +1,54 @@
-"""The connection to a FirecREST: its URL, the OAuth2 client and the settings of requests."""
+"""The connection to a FirecREST: its URL, the way to sign in, and the settings of requests."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.sign_in import SignIn, SignInKind, parse_sign_in
 from firecrest_core.system_names import check_system_name
-from firecrest_core.urls import check_url, sends_in_clear
+from firecrest_core.urls import check_proxy_url, check_url, sends_in_clear
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-_OPTIONAL = ("FIRECREST_SYSTEM", "FIRECREST_ALLOW_HTTP")
-_REQUIRED = ("FIRECREST_URL", "AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
+_OPTIONAL = (
+    "FIRECREST_AUTH",
+    "FIRECREST_SYSTEM",
+    "FIRECREST_ALLOW_HTTP",
+    "FIRECREST_PROXY",
+    "FIRECREST_CLIENT_CERT",
+)
+_CLIENT = ("AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
+_API_KEY = "FIRECREST_API_KEY"
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """One FirecREST v2 deployment and the OAuth2 client to use it with.
+    """One FirecREST v2 deployment and the way to sign in to it.
 
     :param url: the API's root, for example ``https://api.cscs.ch/hpc/firecrest/v2``
-    :param token_url: the OAuth2 token endpoint of the site's identity provider
-    :param client_id: the OAuth2 client (client credentials grant)
-    :param client_secret: the client's secret. It is kept in a ``SecretStr``, so that neither ``repr`` nor a traceback
+    :param auth: the way to sign in. ``client_secret_post`` and ``client_secret_basic``: an OAuth2 client gets tokens
+        (client credentials grant), and sends its secret in the form or by HTTP Basic. ``api_key``: a key goes with each
+        request. ``command:<command line>``, ``file:<path>`` and ``env:<VARIABLE>``: a token of your own, which the
+        command prints, or which the file or the variable holds.
+    :param token_url: the OAuth2 token endpoint of the site's identity provider; ignored where no client signs in
+    :param client_id: the OAuth2 client; ignored where no client signs in
+    :param client_secret: the client's secret, or the API key. With a token of your own, any long random text: it signs
+        the records by which jobs are cancelled. It is kept in a ``SecretStr``, so that neither ``repr`` nor a traceback
         with variables shows it; :attr:`secret` returns that
     :param scopes: OAuth2 scopes to ask for; the provider's default when empty
     :param system: the default system, for calls that name none, for example ``daint``
     :param verify: check TLS certificates: ``True``, ``False``, or the path of a CA bundle
+    :param client_cert: the path of a PEM file with a certificate and its key, for servers that ask for one
+    :param proxy: the proxy of all requests, for example ``http://proxy.example.org:3128``; it may hold a user name and
+        a password, and is kept in a ``SecretStr``. Without it, ``HTTPS_PROXY`` and ``NO_PROXY`` count, as usual.
     :param allow_http: send secrets over plain ``http``, too. Otherwise the URLs, and those of the staging store, may be
         plain only if they lead to this machine (``localhost``, ``127.0.0.1``, ``::1``)
     :param timeout: seconds to wait for an answer, and for each further piece of it; the whole answer may take ten
@@ -41,29 +59,37 @@ class Connection:
     """
 
     url: str
-    token_url: str
-    client_id: str
+    token_url: str = ""
+    client_id: str = ""
     client_secret: str | SecretStr = field(repr=False)
+    auth: str = field(default=SignInKind.CLIENT_SECRET_POST.value, repr=False)
     scopes: tuple[str, ...] = ()
     system: str | None = None
     verify: bool | str = True
+    client_cert: str | None = None
+    proxy: str | SecretStr | None = field(default=None, repr=False)
     allow_http: bool = False
     timeout: float = 30.0
     max_in_flight: int = 4
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "client_secret", self.secret)
-        for name, value in (("url", self.url), ("token_url", self.token_url)):
-            check_url(name, value, query=name == "token_url")
-            if sends_in_clear(value) and not self.allow_http:
-                raise ConfigurationError(
-                    f"{name} is plain http to {urlsplit(value).netloc}: everybody on the way can read the client's "
-                    "secret and its tokens. Give an https URL, or set allow_http if the site has none."
-                )
-        if not self.client_id:
-            raise ConfigurationError("client_id is empty: give the id of your OAuth2 client")
+        object.__setattr__(self, "proxy", self.proxy_url)
+        sign_in = self.sign_in
+        self._check_url("url", self.url)
+        if sign_in.as_client:
+            self._check_url("token_url", self.token_url)
+            if not self.client_id:
+                raise ConfigurationError("client_id is empty: give the id of your OAuth2 client")
+        else:
+            object.__setattr__(self, "token_url", "")
+            object.__setattr__(self, "client_id", "")
         if not self.secret:
-            raise ConfigurationError("client_secret is empty: give the secret of your OAuth2 client")
+            raise ConfigurationError(f"client_secret is empty: {_missing_secret(sign_in)}")
+        if sign_in.by_api_key and not is_header_value(self.secret):
+            raise ConfigurationError("client_secret is no API key: a key has no blanks, line breaks or accents")
+        if self.proxy_url is not None:
+            check_proxy_url(self.proxy_url)
         if self.timeout <= 0:
             raise ConfigurationError(f"timeout is {self.timeout}: give a number of seconds above 0")
         if self.max_in_flight < 1:
@@ -72,32 +98,65 @@ class Connection:
         if self.system is not None:
             object.__setattr__(self, "system", check_system_name(self.system))
 
+    def _check_url(self, name: str, value: str) -> None:
+        check_url(name, value, query=name == "token_url")
+        if sends_in_clear(value) and not self.allow_http:
+            raise ConfigurationError(
+                f"{name} is plain http to {urlsplit(value).netloc}: everybody on the way can read the secret and the "
+                "tokens. Give an https URL, or set allow_http if the site has none."
+            )
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Connection:
-        """Read the variables that CSCS's documentation uses.
+        """Read the variables that CSCS's documentation uses, and those of the other ways to sign in.
 
-        :param environ: ``FIRECREST_URL``, ``AUTH_TOKEN_URL``, ``FIRECREST_CLIENT_ID``,
-            ``FIRECREST_CLIENT_SECRET`` and optionally ``FIRECREST_SYSTEM`` and ``FIRECREST_ALLOW_HTTP`` (``true`` or
-            ``false``); ``os.environ`` unless given
+        :param environ: ``FIRECREST_URL``, the way to sign in as ``FIRECREST_AUTH``, and what it needs: a client
+            ``AUTH_TOKEN_URL``, ``FIRECREST_CLIENT_ID`` and ``FIRECREST_CLIENT_SECRET``, an API key
+            ``FIRECREST_API_KEY``, which needs no ``FIRECREST_AUTH``, and a token of your own
+            ``FIRECREST_CLIENT_SECRET``. Optional are ``FIRECREST_SYSTEM``, ``FIRECREST_ALLOW_HTTP`` (``true`` or
+            ``false``), ``FIRECREST_PROXY`` and ``FIRECREST_CLIENT_CERT``. ``os.environ`` unless given
         :returns: the connection that they describe
         :raises ConfigurationError: a variable is missing or cannot be right; the message names it
         """
         from pydantic import SecretStr
 
         environ = os.environ if environ is None else environ
-        given = {name: SecretStr(environ.get(name) or "") for name in (*_REQUIRED, *_OPTIONAL)}
+        given = {name: SecretStr(environ.get(name) or "") for name in ("FIRECREST_URL", *_CLIENT, _API_KEY, *_OPTIONAL)}
         del environ  # a traceback with variables would show the secret in it
-        missing = [name for name in _REQUIRED if not given[name]]
+        auth = given["FIRECREST_AUTH"].get_secret_value()
+        if not auth:
+            auth = SignInKind.API_KEY if given[_API_KEY] else SignInKind.CLIENT_SECRET_POST
+        try:
+            sign_in = parse_sign_in(auth)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"FIRECREST_AUTH: {error}") from None
+        missing = [name for name in ("FIRECREST_URL", *_needed_variables(sign_in)) if not given[name]]
         if missing:
             raise ConfigurationError(f"set the environment variable(s) {', '.join(missing)}")
         return cls(
             url=given["FIRECREST_URL"].get_secret_value(),
+            auth=auth,
             token_url=given["AUTH_TOKEN_URL"].get_secret_value(),
             client_id=given["FIRECREST_CLIENT_ID"].get_secret_value(),
-            client_secret=given["FIRECREST_CLIENT_SECRET"],
+            client_secret=given[_API_KEY if sign_in.by_api_key else "FIRECREST_CLIENT_SECRET"],
             system=given["FIRECREST_SYSTEM"].get_secret_value() or None,
             allow_http=read_switch("FIRECREST_ALLOW_HTTP", given["FIRECREST_ALLOW_HTTP"].get_secret_value()),
+            proxy=given["FIRECREST_PROXY"] or None,
+            client_cert=given["FIRECREST_CLIENT_CERT"].get_secret_value() or None,
         )
+
+    @property
+    def sign_in(self) -> SignIn:
+        """The way to sign in, which :attr:`auth` names."""
+        return parse_sign_in(self.auth)
+
+    @property
+    def proxy_url(self) -> SecretStr | None:
+        """The proxy's URL, in a type that hides it."""
+        from pydantic import SecretStr  # imported here because DAG files import this module
+
+        given = self.proxy
+        return given if given is None or isinstance(given, SecretStr) else SecretStr(given)
 
     @property
     def secret(self) -> SecretStr:
@@ -117,6 +176,28 @@ class Connection:
         if not chosen:
             raise ConfigurationError("no system is named: give `system`, or a default system in the connection")
         return check_system_name(chosen)
+
+
+def is_header_value(secret: SecretStr) -> bool:
+    """Tell whether a token or a key can stand in a request's header: one word of printable ASCII.
+
+    :param secret: the token or the key
+    """
+    return _HEADER_VALUE.fullmatch(secret.get_secret_value()) is not None
+
+
+def _missing_secret(sign_in: SignIn) -> str:
+    if sign_in.as_client:
+        return "give the secret of your OAuth2 client"
+    if sign_in.by_api_key:
+        return "give your API key"
+    return "give any long random text: it signs the records by which jobs are cancelled"
+
+
+def _needed_variables(sign_in: SignIn) -> tuple[str, ...]:
+    if sign_in.as_client:
+        return _CLIENT
+    return (_API_KEY,) if sign_in.by_api_key else ("FIRECREST_CLIENT_SECRET",)
 
 
 def read_switch(name: str, value: bool | str | None) -> bool:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 _NEVER_IN_URLS = re.compile(r"[\s\x00-\x1f\x7f\\]")
 
@@ -37,6 +41,34 @@ def check_url(field: str, url: str, *, query: bool = False) -> None:
     if not usable or _NEVER_IN_URLS.search(url):
         shown = repr(url.partition("?")[0])
         raise ConfigurationError(f"{field} is {shown}: give a full URL such as https://api.example.org/v2")
+
+
+def check_proxy_url(url: SecretStr) -> None:
+    """Refuse what is not the URL of an HTTP proxy. The message does not repeat it, since it may hold a password.
+
+    :param url: for example ``http://user:password@proxy.example.org:3128``
+    :raises ConfigurationError: it is no such URL
+    """
+    if not _is_proxy_url(url.get_secret_value()):
+        raise ConfigurationError(
+            "proxy is not the URL of a proxy: give one such as http://proxy.example.org:3128 (http or https; it may "
+            "hold user:password@, with % codes for what has a meaning in URLs)"
+        )
+
+
+def _is_proxy_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    return (
+        bool(usable)
+        and parts.path in ("", "/")
+        and "?" not in url
+        and "#" not in url
+        and not _NEVER_IN_URLS.search(url)
+    )
 
 
 def sends_in_clear(url: str) -> bool:

@@ -146,3 +146,137 @@ def test_plain_http_is_allowed_by_the_environment(value: str, allowed: bool) -> 
 def test_an_odd_switch_in_the_environment() -> None:
     with pytest.raises(ConfigurationError, match="FIRECREST_ALLOW_HTTP is 'yes please'"):
         Connection.from_environment(GOOD | {"FIRECREST_ALLOW_HTTP": "yes please"})
+
+
+OWN_TOKENS = ["command:give-token --for me", "file:/run/token", "env:MY_TOKEN"]
+
+
+@pytest.mark.parametrize("auth", ["api_key", *OWN_TOKENS])
+def test_some_ways_to_sign_in_need_no_client(auth: str) -> None:
+    assert make(auth=auth, token_url="", client_id="")
+    ignored = make(auth=auth, token_url="http://elsewhere.example.org", client_id="me")
+    assert (ignored.token_url, ignored.client_id) == ("", "")
+
+
+@pytest.mark.parametrize("auth", ["client_secret_post", "client_secret_basic"])
+@pytest.mark.parametrize("field", ["token_url", "client_id"])
+def test_a_client_needs_both(auth: str, field: str) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        make(auth=auth, **{field: ""})
+
+
+@pytest.mark.parametrize(
+    ("auth", "words"),
+    [("client_secret_basic", "secret of your OAuth2 client"), ("api_key", "your API key")]
+    + [(auth, "any long random text: it signs the records") for auth in OWN_TOKENS],
+)
+def test_every_way_needs_a_secret(auth: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^client_secret is empty: .*{words}"):
+        make(auth=auth, client_secret="")
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        "",
+        "hunter2",
+        "basic",
+        "comand:give hunter2",
+        "command:",
+        "command:give 'hunter2",
+        "file: ",
+        "env",
+        "env:MY TOKEN",
+        "env:hunter2-x",
+        "api_key:hunter2",
+        "client_secret_post:hunter2",
+    ],
+)
+def test_what_is_no_way_to_sign_in(auth: str) -> None:
+    with pytest.raises(ConfigurationError, match="^auth") as caught:
+        make(auth=auth)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_ways_to_sign_in_are_listed() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make(auth="oauth")
+    for kind in ("client_secret_post", "client_secret_basic", "api_key", "command:", "file:", "env:"):
+        assert kind in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["two words", "line\n", "schlüssel", "\x00"])
+def test_an_api_key_stands_in_a_header(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="^client_secret is no API key") as caught:
+        make(auth="api_key", client_secret=key)
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy.example.org:3128",
+        "me:hunter2@proxy:3128",
+        "socks5://proxy",
+        "http://",
+        "http://me:hunter2@proxy:x",
+        "http://proxy/path",
+        "http://proxy?hunter2",
+        "http://pro xy",
+    ],
+)
+def test_what_is_no_proxy(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="^proxy is not the URL") as caught:
+        make(proxy=proxy)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_neither_the_password_of_a_proxy_nor_a_command_line_is_shown() -> None:
+    connection = make(proxy="http://me:hunter2@proxy:3128", auth="command:give hunter2")
+    assert "hunter2" not in repr(connection)
+    assert "hunter2" not in repr(connection.sign_in)
+
+
+@pytest.mark.parametrize(
+    ("auth", "needed"),
+    [
+        ("", {"AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET"}),
+        ("client_secret_basic", {"AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET"}),
+        ("api_key", {"FIRECREST_API_KEY"}),
+        ("file:/run/token", {"FIRECREST_CLIENT_SECRET"}),
+    ],
+)
+def test_the_variables_that_a_way_to_sign_in_needs(auth: str, needed: set[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Connection.from_environment({"FIRECREST_AUTH": auth})
+    named = str(caught.value).removeprefix("set the environment variable(s) ").split(", ")
+    assert set(named) == needed | {"FIRECREST_URL"}
+
+
+def test_an_api_key_in_the_environment() -> None:
+    given = {"FIRECREST_URL": "https://api.example.org", "FIRECREST_API_KEY": "very-secret"}
+    connection = Connection.from_environment(given)
+    assert connection.sign_in.by_api_key
+    assert connection.secret.get_secret_value() == "very-secret"
+    with pytest.raises(ConfigurationError, match="AUTH_TOKEN_URL"):
+        Connection.from_environment(given | {"FIRECREST_AUTH": "client_secret_post"})
+
+
+def test_the_environment_names_its_own_variable() -> None:
+    with pytest.raises(ConfigurationError, match="^FIRECREST_AUTH: .*client_secret_basic"):
+        Connection.from_environment(GOOD | {"FIRECREST_AUTH": "basic"})
+
+
+def test_proxy_and_certificate_of_the_environment() -> None:
+    more = {"FIRECREST_PROXY": "http://proxy:3128", "FIRECREST_CLIENT_CERT": "/etc/me.pem"}
+    connection = Connection.from_environment(GOOD | more)
+    assert connection.proxy_url is not None
+    assert connection.proxy_url.get_secret_value() == "http://proxy:3128"
+    assert connection.client_cert == "/etc/me.pem"
+    assert Connection.from_environment(GOOD).proxy_url is None
+
+
+def test_two_keys_share_nothing() -> None:
+    one, other = (make(auth="api_key", client_secret=key) for key in ("key-1", "key-2"))
+    assert one != other
+    assert one == make(auth="api_key", client_secret="key-1", client_id="ignored")
