@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -15,9 +14,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from firecrest_local.client_settings import SAVE_BLOCK, export_lines
+from firecrest_local.examples import copy_examples
 from firecrest_local.faults.plan import Plan, fault_kinds
 from firecrest_local.server import LocalFirecREST
 from firecrest_local.settings import SCHEDULERS, Settings
+
+INSTRUCTIONS = f"""
+Paste these lines into another terminal. Airflow then has the connection firecrest_default.
+For Prefect, save them as a block with this line:
+
+{SAVE_BLOCK}
+
+Ctrl-C stops this server.
+"""
 
 
 def _fault_lines() -> list[str]:
@@ -33,9 +43,9 @@ def parser() -> argparse.ArgumentParser:
         prog="firecrest-local",
         description="An embedded FirecREST v2 server with a scheduler that runs jobs on this machine.\n"
         "It is for development and tests only: everybody who has its secret can run\n"
-        "commands as you. When it is ready it prints the variables that a client needs,\n"
-        "as shell lines. Ctrl-C stops it and its running jobs. Jobs that Slurm runs\n"
-        "continue.",
+        "commands as you. When it is ready it prints what a client, Airflow and Prefect\n"
+        "need, as lines to paste into a shell. They stay right when it is started again.\n"
+        "Ctrl-C stops it and its running jobs. Jobs that Slurm runs continue.",
         epilog="\n".join(["faults that a rule of --faults can name:", *_fault_lines()]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -43,7 +53,11 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--root", type=Path, default=defaults.root, help="directory of the cluster (default: %(default)s)"
     )
-    arguments.add_argument("--port", type=int, default=defaults.port, help="port (default: any free one)")
+    arguments.add_argument(
+        "--port",
+        type=int,
+        help="port, 0 for any free one (default: the one that the last server of this root had, at first any free one)",
+    )
     arguments.add_argument("--client-id", default=defaults.client_id, help="(default: %(default)s)")
     arguments.add_argument(
         "--client-secret-file",
@@ -86,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="inject the faults of this TOML file, and serve /faults to show and change them (default: no faults)",
     )
+    arguments.add_argument(
+        "--examples",
+        type=Path,
+        metavar="DIRECTORY",
+        help="copy the example DAGs and flows into this directory, and serve nothing",
+    )
     return arguments
 
 
@@ -122,6 +142,21 @@ def read_secret(path: Path | None) -> str | None:
     return secret
 
 
+def show_examples(target: Path) -> int:
+    """Copy the examples into a directory.
+
+    :param target: the directory.
+    :returns: the exit status.
+    """
+    try:
+        for folder in copy_examples(target):
+            print(folder)
+    except OSError as error:
+        print(f"firecrest-local: no examples in {target}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -133,6 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:  # argparse itself would repeat what follows them, for example a secret
         names = [word.partition("=")[0] for word in unknown if word.startswith("-")] or ["an argument without a name"]
         arguments.error(f"unrecognized: {', '.join(names)}")
+    if options.examples is not None:
+        return show_examples(options.examples)
     try:
         faults = None if options.faults is None else read_plan(options.faults)
     except (OSError, ValueError) as error:
@@ -167,14 +204,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: done.set())
     try:
         with LocalFirecREST(settings) as server:
-            for name, value in server.environ.items():
-                print(f"export {name}={shlex.quote(value)}")
+            for line in export_lines(server.environ):
+                print(line)
             sys.stdout.flush()
+            print(INSTRUCTIONS, file=sys.stderr, flush=True)
             # A signal that another thread receives doesn't end this thread's wait, so the wait has a timeout.
             while not done.wait(0.2):
                 pass
     except OSError as error:
-        print(f"firecrest-local: cannot serve {settings.root} on port {settings.port}: {error}", file=sys.stderr)
+        print(f"firecrest-local: cannot serve {settings.root}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -22,6 +22,7 @@ from firecrest_local.faults.connections import TransportProtocol
 from firecrest_local.faults.control import FaultControl
 from firecrest_local.faults.server import FaultyServer
 from firecrest_local.health import Health
+from firecrest_local.kept_port import keep_port, read_port
 from firecrest_local.listener import HOST, listen
 from firecrest_local.root_lock import RootLock
 from firecrest_local.settings import Settings
@@ -57,10 +58,13 @@ class LocalFirecREST:
         :raises RuntimeError: the server could not start.
         """
         with ExitStack() as undo:
-            listener = undo.enter_context(listen(self.settings.port))
             lock = RootLock(self.settings.root)
             undo.callback(lock.release)
-            site = Site(self.settings, f"http://{HOST}:{listener.getsockname()[1]}")
+            wanted = self.settings.port
+            listener = undo.enter_context(listen(read_port(self.settings.root / "state") if wanted is None else wanted))
+            port = listener.getsockname()[1]
+            site = Site(self.settings, f"http://{HOST}:{port}")
+            keep_port(site.state, port)
             faults = None if self.settings.faults is None else FaultControl(self.settings.faults, site.visibility)
             server, thread = self._serve(site, listener, faults)
             undo.pop_all()

@@ -44,7 +44,8 @@ class Settings:
     """Everything that can be set. The defaults suit a laptop.
 
     :param root: directory of the cluster. It holds `home/`, which clients see, and `state/`, which they don't.
-    :param port: port on 127.0.0.1; 0 takes any free one.
+    :param port: port on 127.0.0.1; 0 takes any free one. None takes the one that the last server of this root had, and
+        any free one if there was none.
     :param client_id: the client that the token endpoint accepts.
     :param client_secret: the client's secret. Without one a random secret is made once and kept in the state
         directory, so that it outlives a restart.
@@ -73,7 +74,7 @@ class Settings:
     """
 
     root: Path = Path(".firecrest-local")
-    port: int = 0
+    port: int | None = None
     client_id: str = "firecrest-local"
     client_secret: str | None = field(default=None, repr=False)
     system: str = "local"
@@ -105,7 +106,7 @@ class Settings:
             raise ValueError(f"the system's name is {self.system!r}: give letters, digits, '_', '-' and '.'")
         if not self.client_id:
             raise ValueError("the client's id is empty")
-        if not 0 <= self.port <= 65535:
+        if self.port is not None and not 0 <= self.port <= 65535:
             raise ValueError(f"the port is {self.port}: give a number from 0 to 65535")
         # The API's paths are case-insensitive, so its one system's name has to be lower case.
         object.__setattr__(self, "system", self.system.lower())

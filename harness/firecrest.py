@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ class FirecRESTServer:
     """`firecrest-local` with its state in `home`; a context manager.
 
     `variables` are the environment variables that it prints when it is ready: FIRECREST_URL, AUTH_TOKEN_URL,
-    FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET, FIRECREST_SYSTEM and, as the last one, FIRECREST_WORKDIR.
+    FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET, FIRECREST_SYSTEM, FIRECREST_WORKDIR and, as the last one,
+    AIRFLOW_CONN_FIRECREST_DEFAULT.
 
     :param home: a directory that does not exist yet
     :param options: more options of the command
@@ -55,18 +57,9 @@ class FirecRESTServer:
         lines = text[: text.rfind("\n") + 1].splitlines()
         exports = [line.removeprefix("export ") for line in lines if line.startswith("export ")]
         self.variables = dict(shlex.split(line)[0].split("=", 1) for line in exports)
-        return "FIRECREST_WORKDIR" in self.variables
+        return "AIRFLOW_CONN_FIRECREST_DEFAULT" in self.variables
 
     def connection(self) -> dict[str, object]:
         """Return the fields of an Airflow connection to it."""
-        return {
-            "conn_type": "firecrest",
-            "description": "The embedded FirecREST",
-            "host": self.variables["FIRECREST_URL"],
-            "login": self.variables["FIRECREST_CLIENT_ID"],
-            "password": self.variables["FIRECREST_CLIENT_SECRET"],
-            "extra": {
-                "token_url": self.variables["AUTH_TOKEN_URL"],
-                "system": self.variables["FIRECREST_SYSTEM"],
-            },
-        }
+        connection: dict[str, object] = json.loads(self.variables["AIRFLOW_CONN_FIRECREST_DEFAULT"])
+        return {**connection, "description": "The embedded FirecREST"}

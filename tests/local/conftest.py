@@ -110,7 +110,7 @@ class Command:
             assert export == "export"
             name, _, value = assignment.partition("=")
             self.environ[name] = value
-            if name == "FIRECREST_WORKDIR":
+            if name == "AIRFLOW_CONN_FIRECREST_DEFAULT":
                 return
         raise AssertionError(self.process.communicate()[1])
 

@@ -43,6 +43,7 @@ def test_command_prints_what_a_client_needs(command: Any, connect_by_environment
         "FIRECREST_CLIENT_SECRET",
         "FIRECREST_SYSTEM",
         "FIRECREST_WORKDIR",
+        "AIRFLOW_CONN_FIRECREST_DEFAULT",
     ]
     api = connect_by_environment(running.environ)
     assert api.http.get("/status/systems").json()["systems"][0]["name"] == "laptop"
@@ -107,8 +108,10 @@ def test_taken_port_is_reported_in_one_line(command: Any, tmp_path: Path) -> Non
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=20)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith(f"firecrest-local: cannot serve {tmp_path / 'other'} on port {port}: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == (
+        f"firecrest-local: cannot serve {tmp_path / 'other'}: port {port} is taken. "
+        "Stop what uses it, or choose another one with --port\n"
+    )
 
 
 def test_killed_server_leaves_its_jobs_running_and_takes_them_over(
@@ -181,6 +184,42 @@ def test_killed_server_comes_back_at_the_same_port(command: Any, connect_by_envi
     (first.home / "go").touch()
     assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
     assert (first.home / "runs").read_text() == "\n"
+
+
+def test_what_was_printed_stays_right(command: Any, connect_by_environment: Any) -> None:
+    first = command()
+    first.end(signal.SIGINT)
+    second = command()
+    assert second.environ == first.environ
+    second.end(signal.SIGKILL)
+    third = command()
+    assert third.environ == first.environ
+    assert connect_by_environment(first.environ).http.get("/status/systems").status_code == 200
+    third.end(signal.SIGINT)
+    chosen = command("--port", str(free_port()))
+    chosen.end(signal.SIGINT)
+    assert command().environ == chosen.environ  # a port that was chosen stays, too
+
+
+def test_kept_port_that_is_taken(serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve()
+    port = int(server.url.rpartition(":")[2])
+    server.stop()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        assert main(["--root", str(tmp_path / "cluster")]) == 1
+    assert f"port {port} is taken. Stop what uses it" in capsys.readouterr().err
+
+
+def test_state_is_private(serve: Any, tmp_path: Path) -> None:
+    serve()
+    state = tmp_path / "cluster" / "state"
+    assert state.stat().st_mode & 0o777 == 0o700
+    assert {name: (state / name).stat().st_mode & 0o777 for name in ("port", "secrets.json")} == {
+        "port": 0o600,
+        "secrets.json": 0o600,
+    }
 
 
 def test_stopped_server_comes_back_at_the_same_port(serve: Any, connect: Any) -> None:
