@@ -380,7 +380,7 @@ def is_api_server() -> bool:
 
 
 class BeforeRendering:
-    """Lets an operator change its fields before Airflow renders them, also those of a mapped task.
+    """Lets an operator change its fields before Airflow renders them, and act on them afterwards, also if it is mapped.
 
     It stands on ``_do_render_template_fields``, which Airflow calls for every task that runs. The public
     ``render_template_fields`` is not called for the operator that a mapped task is expanded to.
@@ -393,6 +393,12 @@ class BeforeRendering:
         :param jinja_env: Jinja's environment that they are going to be rendered with
         """
 
+    def after_rendering(self, context: Any) -> None:
+        """Act on the rendered fields. Nothing is done unless an operator says what.
+
+        :param context: the task's; the label of a mapped task is rendered by its ``map_index_template`` after this
+        """
+
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
     ) -> None:
@@ -400,3 +406,4 @@ class BeforeRendering:
         super()._do_render_template_fields(  # type: ignore[misc]  # of the operator that it is mixed into
             parent, template_fields, context, jinja_env, seen_oids
         )
+        self.after_rendering(context)

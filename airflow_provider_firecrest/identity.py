@@ -54,6 +54,17 @@ def task_key(ti: Any) -> TaskKey:
     return ti.dag_id, ti.run_id, ti.task_id, ti.map_index
 
 
+def default_job_name(ti: Any) -> str:
+    """Return the name of a job that its user has given none: ``dag.task``, of a mapped task ``dag.task[index]``.
+
+    :param ti: the task instance that submits it
+    """
+    from firecrest_core.spec.validation import LONGEST_NAME
+
+    index = f"[{ti.map_index}]" if ti.map_index is not None and ti.map_index >= 0 else ""
+    return f"{ti.dag_id}.{ti.task_id}"[: LONGEST_NAME - len(index)] + index
+
+
 @dataclass(frozen=True)
 class _StoredIdentity:
     """What the store holds.

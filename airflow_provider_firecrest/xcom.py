@@ -1,7 +1,8 @@
-"""What a job leaves in the XCom."""
+"""What a job leaves in the XCom: how it ended, in JSON types and below 10 kB for an array of any size."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 def job_mapping(result: JobResult) -> dict[str, Any]:
     """Return how a job ended in JSON types.
 
-    ``jobId`` is what CSCS's tutorial operators call ``job_id``.
+    ``jobId`` is what CSCS's tutorial operators call ``job_id``. Times are texts of ISO 8601, in UTC.
 
     :param result: the job's
     """
@@ -21,10 +22,27 @@ def job_mapping(result: JobResult) -> dict[str, Any]:
         "system": result.system,
         "name": result.name,
         "state": result.state.value,
+        "reason": result.reason,
         "exit_code": result.exit_code,
+        "submit_time": _time(result.submitted_at),
+        "start_time": _time(result.started_at),
+        "end_time": _time(result.ended_at),
         "elapsed": result.elapsed,
         "nodes": result.nodes,
+        "node_count": result.node_count,
+        "node_hours": None if result.node_hours is None else round(result.node_hours, 4),
+        "element_counts": {state.value: count for state, count in result.element_counts.items()},
+        "failed_indices": str(result.failed_indices),
         "working_directory": result.working_dir,
         "stdout": result.stdout,
         "stderr": result.stderr,
     }
+
+
+def _time(unix: float | None) -> str | None:
+    if unix is None:
+        return None
+    try:
+        return datetime.fromtimestamp(unix, UTC).isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):  # a number of the scheduler that is no time
+        return None

@@ -60,9 +60,13 @@ class JobResult:
     :param exit_code: of the script; ``None`` if the scheduler did not report it
     :param signal: the signal that ended the script, 0 for none
     :param cancelled_by: the numeric id of the user that cancelled the job, if the scheduler reports it
-    :param elapsed: how long it ran, in seconds
+    :param submitted_at: Unix time of the submission; ``None`` for a job that was found
+    :param started_at: Unix time of the start on the system's clock; ``None`` if it never ran
+    :param ended_at: Unix time of the end on the same clock; ``None`` if the scheduler does not say
+    :param elapsed: how long it ran, in seconds; of an array, its longest element
     :param nodes: the scheduler's node list, for example ``nid[001-004]``
-    :param node_count: how many nodes it had
+    :param node_count: how many nodes it had; ``None`` for an array
+    :param node_seconds: the seconds that its nodes were taken, all of them together, those of an array's elements too
     :param working_dir: absolute path of the working directory on the system
     :param stdout: path of the standard output on the system; ``%a`` stands for an array element's index
     :param stderr: path of the standard error, in the same form
@@ -78,9 +82,13 @@ class JobResult:
     exit_code: int | None = None
     signal: int | None = None
     cancelled_by: int | None = None
+    submitted_at: float | None = None
+    started_at: int | None = None
+    ended_at: int | None = None
     elapsed: int | None = None
     nodes: str = ""
     node_count: int | None = None
+    node_seconds: int | None = None
     working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
@@ -90,6 +98,11 @@ class JobResult:
     def succeeded(self) -> bool:
         """Whether the job ended COMPLETED."""
         return self.state is JobState.COMPLETED
+
+    @property
+    def node_hours(self) -> float | None:
+        """What it cost: nodes times hours, of all elements of an array; ``None`` if the scheduler does not say."""
+        return None if self.node_seconds is None else self.node_seconds / 3600
 
     @property
     def elements(self) -> tuple[ElementResult, ...]:

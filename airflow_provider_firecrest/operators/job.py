@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_firecrest.airflow_internals import BeforeRendering
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.firecrest import build_spec
-from airflow_provider_firecrest.identity import TaskIdentity
+from airflow_provider_firecrest.identity import TaskIdentity, default_job_name
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.xcom import job_mapping
@@ -38,6 +38,9 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
     the job of its earlier run. Where a limit on submitted jobs is reached, the task waits for room: in the triggerer if
     it is deferrable, else in its worker.
 
+    A job without a name is called ``dag.task``, that of a mapped task ``dag.task[index]``. Of a mapped task whose jobs
+    have names, Airflow's UI shows these, unless there is a ``map_index_template``.
+
     ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``. If one is given twice, the one here
     counts.
 
@@ -52,9 +55,11 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
     :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
         the partition's, a job that it depends on has failed, …). The default is to warn at once, with the reason and
         what to do about it, and to wait on: an administrator may still change the limit
-    :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``exit_code``, ``elapsed``
-        (seconds), ``nodes``, ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). The id is
-        pushed as XCom ``job_id``, too, as soon as it is known.
+    :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
+        ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
+        ``node_hours``, ``element_counts`` and ``failed_indices`` (of an array), ``working_directory``, ``stdout`` and
+        ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the job and with it the task has failed.
+        The id is pushed as XCom ``job_id`` as soon as it is known.
     """
 
     template_fields: Sequence[str] = (
@@ -100,7 +105,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         try:
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
-            spec = self._spec()
+            spec = _named(self._spec(), context)
         except FirecRESTError as error:
             raise task_error(error) from None
         mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
@@ -179,8 +184,10 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         with suppress(FirecRESTError):  # the DAG was edited meanwhile
             self._spec()  # another worker may have submitted: this one learns here which values not to show
         result = JobResult.from_dict(event["result"])
+        job = job_mapping(result)
+        context["ti"].xcom_push(key="job", value=job)
         self.hook.run(self._check(result))
-        return job_mapping(result)
+        return job
 
     async def _check(self, result: JobResult) -> None:
         from firecrest_core import lifecycle
@@ -211,6 +218,21 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         self.script = self._script_text(self.script, jinja_env)
         self.template_ext = ()
 
+    def after_rendering(self, context: Any) -> None:
+        """Label a mapped task with its job's name, unless the DAG says how. The index stays, as names may be equal.
+
+        :param context: the task's
+        """
+        from firecrest_core.errors import FirecRESTError
+
+        index = context["ti"].map_index if "ti" in context else None
+        if index is None or index < 0 or context.get("map_index_template") is not None:
+            return
+        with suppress(FirecRESTError):  # execute() says what is wrong with it
+            if name := _own_name(self._spec()):
+                label = name if str(index) in name else f"{name}[{index}]"
+                context["map_index_template"] = f"{{% raw %}}{label}{{% endraw %}}"
+
     @classmethod
     def _script_text(cls, script: Any, jinja_env: Any) -> Any:
         """Return the text of the file that ``script`` names; a script itself has more than one line."""
@@ -223,6 +245,18 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
             f"script: there is no template file {script!r} beside the DAG or in its template_searchpath. A file on "
             "the cluster goes into script_path."
         )
+
+
+def _own_name(spec: JobSpec) -> str | None:
+    """Return the name that the user has given a job; which scheduler will read its script is not known here."""
+    return spec.own_name("slurm") or spec.own_name("pbs")
+
+
+def _named(spec: JobSpec, context: Context) -> JobSpec:
+    """Return the job with a name. A script on the cluster has not been read yet, and may name itself."""
+    if spec.script_path is not None or _own_name(spec):
+        return spec
+    return replace(spec, name=default_job_name(context["ti"]))
 
 
 class FirecRESTCancelOperator(FirecRESTBaseOperator):

@@ -43,7 +43,9 @@ class JobStatus:
     """The status of a job.
 
     :param elapsed: seconds since the start
+    :param started_at: Unix time of the first start on the system's clock, ``None`` before it
     :param time_limit: seconds
+    :param node_seconds: elapsed seconds times nodes, of all rows together; ``None`` if the scheduler does not say
     :param groups: the elements of an array that are known so far, those in the same state together
     :param unrecorded: the indices of expected array elements without a row; empty if some rows do not tell their index
     :param all_ended: every row has ended, but rows of expected array elements may not be there yet
@@ -56,11 +58,13 @@ class JobStatus:
     exit_code: int | None = None
     signal: int | None = None
     cancelled_by: int | None = None
+    started_at: int | None = None
     elapsed: int | None = None
     time_limit: int | None = None
     name: str = ""
     nodes: str = ""
     node_count: int | None = None
+    node_seconds: int | None = None
     working_dir: str = ""
     groups: tuple[ElementGroup, ...] = ()
     unrecorded: Indices = field(default_factory=Indices)
@@ -131,16 +135,23 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
         exit_code=representative.exit_code,
         signal=representative.signal,
         cancelled_by=representative.cancelled_by,
+        started_at=min((row.start for row in rows if row.start is not None), default=None),
         elapsed=max((row.elapsed or 0 for row in rows), default=None),
         time_limit=representative.time_limit,
         # Before accounting knows the job, sacct calls it "allocation" and knows no directory.
         name=next((row.name for row in rows if row.name != "allocation"), ""),
         nodes=_joined(dict.fromkeys(nodes)),
         node_count=sum(row.node_count for row in rows) or None,
+        node_seconds=_node_seconds(rows),
         working_dir=next((row.working_dir for row in rows if row.working_dir), ""),
         all_ended=(all_ended := all(row.state.ended for row in rows)),
         ended_at=max((row.end or 0 for row in rows), default=0) or None if all_ended else None,
     )
+
+
+def _node_seconds(rows: list[JobInfo]) -> int | None:
+    known = [row.node_count * row.elapsed for row in rows if row.node_count and row.elapsed is not None]
+    return sum(known) if known else None
 
 
 def _unknown_word(row: JobInfo) -> str | None:
@@ -234,11 +245,13 @@ def _array(rows: Sequence[JobInfo], groups: list[ElementGroup], missing: Indices
         exit_code=codes[0] if codes else whole.exit_code,
         signal=whole.signal,
         cancelled_by=whole.cancelled_by if state is JobState.CANCELLED else None,
+        started_at=whole.started_at,
         elapsed=whole.elapsed,
         time_limit=whole.time_limit,
         name=whole.name,
         nodes=whole.nodes,
         node_count=None,
+        node_seconds=whole.node_seconds,
         working_dir=whole.working_dir,
         groups=tuple(groups),
         unrecorded=Indices() if complete or raw else missing,

@@ -210,4 +210,11 @@ class JobSpec:
 
         :param scheduler: which of the script's directives count
         """
-        return self.name or self.script_options(scheduler).get("job-name") or "job"
+        return self.own_name(scheduler) or "job"
+
+    def own_name(self, scheduler: Scheduler) -> str | None:
+        """Return the name that the user has given the job, in ``name`` or in the script's own lines.
+
+        :param scheduler: which of the script's directives count
+        """
+        return self.name or self.script_options(scheduler).get("job-name")

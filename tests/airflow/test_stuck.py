@@ -47,7 +47,7 @@ def test_the_operator_warns_at_once_and_waits_on(connected, workdir, run_task, t
     with pytest.raises(AirflowTaskTimeout):
         run_task(submit(workdir, deferrable=deferrable, execution_timeout=timedelta(seconds=6)))
     log = task_log()
-    assert f"Warning: Job {ti.pushed['job_id']} (job) on {connected.system} {REASON}" in log
+    assert f"Warning: Job {ti.pushed['job_id']} (dag.task) on {connected.system} {REASON}" in log
     assert log.count("can never start") == 1
 
 

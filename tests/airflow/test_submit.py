@@ -68,14 +68,13 @@ def ends_when_seen(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, deferrable) -> None:
     run = run_task(submit(TELLING, workdir, deferrable=deferrable))
     job_id = run.result["job_id"]
-    assert run.result == {
+    assert run.result == run.result | {
         "jobId": job_id,
         "job_id": job_id,
         "system": connected.system,
         "name": "telling",
         "state": "COMPLETED",
         "exit_code": 0,
-        "elapsed": run.result["elapsed"],
         "nodes": "nid001",
         "working_directory": str(workdir),
         "stdout": f"{workdir}/out-{job_id}.txt",
@@ -83,7 +82,7 @@ def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, defe
     }
     assert run.result == json.loads(json.dumps(run.result))
     assert len(run.deferrals) == (1 if deferrable else 0)
-    assert ti.pushed == {"job_id": job_id}
+    assert ti.pushed == {"job_id": job_id, "job": run.result}
     log = task_log()
     lines = (
         f"Job {job_id} (telling) was submitted to {connected.system}",
