@@ -71,6 +71,7 @@ async def submit(
         it must not lose: from now on the job may exist. Without a POST it is not called, because the job exists
         already, or because nothing can have reached the scheduler. An error of it prevents the POST.
     :returns: the job that was submitted or found
+    :raises InvalidJobSpec: the job has no working directory, or the scheduler cannot express a field
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
     :raises SubmissionRejected: the scheduler refused the job
@@ -78,6 +79,7 @@ async def submit(
     :raises SubmissionUnknown: no answer says whether the job was taken; only without a key
     :raises JobWithdrawn: the key was cancelled, or a newer epoch has begun
     """
+    spec.check_working_dir()
     if key is None:
         request = submit_request(spec, await system.scheduler())
         await check_working_dir(system, spec.working_dir)

@@ -378,10 +378,10 @@ def build_spec(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any
     """Return a job's specification.
 
     :param job: a specification, or its fields as a mapping
-    :param fields: fields that replace those of ``job``, unless they are ``None``
+    :param fields: fields that replace those of ``job``, unless they are ``None`` or a template has left them blank
     :raises InvalidJobSpec: naming the field that cannot be right
     """
-    from firecrest_core.spec.jobspec import JobSpec
+    from firecrest_core.spec.jobspec import JobSpec, given_fields
 
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})
-    return JobSpec.from_mapping(given | {name: value for name, value in fields.items() if value is not None})
+    return JobSpec.from_mapping(given | given_fields(fields))

@@ -19,7 +19,7 @@ tried with sbatch 22.05; PBS Professional's qsub manual.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -32,29 +32,60 @@ from firecrest_core.spec.script import interpreter
 Scheduler = Literal["slurm", "pbs"]
 
 
+def given_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that were given: without those that a template left blank.
+
+    :param fields: names and values. ``None``, a blank text, and ``"None"``, which a template makes of it, count as not
+        given.
+    """
+    return {name: value for name, value in fields.items() if not _is_blank(value)}
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that are no fields of a job.
+
+    :param names: the names
+    :raises InvalidJobSpec: one is no field; the message says what is meant by it
+    """
+    known = [each.name for each in dataclasses.fields(JobSpec)]
+    for name in names:
+        if name not in known:
+            # Imported here because DAG files import this module, and only this error needs it.
+            from firecrest_core.spec.field_hints import hint
+
+            raise InvalidJobSpec(str(name), f"a job has no such field; {hint(str(name), known)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobSpec:
     r"""One batch job. Exactly one of ``script``, ``script_path`` and ``command`` is given.
 
-    Numbers may be given as text (``"4"``), because templates yield text. Values are normalized: ``time_limit`` to
-    ``"1-02:00:00"``, ``memory`` to ``"4G"``, ``dependency`` to ``"afterok:12"``, sequences to tuples.
+    Numbers may be given as text (``"4"``, ``"4.0"``), because templates yield text. Values are normalized:
+    ``time_limit`` to ``"1-02:00:00"``, ``memory`` to ``"4G"``, ``dependency`` to ``"afterok:12"``, sequences to tuples.
 
     :param working_dir: absolute path on the cluster where the job runs (sbatch's ``--chdir``). A PBS job starts in the
-        home directory, so there the script changes to this directory first.
-    :param script: the text of a batch script; its first line begins with ``#!``. DOS line ends are converted. Its own
-        ``#SBATCH`` lines apply unless a field here overrides them.
+        home directory, so there the script changes to this directory first. It may be left out here if the operator
+        or the method that submits the job is given one.
+    :param script: the text of a batch script; its first line begins with ``#!``. Empty lines before that line and its
+        indentation are removed, and DOS line ends are converted. Its own ``#SBATCH`` lines apply unless a field here
+        overrides them.
     :param script_path: absolute path of a batch script on the cluster
     :param command: a line of shell, or the words of one command (quoted as needed); run by bash
     :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
         ``,`` ``/`` ``\``, quotes, or control characters
     :param account: account or project to charge
     :param partition: Slurm's partition, PBS's queue
-    :param nodes: number of nodes, or Slurm's range ``"2-4"``
+    :param nodes: number of nodes, Slurm's range ``"2-4"``, or, where Slurm is newer than 22.05, the numbers that will
+        do: ``"2,4,8"``, ``"1-15:4"``
     :param ntasks: number of tasks (MPI ranks) in all. PBS shares tasks evenly among ``nodes``; without
         ``nodes``, all are on one node (or on as many as ``ntasks_per_node`` makes)
     :param ntasks_per_node: number of tasks on each node
     :param cpus_per_task: cores for each task
-    :param gpus: GPUs of the whole job: a number, or Slurm's ``"a100:4"``
+    :param gpus: GPUs of the whole job: a number, or with Slurm's types ``"a100:4"``, ``"a100:2,v100:1"``
     :param gpus_per_node: GPUs on each node, in the same forms
     :param memory: memory on each node: ``"4G"``, ``"500M"``, or a number of mebibytes; 0 is all (Slurm)
     :param time_limit: a number of minutes, a :class:`~datetime.timedelta`, ``"30"`` (minutes), ``"10:00"``
@@ -81,7 +112,7 @@ class JobSpec:
     :raises InvalidJobSpec: a field is not valid; the message begins with its name
     """
 
-    working_dir: str
+    working_dir: str = ""
     script: str | None = None
     script_path: str | None = None
     command: str | Sequence[str] | None = None
@@ -115,7 +146,7 @@ class JobSpec:
         given = {
             each.name: value
             for each in dataclasses.fields(self)
-            if (value := getattr(self, each.name)) is not None and value != () and value != {}
+            if (value := getattr(self, each.name)) not in (None, "", (), {})
         }
         if self.environment:
             given["environment"] = dict.fromkeys(self.environment, "…")
@@ -130,7 +161,7 @@ class JobSpec:
             )
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
-            if value is not None:
+            if value is not None and not (each.name == "working_dir" and value == ""):
                 # The class is frozen, and the field must hold the checked and normalized value.
                 object.__setattr__(self, each.name, validation.checked(each.name, value))
         validation.check_together(
@@ -154,21 +185,21 @@ class JobSpec:
     def from_mapping(cls, mapping: Mapping[str, Any]) -> JobSpec:
         """Return the specification in a mapping, as a template or a file yields it.
 
-        :param mapping: field names and values; a field that is ``None`` or ``""`` counts as not given
+        :param mapping: field names and values; see :func:`given_fields` for what counts as not given
         :raises InvalidJobSpec: a field is not valid, or a key is not the name of a field
         """
-        known = [each.name for each in dataclasses.fields(cls)]
-        for key in mapping:
-            if key not in known:
-                import difflib  # imported here because DAG files import this module, and only this error needs it
+        check_names(mapping)
+        spec = cls(**given_fields(mapping))
+        spec.check_working_dir()
+        return spec
 
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
-                raise InvalidJobSpec(str(key), f"a job has no such field; {hint}")
-        given = {key: value for key, value in mapping.items() if value is not None and value != ""}
-        if "working_dir" not in given:
+    def check_working_dir(self) -> None:
+        """Refuse a specification without a working directory.
+
+        :raises InvalidJobSpec: it has none
+        """
+        if not self.working_dir:
             raise InvalidJobSpec("working_dir", "missing; give an absolute path on the cluster")
-        return cls(**given)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the fields that were given, as JSON types; :meth:`from_mapping` reads them back."""
@@ -177,7 +208,7 @@ class JobSpec:
             value = getattr(self, each.name)
             if isinstance(value, tuple):
                 value = list(value)
-            if value is not None and value != [] and value != {}:
+            if value not in (None, "", [], {}):
                 mapping[each.name] = value
         return mapping
 

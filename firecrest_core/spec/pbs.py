@@ -86,7 +86,7 @@ def _chunk(spec: JobSpec) -> str:
     ):
         return ""
     if isinstance(spec.nodes, str):
-        raise InvalidJobSpec("nodes", f"{spec.nodes!r}: PBS takes one number, no range")
+        raise InvalidJobSpec("nodes", f"{spec.nodes!r}: PBS takes one number")
     nodes = spec.nodes or 1
     if spec.nodes is None and spec.ntasks and spec.ntasks_per_node:
         nodes = _share("ntasks", spec.ntasks, spec.ntasks_per_node)

@@ -1,20 +1,84 @@
-"""Time limits and amounts of memory in Slurm's forms.
+"""Numbers, and Slurm's forms of nodes, GPUs, time limits and amounts of memory.
 
-Facts: ``--time`` and ``--mem`` in Slurm's sbatch manual, tried with sbatch 22.05.
+Facts: ``--nodes``, ``--gpus``, ``--time`` and ``--mem`` in Slurm's sbatch manual, tried with sbatch 22.05.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
+from numbers import Real
+from typing import Any
+
+from firecrest_core.indices import Indices
 
 UNLIMITED = "UNLIMITED"
+
+_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*)?")
+_THOUSANDS = re.compile(r"(\d+)[kK]")
+_GPUS = re.compile(r"[A-Za-z][\w.-]*:\d+(?:,[A-Za-z][\w.-]*:\d+)*")
 
 # minutes | minutes:seconds | hours:minutes:seconds | days-hours[:minutes[:seconds]]
 _CLOCK = re.compile(r"(\d+)(?::(\d+))?(?::(\d+))?")
 _DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 _MEMORY = re.compile(r"(\d+)([KMGT])?B?", re.IGNORECASE)
 _MEBIBYTES = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a whole number that is given as any number or as text, ``None`` if the value is something else.
+
+    :param value: for example ``2``, ``2.0``, ``"2"``, or ``"2.0"``, which templates make of a division
+    """
+    if isinstance(value, str):
+        match = _WHOLE.fullmatch(value.strip())
+        return int(match[1]) if match else None
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    if not isinstance(value, Real) or value % 1 != 0:  # of infinity, this is not a number
+        return None
+    return int(float(value))
+
+
+def nodes(value: Any) -> int | str:
+    """Normalize a number of nodes.
+
+    :param value: a number, or one of Slurm's texts: ``"2"``, ``"1k"`` (1024), ``"2-4"`` (at least 2, at most 4),
+        ``"2,4,8"`` and ``"1-15:4"`` (one of these numbers)
+    :raises ValueError: the value has another form, a number is below 1, or a range is empty
+    """
+    text = re.sub(r"\s", "", value) if isinstance(value, str) else value
+    if isinstance(text, str):
+        text = _THOUSANDS.sub(lambda match: str(int(match[1]) * 1024), text)
+    number = whole_number(text)
+    if number is None and isinstance(text, str) and {*"-,"} & {*text}:
+        if Indices.parse(text).first >= 1:
+            return text
+    elif number is not None and number >= 1:
+        return number
+    raise ValueError(f"{value!r} is not a number of nodes, at least 1, such as 2, '2-4', '2,4,8' or '1-15:4'")
+
+
+def gpus(value: Any) -> int | str:
+    """Normalize a number of GPUs.
+
+    :param value: a number, or Slurm's numbers by type: ``"a100:4"``, ``"a100:2,v100:1"``
+    :raises ValueError: the value has another form, or is negative
+    """
+    text = re.sub(r"\s", "", value) if isinstance(value, str) else value
+    if isinstance(text, str) and _GPUS.fullmatch(text):
+        return text
+    number = whole_number(text)
+    if number is None or number < 0:
+        raise ValueError(f"{value!r} is not a number of GPUs, such as 4, 'a100:4' or 'a100:2,v100:1'")
+    return number
+
+
+def gpu_count(value: int | str | None) -> int | None:
+    """Return how many GPUs the normal form of :func:`gpus` asks for; ``None`` for ``None``."""
+    if isinstance(value, str):
+        return sum(int(part.rpartition(":")[2]) for part in value.split(","))
+    return value
 
 
 def seconds(time_limit: int | str | timedelta) -> int | None:
@@ -36,8 +100,8 @@ def seconds(time_limit: int | str | timedelta) -> int | None:
 def _seconds(time_limit: int | str | timedelta) -> int | None:
     if isinstance(time_limit, timedelta):
         return -int(-time_limit.total_seconds() // 1)
-    if isinstance(time_limit, int) and not isinstance(time_limit, bool):
-        return time_limit * 60
+    if (minutes := whole_number(time_limit)) is not None:
+        return minutes * 60
     if isinstance(time_limit, str):
         text = time_limit.strip()
         if text.upper() in (UNLIMITED, "INFINITE"):
@@ -79,8 +143,10 @@ def memory(amount: int | str) -> str:
         a node's memory
     :raises ValueError: another unit, a fraction, or a negative number
     """
-    # bool is an int, but True is not an amount. The pattern does not match its text.
-    if isinstance(amount, int | str) and (match := _MEMORY.fullmatch(str(amount).strip())):
+    text = amount.strip() if isinstance(amount, str) else amount
+    if (mebibytes_given := whole_number(text)) is not None:
+        text = str(mebibytes_given)
+    if isinstance(text, str) and (match := _MEMORY.fullmatch(text)):
         number, unit = match.groups()
         return f"{int(number)}{(unit or 'M').upper()}"
     raise ValueError(

@@ -20,6 +20,7 @@ def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[
     """
     if spec.script_path is not None:
         raise InvalidJobSpec("script_path", "a file on the cluster cannot be rendered")
+    spec.check_working_dir()
     text = spec.text
     own = options.script_options(text, scheduler)
     setup = list(prologue)

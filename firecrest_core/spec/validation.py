@@ -23,8 +23,7 @@ _LONGEST_VARIABLE = 128 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_NODES = re.compile(r"(\d+)-(\d+)")
-_GPUS = re.compile(r"[A-Za-z][\w.-]*:\d+")
+_FILE_NAME = re.compile(r"[\w./~$+-]*\.\w+")
 _UENV = re.compile(r"([\w./:@%,+-]+)(?:\s+--view=([\w./:,+-]+))?", re.ASCII)
 _SIGNAL = re.compile(r"(?:(?:B|R|BR|RB):)?(\w+(?:[+-]\d+)?)(?:@(\d+))?", re.ASCII)
 # 12, 12_3, 12_*, 12+5 (minutes later) of Slurm; 12[], 12[3], 12.server of PBS
@@ -77,7 +76,7 @@ def check_together(
     per_node = ntasks_per_node
     if isinstance(nodes, int) and ntasks is not None and per_node is not None and ntasks > nodes * per_node:
         raise InvalidJobSpec("ntasks", f"{ntasks} tasks are more than {nodes} nodes with {per_node} each hold")
-    total, each = _count(gpus), _count(gpus_per_node)
+    total, each = quantities.gpu_count(gpus), quantities.gpu_count(gpus_per_node)
     if total is None or each is None:
         return
     if isinstance(nodes, int) and total != nodes * each:
@@ -137,7 +136,11 @@ def _absolute(field: str, value: Any) -> str:
 def _script(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidJobSpec(field, f"the text of a script is needed, not {type(value).__name__}")
-    script = _with_unix_lines(value)
+    script = _from_the_margin(_with_unix_lines(value))
+    if "\n" not in script and _FILE_NAME.fullmatch(script):
+        raise InvalidJobSpec(
+            field, f"{script!r} is the name of a file; its text is needed. A file on the cluster goes into script_path"
+        )
     if not script.startswith("#!") or not script.split("\n", 1)[0][2:].strip():
         raise InvalidJobSpec(
             field,
@@ -146,6 +149,13 @@ def _script(field: str, value: Any) -> str:
     if problem := _not_of_a_file(script):
         raise InvalidJobSpec(field, f"holds {problem}")
     return script
+
+
+def _from_the_margin(script: str) -> str:
+    """Return a script without what stands before its first line and before each line, in triple quotes for example."""
+    script = re.sub(r"\A\ufeff?(?:[ \t]*\n)*", "", script)
+    margin = script[: len(script) - len(script.lstrip(" \t"))]
+    return "\n".join(line.removeprefix(margin) for line in script.split("\n"))
 
 
 def _with_unix_lines(text: str) -> str:
@@ -175,34 +185,14 @@ def _command(field: str, value: Any) -> str | tuple[str, ...]:
 
 def _number(least: int) -> Callable[[str, Any], int]:
     def check(field: str, value: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool):
+        number = quantities.whole_number(value)
+        if number is None:
             raise InvalidJobSpec(field, f"a whole number is needed, not {value!r}")
-        if value < least:
-            raise InvalidJobSpec(field, f"{value} is too few; at least {least} is needed")
-        return value
+        if number < least:
+            raise InvalidJobSpec(field, f"{number} is too few; at least {least} is needed")
+        return number
 
     return check
-
-
-def _nodes(field: str, value: Any) -> int | str:
-    if isinstance(value, str) and (match := _NODES.fullmatch(value.strip())):
-        least, most = int(match[1]), int(match[2])
-        if not 1 <= least <= most:
-            raise InvalidJobSpec(field, f"{value!r} is an empty range")
-        return value.strip()
-    return _number(1)(field, value)
-
-
-def _gpus(field: str, value: Any) -> int | str:
-    if isinstance(value, str) and _GPUS.fullmatch(value.strip()):
-        return value.strip()
-    return _number(0)(field, value)
-
-
-def _count(gpus: int | str | None) -> int | None:
-    return int(gpus.rpartition(":")[2]) if isinstance(gpus, str) else gpus
 
 
 def _by(convert: Callable[[Any], Any]) -> Callable[[str, Any], Any]:
@@ -223,7 +213,8 @@ def _time(value: int | str | timedelta) -> str:
 
 def _array(field: str, value: Any) -> str:
     # A single index may be given as a number.
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(field, value)
+    index = None if isinstance(value, str) else quantities.whole_number(value)
+    text = _text(field, value) if index is None else str(index)
     _by(arrays.indices)(field, text)
     return "".join(text.split()).removeprefix("[").removesuffix("]")
 
@@ -322,12 +313,12 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "name": check_name,
     "account": _word,
     "partition": _word,
-    "nodes": _nodes,
+    "nodes": _by(quantities.nodes),
     "ntasks": _number(1),
     "ntasks_per_node": _number(1),
     "cpus_per_task": _number(1),
-    "gpus": _gpus,
-    "gpus_per_node": _gpus,
+    "gpus": _by(quantities.gpus),
+    "gpus_per_node": _by(quantities.gpus),
     "memory": _by(quantities.memory),
     "time_limit": _by(_time),
     "array": _array,
