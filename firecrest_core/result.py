@@ -72,6 +72,7 @@ class JobResult:
     :param stderr: path of the standard error, in the same form
     :param groups: the elements of an array, those that ended alike together and those that failed first; empty for any
         other job. All are counted; of very large arrays, the indices of some are left out.
+    :param fetched: where its files are now, on our side; empty unless the caller has fetched some with the result
     """
 
     job_id: str
@@ -93,6 +94,7 @@ class JobResult:
     stdout: str | None = None
     stderr: str | None = None
     groups: tuple[ElementGroup, ...] = ()
+    fetched: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
@@ -185,10 +187,12 @@ class JobResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types; :meth:`from_dict` reads them back."""
         mapping = {each.name: getattr(self, each.name) for each in fields(self)}
-        return mapping | {"state": self.state.value, "groups": [group.to_dict() for group in self.groups]}
+        groups = [group.to_dict() for group in self.groups]
+        return mapping | {"state": self.state.value, "groups": groups, "fetched": list(self.fetched)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
         """Return the result that :meth:`to_dict` wrote."""
         groups = tuple(map(ElementGroup.from_dict, data.get("groups", ())))
-        return cls(**{**data, "state": JobState(data["state"]), "groups": groups})
+        fetched = tuple(data.get("fetched", ()))
+        return cls(**{**data, "state": JobState(data["state"]), "groups": groups, "fetched": fetched})

@@ -50,20 +50,23 @@ async def download(
     from prefect_firecrest.observability.assets import report_fetched
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
-    transfer.check_downloads(sources, local_directory)
+    transfer.check_downloads(transfer.plain_files(sources), local_directory)
     async with runtime.client(credentials.connection()) as client:
         there = client.system(system)
+        found = await transfer.find_files(there, sources)
+        transfer.check_downloads(found, local_directory)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory
         files = [
             await transfer.download(
                 there,
-                source,
-                target / posixpath.basename(source.rstrip("/")),
+                file.path,
+                target / file.name,
+                exact=True,
                 account=account,
                 max_unpacked_size=max_unpacked_size,
                 max_unpacked_files=max_unpacked_files,
             )
-            for source in sources
+            for file in found
         ]
     report_fetched(there.name, files)
     return files
@@ -75,3 +78,19 @@ async def list_directory(
     """List a directory on a system, or a file alone."""
     async with runtime.client(credentials.connection()) as client:
         return await client.system(system).list_files(path, hidden=hidden)
+
+
+async def make_directory(credentials: FirecRESTCredentials, path: str, system: str | None) -> str:
+    """Make a directory on a system, and return its path; see :func:`prefect_firecrest.tasks.make_directory`."""
+    async with runtime.client(credentials.connection()) as client:
+        await client.system(system).make_directory(path)
+    return path
+
+
+async def delete(
+    credentials: FirecRESTCredentials, remote_files: str | Sequence[str], system: str | None, *, missing_ok: bool
+) -> None:
+    """Remove files and directory trees on a system; see :func:`prefect_firecrest.tasks.delete_files`."""
+    async with runtime.client(credentials.connection()) as client:
+        for path in [remote_files] if isinstance(remote_files, str) else remote_files:
+            await client.system(system).remove(path, missing_ok=missing_ok)

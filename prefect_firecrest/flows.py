@@ -4,6 +4,7 @@
 # runner has brought the flow into another process, it has the classes but not this module to look their names up in.
 
 import posixpath
+from dataclasses import replace
 from typing import Literal
 
 from prefect import flow
@@ -39,12 +40,12 @@ def run_job(
     :param local_files: files and directories to copy to the job's working directory first, which is then made if it
         is missing
     :param remote_files: files and directories to fetch when the job has ended well, relative to its working directory
-        or absolute
+        or absolute, also with wildcards (``*.out``, ``results/**/*.json``); ``{job_id}`` stands for the job's id
     :param local_directory: where those go
     :param wait: ``process`` waits in this process. ``suspend`` suspends the flow run and ends its process; when the job
         has ended, the flow run is resumed and begins anew. That takes a deployment, credentials that were saved, and
         ``python -m prefect_firecrest.reconcile`` somewhere.
-    :returns: how the job ended
+    :returns: how the job ended; its ``fetched`` are the paths of what was fetched
     :raises InvalidFileName: two files have one name and one directory to go to; then no job is submitted
     :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
@@ -60,7 +61,9 @@ def run_job(
     else:
         result = wait_for_job(job_run)
     if sources:
-        download_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
+        sources = [path.replace("{job_id}", result.job_id) for path in sources]
+        files = download_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
+        result = replace(result, fetched=tuple(file.local for file in files))
     return result
 
 
@@ -85,7 +88,9 @@ async def arun_job(
     else:
         result = await await_for_job(job_run)
     if sources:
-        await adownload_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
+        sources = [path.replace("{job_id}", result.job_id) for path in sources]
+        files = await adownload_files(job.credentials, sources, local_directory, system=job.system, account=job.account)
+        result = replace(result, fetched=tuple(file.local for file in files))
     return result
 
 
@@ -100,5 +105,5 @@ def _check_files(
 
     sources = [posixpath.join(job.working_dir, path) for path in remote_files or []]
     transfer.check_uploads(local_files or [], job.working_dir)
-    transfer.check_downloads(sources, local_directory)
+    transfer.check_downloads(transfer.plain_files(sources), local_directory)
     return sources

@@ -168,9 +168,9 @@ def download_files(
 ) -> list[Transferred]:
     """Copy files and directories from a system. A file appears under its name only when it is whole.
 
-    :param remote_files: absolute paths on the system
+    :param remote_files: absolute paths on the system, also with wildcards: ``*.out``, ``results/**/*.json``
     :param local_directory: the directory that takes them under their own names: a local path, or a path object of an
-        object store; made if missing
+        object store; made if missing. What wildcards match keeps the directories that they stand for
     :param system: the system; that of the credentials if left out
     :param account: the account to charge for transfer jobs, where the site asks for one
     :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk if left out
@@ -233,3 +233,59 @@ async def alist_files(
 ) -> list[FileInfo]:
     """Do what ``list_files`` does, in a coroutine."""
     return await runtime.arun(files.list_directory(credentials, path, system, hidden))
+
+
+@task(task_run_name="make {path}", **_SHARED)
+def make_directory(credentials: FirecRESTCredentials, path: str, *, system: str | None = None) -> str:
+    """Make a directory on a system, and those above it. One that exists is no error.
+
+    :param path: absolute path on the system
+    :param system: the system; that of the credentials if left out
+    :returns: the path
+    """
+    return runtime.run(files.make_directory(credentials, path, system))
+
+
+@task(task_run_name="make {path}", **_SHARED)
+async def amake_directory(credentials: FirecRESTCredentials, path: str, *, system: str | None = None) -> str:
+    """Do what ``make_directory`` does, in a coroutine."""
+    return await runtime.arun(files.make_directory(credentials, path, system))
+
+
+def _delete_name() -> str:
+    return f"delete {_summarize(prefect.runtime.task_run.parameters['remote_files'])}"
+
+
+def _may_be_missing(missing_ok: bool) -> bool:
+    """Whether nothing at a path is no error: after an answer that was lost, an earlier try may have removed it."""
+    return missing_ok or prefect.runtime.task_run.run_count > 1
+
+
+@task(task_run_name=_delete_name, **_SHARED)
+def delete_files(
+    credentials: FirecRESTCredentials,
+    remote_files: str | Sequence[str],
+    *,
+    system: str | None = None,
+    missing_ok: bool = False,
+) -> None:
+    """Remove files and directory trees on a system.
+
+    :param remote_files: absolute paths on the system, without wildcards
+    :param system: the system; that of the credentials if left out
+    :param missing_ok: nothing at a path is no error
+    :raises RemotePathNotFound: nothing is there
+    """
+    runtime.run(files.delete(credentials, remote_files, system, missing_ok=_may_be_missing(missing_ok)))
+
+
+@task(task_run_name=_delete_name, **_SHARED)
+async def adelete_files(
+    credentials: FirecRESTCredentials,
+    remote_files: str | Sequence[str],
+    *,
+    system: str | None = None,
+    missing_ok: bool = False,
+) -> None:
+    """Do what ``delete_files`` does, in a coroutine."""
+    await runtime.arun(files.delete(credentials, remote_files, system, missing_ok=_may_be_missing(missing_ok)))

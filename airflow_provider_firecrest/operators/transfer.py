@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from firecrest_core.api.client import System
-    from firecrest_core.transfer import PendingTransfer, Transferred
+    from firecrest_core.transfer import PendingTransfer, RemoteFile, Transferred
 
     LocalPath = str | Path | ObjectStoragePath
-    SourceAndTarget = tuple[Any, Any]
+    # A source, a target, and whether the target is the new name itself, also where a directory is there.
+    SourceAndTarget = tuple[Any, Any, bool]
 
 
 class FirecRESTTransferOperator(FirecRESTWaitingOperator):
@@ -43,27 +45,29 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
 
     @abstractmethod
     def files(self, context: Context) -> list[SourceAndTarget]:
-        """Return what to copy: sources and targets.
+        """Return what to copy: sources and targets. It is asked once, when the transfers begin.
 
         :param context: the task's
         """
 
     @abstractmethod
-    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+    async def begin_transfer(
+        self, system: System, source: Any, target: Any, *, exact: bool
+    ) -> PendingTransfer | Transferred:
         """Begin one transfer.
 
         :param system: the system
         :param source: what to copy
         :param target: where to
+        :param exact: the target is the new name itself
         """
 
     @abstractmethod
-    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+    async def finish_transfer(self, system: System, pending: PendingTransfer) -> Transferred:
         """Finish one transfer whose job has ended.
 
         :param system: the system
         :param pending: what was begun
-        :param target: where to
         """
 
     def execute(self, context: Context) -> Any:
@@ -84,7 +88,7 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         :param context: the task's
         :param event: the trigger's
         """
-        return self.result(self.hook.run(self._finish(self.files(context), event["transfers"])))
+        return self.result(self.hook.run(self._finish(event["transfers"])))
 
     def result(self, transferred: list[dict[str, Any]]) -> Any:
         """Return what goes into the XCom.
@@ -99,21 +103,21 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         transfers = []
         async with self.hook.client() as client:
             system = client.system(self.system)
-            for source, target in files:
+            for source, target, exact in files:
                 self.log.info("Transferring %s to %s (system %s).", source, target, system)
-                one = await self.begin_transfer(system, source, target)
+                one = await self.begin_transfer(system, source, target, exact=exact)
                 transfers.append(self._log_end(one) if isinstance(one, Transferred) else one.to_dict())
         return transfers
 
-    async def _finish(self, files: list[SourceAndTarget], transfers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _finish(self, transfers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         from firecrest_core.transfer import PendingTransfer
 
         transferred = []
         async with self.hook.client() as client:
-            for (_, target), one in zip(files, transfers, strict=True):
+            for one in transfers:
                 if "job" in one:
                     pending = PendingTransfer.from_dict(one)
-                    one = self._log_end(await self.finish_transfer(client.system(pending.job.system), pending, target))
+                    one = self._log_end(await self.finish_transfer(client.system(pending.job.system), pending))
                 transferred.append(one)
         return transferred
 
@@ -149,25 +153,27 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
 
         :param context: the task's
         """
-        return [(_open_path(self.source_path), self.target_path)]
+        return [(_open_path(self.source_path), self.target_path, False)]
 
-    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+    async def begin_transfer(
+        self, system: System, source: Any, target: Any, *, exact: bool
+    ) -> PendingTransfer | Transferred:
         """Begin one upload.
 
         :param system: the system
         :param source: what to copy
         :param target: where to
+        :param exact: the target is the new name itself
         """
         from firecrest_core import transfer
 
-        return await transfer.begin_upload(system, source, target, account=self.account)
+        return await transfer.begin_upload(system, source, target, exact=exact, account=self.account)
 
-    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+    async def finish_transfer(self, system: System, pending: PendingTransfer) -> Transferred:
         """Finish one upload whose job has ended.
 
         :param system: the system
         :param pending: what was begun
-        :param target: where to
         """
         from firecrest_core import transfer
 
@@ -184,9 +190,10 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
 class FirecRESTDownloadOperator(FirecRESTTransferOperator):
     """Copy files or directories from a system. A file appears under its name only when it is whole.
 
-    :param remote_files: absolute paths on the system
+    :param remote_files: absolute paths on the system, also with wildcards: ``*.out``, ``results/**/*.json``
     :param local_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`. For several
-        files it is their directory. For one file it is the new name, or the directory in which the file keeps its name
+        files, and for what wildcards match, it is their directory. For one file it is the new name, or the directory in
+        which the file keeps its name
     :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk unless given
     :param max_unpacked_files: how many files a directory may have in all; a million unless given
     :returns: for each file a mapping with ``local``, ``remote``, ``size`` (bytes) and ``sha256``
@@ -215,32 +222,44 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
 
         :param context: the task's
         """
-        return self._into(self.local_path, self._sources())
+        return self._into(self.local_path, self._find(self._sources()))
 
     def _sources(self) -> list[str]:
         return [self.remote_files] if isinstance(self.remote_files, str) else list(self.remote_files)
 
-    def _into(self, local_path: LocalPath, sources: list[str]) -> list[SourceAndTarget]:
-        target = _open_path(local_path)
-        if len(sources) == 1:
-            return [(sources[0], target)]
-        if isinstance(target, str):
-            return [(source, posixpath.join(target, "")) for source in sources]
-        return [(source, target / posixpath.basename(source.rstrip("/"))) for source in sources]
-
-    async def _begin(self, files: list[SourceAndTarget]) -> list[dict[str, Any]]:
+    def _find(self, sources: list[str]) -> list[RemoteFile]:
         from firecrest_core import transfer
 
-        if len(files) > 1:
-            transfer.check_downloads([source for source, _ in files], self.local_path)
-        return await super()._begin(files)
+        async def find() -> list[RemoteFile]:
+            async with self.hook.client() as client:
+                return await transfer.find_files(client.system(self.system), sources)
 
-    async def begin_transfer(self, system: System, source: Any, target: Any) -> PendingTransfer | Transferred:
+        return self.hook.run(find())
+
+    def _into(self, local_path: LocalPath, files: list[RemoteFile]) -> list[SourceAndTarget]:
+        from firecrest_core import transfer
+        from firecrest_core.errors import InvalidFileName
+
+        target = _open_path(local_path)
+        if len(files) == 1 and not files[0].matched:
+            return [(files[0].path, target, False)]
+        try:
+            transfer.check_downloads(files, local_path)
+        except InvalidFileName as error:
+            raise task_error(error) from None
+        if isinstance(target, str):
+            return [(file.path, posixpath.join(target, file.name), True) for file in files]
+        return [(file.path, target / file.name, True) for file in files]
+
+    async def begin_transfer(
+        self, system: System, source: Any, target: Any, *, exact: bool
+    ) -> PendingTransfer | Transferred:
         """Begin one download.
 
         :param system: the system
         :param source: what to copy
         :param target: where to
+        :param exact: the target is the new name itself
         """
         from firecrest_core import transfer
 
@@ -248,21 +267,21 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
             system,
             source,
             target,
+            exact=exact,
             account=self.account,
             max_unpacked_size=self.max_unpacked_size,
             max_unpacked_files=self.max_unpacked_files,
         )
 
-    async def finish_transfer(self, system: System, pending: PendingTransfer, target: Any) -> Transferred:
+    async def finish_transfer(self, system: System, pending: PendingTransfer) -> Transferred:
         """Finish one download whose job has ended.
 
         :param system: the system
         :param pending: what was begun
-        :param target: where to
         """
         from firecrest_core import transfer
 
-        return await transfer.finish_download(system, pending, target)
+        return await transfer.finish_download(system, pending, _open_path(pending.plan.local))
 
 
 class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
@@ -270,7 +289,7 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
 
     ``{_jobid_}`` stands for the job's id in ``remote_files`` and in ``local_path``.
 
-    :param remote_files: paths on the system, relative to the job's working directory or absolute
+    :param remote_files: paths on the system, relative to the job's working directory or absolute, also with wildcards
     :param local_path: as in :class:`FirecRESTDownloadOperator`, like the other parameters
     :param target_task_id: the task that submitted the job. If both tasks are mapped, the one with the same index is
         meant
@@ -295,7 +314,7 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
             posixpath.join(job["working_directory"], source.replace("{_jobid_}", job["job_id"]))
             for source in self._sources()
         ]
-        return self._into(local_path, sources)
+        return self._into(local_path, self._find(sources))
 
     def _job(self, context: Context) -> dict[str, Any]:
         ti = context["ti"]

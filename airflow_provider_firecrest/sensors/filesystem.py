@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class FirecRESTFileSensor(FirecRESTBaseSensor):
-    """Wait until a file or directory exists on a system.
+    """Wait until a file or directory exists on a system, or one that a pattern such as ``results/**/*.json`` matches.
 
     The file may still be written to. A program that writes to it slowly should rename it to its final name at the end.
 
-    :param path: absolute path
+    :param path: absolute path, also with wildcards
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "path")

@@ -16,7 +16,7 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
     """Waits until a file or directory exists on a system.
 
     :param system: the system, or ``None`` for the connection's default system
-    :param path: absolute path there
+    :param path: absolute path there, also with wildcards
     """
 
     def __init__(self, *, system: str | None, path: str, **common: Any) -> None:
@@ -56,10 +56,13 @@ async def exists(system: System, path: str) -> bool:
     """Tell whether something is at a path now.
 
     :param system: the system
-    :param path: absolute path
+    :param path: absolute path, also with wildcards
     """
     from firecrest_core.errors import RemotePathNotFound
+    from firecrest_core.transfer import is_pattern, match
 
+    if is_pattern(path):
+        return bool(await match(system, path))
     try:
         await system.list_files(path)
     except RemotePathNotFound:

@@ -21,6 +21,7 @@ from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
 from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, spool, staged_target
 from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
+from firecrest_core.transfer.patterns import RemoteFile
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
 from firecrest_core.transfer.store import Store
 from firecrest_core.transfer.unpacking import UnpackLimits, unpack
@@ -33,6 +34,7 @@ async def download(
     source: str,
     target: LocalPath,
     *,
+    exact: bool = False,
     account: str | None = None,
     max_unpacked_size: int | None = None,
     max_unpacked_files: int | None = None,
@@ -49,6 +51,8 @@ async def download(
     :param target: a local path, or a path object of an object store (``ObjectStoragePath``, ``UPath``). If it ends in
         ``/`` or is a directory, the source goes into it under its own name; otherwise it is the new name. Missing
         parent directories are created. A directory that exists is merged into, as with ``cp -r``.
+    :param exact: ``target`` is the new name, also where a directory is there, so that a second call ends in the same
+        place
     :param account: the account to charge for transfer jobs, if the site requires one
     :param max_unpacked_size: bytes that the archive of a directory may unpack to; nine tenths of the free disk unless
         given
@@ -67,6 +71,7 @@ async def download(
         system,
         source,
         target,
+        exact=exact,
         account=account,
         max_unpacked_size=max_unpacked_size,
         max_unpacked_files=max_unpacked_files,
@@ -74,14 +79,14 @@ async def download(
     return pending if isinstance(pending, Transferred) else await finish_download(system, pending, target)
 
 
-def check_downloads(sources: Iterable[str], directory: LocalPath) -> None:
+def check_downloads(files: Iterable[RemoteFile], directory: LocalPath) -> None:
     """Refuse to download two files of one name into one directory.
 
-    :param sources: paths on the system
-    :param directory: where they go under their own names
+    :param files: what is downloaded
+    :param directory: where they go under their names
     :raises InvalidFileName: two have the same name
     """
-    names.check_distinct(((source, names.split(source)[1]) for source in sources), directory)
+    names.check_distinct(((file.path, file.name) for file in files), directory)
 
 
 async def begin_download(
@@ -89,6 +94,7 @@ async def begin_download(
     source: str,
     target: LocalPath,
     *,
+    exact: bool = False,
     account: str | None = None,
     max_unpacked_size: int | None = None,
     max_unpacked_files: int | None = None,
@@ -106,7 +112,7 @@ async def begin_download(
         raise RemotePathNotFound(f"{bare}: no such file or directory on {system}. Check the path.")
     if not (found.is_file or found.is_directory):
         raise RemotePathRefused(f"{bare} on {system} is neither a file nor a directory.")
-    place = await destination(target, posixpath.basename(bare), tree=found.is_directory)
+    place = await destination(target, posixpath.basename(bare), tree=found.is_directory, exact=exact)
     info = await system.info()
     plan = TransferPlan(
         system=system.name,
@@ -118,6 +124,7 @@ async def begin_download(
         size=found.size,
         version=f"{system.connection.url} {system} {bare} {found.version}",
         account=account,
+        exact=exact,
         max_unpacked_size=max_unpacked_size,
         max_unpacked_files=max_unpacked_files,
     )
@@ -219,7 +226,8 @@ async def finish_download(system: System, pending: PendingTransfer, target: Loca
     system.client.trust_url()  # the transfer was begun there, perhaps by another process
     plan = pending.plan
     try:
-        place = await destination(target or plan.local, posixpath.basename(plan.remote), tree=plan.tree)
+        name = posixpath.basename(plan.remote)
+        place = await destination(target or plan.local, name, tree=plan.tree, exact=plan.exact)
         await jobs.ended(system, pending.job)
         url = decrypt(pending.encrypted_url or "", system.connection.secret)
         async with staged_target(place) as here:

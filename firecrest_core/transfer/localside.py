@@ -139,13 +139,14 @@ def read_file(path: Path, size: int) -> bytes:
     return content
 
 
-async def destination(path: LocalPath, name: str, *, tree: bool) -> Path | StoredPath:
+async def destination(path: LocalPath, name: str, *, tree: bool, exact: bool = False) -> Path | StoredPath:
     """Return the path for a download, by the rules of ``cp``, and create its parent directories.
 
     :param path: the target as the caller gave it
     :param name: the source's name
     :param tree: whether the source is a directory
-    :returns: ``path`` itself, or ``path``/``name`` if ``path`` is a directory or ends in ``/``
+    :param exact: ``path`` is the new name, also where a directory is there
+    :returns: ``path`` itself, or ``path``/``name`` if ``path`` is a directory or ends in ``/`` and is not ``exact``
     :raises LocalFileNotFound: ``path`` is a URL as text
     :raises LocalFileRefused: something of another kind is there, or writing is not permitted
     """
@@ -154,7 +155,8 @@ async def destination(path: LocalPath, name: str, *, tree: bool) -> Path | Store
         here = as_local_path(path)
         try:
             with local_errors(path, "written"):
-                place = here / name if str(path).endswith("/") or here.is_dir() else here
+                into = not exact and (str(path).endswith("/") or here.is_dir())
+                place = here / name if into else here
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if isinstance(place, Path):
                     check_kind(place, tree=tree)

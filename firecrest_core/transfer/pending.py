@@ -41,6 +41,7 @@ class TransferPlan:
     :param version: for a download, identifies the content of ``remote``, so that parts of two versions are never
         mixed; for an upload, the version of the file that was there before
     :param account: the account to charge for transfer jobs
+    :param exact: the target is the new name itself, also where a directory is there
     :param max_unpacked_size: for a download, bytes that an archive may unpack to
     :param max_unpacked_files: for a download, how many files an archive may unpack to
     """
@@ -56,6 +57,7 @@ class TransferPlan:
     sha256: str | None = None
     version: str = ""
     account: str | None = None
+    exact: bool = False
     max_unpacked_size: int | None = None
     max_unpacked_files: int | None = None
 

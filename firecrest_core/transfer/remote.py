@@ -42,22 +42,25 @@ async def stat(system: System, path: str, *, follow: bool = True) -> FileStat | 
         return None
 
 
-async def destination(system: System, target: str, name: str, *, tree: bool) -> tuple[str, FileStat | None]:
+async def destination(
+    system: System, target: str, name: str, *, tree: bool, exact: bool = False
+) -> tuple[str, FileStat | None]:
     """Return the path for an upload, by the rules of ``cp``, and what is there now.
 
     :param system: where the target is
     :param target: the target as the caller gave it
     :param name: the source's name
     :param tree: whether the source is a directory
-    :returns: ``target`` itself, or ``target``/``name`` if ``target`` is a directory or ends in ``/``, and what is at
-        this path, ``None`` for nothing
+    :param exact: ``target`` is the new name, also where a directory is there
+    :returns: ``target`` itself, or ``target``/``name`` if ``target`` is a directory or ends in ``/`` and is not
+        ``exact``; and what is at this path, ``None`` for nothing
     :raises RemotePathNotFound: the directory above does not exist; the message names it
     :raises RemotePathRefused: a directory is where a file should go, or a file where a directory should
     """
     check_remote_path(target)
     bare = target.rstrip("/") or "/"
     existing = await stat(system, bare)
-    if target.endswith("/") or (existing is not None and existing.is_directory):
+    if not exact and (target.endswith("/") or (existing is not None and existing.is_directory)):
         parent, parent_stat = bare, existing
         place = check_remote_path(posixpath.join(bare, name))
         existing = await stat(system, place) if parent_stat is not None else None

@@ -26,7 +26,9 @@ from firecrest_core.transfer.store import Store
 log = logging.getLogger(__name__)
 
 
-async def upload(system: System, source: LocalPath, target: str, *, account: str | None = None) -> Transferred:
+async def upload(
+    system: System, source: LocalPath, target: str, *, exact: bool = False, account: str | None = None
+) -> Transferred:
     """Upload a file or a directory, and return when it is complete.
 
     Small files are sent in one request, large ones by way of the site's staging store in parallel parts, directories as
@@ -38,6 +40,8 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     :param target: the path on the system. If it ends in ``/`` or is a directory, the source goes into it under its own
         name; otherwise it is the new name, in a directory that must exist. A directory that exists is merged into, as
         with ``cp -r``.
+    :param exact: ``target`` is the new name, also where a directory is there, so that a second call ends in the same
+        place
     :param account: the account to charge for transfer jobs, if the site requires one
     :returns: what was transferred
     :raises LocalFileNotFound: the source does not exist; no request was sent
@@ -48,7 +52,7 @@ async def upload(system: System, source: LocalPath, target: str, *, account: str
     :raises FileTooLarge: the file is too large for one request, and the system has no staging store
     :raises TransferFailed: the transfer is incomplete
     """
-    pending = await begin_upload(system, source, target, account=account)
+    pending = await begin_upload(system, source, target, exact=exact, account=account)
     return pending if isinstance(pending, Transferred) else await finish_upload(system, pending)
 
 
@@ -63,7 +67,7 @@ def check_uploads(sources: Iterable[LocalPath], directory: str) -> None:
 
 
 async def begin_upload(
-    system: System, source: LocalPath, target: str, *, account: str | None = None
+    system: System, source: LocalPath, target: str, *, exact: bool = False, account: str | None = None
 ) -> PendingTransfer | Transferred:
     """Send everything, and return without waiting for the site's transfer job if there is one.
 
@@ -73,7 +77,7 @@ async def begin_upload(
     """
     origin = await find_source(source)
     tree = await asyncio.to_thread(origin.is_dir)
-    place, before = await remote.destination(system, target, own_name(origin), tree=tree)
+    place, before = await remote.destination(system, target, own_name(origin), tree=tree, exact=exact)
     info = await system.info()
     async with on_disk(origin) as here:
         size = 0 if tree else (await asyncio.to_thread(_state, here))[0]

@@ -105,6 +105,18 @@ def test_a_file_that_comes(connected, workdir, run_task, deferrable) -> None:
     assert len(run.deferrals) == (1 if deferrable else 0)
 
 
+@both_ways
+def test_a_file_that_a_pattern_matches(connected, workdir, run_task, deferrable) -> None:
+    path = workdir / "results" / "one" / "late.json"
+    path.parent.mkdir(parents=True)
+    comes = threading.Timer(0.7, path.touch)
+    if not deferrable:
+        comes.start()
+    run = run_task(sense_file(workdir / "results/**/*.json", deferrable=deferrable), when_deferred=comes.start)
+    assert path.exists()
+    assert len(run.deferrals) == (1 if deferrable else 0)
+
+
 def test_a_file_that_is_there_defers_nothing(connected, workdir, run_task) -> None:
     (workdir / "here").touch()
     assert run_task(sense_file(workdir / "here")).deferrals == []

@@ -190,6 +190,25 @@ def test_from_a_job(connected, workdir, tmp_path, run_task, ti) -> None:
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["elsewhere.txt", "slurm-7.out"]
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["small", "large"])
+def test_what_wildcards_match(connected, workdir, tmp_path, run_task, size) -> None:
+    for name in ("a.out", "results/one/b.json", "results/c.json"):
+        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (workdir / name).write_bytes(content(size))
+    for _ in range(2):  # a second run ends in the same place
+        run = run_task(download([f"{workdir}/*.out", f"{workdir}/results/**/*.json"], str(tmp_path / "new")))
+        assert [one["local"] for one in run.result] == [
+            f"{tmp_path}/new/{at}" for at in ("a.out", "c.json", "one/b.json")
+        ]
+    assert (tmp_path / "new" / "one" / "b.json").read_bytes() == (workdir / "results/one/b.json").read_bytes()
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.out", "c.json", "one"]
+
+
+def test_a_pattern_that_matches_nothing(connected, workdir, tmp_path, run_task) -> None:
+    with pytest.raises(AirflowFailException, match=r"\*\.nc: nothing on .* matches this pattern"):
+        run_task(download(f"{workdir}/*.nc", str(tmp_path / "new")))
+
+
 def test_from_the_job_of_the_same_index(connected, workdir, tmp_path, run_task, ti) -> None:
     (workdir / "8.out").write_text("eight")
     ti.map_index = 1

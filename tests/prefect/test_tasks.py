@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from firecrest_core.errors import (
     InvalidFileName,
     JobFailed,
     JobNodeFailure,
+    RemotePathNotFound,
     ServerFault,
     SubmissionRejected,
 )
@@ -33,34 +35,47 @@ from prefect_firecrest import (
     FirecRESTJob,
     FirecRESTJobRun,
     acancel_job,
+    adelete_files,
     adownload_files,
     alist_files,
+    amake_directory,
     arun_job,
     asubmit_job,
     aupload_files,
     await_for_job,
     cancel_job,
+    delete_files,
     download_files,
     is_retryable,
     list_files,
+    make_directory,
     run_job,
     submit_job,
     upload_files,
     wait_for_job,
 )
 
-TASKS = [submit_job, wait_for_job, cancel_job, upload_files, download_files, list_files]
-TWINS = [asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, alist_files]
+TASKS = [
+    submit_job, wait_for_job, cancel_job, upload_files, download_files, list_files, make_directory, delete_files
+]  # fmt: skip
+TWINS = [
+    asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, alist_files, amake_directory, adelete_files
+]  # fmt: skip
 
 
 def test_a_flow_stages_in_submits_waits_and_fetches(make, workdir, tmp_path) -> None:
     (tmp_path / "in.txt").write_text("42")
     job = make("cp in.txt out.txt", working_dir=f"{workdir}/made", name="copy")
     result = run_job(
-        job, local_files=[str(tmp_path / "in.txt")], remote_files=["out.txt"], local_directory=str(tmp_path / "results")
+        job,
+        local_files=[str(tmp_path / "in.txt")],
+        remote_files=["out*.txt", "slurm-{job_id}.out"],
+        local_directory=str(tmp_path / "results"),
     )
     assert result.succeeded
     assert (tmp_path / "results" / "out.txt").read_text() == "42"
+    assert result.fetched == (f"{tmp_path}/results/out.txt", f"{tmp_path}/results/slurm-{result.job_id}.out")
+    assert JobResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
 
 
 async def test_a_flow_of_coroutines_does_the_same(make, workdir, tmp_path) -> None:
@@ -71,7 +86,7 @@ async def test_a_flow_of_coroutines_does_the_same(make, workdir, tmp_path) -> No
         remote_files=["out.txt", f"{workdir}/in.txt"],
         local_directory=str(tmp_path),
     )
-    assert result.succeeded
+    assert result.fetched == (f"{tmp_path}/out.txt", f"{tmp_path}/in.txt")
     assert (tmp_path / "out.txt").read_text() == "42"
 
 
@@ -106,6 +121,8 @@ async def test_coroutines_are_submitted_and_gathered(make, credentials, workdir,
         await acancel_job(endless)
         cancelled = await await_for_job(endless, return_state=True)
         (tmp_path / "in").write_text("x")
+        assert await amake_directory(credentials, f"{workdir}/deep/down") == f"{workdir}/deep/down"
+        await adelete_files(credentials, [f"{workdir}/deep"])
         await aupload_files(credentials, [tmp_path / "in"], str(workdir))
         await adownload_files(credentials, f"{workdir}/out", tmp_path)
         return first, second, cancelled, await alist_files(credentials, str(workdir))
@@ -114,7 +131,9 @@ async def test_coroutines_are_submitted_and_gathered(make, credentials, workdir,
     assert first.succeeded
     assert second.succeeded
     assert cancelled.is_failed()
-    assert {"in", "out"} <= {entry.name for entry in listing}
+    names = {entry.name for entry in listing}
+    assert {"in", "out"} <= names
+    assert "deep" not in names
     assert (tmp_path / "out").read_text() == "1\n"
 
 
@@ -132,6 +151,25 @@ def test_functions_in_a_flow_of_functions(make, credentials, workdir, tmp_path) 
 
     assert [entry.name for entry in functions()] == ["in"]
     assert (tmp_path / "back" / "in").read_text() == "x"
+
+
+def test_directories_are_made_and_removed(credentials, workdir) -> None:
+    path = f"{workdir}/a/b"
+    assert make_directory.fn(credentials, path) == make_directory.fn(credentials, path) == path
+    delete_files.fn(credentials, f"{workdir}/a")
+    assert list(workdir.iterdir()) == []
+    delete_files.fn(credentials, [f"{workdir}/a"], missing_ok=True)
+    with pytest.raises(RemotePathNotFound):
+        delete_files.fn(credentials, f"{workdir}/a")
+
+
+def test_a_directory_that_is_fetched_twice_ends_in_the_same_place(credentials, workdir, tmp_path) -> None:
+    (workdir / "tree" / "sub").mkdir(parents=True)
+    (workdir / "tree" / "sub" / "x").write_text("x")
+    for _ in range(2):
+        download_files.fn(credentials, [f"{workdir}/tr*", f"{workdir}/tree/sub/x"], tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new" / "tree").iterdir()) == ["sub"]
+    assert (tmp_path / "new" / "x").read_text() == "x"
 
 
 def test_two_files_of_one_name_are_refused_before_the_first(credentials, workdir, tmp_path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from firecrest_core.errors import InvalidFileName
-from firecrest_core.transfer import check_downloads, check_uploads, names
+from firecrest_core.transfer import check_downloads, check_uploads, names, plain_files
 
 
 @pytest.mark.parametrize("path", ["/a/b-1_2.tar.gz", "/a/ångström.dat", "/a/t=0.1,x+y@z:1"])
@@ -38,11 +38,11 @@ def test_does_not_survive_multipart(name: str) -> None:
 @pytest.mark.parametrize("second", ["/p2/r.out", "/p2/r.out/", "r.out"])
 def test_two_files_of_one_name(second: str) -> None:
     with pytest.raises(InvalidFileName, match=r"/p1/r\.out and .* would both become r\.out in results/\."):
-        check_downloads(["/p1/r.out", "/p1/log", second], "results/")
+        check_downloads(plain_files(["/p1/r.out", "/p1/log", second]), "results/")
 
 
 def test_one_file_twice() -> None:
-    check_downloads(["/p1/r.out", "/p1/r.out", "/p1/log"], "results/")
+    check_downloads(plain_files(["/p1/r.out", "/p1/r.out", "/p1/log"]), "results/")
 
 
 def test_two_local_files_of_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

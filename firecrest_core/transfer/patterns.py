@@ -1,0 +1,144 @@
+"""Paths on a system with wildcards, as a shell's: ``*.out``, ``run-?/energy.dat``, ``results/**/*.json``.
+
+``*`` and ``?`` do not match a slash, ``**`` stands for any number of directories, ``[…]`` for one of some characters. A
+name that begins with a dot is matched only by a pattern that does. A path that exists as it is written is no pattern,
+whatever its name holds.
+
+A pattern costs the server one listing, and a match one transfer, so both are bounded.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from firecrest_core.api.client import System
+from firecrest_core.errors import AnswerTooLarge, RemotePathNotFound, RemotePathRefused, RequestTimedOut
+
+MOST_MATCHES = 1000
+"""How many files a pattern may match. More go faster as one archive: the download of their directory."""
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file or directory to fetch.
+
+    :param path: absolute path on the system
+    :param name: the path that it gets below the directory that takes it: its own name, and for a match of a pattern the
+        directories that wildcards stand for, too
+    :param matched: a pattern has found it
+    """
+
+    path: str
+    name: str
+    matched: bool = False
+
+
+def is_pattern(path: str) -> bool:
+    """Tell whether a path holds a wildcard.
+
+    :param path: a path on a system
+    """
+    return _WILDCARD.search(path) is not None
+
+
+def plain_files(paths: Iterable[str]) -> list[RemoteFile]:
+    """Return the files of paths without wildcards, which are known before anything is asked.
+
+    :param paths: paths on a system, with or without wildcards
+    """
+    return [_as_written(path) for path in paths if not is_pattern(path)]
+
+
+async def find_files(system: System, paths: Iterable[str]) -> list[RemoteFile]:
+    """Return the files that paths and patterns name, each once. Without wildcards this costs no request.
+
+    :param system: where they are
+    :param paths: absolute paths, with or without wildcards
+    :raises RemotePathNotFound: nothing matches a pattern
+    :raises RemotePathRefused: a pattern matches too many files, or its directory is too large to be listed
+    """
+    found: dict[str, RemoteFile] = {}
+    for path in paths:
+        files = await match(system, path) if is_pattern(path) else [_as_written(path)]
+        if not files:
+            raise RemotePathNotFound(f"{path}: nothing on {system} matches this pattern. Check its directory and name.")
+        found |= {file.path: file for file in files if file.path not in found}
+    return list(found.values())
+
+
+async def match(system: System, pattern: str) -> list[RemoteFile]:
+    """Return what a pattern matches now, in the order of the names; nothing is no error.
+
+    What lies below a directory that matches is left out, because a directory is fetched with all that it holds.
+
+    :param system: where to look
+    :param pattern: an absolute path with wildcards
+    :raises RemotePathRefused: it matches too much, or its directory is too large to be listed
+    """
+    try:
+        await system.stat(pattern)
+    except RemotePathNotFound:
+        pass
+    else:
+        return [_as_written(pattern)]
+    base, parts = _split(pattern)
+    try:
+        rows = await system.list_files(
+            base, recursive=len(parts) > 1, hidden=any(part.startswith(".") for part in parts)
+        )
+    except RemotePathNotFound:
+        return []
+    except RequestTimedOut as error:  # perhaps only now
+        raise RequestTimedOut(f"{pattern}: {error} If this stays so, begin the pattern further down.") from None
+    except AnswerTooLarge:
+        raise RemotePathRefused(
+            f"{pattern}: what is below {base} on {system} is too much to be listed. Begin the pattern further down."
+        ) from None
+    names = {row.name: row.is_directory for row in rows if row.name != base}
+    matched = sorted(name for name in names if _matches(parts, name.split("/")))
+    directories = {name for name in matched if names[name]}
+    kept = [name for name in matched if not directories.intersection(_above(name))]
+    if len(kept) > MOST_MATCHES:
+        raise RemotePathRefused(
+            f"{pattern}: {len(kept):,} files on {system} match, and at most {MOST_MATCHES:,} are fetched one by one. "
+            "Name their directory, which goes as one archive."
+        )
+    return [RemoteFile(posixpath.join(base, name), name, matched=True) for name in kept]
+
+
+def _as_written(path: str) -> RemoteFile:
+    return RemoteFile(path, posixpath.basename(path.rstrip("/")))
+
+
+def _split(pattern: str) -> tuple[str, list[str]]:
+    """Return the directory above the first wildcard, and the parts of the pattern below it."""
+    parts = [part for part in pattern.split("/") if part]
+    first = next(index for index, part in enumerate(parts) if is_pattern(part))
+    below: list[str] = []
+    for part in parts[first:]:
+        if part != "**" or below[-1:] != ["**"]:
+            below.append(part)
+    if below[-1] == "**":
+        below.append("*")
+    return "/" + "/".join(parts[:first]), below
+
+
+def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return _matches(parts[1:], names) or bool(names and names[0][0] != "." and _matches(parts, names[1:]))
+    if not names or (names[0].startswith(".") and not parts[0].startswith(".")):
+        return False
+    return fnmatchcase(names[0], parts[0]) and _matches(parts[1:], names[1:])
+
+
+def _above(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
