@@ -334,6 +334,28 @@ def get_connection_of_team(conn_id: str, team: str) -> Any:
     return Connection.get_connection_from_secrets(conn_id, team_name=team)
 
 
+def give_connections_a_port(conn_type: str) -> None:
+    """Let Airflow's Test button work for connections without a port, in the API server.
+
+    The button sends port 0 where none is stored, and the API server then refuses to test the stored secret with another
+    port than the stored one. So what it reads from the database gets port 0, which stays out of the database.
+
+    It stands on the table of ``airflow.models.Connection``, and on SQLAlchemy's event of a row that was read.
+
+    :param conn_type: the type of the connections
+    """
+    from airflow.models.connection import Connection
+    from sqlalchemy import event
+    from sqlalchemy.orm.attributes import set_committed_value
+
+    def fill_in(stored: Connection, _context: object) -> None:
+        read = stored.__dict__  # a query may leave columns out
+        if read.get("conn_type") == conn_type and read.get("port", 0) is None:
+            set_committed_value(stored, "port", 0)
+
+    event.listen(Connection, "load", fill_in)
+
+
 # --- which process this is --------------------------------------------------------------------------
 
 

@@ -6,16 +6,32 @@ from typing import Any
 
 _INTEGRATION = "FirecREST"
 
+# Airflow shows no placeholders in these fields, but offers their examples. It stores `null` for an empty field. A
+# text of less than five characters makes Airflow warn in each task's log that it does not mask it.
 _CONNECTION_FIELDS: dict[str, Any] = {
-    "token_url": {
-        "label": "Token URL",
-        "description": "OAuth2 token endpoint of the site's identity provider. Required.",
-        "schema": {"type": ["string", "null"]},
+    "auth_url": {
+        "label": "Auth URL *",
+        "description": "OAuth2 token endpoint of the site's identity provider. Needed where a client signs in.",
+        "schema": {
+            "type": ["string", "null"],
+            "examples": ["https://auth.example.org/realms/site/protocol/openid-connect/token"],
+        },
     },
     "system": {
         "label": "System",
         "description": "The system (cluster) that is meant where a task names none, for example daint.",
-        "schema": {"type": ["string", "null"]},
+        "schema": {"type": ["string", "null"], "examples": ["daint"]},
+    },
+    "auth": {
+        "label": "Sign-in",
+        "description": (
+            "client_secret_post (if empty) or client_secret_basic: how the client sends its secret. api_key: the "
+            "secret above is an API key. command:…, file:… or env:…: where a token of your own is."
+        ),
+        "schema": {
+            "type": ["string", "null"],
+            "examples": ["client_secret_post", "client_secret_basic", "api_key", "command:", "file:", "env:"],
+        },
     },
     "scopes": {
         "label": "Scopes",
@@ -25,15 +41,26 @@ _CONNECTION_FIELDS: dict[str, Any] = {
     "verify": {
         "label": "Verify TLS",
         "description": (
-            "true checks certificates against the system's authorities, a path names a CA bundle, false checks nothing."
+            "Empty: check certificates against the system's authorities. The whole path of a CA bundle: check against "
+            "that. false: check nothing."
         ),
-        "schema": {"type": ["string", "null"], "default": "true"},
+        "schema": {"type": ["string", "null"], "examples": ["/etc/ssl/certs/site-ca.pem", "false"]},
+    },
+    "client_cert": {
+        "label": "Client certificate",
+        "description": "The whole path of a PEM file with a certificate and its key, for a site that asks for one.",
+        "schema": {"type": ["string", "null"], "examples": ["/etc/ssl/private/client.pem"]},
+    },
+    "proxy": {
+        "label": "Proxy",
+        "description": "URL of the proxy of all requests. Empty: HTTPS_PROXY and NO_PROXY of Airflow's machines.",
+        "schema": {"type": ["string", "null"], "format": "password"},
     },
     "allow_http": {
         "label": "Allow plain http",
         "description": (
-            "true sends the client's secret, its tokens and the staging store's URLs without encryption where a URL "
-            "begins with http://. Everybody on the way can read them then."
+            "Sends the secret, its tokens and the staging store's URLs without encryption where a URL begins with "
+            "http://. Everybody on the way can read them then."
         ),
         "schema": {"type": ["boolean", "null"], "default": False},
     },
@@ -114,16 +141,14 @@ def get_provider_info() -> dict[str, Any]:
                 "ui-field-behaviour": {
                     "hidden-fields": ["port", "schema"],
                     "relabeling": {
-                        "host": "FirecREST URL",
-                        "login": "Client ID",
-                        "password": "Client secret",
+                        "host": "FirecREST URL *",
+                        "login": "Client ID *",
+                        "password": "Client secret *",
                     },
                     "placeholders": {
                         "host": "https://api.example.org/firecrest/v2",
-                        "login": "id of your OAuth2 client (client credentials grant)",
-                        "password": "its secret",
-                        "token_url": "https://auth.example.org/realms/site/protocol/openid-connect/token",
-                        "system": "daint",
+                        "login": "id of your OAuth2 client; empty with an API key",
+                        "password": "its secret, or the API key",
                     },
                 },
             }

@@ -44,7 +44,7 @@ def main() -> None:
                 "host": server.url,
                 "login": server.client_id,
                 "password": server.client_secret,
-                "extra": {"token_url": server.token_url, "system": server.system},
+                "extra": {"auth_url": server.token_url, "system": server.system},
             }
         )
         delays = {

@@ -1,4 +1,4 @@
-"""Take the documentation's screenshots of the example DAGs in Airflow's UI, after a real run.
+"""Take the documentation's screenshots of a connection and of the example DAGs in Airflow's UI, after a real run.
 
 `make screenshots` runs it. It needs a Chromium in PATH, or one that the variable CHROMIUM names.
 """
@@ -23,6 +23,7 @@ from harness.examples import copy_structure  # noqa: E402
 
 IMAGES = Path(__file__).parent / "images"
 RUN = DAGRun("structure_energy", "silicon")
+CONN_ID = "firecrest_laptop"
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
             )
             log_in(page, stack)
             graph(page, stack)
+            connection(page, stack)
 
 
 def log_in(page: Page, stack: AirflowStack) -> None:
@@ -57,6 +59,31 @@ def graph(page: Page, stack: AirflowStack) -> None:
     page.get_by_label("Fit View").click()
     page.wait_for_timeout(2000)  # the graph is animated
     page.screenshot(path=IMAGES / "structure_energy.png")
+
+
+def connection(page: Page, stack: AirflowStack) -> None:
+    """Take the form of a connection, and the list of connections after its Test button has succeeded."""
+    fields = stack.firecrest.connection()
+    page.set_viewport_size({"width": 1280, "height": 1800})
+    page.goto(f"{stack.airflow.url}/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.locator("[name=connection_id]").fill(CONN_ID)
+    form.get_by_role("combobox").first.fill("FirecREST")
+    form.get_by_role("option", name="FirecREST", exact=True).click()
+    for name in ("host", "login", "password"):
+        form.locator(f"[name={name}]").fill(fields[name])
+    form.get_by_role("button", name="Extra Fields", exact=True).click()
+    for name, value in fields["extra"].items():
+        form.locator(f"[name=element_{name}]").fill(value)
+    page.wait_for_timeout(1000)  # the fields unfold
+    form.screenshot(path=IMAGES / "connection_form.png")
+    form.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row").filter(has_text=CONN_ID)
+    row.get_by_role("button", name="Test").click()
+    page.set_viewport_size({"width": 1280, "height": 500})
+    page.get_by_text(" answers as ").wait_for()
+    page.screenshot(path=IMAGES / "connection_test.png")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def airflow_connection(variables: Mapping[str, str]) -> str:
             "host": variables["FIRECREST_URL"],
             "login": variables["FIRECREST_CLIENT_ID"],
             "password": variables["FIRECREST_CLIENT_SECRET"],
-            "extra": {"token_url": variables["AUTH_TOKEN_URL"], "system": variables["FIRECREST_SYSTEM"]},
+            "extra": {"auth_url": variables["AUTH_TOKEN_URL"], "system": variables["FIRECREST_SYSTEM"]},
         }
     )
 

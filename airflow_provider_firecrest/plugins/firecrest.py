@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
+from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.plugins import listener
 
 
 class FirecRESTPlugin(AirflowPlugin):
-    """Cancels the jobs of tasks that have ended, see :mod:`airflow_provider_firecrest.cancellation.reconciler`."""
+    """Cancels the jobs of tasks that have ended, and lets the API server test connections.
+
+    For the first see :mod:`airflow_provider_firecrest.cancellation.reconciler`.
+    """
 
     name = "firecrest"
     listeners = [listener]  # noqa: RUF012  # Airflow's own form
+
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:
+        """Prepare Airflow's Test button, whose requests the API server answers.
+
+        :param args: nothing, so far
+        :param kwargs: nothing, so far
+        """
+        if airflow_internals.is_api_server():
+            airflow_internals.give_connections_a_port("firecrest")

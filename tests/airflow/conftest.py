@@ -43,7 +43,7 @@ def stored(f7t: LocalFirecREST) -> dict[str, Any]:
         "host": f7t.url,
         "login": f7t.client_id,
         "password": f7t.client_secret,
-        "extra": {"token_url": f7t.token_url, "system": f7t.system},
+        "extra": {"auth_url": f7t.token_url, "system": f7t.system},
     }
 
 

@@ -87,7 +87,7 @@ def test_unknown_system(connected, workdir, fails) -> None:
 
 
 def test_no_system(connected, store, stored, workdir, fails) -> None:
-    store(stored | {"extra": {"token_url": connected.token_url}})
+    store(stored | {"extra": {"auth_url": connected.token_url}})
     fails(submit(workdir), errors.ConfigurationError, "no system is named")
 
 
@@ -152,7 +152,7 @@ def test_file_over_the_direct_limit_where_nothing_else_is(connected, workdir, tm
 
 
 def test_host_that_does_not_exist(connected, store, stored, workdir, fails) -> None:
-    store(stored | {"extra": stored["extra"] | {"token_url": "https://nowhere.invalid/token"}})
+    store(stored | {"extra": stored["extra"] | {"auth_url": "https://nowhere.invalid/token"}})
     fails(submit(workdir), errors.HostNotFound, "nowhere.invalid", "Check")
 
 

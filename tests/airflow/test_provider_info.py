@@ -11,10 +11,15 @@ import airflow
 import jsonschema
 import pytest
 from airflow._shared.plugins_manager import is_valid_plugin
+from airflow._shared.secrets_masker import should_hide_value_for_key
 from airflow.providers_manager import ProviderInfo, ProvidersManager
 from airflow.sdk.module_loading import import_string
+from pytest_mock import MockerFixture
 
+from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.get_provider_info import get_provider_info
+from airflow_provider_firecrest.hooks.extra import NAMES
+from airflow_provider_firecrest.plugins.firecrest import FirecRESTPlugin
 
 ROOT = Path(__file__).parents[2]
 INFO = get_provider_info()
@@ -39,7 +44,7 @@ def test_modules_exist_and_none_is_forgotten(section: str) -> None:
     named = {module for entry in INFO[section] for module in entry["python-modules"]}
     for module in named:
         importlib.import_module(module)
-    helpers = {"base", "__init__", "client", "connection"}
+    helpers = {"base", "__init__", "client", "connection", "extra"}
     package = ROOT / "airflow_provider_firecrest" / section
     found = {f"airflow_provider_firecrest.{section}.{file.stem}" for file in package.glob("*.py")}
     assert named == {module for module in found if module.rpartition(".")[2] not in helpers}
@@ -56,15 +61,25 @@ def test_every_field_of_the_connection_is_explained() -> None:
     (connection,) = INFO["connection-types"]
     for name, field in connection["conn-fields"].items():
         assert field["description"].endswith("."), name
-    assert set(connection["conn-fields"]) == {
-        "token_url",
-        "system",
-        "scopes",
-        "verify",
-        "allow_http",
-        "timeout",
-        "max_in_flight",
-    }
+    assert set(connection["conn-fields"]) == set(NAMES) - {"token_url"}
+
+
+def test_airflow_neither_hides_nor_warns_of_what_the_form_stores() -> None:
+    """It hides a value for its name, and warns in each task's log of a text of one to four characters."""
+    (connection,) = INFO["connection-types"]
+    fields = connection["conn-fields"]
+    assert [name for name in fields if should_hide_value_for_key(name)] == ["proxy"]
+    assert should_hide_value_for_key("token_url")
+    defaults = [field["schema"].get("default") for field in fields.values()]
+    assert not [default for default in defaults if isinstance(default, str)]
+
+
+def test_the_plugin_prepares_the_api_server_alone(mocker: MockerFixture) -> None:
+    prepared = mocker.patch.object(airflow_internals, "give_connections_a_port")
+    for is_api_server in (False, True):
+        mocker.patch.object(airflow_internals, "is_api_server", return_value=is_api_server)
+        FirecRESTPlugin.on_load()
+        assert prepared.called is is_api_server
 
 
 def test_airflow_builds_the_connection_form(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,8 +96,8 @@ def test_airflow_builds_the_connection_form(caplog: pytest.LogCaptureFixture) ->
     manager._load_ui_metadata()
     assert not [record.getMessage() for record in caplog.records if "firecrest" in record.getMessage()]
     behaviour = manager._field_behaviours["firecrest"]
-    assert behaviour["relabeling"]["host"] == "FirecREST URL"
-    assert "extra__firecrest__token_url" in behaviour["placeholders"]
+    assert behaviour["relabeling"]["host"] == "FirecREST URL *"
+    assert set(behaviour["placeholders"]) == {"host", "login", "password"}
     assert manager._connection_form_widgets["extra__firecrest__max_in_flight"].field["schema"]["title"]
 
 

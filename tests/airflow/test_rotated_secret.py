@@ -32,7 +32,7 @@ def keep(short_lived: LocalFirecREST, store: Callable[..., None]) -> Callable[[]
     """Store the server's secret, as it is now, in Airflow's connection."""
 
     def keep() -> None:
-        extra = {"token_url": short_lived.token_url, "system": short_lived.system}
+        extra = {"auth_url": short_lived.token_url, "system": short_lived.system}
         store(
             {
                 "conn_type": "firecrest",

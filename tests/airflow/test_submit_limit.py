@@ -36,7 +36,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
 @pytest.fixture
 def workdir(full: LocalFirecREST, store: Callable[..., None], tmp_path: Path, pushed: dict[str, Any]) -> Path:
     """A directory on that cluster, to which `firecrest_default` points."""
-    extra = {"token_url": full.token_url, "system": full.system}
+    extra = {"auth_url": full.token_url, "system": full.system}
     store(
         {
             "conn_type": "firecrest",

@@ -67,7 +67,7 @@ class TestAirflow(Conformance):
             "host": connection.url,
             "login": connection.client_id,
             "password": connection.secret.get_secret_value(),
-            "extra": {"token_url": connection.token_url, "system": connection.system},
+            "extra": {"auth_url": connection.token_url, "system": connection.system},
         }
         monkeypatch.setenv("AIRFLOW_CONN_FIRECREST_DEFAULT", json.dumps(stored))
         return Airflow(monkeypatch)
