@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 def job_mapping(result: JobResult) -> dict[str, Any]:
     """Return how a job ended in JSON types.
 
-    ``jobId`` is what CSCS's tutorial operators call ``job_id``. Times are texts of ISO 8601, in UTC.
+    ``jobId`` is what CSCS's tutorial operators call ``job_id``. Times are texts of ISO 8601, in UTC. Of an array,
+    ``stdout`` and ``stderr`` are patterns that its elements' files match, such as ``slurm-57_*.out``.
 
     :param result: the job's
     """
+    from firecrest_core.result import index_as_glob
+
     return {
         "jobId": result.job_id,
         "job_id": result.job_id,
@@ -34,8 +37,8 @@ def job_mapping(result: JobResult) -> dict[str, Any]:
         "element_counts": {state.value: count for state, count in result.element_counts.items()},
         "failed_indices": str(result.failed_indices),
         "working_directory": result.working_dir,
-        "stdout": result.stdout,
-        "stderr": result.stderr,
+        "stdout": index_as_glob(result.stdout),
+        "stderr": index_as_glob(result.stderr),
     }
 
 

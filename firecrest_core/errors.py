@@ -256,6 +256,7 @@ class JobFailed(FirecRESTError):
     :param stderr_tail: the last lines of its standard error
     :param stdout_tail: the last lines of its standard output; the message shows them if the standard error is empty or
         if both are one file
+    :ivar shown_path: the path of the output whose last lines are in the message; ``None`` if it has none
     """
 
     def __init__(self, result: JobResult, stderr_tail: str = "", stdout_tail: str = "") -> None:
@@ -269,6 +270,7 @@ class JobFailed(FirecRESTError):
         message = " ".join(filter(None, (result.summary(), hint)))
         if path:
             message += f" See {path}."
+        self.shown_path = path if tail.strip() else None
         if tail.strip():
             stream = "output" if path == stdout else "standard error"
             element = result.reported_element
@@ -316,6 +318,7 @@ class JobWithdrawn(JobCancelled):
         self.result = result
         self.stderr_tail = stderr_tail
         self.stdout_tail = stdout_tail
+        self.shown_path = None
         FirecRESTError.__init__(
             self, f"{result.name} on {result.system}: {result.reason}, so no job of it runs. Start it anew to run it."
         )

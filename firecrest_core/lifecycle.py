@@ -129,6 +129,7 @@ async def wait(
     poll_interval: float = 10.0,
     timeout: float | None = None,
     on_message: OnMessage | None = None,
+    on_warning: OnMessage | None = None,
     on_status: OnStatus | None = None,
     fail_if_stuck: bool = False,
 ) -> JobResult:
@@ -142,8 +143,9 @@ async def wait(
     :param job: the job to wait for
     :param poll_interval: longest time between two status queries, in seconds; a young job is queried more often
     :param timeout: seconds after which to stop waiting, though not before the first answer; the job is not cancelled
-    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, what
-        keeps it from starting, and each outage
+    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, and
+        each outage
+    :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
     :param on_status: gets each status until the job has ended
     :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
     :returns: how the job ended
@@ -162,6 +164,7 @@ async def wait(
             poll_interval=poll_interval,
             timeout=None if until is None else max(0.0, until - time.monotonic()),
             on_message=on_message,
+            on_warning=on_warning,
             on_status=on_status,
             fail_if_stuck=fail_if_stuck,
         )
@@ -263,21 +266,22 @@ async def raise_for_state(system: System, result: JobResult, *, on_output: OnOut
 
     :param system: where the job ran
     :param result: how it ended
-    :param on_output: gets the path and the last lines of each of the job's output files that is not empty. Without it,
-        a job that ended well costs no request.
+    :param on_output: gets the path and the last lines of each of the job's output files that is not empty, but for the
+        one that the error shows. Without it, a job that ended well costs no request.
     :returns: ``result``
     :raises JobFailed: or the subclass for its state
     """
     if result.succeeded and on_output is None:
         return result
-    tails = await output_tails(system, result)
+    stdout, stderr = tails = await output_tails(system, result)
+    error = None if result.succeeded else errors.JobFailed.kind(result.state)(result, stderr, stdout)
     for path, tail in zip(result.output_paths(), tails, strict=True):
-        if on_output is not None and path is not None and tail.strip():
+        in_error = error is not None and path == error.shown_path
+        if on_output is not None and path is not None and tail.strip() and not in_error:
             on_output(path, tail.rstrip())
-    if result.succeeded:
-        return result
-    stdout, stderr = tails
-    raise errors.JobFailed.kind(result.state)(result, stderr, stdout)
+    if error is not None:
+        raise error
+    return result
 
 
 async def find(system: System, job_id: str) -> Job:

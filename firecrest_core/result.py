@@ -21,6 +21,14 @@ _WIDEST = 10
 _INDEX = re.compile(r"%(\d*)a")
 
 
+def index_as_glob(path: str | None) -> str | None:
+    """Return the path of an array's output with ``*`` in place of an element's index.
+
+    :param path: with ``%a`` or ``%4a``, as in :class:`JobResult`; any other path stays as it is
+    """
+    return path and _INDEX.sub("*", path)
+
+
 def duration(seconds: int | float | None) -> str:
     """Format seconds as Slurm does: ``0:00:07``, ``1-02:00:00``, and ``?`` for ``None``."""
     if seconds is None:
@@ -173,11 +181,9 @@ class JobResult:
             counts = self.element_counts
             total, good = sum(counts.values()), counts.pop(JobState.COMPLETED, 0)
             text += f"; {good} of {total} array elements COMPLETED"
-            bad = []
             for state, count in counts.items():
-                which = Indices.joined(group.indices for group in self.groups if group.state is state)
-                bad.append(f"{index_list(which)} ({f'{count} ' * (count > 1)}{state})")
-            text += f", not {', '.join(bad)}" if bad else ""
+                which = index_list(Indices.joined(group.indices for group in self.groups if group.state is state))
+                text += f", {count} {state}" + (f" ({which})" if which else "")
         if self.unrecorded:
             text += (
                 f". The scheduler has no record of {index_list(self.unrecorded)}: cancelled while waiting, never ran"

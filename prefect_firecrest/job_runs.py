@@ -115,6 +115,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 poll_interval=self.poll_interval,
                 timeout=timeout,
                 on_message=log.info,
+                on_warning=lambda line: log.warning("%s To end it, cancel the flow run.", line),
                 on_status=display.on_status,
             )
             await display.show_end(result)

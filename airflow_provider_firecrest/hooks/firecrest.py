@@ -226,6 +226,7 @@ class FirecRESTHook(BaseHook):
                 poll_interval=poll_interval,
                 timeout=timeout,
                 on_message=self.log.info,
+                on_warning=self.log.warning,
                 fail_if_stuck=fail_if_stuck,
             )
             return await lifecycle.raise_for_state(where, result) if check else result

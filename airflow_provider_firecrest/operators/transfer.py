@@ -123,11 +123,11 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
 
     def _log_end(self, transferred: Transferred) -> dict[str, Any]:
         self.log.info(
-            "%s (local) and %s (remote) are the same: %s bytes, SHA-256 %s.",
+            "%s (local) and %s (remote) are the same: %s bytes, %s.",
             transferred.local,
             transferred.remote,
             f"{transferred.size:,}",
-            transferred.sha256 or "not compared",
+            f"SHA-256 {transferred.sha256}" if transferred.sha256 else "a directory, compared as one archive",
         )
         return asdict(transferred)
 
@@ -325,9 +325,20 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
             job = ti.xcom_pull(task_ids=self.target_task_id)
         if isinstance(job, dict) and "job_id" in job and "working_directory" in job:
             return job
-        raise AirflowFailException(
-            f"target_task_id: the task {self.target_task_id!r} left no single job in its XCom. Name a task of "
-            "FirecRESTSubmitOperator; if it is mapped, map this one, too."
+        raise AirflowFailException(f"target_task_id: {self._problem_with_target()}")
+
+    def _problem_with_target(self) -> str:
+        target = self.target_task_id
+        tasks = self.dag.task_ids
+        if target not in tasks:
+            alike = [one for one in tasks if one.rpartition(".")[2] == target.rpartition(".")[2]]
+            known = f"Did you mean {' or '.join(map(repr, alike))}?" if alike else f"It has {', '.join(sorted(tasks))}."
+            return f"this DAG has no task {target!r}. {known} The id of a task in a group begins with the group's id."
+        if target not in self.get_flat_relative_ids(upstream=True):
+            return f"the task {target!r} need not end before this one begins. Write `{target} >> {self.task_id}`."
+        return (
+            f"the task {target!r} left no single job in its XCom. Name a task of FirecRESTSubmitOperator; if it is "
+            "mapped, map this one, too."
         )
 
 

@@ -102,6 +102,14 @@ class FirecRESTTrigger(BaseTrigger):
 
         return client_type(self.firecrest_conn_id)
 
+    def warn(self, line: str) -> None:
+        """Warn in the task's log of what keeps a job from starting, and say how to end it.
+
+        :param line: which job, and why
+        """
+        how = "mark the task as failed" if self.jobs else "cancel the job, and this task fails"
+        self.log.warning("%s To end it, %s.", line, how)
+
     @abstractmethod
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Wait for the end and return what the event says of it, in JSON types.
@@ -141,8 +149,12 @@ class FirecRESTTrigger(BaseTrigger):
             if reason is not None and reason.final:
                 await self._cancel(job)
             elif job["job_id"]:
-                job_id, system = job["job_id"], job["system"]
-                self.log.info("Job %s on %s goes on. To cancel it: scancel %s", job_id, system, job_id)
+                # Airflow tells a trigger neither that its task was cleared nor that it moves to another triggerer.
+                self.log.info(
+                    "This triggerer no longer waits for %s. If the task was cleared, its new run cancels the job; "
+                    "otherwise another triggerer goes on waiting for it.",
+                    describe_jobs([job]),
+                )
 
     async def _cancel(self, job: dict[str, Any]) -> None:
         from firecrest_core import lifecycle

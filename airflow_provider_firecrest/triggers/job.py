@@ -108,6 +108,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 job,
                 poll_interval=self.poll_interval,
                 on_message=self.log.info,
+                on_warning=self.warn,
                 fail_if_stuck=self.fail_if_stuck,
             )
         return {"result": result.to_dict()}

@@ -46,7 +46,11 @@ class FirecRESTTransferTrigger(FirecRESTTrigger):
             for job in map(Job.from_dict, self.jobs):
                 try:
                     await lifecycle.wait(
-                        client.system(job.system), job, poll_interval=self.poll_interval, on_message=self.log.info
+                        client.system(job.system),
+                        job,
+                        poll_interval=self.poll_interval,
+                        on_message=self.log.info,
+                        on_warning=self.warn,
                     )
                 except JobNotFound:
                     self.log.info("%s on %s is no longer known to the scheduler.", job, job.system)

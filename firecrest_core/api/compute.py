@@ -38,16 +38,17 @@ class ComputeEndpoints(SystemEndpoints):
     """Submit, list and cancel jobs."""
 
     @without_frames
-    async def submit_job(self, request: SubmitRequest) -> str:
+    async def submit_job(self, request: SubmitRequest, *, name: str = "") -> str:
         """Submit a job, at most once.
 
         :param request: the job
+        :param name: what an error is to call the job; its name in the request unless given
         :returns: the job's id
         :raises SubmissionRejected: the scheduler refused the job; the message has the scheduler's text
         :raises SubmissionLimitReached: the job was not taken because a limit on submitted jobs is reached
         :raises SubmissionUnknown: no answer says whether the job was taken; it may exist
         """
-        what = f"Submission of {request.name or 'a job'} to {self.name}"
+        what = f"Submission of {name or request.name or 'a job'} to {self.name}"
         try:
             response = await self._requests.session.post(self._path("compute", "jobs"), json=request.to_json())
             return parse(SubmittedJob, self._requests.session.read_json(response, 201, what), what).job_id

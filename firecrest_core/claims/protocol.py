@@ -228,7 +228,7 @@ class _Submission:
         if self.before_post is not None:
             await self.before_post()
         submitted_at = time.time()
-        job_id = await self.system.submit_job(request)
+        job_id = await self.system.submit_job(request, name=bound.name)
         return await self._job(bound, job_id, submitted_at)
 
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:

@@ -18,6 +18,7 @@ from firecrest_core.spec import arrays, options, quantities, shell
 
 # PBS's limit (Slurm's accounting database has 255).
 LONGEST_NAME = 230
+_NOT_IN_NAMES = "| , / \\ ' \" ` $"
 # Linux's limit on one text among a program's arguments and variables, with the NUL at its end (execve(2)).
 _LONGEST_VARIABLE = 128 * 1024
 
@@ -52,8 +53,11 @@ def check_name(field: str, name: str) -> str:
     :raises InvalidJobSpec: it is not valid
     """
     _text(field, name)
-    if bad := sorted(set(name) & set("|,/\\'\"`$")):
-        raise InvalidJobSpec(field, f"the job name {name!r} holds {' '.join(bad)}, which a job name cannot")
+    if bad := sorted(set(name) & set(_NOT_IN_NAMES.split())):
+        listed = " and ".join(f"{character!r}" for character in bad)
+        raise InvalidJobSpec(
+            field, f"the job name {name!r} holds {listed}; a job name may hold none of {_NOT_IN_NAMES}"
+        )
     if name != name.strip():
         raise InvalidJobSpec(field, f"the job name {name!r} begins or ends with white space")
     if len(name) > LONGEST_NAME:

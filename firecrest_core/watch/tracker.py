@@ -39,8 +39,9 @@ class JobTracker:
 
     :param job: the job
     :param now: when the wait began
-    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, what
-        keeps it from starting, and each outage; the log unless given
+    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, and
+        each outage; the log unless given
+    :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
     :param on_status: gets each status until the job has ended
     :param fail_if_stuck: raise :class:`~firecrest_core.errors.JobStuck` when the job can never start
     :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
@@ -54,6 +55,7 @@ class JobTracker:
         now: float,
         *,
         on_message: OnMessage | None = None,
+        on_warning: OnMessage | None = None,
         on_status: OnStatus | None = None,
         fail_if_stuck: bool = False,
         not_found_grace: float | None = None,
@@ -61,6 +63,7 @@ class JobTracker:
     ) -> None:
         self.job = job
         self._log = on_message or log.info
+        self._log_warning = on_warning or on_message or log.warning
         self._on_status = on_status
         self._fail_if_stuck = fail_if_stuck
         self._not_found_grace = NOT_FOUND_GRACE if not_found_grace is None else not_found_grace
@@ -117,7 +120,17 @@ class JobTracker:
         if self._unknown_since is None:
             self._unknown_since = self._moved_at = now
         if now - self._unknown_since > self._not_found_grace:
-            raise error
+            raise errors.JobNotFound(self._not_found_message(error))
+
+    def _not_found_message(self, error: errors.JobNotFound) -> str:
+        job = self.job
+        message = f"{job} on {job.system}: the scheduler no longer knows it, so nobody can say how it ended ({error})."
+        if job.key is not None:
+            message += f" Its claim is in {job.key.directory(job.working_dir)}."
+        elif not job.is_ours:
+            message += " Check the job's id and the system."
+        where = job.stdout or job.working_dir
+        return message + (f" Its output says whether it ran: see {where}." if where else "")
 
     def on_error(self, error: errors.FirecRESTError, now: float) -> None:
         """Handle a query that got no answer.
@@ -191,9 +204,7 @@ class JobTracker:
         line = f"{self.job} on {self.job.system} {verdict} ({text}): {reason.advice}"
         if reason.hopeless and self._fail_if_stuck:
             raise errors.JobStuck(line, text or "")
-        if reason.hopeless:
-            line += f" To end it: scancel {self.job.job_id}"
-        self._log(f"Warning: {line}")
+        self._log_warning(line)
 
     def _end(self, status: JobStatus) -> JobResult:
         job = self.job

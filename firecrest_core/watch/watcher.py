@@ -110,6 +110,7 @@ class JobWatcher:
         poll_interval: float = 10.0,
         timeout: float | None = None,
         on_message: OnMessage | None = None,
+        on_warning: OnMessage | None = None,
         on_status: OnStatus | None = None,
         fail_if_stuck: bool = False,
         not_found_grace: float | None = None,
@@ -122,7 +123,8 @@ class JobWatcher:
         :param timeout: seconds after which to stop waiting, though not before the first answer; the job is not
             cancelled
         :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time,
-            what keeps it from starting, and each outage; called in the waiter's context
+            and each outage; called in the waiter's context, as the next one is
+        :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
         :param on_status: gets each status until the job has ended; called in the waiter's context
         :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
         :param not_found_grace: seconds for which the scheduler may not know the job; a minute unless given
@@ -137,6 +139,7 @@ class JobWatcher:
             job,
             now(),
             on_message=on_message,
+            on_warning=on_warning,
             on_status=on_status,
             fail_if_stuck=fail_if_stuck,
             not_found_grace=not_found_grace,

@@ -153,9 +153,9 @@ def test_a_task_that_was_ended_before_its_job_had_an_id(connected, workdir, make
     monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: {"run": {"task": "failed"}})
     task, post = make(), System.submit_job
 
-    async def submit_job(system: System, *arguments: Any) -> str:
+    async def submit_job(system: System, *arguments: Any, **more: Any) -> str:
         task.on_kill()
-        return await post(system, *arguments)
+        return await post(system, *arguments, **more)
 
     monkeypatch.setattr(System, "submit_job", submit_job)
     let_go(workdir)

@@ -61,6 +61,41 @@ def test_a_script_that_fails(fails: Any, message_end: str, script: str, deferrab
     assert (error.result.state, error.result.exit_code) == (JobState.FAILED, 7)
 
 
+@pytest.mark.parametrize("shown", ["standard error", "output alone", "one file"])
+def test_the_last_lines_are_told_once(fails: Any, task_log: Any, shown: str) -> None:
+    script = {
+        "standard error": HEAD + "echo fine; echo 'no basis set' >&2; exit 7\n",
+        "output alone": HEAD + "echo 'no basis set'; exit 7\n",
+        "one file": "#!/bin/bash\necho 'no basis set' >&2; exit 7\n",
+    }[shown]
+    assert "no basis set" in str(fails(script))  # Airflow writes the error into the log
+    log = task_log()
+    assert "no basis set" not in log
+    assert ("fine" in log) == (shown == "standard error")
+
+
+@both_ways
+def test_a_refusal_names_the_job_as_the_user_does(
+    connected: Any, workdir: Path, run_task: Any, deferrable: bool
+) -> None:
+    def make() -> FirecRESTSubmitOperator:
+        job = {"command": "true", "name": "relax", "partition": "nosuch"}
+        return FirecRESTSubmitOperator(task_id="job", job=job, working_dir=str(workdir), deferrable=deferrable)
+
+    with pytest.raises(errors.SubmissionRejected, match="Submission of relax to"):
+        run_task(make)
+
+
+def test_the_output_of_an_array_is_a_pattern_that_its_files_match(connected: Any, workdir: Path, run_task: Any) -> None:
+    def make() -> FirecRESTSubmitOperator:
+        job = {"command": "echo $SLURM_ARRAY_TASK_ID", "array": "0-2"}
+        return FirecRESTSubmitOperator(task_id="job", job=job, working_dir=str(workdir), poll_interval=0.2)
+
+    result = run_task(make).result
+    pattern = Path(result["stdout"])
+    assert len(list(pattern.parent.glob(pattern.name))) == 3
+
+
 def test_no_output(fails: Any) -> None:
     assert "Last lines" not in str(fails(HEAD + "rm err-* out-*; exit 7\n"))
 
@@ -74,7 +109,7 @@ def test_a_signal(fails: Any, deferrable: bool) -> None:
 def test_an_array(fails: Any, deferrable: bool) -> None:
     script = HEAD + "#SBATCH --array=0-3\necho I am $SLURM_ARRAY_TASK_ID >&2; exit $((SLURM_ARRAY_TASK_ID / 2))\n"
     message = str(fails(script, deferrable=deferrable))
-    assert "2 of 4 array elements COMPLETED, not 2-3 (2 FAILED)" in message
+    assert "2 of 4 array elements COMPLETED, 2 FAILED (2-3)" in message
     assert message.endswith("Last lines of array element 2's standard error:\nI am 2")
     assert "-2.txt." in message
 

@@ -59,9 +59,9 @@ def test_it_is_recorded_before_the_request_leaves(connected, workdir, ti, monkey
     recorded: list[JobRecord | None] = []
     submit_job = System.submit_job
 
-    async def look(self: System, request: Any) -> str:
+    async def look(self: System, *arguments: Any, **more: Any) -> str:
         recorded.append(record(ti))
-        return await submit_job(self, request)
+        return await submit_job(self, *arguments, **more)
 
     monkeypatch.setattr(System, "submit_job", look)
     with pytest.raises(TaskDeferred):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
@@ -12,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from airflow.sdk import ObjectStoragePath
+from airflow.sdk import DAG, BaseOperator, ObjectStoragePath, TaskGroup
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
@@ -224,11 +225,28 @@ def test_from_the_job_of_the_same_index(connected, workdir, tmp_path, run_task, 
     assert (tmp_path / "o").read_text() == "eight"
 
 
-def test_from_a_task_that_left_no_job(connected, run_task) -> None:
-    make = lambda: FirecRESTDownloadFromJobOperator(  # noqa: E731
-        task_id="down", remote_files=["o"], local_path="o", target_task_id="other"
-    )
-    with pytest.raises(AirflowFailException, match="'other' left no single job"):
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("submit", "this DAG has no task 'submit'. Did you mean 'run.submit'?"),
+        ("nothing", "this DAG has no task 'nothing'. It has down, other, run.submit."),
+        ("other", "the task 'other' need not end before this one begins. Write `other >> down`."),
+        ("run.submit", "the task 'run.submit' left no single job in its XCom."),
+    ],
+)
+def test_from_a_task_that_cannot_be_meant(connected, run_task, target: str, message: str) -> None:
+    def make() -> Any:
+        with DAG("dag", schedule=None):
+            with TaskGroup("run"):
+                submit = BaseOperator(task_id="submit")
+            BaseOperator(task_id="other")
+            down = FirecRESTDownloadFromJobOperator(
+                task_id="down", remote_files=["o"], local_path="o", target_task_id=target
+            )
+            submit >> down
+        return down
+
+    with pytest.raises(AirflowFailException, match=re.escape(f"target_task_id: {message}")):
         run_task(make)
 
 

@@ -166,5 +166,5 @@ class Conformance:
         assert sorted(runs()) == ["0", "2", "4"]
 
     def test_an_array_fails_if_one_element_fails(self, engine: Engine, job: Any) -> None:
-        with pytest.raises(JobFailed, match=r"2 of 3 array elements COMPLETED, not 1 \(FAILED\)"):
+        with pytest.raises(JobFailed, match=r"2 of 3 array elements COMPLETED, 1 FAILED \(1\)"):
             engine.run("sweep", job("exit $((SLURM_ARRAY_TASK_ID == 1))", array="0-2"))

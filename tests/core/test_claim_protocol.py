@@ -208,10 +208,10 @@ class System:
     async def get_job_metadata(self, job_id: str) -> Any:
         raise errors.JobNotFound(job_id)
 
-    async def submit_job(self, request: SubmitRequest) -> str:
-        name = read_job_name(str(request.name))
-        assert name is not None
-        identity = BY_FINGERPRINT[name[0]]
+    async def submit_job(self, request: SubmitRequest, *, name: str) -> str:
+        key = read_job_name(str(request.name))
+        assert key is not None
+        identity = BY_FINGERPRINT[key[0]]
         return await ask(Request("submit", lambda: self.cluster.submit(request), changes=True, identity=identity))
 
     async def get_jobs(self, *, all_readable: bool = False) -> list[JobInfo]:

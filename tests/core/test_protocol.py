@@ -231,7 +231,7 @@ def announcing(system: Any, *outcomes: Any) -> list[str]:
     events: list[str] = []
     left = [*outcomes]
 
-    async def post(_: Any) -> str:
+    async def post(_: Any, name: str) -> str:
         events.append("POST")
         outcome = left.pop(0) if left else "57"
         if isinstance(outcome, Exception):

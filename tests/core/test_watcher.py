@@ -24,6 +24,7 @@ from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 from firecrest_core.watch import watcher as watcher_module
@@ -86,6 +87,34 @@ def test_a_job_that_stays_unknown_is_an_error(site: Any, virtually: Any, grace: 
     with pytest.raises(errors.JobNotFound):
         virtually(all_of(site, [job()], not_found_grace=grace))
     assert (grace or 60) < site.asked[-1][0] < (grace or 60) + 11
+
+
+def test_a_job_that_is_no_longer_known_is_named_with_its_claim(site: Any, virtually: Any) -> None:
+    script(site, UNKNOWN)
+    key = ClaimKey(identity="task", epoch=3)
+    one = job(name="relax", working_dir="/wd", key=key, submitted_at=1.0)
+    with pytest.raises(errors.JobNotFound) as raised:
+        virtually(all_of(site, [one]))
+    message = str(raised.value)
+    for words in (
+        f"{one} on",
+        "the scheduler no longer knows it",
+        "Its claim is in /wd/.firecrest/task/3.0",
+        "see /wd",
+    ):
+        assert words in message
+
+
+def test_what_keeps_a_job_from_starting_is_a_warning(site: Any, virtually: Any) -> None:
+    script(site, [row("PENDING", reason="PartitionTimeLimit")])
+    messages: list[str] = []
+    warnings: list[str] = []
+    with pytest.raises(errors.WaitTimedOut):
+        virtually(all_of(site, [job()], timeout=60, on_message=messages.append, on_warning=warnings.append))
+    assert [one for one in messages if "never" in one] == []
+    assert len(warnings) == 1
+    assert "can never start (PartitionTimeLimit)" in warnings[0]
+    assert "scancel" not in warnings[0]
 
 
 def test_the_callers_limit_ends_the_wait(site: Any, virtually: Any) -> None:

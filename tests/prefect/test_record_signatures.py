@@ -317,10 +317,10 @@ def test_it_is_recorded_before_the_request_leaves(make, monkeypatch) -> None:
     seen: list[int] = []
     submit_job = System.submit_job
 
-    async def look(self: System, request: Any) -> str:
+    async def look(self: System, *arguments: Any, **more: Any) -> str:
         async with get_client() as client:
             seen.append(len(await records.read(client)))
-        return await submit_job(self, request)
+        return await submit_job(self, *arguments, **more)
 
     monkeypatch.setattr(System, "submit_job", look)
 
