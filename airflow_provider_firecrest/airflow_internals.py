@@ -401,6 +401,23 @@ def is_api_server() -> bool:
 # --- rendering --------------------------------------------------------------------------------------
 
 
+def syntax_error(text: str, jinja_env: Any) -> tuple[int, str] | None:
+    """Return why Jinja cannot read a template: the number of the line, and its message; ``None`` if it can.
+
+    It stands on Jinja being what renders templates.
+
+    :param text: the template
+    :param jinja_env: Jinja's environment that it is going to be rendered with
+    """
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        jinja_env.parse(text)
+    except TemplateSyntaxError as error:
+        return error.lineno, str(error.message)
+    return None
+
+
 class BeforeRendering:
     """Lets an operator change its fields before Airflow renders them, and act on them afterwards, also if it is mapped.
 
@@ -415,6 +432,14 @@ class BeforeRendering:
         :param jinja_env: Jinja's environment that they are going to be rendered with
         """
 
+    def rendering_error(self, field: str, error: Exception) -> Exception:
+        """Return the error to raise when a field cannot be rendered.
+
+        :param field: the field
+        :param error: Jinja's
+        """
+        return error
+
     def after_rendering(self, context: Any) -> None:
         """Act on the rendered fields. Nothing is done unless an operator says what.
 
@@ -424,8 +449,14 @@ class BeforeRendering:
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], context: Any, jinja_env: Any, seen_oids: set[int]
     ) -> None:
+        from jinja2 import TemplateError
+
         self.before_rendering(jinja_env)
-        super()._do_render_template_fields(  # type: ignore[misc]  # of the operator that it is mixed into
-            parent, template_fields, context, jinja_env, seen_oids
-        )
+        for field in template_fields:
+            try:
+                super()._do_render_template_fields(  # type: ignore[misc]  # of the operator that it is mixed into
+                    parent, (field,), context, jinja_env, seen_oids
+                )
+            except TemplateError as error:
+                raise self.rendering_error(field, error) from None
         self.after_rendering(context)

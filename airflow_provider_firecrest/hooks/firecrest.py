@@ -375,14 +375,21 @@ async def _find(client: FirecRESTClient, job: Job | str, system: str | None) -> 
     return where, await lifecycle.find(where, job)
 
 
-def build_spec(job: JobSpec | Mapping[str, Any] | None, fields: Mapping[str, Any]) -> JobSpec:
+def build_spec(job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[str, Any]) -> JobSpec:
     """Return a job's specification.
 
-    :param job: a specification, or its fields as a mapping
+    :param job: a specification, or its fields as a mapping; a text is refused
     :param fields: fields that replace those of ``job``, unless they are ``None`` or a template has left them blank
     :raises InvalidJobSpec: naming the field that cannot be right
     """
+    from firecrest_core.errors import InvalidJobSpec
     from firecrest_core.spec.jobspec import JobSpec, given_fields
 
+    if isinstance(job, str):
+        raise InvalidJobSpec(
+            "job",
+            "a mapping of fields or a JobSpec is needed, not a text. Give a mapping, whose values may be templates, or "
+            "set render_template_as_native_obj=True, with which a template yields a mapping",
+        )
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})
     return JobSpec.from_mapping(given | given_fields(fields))

@@ -7,17 +7,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk.exceptions import AirflowFailException
-
-from airflow_provider_firecrest.airflow_internals import BeforeRendering
 from airflow_provider_firecrest.exceptions import task_error
-from airflow_provider_firecrest.hooks.firecrest import build_spec
 from airflow_provider_firecrest.identity import TaskIdentity, default_job_name
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
+from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.xcom import job_mapping
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from airflow.sdk import Context
 
     from firecrest_core.jobs.job import Job
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
 
 
-class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
+class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
     """Submit a job, wait for its end, and return how it ended.
 
     The task's log shows the job's id, each change of its state with reason, node and elapsed time, and the last lines
@@ -41,15 +40,41 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
     A job without a name is called ``dag.task``, that of a mapped task ``dag.task[index]``. Of a mapped task whose jobs
     have names, Airflow's UI shows these, unless there is a ``map_index_template``.
 
-    ``script``, ``script_path`` and ``working_dir`` may be given here or in ``job``. If one is given twice, the one here
-    counts.
+    Each field of a :class:`~firecrest_core.spec.jobspec.JobSpec` is an argument, and may be given in ``job`` as well.
+    If one is given twice, the one here counts; ``default_args`` count less than ``job``. All are templates. What cannot
+    be right is refused while the DAG is parsed, as far as it holds no template. Airflow's own ``queue`` is the queue of
+    its workers, and the job's is ``partition``.
 
     :param script: the text of a batch script, or the name of a template file of it beside the DAG or in its
-        ``template_searchpath`` (a line that ends in ``.sh``, ``.sbatch`` or ``.slurm``)
+        ``template_searchpath`` (a line that ends in ``.sh``, ``.bash``, ``.sbatch``, ``.slurm``, ``.pbs`` or ``.j2``)
     :param script_path: absolute path of a batch script on the system
+    :param command: in place of a script, a line of shell or the words of one command; run by bash
     :param working_dir: absolute path of the directory on the system where the job runs
-    :param job: what else to ask for, as a ``JobSpec`` or a mapping of its fields: ``nodes``, ``time_limit``,
-        ``account``, ``partition``, ``gpus``, ``array``, ``environment``, …, or ``command`` in place of a script
+    :param name: the job's name
+    :param account: account or project to charge
+    :param partition: Slurm's partition, PBS's queue
+    :param nodes: number of nodes, or ``"2-4"``
+    :param ntasks: number of tasks (MPI ranks) in all
+    :param ntasks_per_node: number of tasks on each node
+    :param cpus_per_task: cores for each task
+    :param gpus: GPUs of the whole job: a number, or ``"a100:4"``
+    :param gpus_per_node: GPUs on each node, in the same forms
+    :param memory: memory on each node: ``"4G"``, or a number of mebibytes
+    :param time_limit: minutes, a :class:`~datetime.timedelta`, or a text such as ``"1:30:00"``
+    :param array: ``"0-3"``, ``"1,5,9"``, ``"0-99%10"``
+    :param dependency: ``"afterok:12"``, or a mapping such as ``{"afterok": [12, 13]}``
+    :param qos: quality of service (Slurm)
+    :param constraint: features that the nodes must have (Slurm)
+    :param reservation: a reservation's name
+    :param environment: variables for the job
+    :param uenv: CSCS's user environment, ``"name/version:tag"``
+    :param container: CSCS's container engine: name or path of an environment definition file
+    :param signal: signal before the time limit, ``"B:USR1@60"``
+    :param directives: further options of the scheduler, ``["--exclusive"]``
+    :param stdout: file for the standard output
+    :param stderr: file for the standard error
+    :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption
+    :param job: the same fields in one object, as a ``JobSpec`` or a mapping
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
     :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
@@ -62,36 +87,87 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         The id is pushed as XCom ``job_id`` as soon as it is known.
     """
 
-    template_fields: Sequence[str] = (
-        *FirecRESTBaseOperator.template_fields,
-        "script",
-        "script_path",
-        "working_dir",
-        "job",
-    )
-    template_ext: Sequence[str] = (".sh", ".sbatch", ".slurm")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"script": "bash", "job": "json"}
+    template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, *JOB_FIELDS, "job")
+    template_ext: Sequence[str] = TEMPLATE_FILES
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "script": "bash",
+        "command": "bash",
+        "environment": "json",
+        "job": "json",
+    }
 
     def __init__(
         self,
         *,
         script: str | None = None,
         script_path: str | None = None,
+        command: str | Sequence[str] | None = None,
         working_dir: str | None = None,
-        job: JobSpec | Mapping[str, Any] | None = None,
+        name: str | None = None,
+        account: str | None = None,
+        partition: str | None = None,
+        nodes: int | str | None = None,
+        ntasks: int | str | None = None,
+        ntasks_per_node: int | str | None = None,
+        cpus_per_task: int | str | None = None,
+        gpus: int | str | None = None,
+        gpus_per_node: int | str | None = None,
+        memory: int | str | None = None,
+        time_limit: float | str | timedelta | None = None,
+        array: int | str | None = None,
+        dependency: str | Mapping[str, Any] | None = None,
+        qos: str | None = None,
+        constraint: str | None = None,
+        reservation: str | None = None,
+        environment: Mapping[str, Any] | str | None = None,
+        uenv: str | None = None,
+        container: str | None = None,
+        signal: str | None = None,
+        directives: Sequence[str] | str | None = None,
+        stdout: str | None = None,
+        stderr: str | None = None,
+        requeue: bool | str | None = None,
+        job: JobSpec | Mapping[str, Any] | str | None = None,
         exactly_once: bool = True,
         fail_if_stuck: bool = False,
         **kwargs: Any,
     ) -> None:
+        refuse_unknown(type(self), kwargs)
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
         self.fail_if_stuck = fail_if_stuck
         self.script = script
         self.script_path = script_path
+        self.command = command
         self.working_dir = working_dir
+        self.name = name
+        self.account = account
+        self.partition = partition
+        self.nodes = nodes
+        self.ntasks = ntasks
+        self.ntasks_per_node = ntasks_per_node
+        self.cpus_per_task = cpus_per_task
+        self.gpus = gpus
+        self.gpus_per_node = gpus_per_node
+        self.memory = memory
+        self.time_limit = time_limit
+        self.array = array
+        self.dependency = dependency
+        self.qos = qos
+        self.constraint = constraint
+        self.reservation = reservation
+        self.environment = environment
+        self.uenv = uenv
+        self.container = container
+        self.signal = signal
+        self.directives = directives
+        self.stdout = stdout
+        self.stderr = stderr
+        self.requeue = requeue
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
         to_mapping = getattr(job, "to_mapping", None)
         self.job = to_mapping() if to_mapping else job
+        self.check_fields(kwargs.get("default_args") or {})
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, or find the one that an earlier try has submitted, and wait for it.
@@ -105,7 +181,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         try:
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
-            spec = _named(self._spec(), context)
+            spec = _named(self.job_spec(), context)
         except FirecRESTError as error:
             raise task_error(error) from None
         mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
@@ -136,11 +212,6 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         )
         result: dict[str, Any] = self.wait(context, trigger)
         return result
-
-    def _spec(self) -> JobSpec:
-        return build_spec(
-            self.job, {"script": self.script, "script_path": self.script_path, "working_dir": self.working_dir}
-        )
 
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
@@ -182,7 +253,7 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         from firecrest_core.result import JobResult
 
         with suppress(FirecRESTError):  # the DAG was edited meanwhile
-            self._spec()  # another worker may have submitted: this one learns here which values not to show
+            self.job_spec()  # another worker may have submitted: this one learns here which values not to show
         result = JobResult.from_dict(event["result"])
         job = job_mapping(result)
         context["ti"].xcom_push(key="job", value=job)
@@ -200,24 +271,6 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         for line in tail.splitlines():
             self.log.info("  %s", line)
 
-    # --- template files: `script` alone ---------------------------------------------------------------
-    # Airflow would take every templated value that ends in ".sh" for a file on its side, but script_path, and names in
-    # `job`, are files on the cluster.
-
-    def resolve_template_files(self) -> None:
-        """Put the template file's text in ``script`` while the DAG is parsed, so that Airflow versions it."""
-        with suppress(AirflowFailException):  # a name that is itself a template is known only when the task runs
-            self.script = self._script_text(self.script, self.get_template_env())
-
-    def before_rendering(self, jinja_env: Any) -> None:
-        """Do what :meth:`resolve_template_files` does, for the script of a mapped task, which is known only now.
-
-        :param jinja_env: Jinja's environment
-        :raises AirflowFailException: there is no such file
-        """
-        self.script = self._script_text(self.script, jinja_env)
-        self.template_ext = ()
-
     def after_rendering(self, context: Any) -> None:
         """Label a mapped task with its job's name, unless the DAG says how. The index stays, as names may be equal.
 
@@ -229,22 +282,9 @@ class FirecRESTSubmitOperator(BeforeRendering, FirecRESTWaitingOperator):
         if index is None or index < 0 or context.get("map_index_template") is not None:
             return
         with suppress(FirecRESTError):  # execute() says what is wrong with it
-            if name := _own_name(self._spec()):
+            if name := _own_name(self.job_spec()):
                 label = name if str(index) in name else f"{name}[{index}]"
                 context["map_index_template"] = f"{{% raw %}}{label}{{% endraw %}}"
-
-    @classmethod
-    def _script_text(cls, script: Any, jinja_env: Any) -> Any:
-        """Return the text of the file that ``script`` names; a script itself has more than one line."""
-        if not isinstance(script, str) or "\n" in script or not script.endswith(tuple(cls.template_ext)):
-            return script
-        if jinja_env.loader is not None:
-            with suppress(LookupError):  # jinja2.TemplateNotFound
-                return jinja_env.loader.get_source(jinja_env, script)[0]
-        raise AirflowFailException(
-            f"script: there is no template file {script!r} beside the DAG or in its template_searchpath. A file on "
-            "the cluster goes into script_path."
-        )
 
 
 def _own_name(spec: JobSpec) -> str | None:

@@ -55,8 +55,8 @@ _DIRECTIVES = {
 }  # fmt: skip
 
 
-def hint(name: str, fields: Sequence[str]) -> str:
-    """Return what to write in the place of a name that is no field of a job.
+def meaning(name: str, fields: Sequence[str]) -> str | None:
+    """Return what to write in the place of a name that is no field of a job; ``None`` if that cannot be told.
 
     :param name: the name, in any spelling: ``mem-per-cpu``, ``workingDirectory``
     :param fields: the fields of a job
@@ -71,4 +71,4 @@ def hint(name: str, fields: Sequence[str]) -> str:
         return f"give it as an option of the scheduler, directives=['--{snake.replace('_', '-')}{value}']"
     if near := difflib.get_close_matches(snake, meant, n=1, cutoff=0.75):
         return f"did you mean {meant[near[0]]!r}?"
-    return f"the fields are {', '.join(fields)}"
+    return None

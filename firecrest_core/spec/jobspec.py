@@ -55,9 +55,10 @@ def check_names(names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             # Imported here because DAG files import this module, and only this error needs it.
-            from firecrest_core.spec.field_hints import hint
+            from firecrest_core.spec.field_hints import meaning
 
-            raise InvalidJobSpec(str(name), f"a job has no such field; {hint(str(name), known)}")
+            hint = meaning(str(name), known) or f"the fields are {', '.join(known)}"
+            raise InvalidJobSpec(str(name), f"a job has no such field; {hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

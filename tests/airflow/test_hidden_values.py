@@ -17,29 +17,38 @@ from pydantic import SecretStr
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import JobFailed
 from firecrest_core.hidden_values import _hidden
-from firecrest_core.spec.jobspec import JobSpec
 
 VALUE = "the-value-of-a-variable"
 
 
 def make(workdir: Path | str = "/home/me", **environment: Any) -> FirecRESTSubmitOperator:
-    job = {"command": 'echo "the token is $API_TOKEN" | tee token', "environment": environment}
+    command = 'echo "the token is $API_TOKEN" | tee token'
+    return FirecRESTSubmitOperator(task_id="submit", working_dir=str(workdir), command=command, environment=environment)
+
+
+def make_in_job(workdir: Path | str = "/home/me", **environment: Any) -> FirecRESTSubmitOperator:
+    job = {"command": "true", "environment": environment}
     return FirecRESTSubmitOperator(task_id="submit", working_dir=str(workdir), job=job)
 
 
+in_both_places = pytest.mark.parametrize("make", [make, make_in_job], ids=["argument", "job"])
+
+
+@in_both_places
 @pytest.mark.parametrize("name", ["API_TOKEN", "aws_secret_access_key", "DB_PASSWORD"])
-def test_rendered_fields(name: str) -> None:
+def test_rendered_fields(make: Callable[..., FirecRESTSubmitOperator], name: str) -> None:
     shown = json.dumps(_serialize_rendered_fields(make(**{name: VALUE, "OMP_NUM_THREADS": "8"})))
     assert VALUE not in shown
     assert '"OMP_NUM_THREADS": "8"' in shown
 
 
-def test_a_value_that_is_hidden_whatever_its_name() -> None:
+@in_both_places
+def test_a_value_that_is_hidden_whatever_its_name(make: Callable[..., FirecRESTSubmitOperator]) -> None:
     with DAG("dag", schedule=None) as dag:
         operator = make(INNOCENT=SecretStr(VALUE))
     assert VALUE not in json.dumps(_serialize_rendered_fields(operator))
     assert VALUE not in json.dumps(DagSerialization.to_dict(dag))
-    assert JobSpec.from_mapping({"working_dir": "/", **operator.job}).environment == {"INNOCENT": VALUE}  # type: ignore[dict-item]
+    assert operator.job_spec().environment == {"INNOCENT": VALUE}
 
 
 def test_the_job_has_it_and_airflow_masks_it(connected: Any, workdir: Path, run_task: Callable[..., Any]) -> None:

@@ -443,6 +443,13 @@ def test_before_rendering_of_a_mapped_task(ti) -> None:
         assert context["task"].field == "two of today"
 
 
+def test_syntax_error() -> None:
+    with contract(airflow_internals.syntax_error, "an operator's get_template_env returns an environment of Jinja"):
+        jinja_env = BaseOperator(task_id="t").get_template_env()
+        assert airflow_internals.syntax_error("{{ ds }}\n{{ fine }}", jinja_env) is None
+        assert airflow_internals.syntax_error("first\n${#a[@]}", jinja_env) == (2, "Missing end of comment tag")
+
+
 def test_get_xcom(monkeypatch, ti) -> None:
     import inspect
 

@@ -1,0 +1,266 @@
+"""The fields of a job as arguments of an operator: their checks while the DAG is parsed, and how they are rendered."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_firecrest.airflow_internals import BeforeRendering, syntax_error
+from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.hooks.firecrest import build_spec
+
+if TYPE_CHECKING:
+    from firecrest_core.spec.jobspec import JobSpec
+
+JOB_FIELDS = (
+    "script", "script_path", "command", "working_dir", "name", "account", "partition", "nodes", "ntasks",
+    "ntasks_per_node", "cpus_per_task", "gpus", "gpus_per_node", "memory", "time_limit", "array", "dependency", "qos",
+    "constraint", "reservation", "environment", "uenv", "container", "signal", "directives", "stdout", "stderr",
+    "requeue",
+)  # fmt: skip
+TEMPLATE_FILES = (".sh", ".bash", ".sbatch", ".slurm", ".pbs", ".j2")
+
+_MARKS = ("{{", "{%", "{#")
+# Behind a text, Python's literals end here, also those before a comment.
+_END = "\n\0"
+
+
+class JobFields(BeforeRendering):
+    """An operator with an attribute for each field of a job, and ``job``, a mapping of the same fields.
+
+    All of them are templates. A field of its own counts more than the one in ``job``.
+    """
+
+    job: Any
+    template_ext: Sequence[str]
+    script: Any
+    environment: Any
+
+    def job_spec(self) -> JobSpec:
+        """Return what is asked of the scheduler, once the fields are rendered.
+
+        :raises InvalidJobSpec: naming the field that cannot be right
+        """
+        return build_spec(self.job, self._own_fields())
+
+    def _own_fields(self) -> dict[str, Any]:
+        return {field: getattr(self, field) for field in JOB_FIELDS}
+
+    def check_fields(self, default_args: Mapping[str, Any]) -> None:
+        """Refuse what cannot be right, as far as that is known while the DAG is parsed; templates are not.
+
+        :param default_args: those of the DAG. What ``job`` says counts more than they do.
+        :raises InvalidJobSpec: naming the field that cannot be right
+        """
+        from firecrest_core.errors import InvalidJobSpec
+
+        if isinstance(self.job, Mapping):
+            for field in self.job.keys() & default_args.keys() & {*JOB_FIELDS}:
+                if getattr(self, field) is default_args[field]:
+                    setattr(self, field, None)
+        try:
+            self._check_known_fields()
+        except InvalidJobSpec as error:
+            raise task_error(error) from None
+
+    def _check_known_fields(self) -> None:
+        from firecrest_core.errors import InvalidJobSpec
+        from firecrest_core.spec.jobspec import JobSpec, check_names, given_fields
+
+        job = self.job
+        if isinstance(job, str) and (not _is_template(job) or self._renders_native() is False):
+            build_spec(job, {})  # it says what is wrong with a text
+        complete = job is None or isinstance(job, Mapping)
+        if complete:
+            check_names(job or {})
+        given = {**(job if complete and job else {}), **given_fields(self._own_fields())}
+        known = given_fields({field: value for field, value in given.items() if not _is_template(value)})
+        script = known.get("script")
+        if _names_template_file(script):
+            del known["script"]  # its text is not here yet
+        elif isinstance(script, str) and "\n" not in script.strip() and not script.lstrip().startswith("#!"):
+            raise InvalidJobSpec(
+                "script",
+                f"{script!r} is neither a batch script, whose first line begins with #!, nor the name of a template "
+                f"file ({', '.join(TEMPLATE_FILES)}). A file on the cluster goes into script_path, a line of shell "
+                "into command.",
+            )
+        if not known.keys() & {"script", "script_path", "command"}:
+            if complete and not given.keys() & {"script", "script_path", "command"}:
+                raise InvalidJobSpec("script", "nothing says what to run; give a script, script_path or command")
+            known["command"] = "true"  # in the place of what is not known
+        JobSpec(**known)
+        if complete and "working_dir" not in given:
+            raise InvalidJobSpec("working_dir", "missing; give an absolute path on the cluster")
+
+    def _renders_native(self) -> bool | None:
+        """Return whether templates become Python's objects; ``None`` if the operator has no DAG yet."""
+        own: bool | None = getattr(self, "render_template_as_native_obj", None)
+        dag: Any = self.get_dag()  # type: ignore[attr-defined]  # of the operator that it is mixed into
+        return own if own is not None else dag and dag.render_template_as_native_obj
+
+    # --- template files: `script` alone ---------------------------------------------------------------
+    # Airflow would take every templated value that ends in ".sh" for a file on its side, but script_path, and names in
+    # `job`, are files on the cluster.
+
+    def resolve_template_files(self) -> None:
+        """Put the template file's text in ``script`` while the DAG is parsed, so that Airflow versions it.
+
+        :raises InvalidJobSpec: there is no such file, or a template cannot be read
+        """
+        jinja_env = self.get_template_env()  # type: ignore[attr-defined]
+        if not _is_template(self.script):  # a name that is itself a template is known only when the task runs
+            self.script = _script_text(self.script, jinja_env)
+        self._check_templates(jinja_env)
+
+    def before_rendering(self, jinja_env: Any) -> None:
+        """Do what :meth:`resolve_template_files` does, for a mapped task, whose fields are known only now.
+
+        :param jinja_env: Jinja's environment
+        :raises InvalidJobSpec: there is no such file, or a template cannot be read
+        """
+        self.script = _script_text(self.script, jinja_env)
+        self.template_ext = ()
+        self._check_templates(jinja_env)
+
+    def _check_templates(self, jinja_env: Any) -> None:
+        for field in (*JOB_FIELDS, "job"):
+            for text in _texts(getattr(self, field)):
+                _check_syntax(field, text, jinja_env)
+
+    # --- rendering ------------------------------------------------------------------------------------
+
+    def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
+        """Render as Airflow does, but keep texts that are no fields' objects: ``"3.10"`` is not 3.1.
+
+        With ``render_template_as_native_obj``, Jinja takes each text that looks like one of Python's literals for it.
+
+        :param content: as for any operator
+        :param context: the task's
+        :param jinja_env: Jinja's environment
+        :param seen_oids: as for any operator
+        """
+
+        def render(template: Any) -> Any:
+            return super(JobFields, self).render_template(  # type: ignore[misc]
+                template, context, jinja_env, seen_oids
+            )
+
+        def as_text(template: Any) -> Any:
+            rendered = render(template)
+            if isinstance(template, str) and not isinstance(rendered, str):
+                return render(template + _END).removesuffix(_END)
+            return rendered
+
+        if isinstance(content, dict) and any(content is variables for variables in self._variables()):
+            return {name: as_text(value) for name, value in content.items()}
+        rendered = render(content)
+        if isinstance(content, str) and isinstance(rendered, bool | int | float | complex | tuple | bytes | set):
+            return as_text(content)
+        return rendered
+
+    def _variables(self) -> list[Any]:
+        of_job = self.job.get("environment") if isinstance(self.job, Mapping) else None
+        return [self.environment, of_job]
+
+    def rendering_error(self, field: str, error: Exception) -> Exception:
+        """Return the error that ends a task whose field cannot be rendered.
+
+        :param field: the field
+        :param error: Jinja's
+        """
+        return _template_error(field, str(error))
+
+
+def refuse_unknown(operator: type, arguments: Iterable[str]) -> None:
+    """Refuse an argument that the operator does not have, if a field of a job is meant. Airflow refuses the others.
+
+    :param operator: the operator's class
+    :param arguments: the names of the arguments
+    :raises InvalidJobSpec: naming the argument and what is meant
+    """
+    from firecrest_core.errors import InvalidJobSpec
+
+    for name in arguments:
+        if name not in _arguments(operator):
+            from firecrest_core.spec.field_hints import meaning
+
+            if meant := meaning(name, JOB_FIELDS):
+                raise task_error(InvalidJobSpec(name, f"the operator has no such argument; {meant}"))
+
+
+@cache
+def _arguments(operator: type) -> frozenset[str]:
+    """Return the names of an operator's arguments."""
+    inits = (vars(kind)["__init__"] for kind in operator.__mro__ if "__init__" in vars(kind))
+    return frozenset(name for init in inits for name in inspect.signature(init).parameters)
+
+
+def _is_template(value: Any) -> bool:
+    """Tell whether a value is known only when the task runs: a template, or what another task returns."""
+    if hasattr(value, "resolve") or callable(value):
+        return True
+    return any(mark in text for text in _texts(value) for mark in _MARKS) or (
+        isinstance(value, Mapping | list | tuple) and any(map(_is_template, _values(value)))
+    )
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, Mapping) else value
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Yield the texts in a value, as Airflow renders them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for each in _values(value):
+            yield from _texts(each)
+
+
+def _names_template_file(script: Any) -> bool:
+    """Tell whether ``script`` is the name of a file; a script itself has more than one line."""
+    return isinstance(script, str) and "\n" not in script and script.endswith(TEMPLATE_FILES)
+
+
+def _script_text(script: Any, jinja_env: Any) -> Any:
+    """Return the text of the file that ``script`` names, or the script itself."""
+    from firecrest_core.errors import InvalidJobSpec
+
+    if not _names_template_file(script):
+        return script
+    if jinja_env.loader is not None:
+        with suppress(LookupError):  # jinja2.TemplateNotFound
+            return jinja_env.loader.get_source(jinja_env, script)[0]
+    raise task_error(
+        InvalidJobSpec(
+            "script",
+            f"there is no template file {script!r} beside the DAG or in its template_searchpath. A file on the cluster "
+            "goes into script_path.",
+        )
+    )
+
+
+def _check_syntax(field: str, text: str, jinja_env: Any) -> None:
+    """Refuse what Jinja cannot read. Airflow shows its error without field and line, when the task runs."""
+    if not any(mark in text for mark in _MARKS):
+        return
+    if error := syntax_error(text, jinja_env):
+        number, message = error
+        line = f", {text.split(chr(10))[number - 1].strip()[:80]!r}" if field in ("script", "command") else ""
+        raise _template_error(field, f"line {number}{line}: {message}")
+
+
+def _template_error(field: str, problem: str) -> Exception:
+    from firecrest_core.errors import InvalidJobSpec
+
+    return task_error(
+        InvalidJobSpec(
+            field,
+            f"Jinja cannot render it: {problem}. It is a template, in which {{{{, {{% and {{# have a meaning. Put text "
+            "that holds them between {% raw %} and {% endraw %}, or give the whole as literal(…) of airflow.sdk.",
+        )
+    )
