@@ -267,7 +267,7 @@ def test_a_wrong_value_is_refused_with_the_fields_name(field, wrong):
 def test_a_job_name_is_refused_with_the_characters_that_it_may_not_hold():
     with pytest.raises(InvalidJobSpec) as refusal:
         spec(name="a,b|c")
-    assert "'a,b|c' holds ',' and '|'; it may hold none of | , / " in str(refusal.value)
+    assert "'a,b|c' holds ',' and '|'; a job name may hold none of | , / " in str(refusal.value)
 
 
 @pytest.mark.parametrize(
