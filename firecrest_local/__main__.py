@@ -18,7 +18,7 @@ from firecrest_local.client_settings import SAVE_BLOCK, export_lines
 from firecrest_local.examples import copy_examples
 from firecrest_local.faults.plan import Plan, fault_kinds
 from firecrest_local.server import LocalFirecREST
-from firecrest_local.settings import SCHEDULERS, Settings
+from firecrest_local.settings import SCHEDULERS, TOKEN_AUTH_METHODS, Settings
 
 INSTRUCTIONS = f"""
 Paste these lines into another terminal. Airflow then has the connection firecrest_default.
@@ -65,6 +65,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file with the client's secret, since everybody on this machine can read a command line (default: the "
         "environment's FIRECREST_CLIENT_SECRET, else a random secret)",
+    )
+    arguments.add_argument(
+        "--token-auth",
+        choices=TOKEN_AUTH_METHODS,
+        help="how the token endpoint takes the client's secret: in the form, or by HTTP Basic (default: both)",
+    )
+    arguments.add_argument(
+        "--token-lifetime",
+        type=float,
+        default=defaults.token_lifetime,
+        metavar="SECONDS",
+        help="how long a token is valid; one that is valid for less than 30 s more is refused (default: %(default)g)",
+    )
+    arguments.add_argument(
+        "--api-key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with API keys, one a line, that are taken in the header X-API-Key in the place of a token "
+        "(default: none)",
     )
     arguments.add_argument("--system", default=defaults.system, help="name of the system (default: %(default)s)")
     arguments.add_argument(
@@ -157,6 +176,21 @@ def show_examples(target: Path) -> int:
     return 0
 
 
+def read_keys(path: Path | None) -> tuple[str, ...]:
+    """Read API keys from a file.
+
+    :param path: the file, with one key a line; None for no keys.
+    :raises OSError: the file can't be read.
+    :raises ValueError: there is no key in it.
+    """
+    if path is None:
+        return ()
+    keys = tuple(path.read_text().split())
+    if not keys:
+        raise ValueError("it is empty")
+    return keys
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -180,6 +214,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"firecrest-local: no secret in {options.client_secret_file}: {error}", file=sys.stderr)
         return 1
+    try:
+        api_keys = read_keys(options.api_key_file)
+    except (OSError, ValueError) as error:
+        print(f"firecrest-local: no API key in {options.api_key_file}: {error}", file=sys.stderr)
+        return 1
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("firecrest_local").setLevel(logging.DEBUG)  # which logs each request
     try:
@@ -188,6 +227,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             port=options.port,
             client_id=options.client_id,
             client_secret=client_secret,
+            token_auth=options.token_auth,
+            token_lifetime=options.token_lifetime,
+            api_keys=api_keys,
             system=options.system,
             cores=options.cores,
             gpus=options.gpus,

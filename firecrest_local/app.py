@@ -36,7 +36,7 @@ def create_app(site: Site, counter: RequestCounter, fault_control: FaultControl 
         responses=ERRORS,
     )
     install_error_handlers(app)
-    app.include_router(tokens.router(site.issuer))
+    app.include_router(tokens.router(site.issuer, site.settings.token_auth))
     for endpoints in (status, compute, filesystem, transfer):
         app.include_router(endpoints.router(site))
     app.include_router(staging.router(site.staging))

@@ -167,8 +167,14 @@ class LocalFirecREST:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment variables with which a client reaches this server."""
+        """The environment variables with which a client reaches this server, by an API key if it takes any."""
+        sign_in = {}
+        if self.settings.api_keys:
+            sign_in = {"FIRECREST_AUTH": "api_key", "FIRECREST_API_KEY": self.settings.api_keys[0]}
+        elif self.settings.token_auth:
+            sign_in = {"FIRECREST_AUTH": self.settings.token_auth}
         return {
+            **sign_in,
             "FIRECREST_URL": self.url,
             "AUTH_TOKEN_URL": self.token_url,
             "FIRECREST_CLIENT_ID": self.client_id,

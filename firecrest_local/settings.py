@@ -15,6 +15,8 @@ DAY = 24 * HOUR
 # What clients take for a system's name: it is a segment of the paths of their requests.
 _SYSTEM = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]+")
 SCHEDULERS = ("process", "slurm", "auto")
+#: How a token endpoint may take a client's secret, in OAuth2's words.
+TOKEN_AUTH_METHODS = ("client_secret_post", "client_secret_basic")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ class Settings:
     :param max_submit_jobs: how many jobs may wait or run at once, Slurm's MaxSubmitJobs. Each element of an array
         counts. None means no limit.
     :param max_array_size: array indices must be smaller.
+    :param token_auth: how the token endpoint takes the client's secret, `client_secret_post` (in the form) or
+        `client_secret_basic` (by HTTP Basic); None takes both.
     :param token_lifetime: seconds that a token is valid for.
+    :param api_keys: keys that the API takes in the header `X-API-Key`, in the place of a token.
     :param accounting_lag: seconds by which the accounting view lags behind the jobs. Slurm has its own lag.
     :param min_job_age: seconds after a job's end for which its metadata is known.
     :param command_timeout: seconds after which a backend command is aborted (408).
@@ -91,7 +96,9 @@ class Settings:
     accounts: tuple[str, ...] = ("test",)
     max_submit_jobs: int | None = None
     max_array_size: int = 1001
+    token_auth: str | None = None
     token_lifetime: float = 300.0
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     accounting_lag: float = 1.0
     min_job_age: float = 300.0
     command_timeout: float = 5.0
@@ -115,6 +122,12 @@ class Settings:
             object.__setattr__(self, "cores", os.cpu_count() or 1)
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"unknown scheduler {self.scheduler!r}: choose one of {', '.join(SCHEDULERS)}")
+        if self.token_auth not in (None, *TOKEN_AUTH_METHODS):
+            raise ValueError(f"unknown token_auth {self.token_auth!r}: choose one of {', '.join(TOKEN_AUTH_METHODS)}")
+        if not self.token_lifetime > 0:
+            raise ValueError(f"the tokens' lifetime is {self.token_lifetime}: give a number of seconds above 0")
+        if not all(self.api_keys):
+            raise ValueError("an API key is empty")
         if not self.partitions:
             raise ValueError("at least one partition is needed")
         if not self.accounts:

@@ -2,6 +2,7 @@
 
 import base64
 from typing import Annotated, Any
+from urllib.parse import unquote_plus
 
 from fastapi import APIRouter, Form, Header
 from fastapi.responses import JSONResponse
@@ -18,15 +19,20 @@ def _basic_credentials(authorization: str | None) -> tuple[str, str] | None:
         client_id, _, client_secret = base64.b64decode(value).decode().partition(":")
     except ValueError:
         return None
-    return client_id, client_secret
+    return unquote_plus(client_id), unquote_plus(client_secret)  # RFC 6749, 2.3.1
 
 
 def _refusal(status: int, error: str, description: str) -> JSONResponse:
     return JSONResponse({"error": error, "error_description": description}, status)
 
 
-def router(issuer: TokenIssuer) -> APIRouter:
-    """Make the endpoint (OAuth 2, client credentials by form fields or by HTTP basic)."""
+def router(issuer: TokenIssuer, token_auth: str | None) -> APIRouter:
+    """Make the endpoint (OAuth 2, client credentials).
+
+    :param issuer: issues the tokens.
+    :param token_auth: `client_secret_post` takes form fields alone, `client_secret_basic` HTTP basic alone; None takes
+        both.
+    """
     routes = APIRouter()
 
     @routes.post("/token")
@@ -40,7 +46,10 @@ def router(issuer: TokenIssuer) -> APIRouter:
             return _refusal(400, "invalid_request", "Missing form parameter: grant_type")
         if grant_type != "client_credentials":
             return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
-        given = _basic_credentials(authorization) or (client_id, client_secret)
+        basic = _basic_credentials(authorization)
+        if token_auth not in (None, "client_secret_basic" if basic else "client_secret_post"):
+            return _refusal(401, "invalid_client", "The client authenticates in a way that is not enabled for it")
+        given = basic or (client_id, client_secret)
         if not issuer.accepts(*given):
             error = "unauthorized_client" if issuer.knows(given[0]) else "invalid_client"
             return _refusal(401, error, "Invalid client or Invalid client credentials")

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from firecrest_local import Plan
+from firecrest_local import Plan, Settings
+from firecrest_local.__main__ import main
 
 
 @pytest.fixture
@@ -223,3 +224,69 @@ def test_unhealthy_services_are_refused(server: Any, connect: Any) -> None:
 
 def test_paths_are_read_without_regard_to_case(server: Any, connect: Any) -> None:
     assert connect(server).http.get("/Status/LOCAL/Nodes").status_code == 200
+
+
+FORM = {"grant_type": "client_credentials"}
+
+
+def by_basic(server: Any, client_id: str, client_secret: str) -> httpx.Response:
+    return httpx.post(server.token_url, data=FORM, auth=(client_id, client_secret))
+
+
+def test_a_token_endpoint_that_takes_basic_alone(serve: Any) -> None:
+    server = serve(token_auth="client_secret_basic", client_id="me & co", client_secret="a:b%c d")
+    refused = grant(server)
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+    # RFC 6749, 2.3.1: each is encoded as in a form
+    assert by_basic(server, "me+%26+co", "a%3Ab%25c+d").status_code == 200
+    assert server.environ["FIRECREST_AUTH"] == "client_secret_basic"
+
+
+def test_a_token_endpoint_that_takes_the_form_alone(serve: Any) -> None:
+    server = serve(token_auth="client_secret_post")
+    assert grant(server).status_code == 200
+    assert by_basic(server, server.client_id, server.client_secret).json()["error"] == "invalid_client"
+
+
+def by_key(server: Any, key: str) -> httpx.Response:
+    return httpx.get(f"{server.url}/status/systems", headers={"X-API-Key": key})
+
+
+def test_an_api_key_in_the_place_of_a_token(serve: Any) -> None:
+    server = serve(api_keys=("first-key", "second-key"))
+    assert [by_key(server, key).status_code for key in ("first-key", "second-key", "other", "")] == [200, 200, 401, 401]
+    assert systems(server, server.issuer.issue()).status_code == 200
+    assert server.environ["FIRECREST_API_KEY"] == "first-key"
+    assert "first-key" not in repr(server.settings)
+
+
+def test_no_api_key_is_taken_unless_there_are_some(server: Any) -> None:
+    assert by_key(server, "").status_code == 401
+    assert "FIRECREST_AUTH" not in server.environ
+
+
+@pytest.mark.parametrize("wrong", [{"token_auth": "basic"}, {"token_lifetime": 0}, {"api_keys": ("",)}])
+def test_settings_of_access_that_cannot_be_right(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="token_auth|lifetime|API key"):
+        Settings(**wrong)
+
+
+def test_the_command_asks_for_each_kind(command: Any, tmp_path: Any) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("first-key\nsecond-key\n")
+    environ = command(
+        "--api-key-file", str(keys), "--token-auth", "client_secret_basic", "--token-lifetime", "60"
+    ).environ
+    assert (environ["FIRECREST_AUTH"], environ["FIRECREST_API_KEY"]) == ("api_key", "first-key")
+    url, token_url = environ["FIRECREST_URL"], environ["AUTH_TOKEN_URL"]
+    for key in ("first-key", "second-key"):
+        assert httpx.get(f"{url}/status/systems", headers={"X-API-Key": key}).status_code == 200
+    client = (environ["FIRECREST_CLIENT_ID"], environ["FIRECREST_CLIENT_SECRET"])
+    assert httpx.post(token_url, data=FORM, auth=client).json()["expires_in"] == 60
+
+
+def test_a_file_without_api_keys(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = tmp_path / "keys"
+    keys.touch()
+    assert main(["--root", str(tmp_path / "cluster"), "--api-key-file", str(keys)]) == 1
+    assert f"no API key in {keys}: it is empty" in capsys.readouterr().err
