@@ -166,6 +166,15 @@ class Connection:
         given = self.client_secret
         return given if isinstance(given, SecretStr) else SecretStr(given or "")
 
+    def route(self, host: str) -> str:
+        """Return a host in words, with the proxy that leads to it, if the connection has one.
+
+        :param host: where a request goes
+        """
+        if self.proxy_url is None:
+            return host
+        return f"{host} (over the proxy {urlsplit(self.proxy_url.get_secret_value()).netloc.rpartition('@')[2]})"
+
     def system_or_default(self, system: str | None) -> str:
         """Return ``system``, or the connection's default if it is empty.
 

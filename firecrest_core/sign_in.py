@@ -52,6 +52,22 @@ class SignIn:
         return self.kind is SignInKind.API_KEY
 
     @property
+    def origin(self) -> str:
+        """Where a token of the user's own comes from, in words. Of a command line only the program is named."""
+        if self.kind is SignInKind.COMMAND:
+            return f"the command {self.command[0]!r}"
+        return f"the file {self.source!r}" if self.kind is SignInKind.FILE else f"the variable {self.source!r}"
+
+    @property
+    def advice(self) -> str:
+        """What to look at if FirecREST refuses a request as not authenticated."""
+        if self.as_client:
+            return "Check the client's id and secret, and that its scopes are right."
+        if self.by_api_key:
+            return "Check the API key, and that the URL is that of the gateway that takes it."
+        return f"Check that {self.origin} gives a token for this FirecREST, and renew it."
+
+    @property
     def command(self) -> list[str]:
         """The program that prints a token, and its arguments."""
         return shlex.split(self.source)

@@ -18,15 +18,13 @@ def airflow_connection(variables: Mapping[str, str]) -> str:
 
     :param variables: the server's `FIRECREST_…` variables.
     """
-    return json.dumps(
-        {
-            "conn_type": "firecrest",
-            "host": variables["FIRECREST_URL"],
-            "login": variables["FIRECREST_CLIENT_ID"],
-            "password": variables["FIRECREST_CLIENT_SECRET"],
-            "extra": {"auth_url": variables["AUTH_TOKEN_URL"], "system": variables["FIRECREST_SYSTEM"]},
-        }
-    )
+    auth = variables.get("FIRECREST_AUTH")
+    extra = {"system": variables["FIRECREST_SYSTEM"], **({"auth": auth} if auth else {})}
+    connection: dict[str, object] = {"conn_type": "firecrest", "host": variables["FIRECREST_URL"]}
+    if auth == "api_key":
+        return json.dumps({**connection, "password": variables["FIRECREST_API_KEY"], "extra": extra})
+    login = {"login": variables["FIRECREST_CLIENT_ID"], "password": variables["FIRECREST_CLIENT_SECRET"]}
+    return json.dumps({**connection, **login, "extra": {"auth_url": variables["AUTH_TOKEN_URL"], **extra}})
 
 
 def export_lines(variables: Mapping[str, str]) -> Iterator[str]:

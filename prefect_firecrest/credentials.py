@@ -1,4 +1,4 @@
-"""The block that holds where a FirecREST is and as whom to speak to it."""
+"""The block that holds where a FirecREST is and how to sign in to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class FirecRESTCredentials(CredentialsBlock):
     """
-    One FirecREST v2 deployment and the OAuth2 client that speaks to it.
+    One FirecREST v2 deployment and the way to sign in to it.
 
     Example:
         ```python
@@ -41,13 +41,26 @@ class FirecRESTCredentials(CredentialsBlock):
         description="Root of the API.",
         examples=["https://api.cscs.ch/hpc/firecrest/v2"],
     )
+    auth: str = Field(
+        default="client_secret_post",
+        title="Way to sign in",
+        description="client_secret_post or client_secret_basic (an OAuth2 client), api_key, or a token of your own: "
+        "command:<command line>, file:<path> or env:<VARIABLE>.",
+        examples=["client_secret_post", "client_secret_basic", "api_key", "file:/run/secrets/firecrest-token"],
+    )
     token_url: str = Field(
+        default="",
         title="Token URL",
-        description="Token endpoint of the site's identity provider.",
+        description="Token endpoint of the site's identity provider, for an OAuth2 client.",
         examples=["https://auth.cscs.ch/auth/realms/firecrest-clients/protocol/openid-connect/token"],
     )
-    client_id: str = Field(title="Client ID", description="Id of the OAuth2 client (client credentials grant).")
-    client_secret: SecretStr = Field(description="Secret of the OAuth2 client.")
+    client_id: str = Field(
+        default="", title="Client ID", description="Id of the OAuth2 client (client credentials grant)."
+    )
+    client_secret: SecretStr = Field(
+        description="Secret of the OAuth2 client, or the API key. With a token of your own, any long random text: it "
+        "signs the records by which jobs are cancelled."
+    )
     scopes: list[str] = Field(
         default_factory=list, description="OAuth2 scopes to ask for; the provider's default when empty."
     )
@@ -55,6 +68,16 @@ class FirecRESTCredentials(CredentialsBlock):
     timeout: float = Field(default=30.0, gt=0, description="Seconds that one request may take.")
     verify: bool | str = Field(
         default=True, title="Verify TLS", description="Whether to check TLS certificates, or the path of a CA bundle."
+    )
+    client_cert: str | None = Field(
+        default=None,
+        title="Client certificate",
+        description="Path of a PEM file with a certificate and its key, for servers that ask for one (mutual TLS).",
+    )
+    proxy: SecretStr | None = Field(
+        default=None,
+        description="Proxy of all requests, such as http://user:password@proxy.example.org:3128. Without it, "
+        "HTTPS_PROXY and NO_PROXY count.",
     )
     allow_http: bool = Field(
         default=False,
@@ -80,17 +103,21 @@ class FirecRESTCredentials(CredentialsBlock):
         """Return the credentials that the environment holds, under the names that CSCS's documentation uses.
 
         They are FIRECREST_URL, AUTH_TOKEN_URL, FIRECREST_CLIENT_ID, FIRECREST_CLIENT_SECRET and, if wanted,
-        FIRECREST_SYSTEM and FIRECREST_ALLOW_HTTP.
+        FIRECREST_SYSTEM, FIRECREST_ALLOW_HTTP, FIRECREST_PROXY and FIRECREST_CLIENT_CERT. FIRECREST_AUTH names another
+        way to sign in; an API key is FIRECREST_API_KEY.
 
         :raises ConfigurationError: naming every variable that is missing, or the one that cannot be right
         """
         found = Connection.from_environment()
         return cls(
             url=found.url,
+            auth=found.auth,
             token_url=found.token_url,
             client_id=found.client_id,
             client_secret=found.secret,
             system=found.system,
+            client_cert=found.client_cert,
+            proxy=found.proxy_url,
             allow_http=found.allow_http,
         )
 
@@ -106,6 +133,7 @@ class FirecRESTCredentials(CredentialsBlock):
         """
         return Connection(
             url=self.url,
+            auth=self.auth,
             token_url=self.token_url,
             client_id=self.client_id,
             client_secret=self.client_secret,
@@ -113,6 +141,8 @@ class FirecRESTCredentials(CredentialsBlock):
             system=self.system,
             timeout=self.timeout,
             verify=self.verify,
+            client_cert=self.client_cert,
+            proxy=self.proxy,
             allow_http=self.allow_http,
             max_in_flight=self.max_in_flight,
         )

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {"firecrest_core", "firecrest_local", "airflow_provider_firecrest", "prefect_firecrest", "harness", "demo"}
 # Where the distribution is not named as what it installs.
-IMPORTED_AS = {"pyfirecrest": "firecrest", "apache-airflow": "airflow"}
+IMPORTED_AS = {"pyfirecrest": "firecrest", "apache-airflow": "airflow", "PyJWT": "jwt"}
 
 
 def declared(*extras: str, groups: tuple[str, ...] = ()) -> set[str]:

@@ -34,22 +34,39 @@ from firecrest_core.errors import (
     TLSFailed,
 )
 
+# Parts of the alerts with which a server says that a client's certificate is missing or not right.
+_OF_CLIENTS = ("CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA")
+_PROXY_LOGIN = "The proxy wants a user name and a password (407): give the right ones in the URL of `proxy`."
 
-def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
+
+#: What a request fails with if it gets no answer. httpx does not wrap an alert that comes after a TLS handshake.
+NO_ANSWER = (httpx.HTTPError, ssl.SSLError)
+
+
+def map_failure(error: httpx.HTTPError | ssl.SSLError, what: str, host: str) -> FirecRESTError:
     """Return the error for a request that got no answer.
 
     The message does not take the URL from ``error``, because that may be presigned.
 
-    :param error: httpx's exception
+    :param error: one of :data:`NO_ANSWER`
     :param what: the request in words, for example ``GET /status/systems``
     :param host: the host that it was sent to
     """
+    if isinstance(error, httpx.ProxyError):  # the answer of a proxy that leads to no server, for example "407 ..."
+        if "407" in str(error):
+            return AuthenticationFailed(f"{what}: no way to {host}. {_PROXY_LOGIN}")
+        return ServerUnreachable(f"{what}: no way to {host}: its proxy answers {error}.", not_processed=True)
     causes = list(_chain(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return HostNotFound(f"{what}: the host {host} is not known. Check the URL and the network.")
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is not None:
         reason = getattr(tls, "verify_message", "") or tls.reason or "handshake failed"
+        if "ALERT" in reason and any(word in reason for word in _OF_CLIENTS):
+            return TLSFailed(
+                f"{what}: {host} refused the TLS connection ({reason}). It seems to ask for a client's certificate: "
+                "set `client_cert` to one that the site has issued and that has not expired."
+            )
         return TLSFailed(
             f"{what}: no trusted TLS connection to {host} ({reason}). Check that the URL's scheme and port are "
             "right; for a certificate of your site's own authority set `verify` to its CA bundle."
@@ -68,13 +85,14 @@ def map_failure(error: httpx.HTTPError, what: str, host: str) -> FirecRESTError:
     return ServerUnreachable(f"{what}: the connection to {host} broke ({type(error).__name__}).")
 
 
-def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
+def map_refusal(response: httpx.Response, what: str, advice: str) -> FirecRESTError:
     """Return the error for an answer with status 400 or above.
 
     Facts: the recorded exchanges of the real server in ``tests/contract/exchanges.json``.
 
     :param response: the answer
     :param what: the request in words, for example ``GET /status/systems``
+    :param advice: what to look at if the request is refused as not authenticated
     """
     status = response.status_code
     message, cause = _read(response)
@@ -95,7 +113,9 @@ def map_refusal(response: httpx.Response, what: str) -> FirecRESTError:
     if said is not None:
         return remote_error(said, what)
     if status == 401:
-        return AuthenticationFailed(f"{summary}. Check the client's id and secret, and that its scopes are right.")
+        return AuthenticationFailed(f"{summary}. {advice}")
+    if status == 407:
+        return AuthenticationFailed(f"{what}: {_PROXY_LOGIN}")
     if status == 403:
         denied = AccessDenied(f"{summary}. Ask the site for access, or use another account.")
         denied.server_message = message

@@ -12,8 +12,9 @@ import httpx
 from pydantic import SecretStr
 
 from firecrest_core.api.backoff import retry_briefly
-from firecrest_core.api.error_mapping import is_of_firecrest, map_failure, map_refusal
+from firecrest_core.api.error_mapping import NO_ANSWER, is_of_firecrest, map_failure, map_refusal
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
+from firecrest_core.api.proxy import proxy
 from firecrest_core.api.tls import tls_context, warn_if_unprotected
 from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.connection import Connection
@@ -35,14 +36,18 @@ class Authorization(Protocol):
         """Forget a token, because the server refused it."""
 
 
-class _Bearer(httpx.Auth):
-    """Puts a token into a request's header, where httpx's ``repr`` hides it."""
+class _Authentication(httpx.Auth):
+    """Puts a token or an API key into a request's header."""
 
-    def __init__(self, token: SecretStr) -> None:
+    def __init__(self, token: SecretStr, *, is_api_key: bool) -> None:
         self._token = token
+        self._is_api_key = is_api_key
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
+        if self._is_api_key:
+            request.headers["X-API-Key"] = self._token.get_secret_value()
+        else:
+            request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
         yield request
 
 
@@ -67,9 +72,11 @@ class HTTPSession(httpx.AsyncClient):
         warn_if_unprotected(connection)
         # pyfirecrest passes whole URLs, this package only paths. httpx puts the root before a path.
         timeout = httpx.Timeout(connection.timeout, connect=min(connection.timeout, 10.0), pool=None)
+        context = tls_context(connection)
         super().__init__(
             base_url=connection.url,
-            verify=tls_context(connection.verify),
+            verify=context,
+            proxy=proxy(connection, context),
             timeout=timeout,
             headers={"Accept-Encoding": "gzip"},  # the only encoding that `read_whole` decodes
         )
@@ -108,17 +115,21 @@ class HTTPSession(httpx.AsyncClient):
         what = f"{method} {url.removeprefix(self._connection.url)}"
         extra = options.pop("headers", None) or {}
         async with self._slots:
-            for renewed in (False, True):
+            refused: SecretStr | None = None
+            while True:
                 token = await self._authorization.token()
+                if token == refused:  # a token of the user's own that nobody has renewed
+                    break
                 # Each attempt has its own id, so that the server's log tells them apart.
                 headers = {**extra, "X-Request-ID": str(uuid4())}
                 try:
                     response = await self._exchange(method, url, token, headers=headers, **options)
-                except httpx.HTTPError as error:
-                    raise map_failure(error, what, self._host) from None
-                if response.status_code != 401 or renewed:
+                except NO_ANSWER as error:
+                    raise map_failure(error, what, self._connection.route(self._host)) from None
+                if response.status_code != 401 or refused is not None:
                     break
                 self._authorization.forget_token(token)
+                refused = token
         try:
             self._check(response, what)
         except UserError:
@@ -131,7 +142,8 @@ class HTTPSession(httpx.AsyncClient):
 
     @without_frames
     async def _exchange(self, method: str, url: str, token: SecretStr, **options: Any) -> httpx.Response:
-        return await super().request(method, url, **{**options, "auth": _Bearer(token)})
+        authentication = _Authentication(token, is_api_key=self._connection.sign_in.by_api_key)
+        return await super().request(method, url, **{**options, "auth": authentication})
 
     async def _answers_as_firecrest(self) -> bool:
         """Ask for what every FirecREST answers."""
@@ -148,6 +160,7 @@ class HTTPSession(httpx.AsyncClient):
         :param request: its limits may be in its extensions, under :data:`~firecrest_core.api.exchange.LIMITS`
         :param options: as ``httpx.AsyncClient.send`` takes them; an answer is always read whole
         :raises httpx.HTTPError: no answer came, or it passed a limit
+        :raises ssl.SSLError: the server ended the connection after the TLS handshake
         """
         sent = int(request.headers.get("Content-Length", 0))
         limits = request.extensions.get(LIMITS) or ExchangeLimits.for_content(self._connection.timeout, sent)
@@ -157,7 +170,7 @@ class HTTPSession(httpx.AsyncClient):
     def _check(self, response: httpx.Response, what: str) -> None:
         status = response.status_code
         if status >= 400:
-            error = map_refusal(response, f"{what} at {self._connection.url}")
+            error = map_refusal(response, f"{what} at {self._connection.url}", self._connection.sign_in.advice)
             if is_of_firecrest(response):
                 self.trust_url()
             elif self.reached and error.user_error and not (status == 401 or _says_too_large(response)):

@@ -6,6 +6,8 @@ import logging
 import ssl
 from urllib.parse import urlsplit
 
+import httpx
+
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError
 from firecrest_core.urls import sends_in_clear
@@ -16,18 +18,35 @@ log = logging.getLogger(__name__)
 _warned: set[str] = set()
 
 
-def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
-    """Return ``Connection.verify`` in the form that httpx takes.
+def tls_context(connection: Connection) -> ssl.SSLContext | bool:
+    """Return a connection's TLS settings in the form that httpx takes.
 
-    :param verify: ``True``, ``False``, or the path of a CA bundle
-    :raises ConfigurationError: the CA bundle cannot be read
+    :param connection: what of the servers' certificates is checked, and the client's own certificate
+    :raises ConfigurationError: the CA bundle or the client's certificate cannot be read
     """
-    if isinstance(verify, bool):
-        return verify
+    verify, certificate = connection.verify, connection.client_cert
+    context: ssl.SSLContext | bool = verify if isinstance(verify, bool) else _trusting(verify)
+    if certificate is None:
+        return context
+    if isinstance(context, bool):
+        context = httpx.create_ssl_context(verify=context)
     try:
-        return ssl.create_default_context(cafile=verify)
+        # Without a password, OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(certificate, password="")
+    except OSError as error:  # ssl.SSLError, too
+        reason = error.strerror or error
+        raise ConfigurationError(
+            f"client_cert: {certificate} cannot be read ({reason}). Give the path of a PEM file with a certificate and "
+            "its key, which has no password."
+        ) from None
+    return context
+
+
+def _trusting(bundle: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=bundle)
     except OSError as error:
-        raise ConfigurationError(f"verify: the CA bundle {verify} cannot be read ({error}).") from None
+        raise ConfigurationError(f"verify: the CA bundle {bundle} cannot be read ({error}).") from None
 
 
 def warn_if_unprotected(connection: Connection) -> None:
@@ -35,18 +54,18 @@ def warn_if_unprotected(connection: Connection) -> None:
 
     :param connection: the connection, before its first request
     """
-    urls = [urlsplit(url) for url in dict.fromkeys((connection.url, connection.token_url))]
+    urls = [urlsplit(url) for url in dict.fromkeys((connection.url, connection.token_url)) if url]
     for url in urls:
         if sends_in_clear(url.geturl()):
             _warn_once(
-                f"allow_http: the client's secret or its tokens go to {url.netloc} without encryption, so "
+                f"allow_http: the secret or the tokens go to {url.netloc} without encryption, so "
                 "that everybody on the way can read them. Use https as soon as the site has it."
             )
     unchecked = dict.fromkeys(url.netloc for url in urls if url.scheme == "https")
     if connection.verify is False and unchecked:
         _warn_once(
             f"verify=False: the certificate of {' and '.join(unchecked)} is not checked, so that anybody on the way "
-            "can take its place and read the client's secret. Set verify to the site's CA bundle instead."
+            "can take its place and read the secret. Set verify to the site's CA bundle instead."
         )
 
 

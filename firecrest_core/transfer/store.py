@@ -21,8 +21,9 @@ import httpx
 from pydantic import SecretStr
 
 from firecrest_core.api.backoff import retry_briefly
-from firecrest_core.api.error_mapping import map_failure
+from firecrest_core.api.error_mapping import NO_ANSWER, map_failure
 from firecrest_core.api.exchange import LARGEST_SMALL_ANSWER, TIMEOUTS, read_whole, time_limit
+from firecrest_core.api.proxy import proxy
 from firecrest_core.api.tls import tls_context
 from firecrest_core.api.tracebacks import without_frames
 from firecrest_core.connection import Connection
@@ -79,13 +80,15 @@ logging.getLogger("httpx").addFilter(_not_presigned)
 class Store:
     """A client for a site's staging store, as an asynchronous context manager.
 
-    :param connection: its TLS settings and timeout are used for the store, too
+    :param connection: its TLS settings, its proxy and its timeout are used for the store, too
     """
 
     def __init__(self, connection: Connection) -> None:
         self._limit = TIMEOUTS * connection.timeout  # for each chunk of a part, and for an answer
+        context = tls_context(connection)
         self._http = httpx.AsyncClient(
-            verify=tls_context(connection.verify),
+            verify=context,
+            proxy=proxy(connection, context),
             timeout=httpx.Timeout(connection.timeout, pool=None),
             # With a compressed answer, lengths and offsets would not be those of the file.
             headers={"Accept-Encoding": "identity"},
@@ -203,7 +206,7 @@ class Store:
                 if start > stop:
                     raise TransferFailed("The staging store sent more than it was asked for.")
                 yield data
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise map_failure(error, "GET from the staging store", response.request.url.host) from None
         finally:
             await response.aclose()
@@ -218,7 +221,7 @@ class Store:
         try:
             async with time_limit(seconds or self._limit) as moved:
                 yield moved
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise map_failure(error, f"{method} at the staging store", _host(url)) from None
 
     async def _ask(self, method: str, url: SecretStr, *, stream: bool = False, **request: Any) -> httpx.Response:
@@ -231,7 +234,7 @@ class Store:
             response = await read_whole(response, LARGEST_SMALL_ANSWER)
         except httpx.InvalidURL:
             raise TransferFailed(f"{what}: the server gave no usable address.") from None
-        except httpx.HTTPError as error:
+        except NO_ANSWER as error:
             raise map_failure(error, what, _host(url)) from None
         finally:
             _presigned.reset(token)

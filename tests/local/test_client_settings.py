@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from firecrest_local.client_settings import SAVE_BLOCK, export_lines
+from firecrest_local.client_settings import SAVE_BLOCK, airflow_connection, export_lines
 
 ODD = {
     "FIRECREST_URL": "http://127.0.0.1:43210",
@@ -33,6 +33,15 @@ def test_lines_are_right_in_a_shell(shell: str, require: Callable[..., None]) ->
     connection = json.loads(found["AIRFLOW_CONN_FIRECREST_DEFAULT"])
     assert connection["conn_type"] == "firecrest"
     assert connection["password"] == ODD["FIRECREST_CLIENT_SECRET"]
+
+
+def test_the_connection_names_the_way_to_sign_in() -> None:
+    basic = json.loads(airflow_connection(ODD | {"FIRECREST_AUTH": "client_secret_basic"}))
+    assert basic["extra"] == {"auth": "client_secret_basic", "auth_url": ODD["AUTH_TOKEN_URL"], "system": "local"}
+    keyed = json.loads(airflow_connection(ODD | {"FIRECREST_AUTH": "api_key", "FIRECREST_API_KEY": "the-key"}))
+    assert keyed["extra"] == {"auth": "api_key", "system": "local"}
+    assert keyed["password"] == "the-key"
+    assert "login" not in keyed
 
 
 def test_prefect_line_is_one_command() -> None:

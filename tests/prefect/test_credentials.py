@@ -10,6 +10,7 @@ import pytest
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
 
+from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError
 from prefect_firecrest import FirecRESTCredentials
 
@@ -27,6 +28,9 @@ def credentials() -> FirecRESTCredentials:
         system="daint",
         timeout=7,
         verify="/etc/ssl/site.pem",
+        auth="client_secret_basic",
+        client_cert="/etc/me.pem",
+        proxy=f"http://me:{SECRET}@proxy:3128",
     )
 
 
@@ -51,6 +55,10 @@ def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
     assert connection.system == "daint"
     assert connection.timeout == 7
     assert connection.verify == "/etc/ssl/site.pem"
+    assert connection.auth == "client_secret_basic"
+    assert connection.client_cert == "/etc/me.pem"
+    assert connection.proxy_url is not None
+    assert connection.proxy_url.get_secret_value() == f"http://me:{SECRET}@proxy:3128"
 
 
 def test_the_secret_is_not_shown(credentials: FirecRESTCredentials) -> None:
@@ -66,7 +74,7 @@ def test_a_saved_block_comes_back_whole(credentials: FirecRESTCredentials) -> No
 
 
 async def test_the_client_speaks_to_that_deployment(credentials: FirecRESTCredentials) -> None:
-    credentials.verify = True
+    credentials.verify, credentials.client_cert = True, None
     async with credentials.get_client() as client:
         assert client.connection == credentials.connection()
 
@@ -99,7 +107,9 @@ def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
         ({"token_url": f"https://me:{SECRET}@auth.example.org/token"}, "token_url holds a user name or a password"),
         ({"system": "a/b"}, "is not the name of a system"),
         ({"client_secret": ""}, "client_secret is empty"),
-        ({"clientsecret": SECRET}, "clientsecret: no such field; there are url, token_url, client_id"),
+        ({"clientsecret": SECRET}, "clientsecret: no such field; there are url, auth, token_url, client_id"),
+        ({"auth": f"Bearer {SECRET}"}, "auth is none of the ways to sign in: give client_secret_post"),
+        ({"proxy": f"me:{SECRET}@proxy"}, "proxy is not the URL of a proxy"),
     ],
 )
 def test_what_cannot_be_right_is_refused_at_once(wrong: dict[str, str], words: str) -> None:
@@ -113,6 +123,30 @@ def test_what_cannot_be_right_is_refused_at_once(wrong: dict[str, str], words: s
     with pytest.raises(ValidationError, match=words) as refusal:
         FirecRESTCredentials(**right | wrong)
     assert SECRET not in str(refusal.value)
+
+
+def test_an_api_key_needs_neither_client_nor_token_url() -> None:
+    credentials = FirecRESTCredentials(url="https://api.example.org", auth="api_key", client_secret=SECRET)
+    assert credentials.connection().sign_in.by_api_key
+
+
+@pytest.mark.parametrize("auth", ["api_key", "client_secret_basic", "file:/run/token"])
+def test_the_environment_names_the_way_to_sign_in(monkeypatch: pytest.MonkeyPatch, auth: str) -> None:
+    variables = {
+        "FIRECREST_URL": "https://api.example.org",
+        "FIRECREST_AUTH": auth,
+        "FIRECREST_API_KEY": "the-key",
+        "FIRECREST_CLIENT_SECRET": SECRET,
+        "FIRECREST_CLIENT_ID": "me",
+        "AUTH_TOKEN_URL": "https://auth.example.org/token",
+        "FIRECREST_PROXY": "http://proxy:3128",
+        "FIRECREST_CLIENT_CERT": "/etc/me.pem",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    connection = FirecRESTCredentials.from_environment().connection()
+    assert connection == Connection.from_environment(variables)
+    assert connection.secret.get_secret_value() == ("the-key" if auth == "api_key" else SECRET)
 
 
 def test_the_names_that_stored_blocks_depend_on_are_stable() -> None:
