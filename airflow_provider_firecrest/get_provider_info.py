@@ -77,6 +77,16 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         ),
         "schema": {"type": ["integer", "null"], "default": 4, "minimum": 1},
     },
+    "base_dir": {
+        "label": "Base directory",
+        "description": "Directory on the systems that relative paths of tasks begin at, such as $SCRATCH/airflow.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "paths": {
+        "label": "Paths",
+        "description": 'More names for paths on the systems: {"PROJECT": "/project/x"} lets tasks write $PROJECT/data.',
+        "schema": {"type": ["object", "null"]},
+    },
 }
 
 

@@ -23,10 +23,12 @@ _OPTIONAL = (
     "FIRECREST_ALLOW_HTTP",
     "FIRECREST_PROXY",
     "FIRECREST_CLIENT_CERT",
+    "FIRECREST_BASE_DIR",
 )
 _CLIENT = ("AUTH_TOKEN_URL", "FIRECREST_CLIENT_ID", "FIRECREST_CLIENT_SECRET")
 _API_KEY = "FIRECREST_API_KEY"
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Connection:
         times as long
     :param max_in_flight: requests in flight at once for each server and user. A site's sshd allows ten
         sessions on a connection and a status call takes two, so more than four is answered with 500 and 424.
+    :param base_dir: the directory on the systems that relative paths begin at, for example ``$SCRATCH/workflows``
+    :param paths: more names for paths there, such as ``{"PROJECT": "/project/x"}`` for ``$PROJECT``; see
+        :mod:`firecrest_core.paths`
     :raises ConfigurationError: a value is missing, is no URL, is a plain one that is not allowed, or is out of range
     """
 
@@ -71,6 +76,8 @@ class Connection:
     allow_http: bool = False
     timeout: float = 30.0
     max_in_flight: int = 4
+    base_dir: str | None = None
+    paths: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "client_secret", self.secret)
@@ -97,6 +104,7 @@ class Connection:
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if self.system is not None:
             object.__setattr__(self, "system", check_system_name(self.system))
+        _check_paths(self.base_dir, self.paths)
 
     def _check_url(self, name: str, value: str) -> None:
         check_url(name, value, query=name == "token_url")
@@ -114,7 +122,8 @@ class Connection:
             ``AUTH_TOKEN_URL``, ``FIRECREST_CLIENT_ID`` and ``FIRECREST_CLIENT_SECRET``, an API key
             ``FIRECREST_API_KEY``, which needs no ``FIRECREST_AUTH``, and a token of your own
             ``FIRECREST_CLIENT_SECRET``. Optional are ``FIRECREST_SYSTEM``, ``FIRECREST_ALLOW_HTTP`` (``true`` or
-            ``false``), ``FIRECREST_PROXY`` and ``FIRECREST_CLIENT_CERT``. ``os.environ`` unless given
+            ``false``), ``FIRECREST_PROXY``, ``FIRECREST_CLIENT_CERT`` and ``FIRECREST_BASE_DIR``. ``os.environ`` unless
+            given
         :returns: the connection that they describe
         :raises ConfigurationError: a variable is missing or cannot be right; the message names it
         """
@@ -143,6 +152,7 @@ class Connection:
             allow_http=read_switch("FIRECREST_ALLOW_HTTP", given["FIRECREST_ALLOW_HTTP"].get_secret_value()),
             proxy=given["FIRECREST_PROXY"] or None,
             client_cert=given["FIRECREST_CLIENT_CERT"].get_secret_value() or None,
+            base_dir=given["FIRECREST_BASE_DIR"].get_secret_value() or None,
         )
 
     @property
@@ -207,6 +217,17 @@ def _needed_variables(sign_in: SignIn) -> tuple[str, ...]:
     if sign_in.as_client:
         return _CLIENT
     return (_API_KEY,) if sign_in.by_api_key else ("FIRECREST_CLIENT_SECRET",)
+
+
+def _check_paths(base_dir: str | None, paths: Mapping[str, str]) -> None:
+    if not isinstance(paths, Mapping):
+        raise ConfigurationError('paths: give names and paths, such as {"PROJECT": "/project/x"}')
+    for name in paths:
+        if not (isinstance(name, str) and _VARIABLE.fullmatch(name)):
+            raise ConfigurationError(f"paths: {name!r} cannot be the name of a variable, such as PROJECT")
+    for name, path in (("base_dir", base_dir), *((f"paths: {name}", path) for name, path in paths.items())):
+        if path is not None and not (isinstance(path, str) and path.startswith(("/", "~", "$"))):
+            raise ConfigurationError(f"{name} is {path!r}: give a path that begins with /, ~ or a variable")
 
 
 def read_switch(name: str, value: bool | str | None) -> bool:

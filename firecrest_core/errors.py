@@ -170,6 +170,10 @@ class RemotePathRefused(UserError):
     """The path is outside the system's file systems, not permitted, or of the wrong kind."""
 
 
+class OutsideFileSystems(RemotePathRefused):
+    """The path is on none of the system's file systems."""
+
+
 class LocalFileNotFound(UserError):
     """The local file or directory does not exist."""
 

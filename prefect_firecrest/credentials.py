@@ -90,6 +90,17 @@ class FirecRESTCredentials(CredentialsBlock):
         title="Requests in flight",
         description="Requests at once. A site's sshd allows ten sessions, and more than four requests can exceed that.",
     )
+    base_dir: str | None = Field(
+        default=None,
+        title="Base directory",
+        description="Directory on the systems that relative paths begin at.",
+        examples=["$SCRATCH/flows"],
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description="More names for paths on the systems: PROJECT lets jobs write $PROJECT/data.",
+        examples=[{"PROJECT": "/project/x"}],
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,6 +130,7 @@ class FirecRESTCredentials(CredentialsBlock):
             client_cert=found.client_cert,
             proxy=found.proxy_url,
             allow_http=found.allow_http,
+            base_dir=found.base_dir,
         )
 
     @property
@@ -145,6 +157,8 @@ class FirecRESTCredentials(CredentialsBlock):
             proxy=self.proxy,
             allow_http=self.allow_http,
             max_in_flight=self.max_in_flight,
+            base_dir=self.base_dir or None,
+            paths=self.paths,
         )
 
     def get_client(self) -> FirecRESTClient:

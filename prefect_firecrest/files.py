@@ -24,12 +24,13 @@ async def upload(
     account: str | None,
 ) -> list[Transferred]:
     """Copy files and directories to a system; see :func:`prefect_firecrest.tasks.upload_files`."""
-    from firecrest_core import transfer
+    from firecrest_core import paths, transfer
 
     sources = local_files if isinstance(local_files, Sequence) and not isinstance(local_files, str) else [local_files]
     transfer.check_uploads(sources, remote_directory)
     async with runtime.client(credentials.connection()) as client:
         there = client.system(system)
+        remote_directory = await paths.expand(there, remote_directory)
         await there.make_directory(remote_directory)
         target = posixpath.join(remote_directory, "")
         return [await transfer.upload(there, source, target, account=account) for source in sources]
@@ -46,14 +47,14 @@ async def download(
     max_unpacked_files: int | None,
 ) -> list[Transferred]:
     """Copy files and directories from a system; see :func:`prefect_firecrest.tasks.download_files`."""
-    from firecrest_core import transfer
+    from firecrest_core import paths, transfer
     from prefect_firecrest.observability.assets import report_fetched
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
     transfer.check_downloads(transfer.plain_files(sources), local_directory)
     async with runtime.client(credentials.connection()) as client:
         there = client.system(system)
-        found = await transfer.find_files(there, sources)
+        found = await transfer.find_files(there, [await paths.expand(there, source) for source in sources])
         transfer.check_downloads(found, local_directory)
         target = Path(local_directory) if isinstance(local_directory, str) else local_directory
         files = [
@@ -76,14 +77,21 @@ async def list_directory(
     credentials: FirecRESTCredentials, path: str, system: str | None, hidden: bool
 ) -> list[FileInfo]:
     """List a directory on a system, or a file alone."""
+    from firecrest_core import paths
+
     async with runtime.client(credentials.connection()) as client:
-        return await client.system(system).list_files(path, hidden=hidden)
+        there = client.system(system)
+        return await there.list_files(await paths.expand(there, path), hidden=hidden)
 
 
 async def make_directory(credentials: FirecRESTCredentials, path: str, system: str | None) -> str:
     """Make a directory on a system, and return its path; see :func:`prefect_firecrest.tasks.make_directory`."""
+    from firecrest_core import paths
+
     async with runtime.client(credentials.connection()) as client:
-        await client.system(system).make_directory(path)
+        there = client.system(system)
+        path = await paths.expand(there, path)
+        await there.make_directory(path)
     return path
 
 
@@ -91,6 +99,9 @@ async def delete(
     credentials: FirecRESTCredentials, remote_files: str | Sequence[str], system: str | None, *, missing_ok: bool
 ) -> None:
     """Remove files and directory trees on a system; see :func:`prefect_firecrest.tasks.delete_files`."""
+    from firecrest_core import paths
+
     async with runtime.client(credentials.connection()) as client:
+        there = client.system(system)
         for path in [remote_files] if isinstance(remote_files, str) else remote_files:
-            await client.system(system).remove(path, missing_ok=missing_ok)
+            await there.remove(await paths.expand(there, path), missing_ok=missing_ok)

@@ -3,7 +3,6 @@
 # No `from __future__ import annotations`: Prefect validates a flow's parameters by its annotations, and where a task
 # runner has brought the flow into another process, it has the classes but not this module to look their names up in.
 
-import posixpath
 from dataclasses import replace
 from typing import Literal
 
@@ -39,8 +38,9 @@ def run_job(
 
     :param local_files: files and directories to copy to the job's working directory first, which is then made if it
         is missing
-    :param remote_files: files and directories to fetch when the job has ended well, relative to its working directory
-        or absolute, also with wildcards (``*.out``, ``results/**/*.json``); ``{job_id}`` stands for the job's id
+    :param remote_files: files and directories to fetch when the job has ended well, relative to its working directory,
+        or absolute, or from ``~`` or a variable, also with wildcards (``*.out``, ``results/**/*.json``); ``{job_id}``
+        stands for the job's id
     :param local_directory: where those go
     :param wait: ``process`` waits in this process. ``suspend`` suspends the flow run and ends its process; when the job
         has ended, the flow run is resumed and begins anew. That takes a deployment, credentials that were saved, and
@@ -101,9 +101,9 @@ def _check_files(
 
     :raises InvalidFileName: one would
     """
-    from firecrest_core import transfer
+    from firecrest_core import paths, transfer
 
-    sources = [posixpath.join(job.working_dir, path) for path in remote_files or []]
+    sources = [paths.join(job.working_dir, path) for path in remote_files or []]
     transfer.check_uploads(local_files or [], job.working_dir)
     transfer.check_downloads(transfer.plain_files(sources), local_directory)
     return sources

@@ -145,6 +145,11 @@ async def read_lineage(flow_run: FlowRun) -> list[FlowRun]:
     return known
 
 
+def is_repeated() -> bool:
+    """Tell whether an earlier try of the current task run, or run of its flow run, may have submitted."""
+    return any(run is not None and run.run_count > 1 for run in (current_flow_run(), current_task_run()))
+
+
 def digest_of(connection: Connection, system: str, spec: JobSpec) -> str:
     """Return a text that is equal only where the same is asked for."""
     parts = (connection.url, system, spec.to_mapping())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect_firecrest.identity import TaskIdentity
 
 # What is no field of a JobSpec.
-_NOT_OF_SPEC = frozenset({"credentials", "system", "poll_interval", "exactly_once"})
+_NOT_OF_SPEC = frozenset({"credentials", "system", "make_working_dir", "poll_interval", "exactly_once"})
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
@@ -62,11 +62,19 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     )
     working_dir: str = Field(
         title="Working directory",
-        description="Absolute path on the system where the job runs.",
-        examples=["/scratch/me/relax"],
+        description=(
+            "Directory on the system where the job runs: absolute, from ~ or a variable such as $SCRATCH, or relative "
+            "to the base directory of the credentials."
+        ),
+        examples=["~/relax"],
+    )
+    make_working_dir: bool | None = Field(
+        default=None,
+        title="Make working directory",
+        description="Whether to make the working directory if it is missing; if empty, only one that is relative.",
     )
     script: str | None = Field(default=None, description="Text of a batch script; its first line begins with #!.")
-    script_path: str | None = Field(default=None, description="Absolute path of a batch script on the system.")
+    script_path: str | None = Field(default=None, description="Path of a batch script on the system.")
     command: str | list[str] | None = Field(
         default=None, description="A line of shell, or the words of one command; run by bash."
     )
@@ -161,6 +169,17 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         # A misspelt field must not be lost without a word.
         return JobSpec.from_mapping(given | unknown_fields(self))
 
+    async def spec_on(self, system: System) -> JobSpec:
+        """Return what is asked of a system's scheduler, with the paths that are meant there.
+
+        :param system: the system, as the user
+        :raises InvalidJobSpec: naming the field that cannot be right
+        """
+        from firecrest_core.paths import expand_spec
+        from prefect_firecrest.identity import is_repeated
+
+        return await expand_spec(system, self.spec(), is_retry=is_repeated())
+
     @property
     def job_name(self) -> str:
         """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
@@ -186,13 +205,17 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     async def _submit(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
+        from firecrest_core.paths import is_made, make_directory
         from prefect_firecrest.cancellation.monitor import JobMonitor
-        from prefect_firecrest.identity import TaskIdentity
+        from prefect_firecrest.identity import TaskIdentity, is_repeated
         from prefect_firecrest.observability.display import show_submitted
 
-        connection, spec = self.credentials.connection(), self.spec()
+        connection = self.credentials.connection()
         async with runtime.client(connection) as client:
             system = client.system(self.system)
+            spec = await self.spec_on(system)
+            if is_made(self.spec(), self.make_working_dir):
+                await make_directory(system, spec.working_dir, is_retry=is_repeated())
             identity = await TaskIdentity.current(connection, system.name, spec)
             if self.exactly_once:
                 job = await self._submit_once(system, spec, identity)
@@ -249,7 +272,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         return JobRecord(
             credentials=self.credentials.saved_as,
             system=system.name,
-            working_dir=self.working_dir,
+            working_dir=spec.working_dir,
             identity=key.identity if key else None,
             epoch=key.epoch if key else 0,
             job_id=job_id,

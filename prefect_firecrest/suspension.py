@@ -19,6 +19,7 @@ from firecrest_core.jobs.key import fingerprint
 from prefect_firecrest.identity import digest_of, read_lineage
 from prefect_firecrest.pause_key import PauseKey, pauses_for
 from prefect_firecrest.prefect_internals import current_flow_run, pause_keys, suspend
+from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect_firecrest.job_runs import FirecRESTJobRun
@@ -47,7 +48,9 @@ class Suspension:
         :raises ConfigurationError: it cannot be suspended, or nobody could find out the job's end; with what to do
         """
         connection = job.credentials.connection()
-        digest = digest_of(connection, connection.system_or_default(job.system), job.spec())
+        async with runtime.client(connection) as client:
+            system = client.system(job.system)
+            digest = digest_of(connection, system.name, await job.spec_on(system))
         current = current_flow_run()
         if current is None:
             raise ConfigurationError("wait='suspend' suspends a flow run, and this is none.")

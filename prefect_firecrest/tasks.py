@@ -134,7 +134,7 @@ def upload_files(
     """Copy files and directories to a system, whatever their size, and compare size and SHA-256.
 
     :param local_files: local paths, or path objects of an object store
-    :param remote_directory: absolute path of the directory that takes them under their own names; made if missing
+    :param remote_directory: path of the directory that takes them under their own names; made if missing
     :param system: the system; that of the credentials if left out
     :param account: the account to charge for transfer jobs, where the site asks for one
     :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
@@ -168,7 +168,8 @@ def download_files(
 ) -> list[Transferred]:
     """Copy files and directories from a system. A file appears under its name only when it is whole.
 
-    :param remote_files: absolute paths on the system, also with wildcards: ``*.out``, ``results/**/*.json``
+    :param remote_files: paths on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to
+        the base directory of the credentials, also with wildcards: ``*.out``, ``results/**/*.json``
     :param local_directory: the directory that takes them under their own names: a local path, or a path object of an
         object store; made if missing. What wildcards match keeps the directories that they stand for
     :param system: the system; that of the credentials if left out
@@ -221,6 +222,7 @@ def list_files(
 ) -> list[FileInfo]:
     """List a directory on a system, or a file alone.
 
+    :param path: as for ``download_files``
     :param hidden: names that begin with a dot, too
     :raises RemotePathNotFound: when it does not exist
     """
@@ -239,9 +241,9 @@ async def alist_files(
 def make_directory(credentials: FirecRESTCredentials, path: str, *, system: str | None = None) -> str:
     """Make a directory on a system, and those above it. One that exists is no error.
 
-    :param path: absolute path on the system
+    :param path: path on the system, as for ``download_files``
     :param system: the system; that of the credentials if left out
-    :returns: the path
+    :returns: the absolute path
     """
     return runtime.run(files.make_directory(credentials, path, system))
 
@@ -271,7 +273,7 @@ def delete_files(
 ) -> None:
     """Remove files and directory trees on a system.
 
-    :param remote_files: absolute paths on the system, without wildcards
+    :param remote_files: paths on the system, as for ``download_files``, but without wildcards
     :param system: the system; that of the credentials if left out
     :param missing_ok: nothing at a path is no error
     :raises RemotePathNotFound: nothing is there

@@ -31,6 +31,7 @@ MARKER = "DEMO_TEST"
 def _first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test is a process of its own, to which no FirecREST has answered yet."""
     monkeypatch.setattr("firecrest_core.api.http._reached", set())
+    monkeypatch.setattr("firecrest_core.paths._users", {})
 
 
 @pytest.fixture

@@ -111,6 +111,8 @@ def parse(stored: AirflowConnection) -> Connection:
             allow_http=extra.switch("allow_http"),
             timeout=extra.number("timeout", 30.0),
             max_in_flight=extra.whole_number("max_in_flight", 4),
+            base_dir=extra.text("base_dir") or None,
+            paths=extra.mapping("paths"),
         )
     except ConfigurationError as error:
         name, blank, what = str(error).partition(" ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any
 
@@ -26,6 +27,8 @@ NAMES = (
     "allow_http",
     "timeout",
     "max_in_flight",
+    "base_dir",
+    "paths",
 )
 """The settings in an extra. ``token_url`` is another name of ``auth_url``; Airflow hides what ``token`` is part of."""
 
@@ -106,6 +109,20 @@ class Extra:
         if path and not PurePath(path).is_absolute():
             raise ConfigurationError(f"{name} is {path!r}: give the whole path of a file")
         return path or None
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """Return a mapping; an empty one if it is not given.
+
+        :param name: the setting
+        :raises ConfigurationError: it is something else
+        """
+        value = self._values.get(name)
+        if isinstance(value, str) and value.strip():
+            with suppress(ValueError):
+                value = json.loads(value)  # a URI has no mappings
+        if value and not isinstance(value, Mapping):
+            raise ConfigurationError(f'{name} is {value!r}: give an object such as {{"PROJECT": "/project/x"}}')
+        return value or {}
 
     def number(self, name: str, default: float) -> float:
         """Return a number.

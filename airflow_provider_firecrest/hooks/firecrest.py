@@ -34,15 +34,18 @@ class FirecRESTHook(BaseHook):
     Every method exists twice: ``submit_job`` for a function, which waits for the answer, and ``asubmit_job`` for a
     coroutine. If ``system`` is left out, the connection's default system is meant.
 
+    A path on a system is absolute, begins with ``~`` or a variable such as ``$SCRATCH``, or is relative to the
+    connection's base directory.
+
     All errors are of the types of :mod:`firecrest_core.errors`. If the user has to mend something (a path, a script, a
     partition, a credential), the exception also ends the task without a retry::
 
         @task
         def energy() -> float:
             hook = FirecRESTHook()
-            job = hook.submit_job(script=SCRIPT, working_dir="/scratch/me/si")
+            job = hook.submit_job(script=SCRIPT, working_dir="~/si", make_working_dir=True)
             hook.wait_for_job(job)
-            return float(hook.read_text("/scratch/me/si/energy.txt"))
+            return float(hook.read_text("~/si/energy.txt"))
 
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
     """
@@ -134,27 +137,43 @@ class FirecRESTHook(BaseHook):
     # --- jobs -----------------------------------------------------------------------------------------
 
     def submit_job(
-        self, job: JobSpec | Mapping[str, Any] | None = None, *, system: str | None = None, **fields: Any
+        self,
+        job: JobSpec | Mapping[str, Any] | None = None,
+        *,
+        system: str | None = None,
+        make_working_dir: bool | None = None,
+        **fields: Any,
     ) -> Job:
         """Submit a job and return as soon as the scheduler has taken it.
 
         :param job: a ``JobSpec``, or its fields as a mapping
         :param system: the system; the connection's default system if left out
+        :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
         :param fields: fields of a ``JobSpec``, instead of ``job`` or to change it: ``script``, ``working_dir``,
             ``nodes``, ``time_limit``, …
         :raises SubmissionRejected: the scheduler refused it, in its own words
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        return self.run(self.asubmit_job(job, system=system, **fields))
+        return self.run(self.asubmit_job(job, system=system, make_working_dir=make_working_dir, **fields))
 
     async def asubmit_job(
-        self, job: JobSpec | Mapping[str, Any] | None = None, *, system: str | None = None, **fields: Any
+        self,
+        job: JobSpec | Mapping[str, Any] | None = None,
+        *,
+        system: str | None = None,
+        make_working_dir: bool | None = None,
+        **fields: Any,
     ) -> Job:
         """Do what :meth:`submit_job` does."""
-        from firecrest_core import lifecycle
+        from firecrest_core import lifecycle, paths
 
+        given = build_spec(job, fields)
         async with self.client() as client:
-            return await lifecycle.submit(client.system(system), build_spec(job, fields))
+            where = client.system(system)
+            spec = await paths.expand_spec(where, given)
+            if paths.is_made(given, make_working_dir):
+                await paths.make_directory(where, spec.working_dir)
+            return await lifecycle.submit(where, spec)
 
     def get_job(self, job: Job | str, *, system: str | None = None) -> JobStatus:
         """Return where a job is: its state, reason, nodes, elapsed seconds and, of an array, its elements.
@@ -262,10 +281,11 @@ class FirecRESTHook(BaseHook):
 
     async def aupload(self, source: LocalPath, target: str, *, system: str | None = None) -> Transferred:
         """Do what :meth:`upload` does."""
-        from firecrest_core import transfer
+        from firecrest_core import paths, transfer
 
         async with self.client() as client:
-            return await transfer.upload(client.system(system), source, target)
+            where = client.system(system)
+            return await transfer.upload(where, source, await paths.expand(where, target))
 
     def download(
         self,
@@ -298,12 +318,13 @@ class FirecRESTHook(BaseHook):
         max_unpacked_files: int | None = None,
     ) -> Transferred:
         """Do what :meth:`download` does."""
-        from firecrest_core import transfer
+        from firecrest_core import paths, transfer
 
         async with self.client() as client:
+            where = client.system(system)
             return await transfer.download(
-                client.system(system),
-                source,
+                where,
+                await paths.expand(where, source),
                 target,
                 max_unpacked_size=max_unpacked_size,
                 max_unpacked_files=max_unpacked_files,
@@ -321,8 +342,11 @@ class FirecRESTHook(BaseHook):
 
     async def alist_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
         """Do what :meth:`list_files` does."""
+        from firecrest_core import paths
+
         async with self.client() as client:
-            return await client.system(system).list_files(path, hidden=hidden)
+            where = client.system(system)
+            return await where.list_files(await paths.expand(where, path), hidden=hidden)
 
     def read_text(self, path: str, *, system: str | None = None) -> str:
         """Return the content of a small text file in UTF-8. ``download`` is for all others.
@@ -337,8 +361,11 @@ class FirecRESTHook(BaseHook):
 
     async def aread_text(self, path: str, *, system: str | None = None) -> str:
         """Do what :meth:`read_text` does."""
+        from firecrest_core import paths
+
         async with self.client() as client:
             where = client.system(system)
+            path = await paths.expand(where, path)
             try:
                 content = await where.download_small(path)
                 return content.decode()

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 class FirecRESTMakeDirectoryOperator(FirecRESTBaseOperator):
-    """Create a directory on a system, and return its path.
+    """Create a directory on a system, and return its absolute path.
 
-    :param path: absolute path
+    :param path: path on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to the
+        connection's base directory
     :param parents: create the directories above it, too. If the directory exists already, that is no error then
     """
 
@@ -30,19 +31,25 @@ class FirecRESTMakeDirectoryOperator(FirecRESTBaseOperator):
 
         :param context: the task's
         """
-        self.hook.run(self._make_directory())
-        self.log.info("%s exists.", self.path)
-        return self.path
+        path = self.hook.run(self._make_directory())
+        self.log.info("%s exists.", path)
+        return path
 
-    async def _make_directory(self) -> None:
+    async def _make_directory(self) -> str:
+        from firecrest_core import paths
+
         async with self.hook.client() as client:
-            await client.system(self.system).make_directory(self.path, parents=self.parents)
+            system = client.system(self.system)
+            path = await paths.expand(system, self.path)
+            await system.make_directory(path, parents=self.parents)
+        return path
 
 
 class FirecRESTDeleteOperator(FirecRESTBaseOperator):
     """Remove a file or a directory tree on a system.
 
-    :param path: absolute path
+    :param path: path on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to the
+        connection's base directory
     :param missing_ok: if nothing is there, that is no error
     """
 
@@ -62,5 +69,8 @@ class FirecRESTDeleteOperator(FirecRESTBaseOperator):
         self.log.info("%s is gone.", self.path)
 
     async def _remove(self) -> None:
+        from firecrest_core import paths
+
         async with self.hook.client() as client:
-            await client.system(self.system).remove(self.path, missing_ok=self.missing_ok)
+            system = client.system(self.system)
+            await system.remove(await paths.expand(system, self.path), missing_ok=self.missing_ok)

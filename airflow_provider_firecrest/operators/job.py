@@ -47,9 +47,10 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
 
     :param script: the text of a batch script, or the name of a template file of it beside the DAG or in its
         ``template_searchpath`` (a line that ends in ``.sh``, ``.bash``, ``.sbatch``, ``.slurm``, ``.pbs`` or ``.j2``)
-    :param script_path: absolute path of a batch script on the system
+    :param script_path: path of a batch script on the system
     :param command: in place of a script, a line of shell or the words of one command; run by bash
-    :param working_dir: absolute path of the directory on the system where the job runs
+    :param working_dir: the directory on the system where the job runs. Like ``script_path``, it is an absolute path, or
+        begins with ``~`` or a variable such as ``$SCRATCH``, or is relative to the connection's base directory
     :param name: the job's name
     :param account: account or project to charge
     :param partition: Slurm's partition, PBS's queue
@@ -74,6 +75,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
     :param stdout: file for the standard output
     :param stderr: file for the standard error
     :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption
+    :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
@@ -127,6 +129,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         stdout: str | None = None,
         stderr: str | None = None,
         requeue: bool | str | None = None,
+        make_working_dir: bool | None = None,
         job: JobSpec | Mapping[str, Any] | str | None = None,
         exactly_once: bool = True,
         fail_if_stuck: bool = False,
@@ -164,6 +167,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         self.stdout = stdout
         self.stderr = stderr
         self.requeue = requeue
+        self.make_working_dir = make_working_dir
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
         to_mapping = getattr(job, "to_mapping", None)
         self.job = to_mapping() if to_mapping else job
@@ -177,14 +181,17 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         from airflow.sdk.log import mask_secret
 
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
+        from firecrest_core.paths import is_made
 
         try:
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
-            spec = _named(self.job_spec(), context)
+            given = _named(self.job_spec(), context)
         except FirecRESTError as error:
             raise task_error(error) from None
-        mask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
+        mask_secret(dict(given.environment))  # the values whose names Airflow takes for those of secrets
+        is_retry = context["ti"].try_number > 1
+        spec = self.hook.run(self._expand(system, given, is_retry))
         earlier_ended = self.cancel_earlier_run(context)
         identity = TaskIdentity.load(context, connection, system, spec) if self.exactly_once else None
         if identity is not None and not earlier_ended:
@@ -195,6 +202,8 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
             self.own_jobs(context, [identity.placeholder_job().to_dict()])
         submission = None
         try:
+            if is_made(given, self.make_working_dir):
+                self.hook.run(self._make_working_dir(system, spec, identity, is_retry))
             job = self.hook.run(self._submit(context, system, spec, identity))
             self.log.info(job.submission_message())
             context["ti"].xcom_push(key="job_id", value=job.job_id)
@@ -212,6 +221,22 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         )
         result: dict[str, Any] = self.wait(context, trigger)
         return result
+
+    async def _expand(self, system: str, spec: JobSpec, is_retry: bool) -> JobSpec:
+        from firecrest_core.paths import expand_spec
+
+        async with self.hook.client() as client:
+            return await expand_spec(client.system(system), spec, is_retry=is_retry)
+
+    async def _make_working_dir(
+        self, system: str, spec: JobSpec, identity: TaskIdentity | None, is_retry: bool
+    ) -> None:
+        from firecrest_core.paths import make_directory
+
+        if identity is not None:  # where the epoch's first try has begun
+            system, spec = identity.system, identity.spec
+        async with self.hook.client() as client:
+            await make_directory(client.system(system), spec.working_dir, is_retry=is_retry)
 
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle

@@ -94,7 +94,7 @@ class JobFields(BeforeRendering):
             known["command"] = "true"  # in the place of what is not known
         JobSpec(**known)
         if complete and "working_dir" not in given:
-            raise InvalidJobSpec("working_dir", "missing; give an absolute path on the cluster")
+            raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
     def _renders_native(self) -> bool | None:
         """Return whether templates become Python's objects; ``None`` if the operator has no DAG yet."""

@@ -136,7 +136,8 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
     """Copy a file or a directory to a system.
 
     :param source_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`
-    :param target_path: absolute path on the system. If it ends in ``/`` or is a directory, the source keeps its name;
+    :param target_path: path on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to the
+        connection's base directory. If it ends in ``/`` or is a directory, the source keeps its name;
         otherwise it is the new name
     :returns: a mapping with ``local``, ``remote``, ``size`` (bytes) and ``sha256``
     """
@@ -153,7 +154,13 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
 
         :param context: the task's
         """
-        return [(_open_path(self.source_path), self.target_path, False)]
+        return [(_open_path(self.source_path), self.hook.run(self._expanded_target()), False)]
+
+    async def _expanded_target(self) -> str:
+        from firecrest_core.paths import expand
+
+        async with self.hook.client() as client:
+            return await expand(client.system(self.system), self.target_path)
 
     async def begin_transfer(
         self, system: System, source: Any, target: Any, *, exact: bool
@@ -190,7 +197,8 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
 class FirecRESTDownloadOperator(FirecRESTTransferOperator):
     """Copy files or directories from a system. A file appears under its name only when it is whole.
 
-    :param remote_files: absolute paths on the system, also with wildcards: ``*.out``, ``results/**/*.json``
+    :param remote_files: paths on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to
+        the connection's base directory, also with wildcards: ``*.out``, ``results/**/*.json``
     :param local_path: path on Airflow's side, see :mod:`airflow_provider_firecrest.operators.transfer`. For several
         files, and for what wildcards match, it is their directory. For one file it is the new name, or the directory in
         which the file keeps its name
@@ -228,11 +236,12 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
         return [self.remote_files] if isinstance(self.remote_files, str) else list(self.remote_files)
 
     def _find(self, sources: list[str]) -> list[RemoteFile]:
-        from firecrest_core import transfer
+        from firecrest_core import paths, transfer
 
         async def find() -> list[RemoteFile]:
             async with self.hook.client() as client:
-                return await transfer.find_files(client.system(self.system), sources)
+                system = client.system(self.system)
+                return await transfer.find_files(system, [await paths.expand(system, source) for source in sources])
 
         return self.hook.run(find())
 
@@ -289,7 +298,8 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
 
     ``{_jobid_}`` stands for the job's id in ``remote_files`` and in ``local_path``.
 
-    :param remote_files: paths on the system, relative to the job's working directory or absolute, also with wildcards
+    :param remote_files: paths on the system, relative to the job's working directory, or absolute, or from ``~`` or a
+        variable, also with wildcards
     :param local_path: as in :class:`FirecRESTDownloadOperator`, like the other parameters
     :param target_task_id: the task that submitted the job. If both tasks are mapped, the one with the same index is
         meant
@@ -306,14 +316,14 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
 
         :param context: the task's
         """
+        from firecrest_core import paths
+
         job = self._job(context)
         local_path = self.local_path
         if isinstance(local_path, str):
             local_path = local_path.replace("{_jobid_}", job["job_id"])
-        sources = [
-            posixpath.join(job["working_directory"], source.replace("{_jobid_}", job["job_id"]))
-            for source in self._sources()
-        ]
+        working_dir = paths.escaped(job["working_directory"])
+        sources = [paths.join(working_dir, source.replace("{_jobid_}", job["job_id"])) for source in self._sources()]
         return self._into(local_path, self._find(sources))
 
     def _job(self, context: Context) -> dict[str, Any]:

@@ -17,7 +17,8 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
 
     The file may still be written to. A program that writes to it slowly should rename it to its final name at the end.
 
-    :param path: absolute path, also with wildcards
+    :param path: path on the system: absolute, from ``~`` or a variable such as ``$SCRATCH``, or relative to the
+        connection's base directory, also with wildcards
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "path")
@@ -25,6 +26,7 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
     def __init__(self, *, path: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.path = path
+        self._expanded: str | None = None
 
     def execute(self, context: Context) -> Any:
         """Wait, unless it is there.
@@ -33,11 +35,13 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
         """
         if not self.deferrable:
             return super().execute(context)
+        from firecrest_core.paths import escaped
+
         if self.poke(context):
             return None
         trigger = FirecRESTFileTrigger(
             system=self.system,
-            path=self.path,
+            path=escaped(self._expanded) if self._expanded else self.path,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
@@ -57,8 +61,13 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
             return False
 
     async def _exists(self) -> bool:
+        from firecrest_core import paths
+
         async with self.hook.client() as client:
-            return await exists(client.system(self.system), self.path)
+            system = client.system(self.system)
+            if self._expanded is None:
+                self._expanded = await paths.expand(system, self.path)
+            return await exists(system, self._expanded)
 
     def finish(self, event: dict[str, Any]) -> None:
         """Log that it exists.

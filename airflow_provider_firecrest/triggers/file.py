@@ -16,7 +16,7 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
     """Waits until a file or directory exists on a system.
 
     :param system: the system, or ``None`` for the connection's default system
-    :param path: absolute path there, also with wildcards
+    :param path: the path there, as the task gives it, also with wildcards
     """
 
     def __init__(self, *, system: str | None, path: str, **common: Any) -> None:
@@ -34,6 +34,7 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
 
         :param connection: where to ask, and as whom
         """
+        from firecrest_core import paths
         from firecrest_core.api.backoff import OUTAGES
 
         warned = False
@@ -41,7 +42,7 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
             system = client.system(self.system)
             while True:
                 try:
-                    if await exists(system, self.path):
+                    if await exists(system, await paths.expand(system, self.path)):
                         return {}
                     warned = False
                 # The task's worker has reached the server as this user, so a refusal is an outage, too.

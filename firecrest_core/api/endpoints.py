@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from firecrest_core.api.models import SystemInfo, UserInfo, parse
 from firecrest_core.api.requests import Requests
-from firecrest_core.errors import SystemNotFound
+from firecrest_core.errors import FirecRESTError, OutsideFileSystems, SystemNotFound
 from firecrest_core.system_names import check_system_name
+
+P = ParamSpec("P")
+S = TypeVar("S", bound="SystemEndpoints")
+T = TypeVar("T")
 
 
 class SystemEndpoints:
@@ -57,3 +63,25 @@ class SystemEndpoints:
     def _path(self, area: str, *segments: str) -> str:
         """Return a path below the API's root: an area, such as ``compute``, this system, and further segments."""
         return "/".join(["", area, self.name, *(quote(segment, safe="") for segment in segments)])
+
+
+def names_file_systems(
+    request: Callable[Concatenate[S, P], Awaitable[T]],
+) -> Callable[Concatenate[S, P], Awaitable[T]]:
+    """Let the error for a path that is on none of the system's file systems name them.
+
+    :param request: a method that takes such a path
+    """
+
+    @wraps(request)
+    async def call(system: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await request(system, *args, **kwargs)
+        except OutsideFileSystems as error:
+            try:
+                names = (await system.info()).describe_file_systems()
+            except FirecRESTError:  # what is known is enough to correct the path
+                raise error from None
+            raise OutsideFileSystems(f"{error} {names}") from None
+
+    return call

@@ -22,8 +22,8 @@ from firecrest_core.errors import (
     FirecRESTError,
     HostNotFound,
     JobNotFound,
+    OutsideFileSystems,
     RateLimited,
-    RemotePathRefused,
     RequestRejected,
     RequestTimedOut,
     ServerFault,
@@ -134,7 +134,7 @@ def map_refusal(response: httpx.Response, what: str, advice: str) -> FirecRESTEr
     if status == 503 and "unhealthy" in message:
         return SystemUnhealthy(summary, not_processed=True)
     if "does not match any of the defined filesystem paths" in message:
-        return RemotePathRefused(f"{summary} Choose a path on one of the system's file systems.")
+        return OutsideFileSystems(f"{summary} Choose a path on one of the system's file systems.")
     if status == 404 and message == "System not found":
         return SystemNotFound(f"{summary}. `list_systems` of the hook or the client shows those that exist.")
     if (status == 404 and message == "Job not found.") or "qstat: Unknown Job Id" in message:

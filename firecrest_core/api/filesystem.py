@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from firecrest_core.api.endpoints import SystemEndpoints
+from firecrest_core.api.endpoints import SystemEndpoints, names_file_systems
 from firecrest_core.api.exchange import LARGEST_ANSWER, LIMITS, ExchangeLimits
 from firecrest_core.api.models import (
     BegunTransfer,
@@ -73,6 +73,7 @@ class FilesystemEndpoints(SystemEndpoints):
 
     # --- reading --------------------------------------------------------------------------------
 
+    @names_file_systems
     async def list_files(
         self, path: str, *, hidden: bool = False, recursive: bool = False, dereference: bool = False
     ) -> list[FileInfo]:
@@ -94,6 +95,7 @@ class FilesystemEndpoints(SystemEndpoints):
         )
         return parse(list[FileInfo], await self._requests.answer(request, what), what)
 
+    @names_file_systems
     async def stat(self, path: str, *, dereference: bool = True) -> FileStat:
         """Return the kind, size and time of what is at a path.
 
@@ -119,6 +121,7 @@ class FilesystemEndpoints(SystemEndpoints):
             self._directories.add(path)
         return path in self._directories
 
+    @names_file_systems
     async def sha256(self, path: str) -> str:
         """Return the SHA-256 of a file in hexadecimal.
 
@@ -147,7 +150,8 @@ class FilesystemEndpoints(SystemEndpoints):
         """
         return await self._tail(path, num_bytes=offset + 1, exclude_beginning=True)
 
-    async def _tail(self, path: str, **how: Any) -> str:
+    @names_file_systems
+    async def _tail(self, path: str, /, **how: Any) -> str:
         check_remote_path(path)
         what = f"Tail of {path} on {self.name}"
         answer = await self._requests.answer(self._requests.pyfirecrest.tail(self.name, path, **how), what)
@@ -155,6 +159,7 @@ class FilesystemEndpoints(SystemEndpoints):
 
     # --- changing -------------------------------------------------------------------------------
 
+    @names_file_systems
     async def make_directory(self, path: str, *, parents: bool = True) -> None:
         """Create a directory.
 
@@ -165,6 +170,7 @@ class FilesystemEndpoints(SystemEndpoints):
         request = self._requests.pyfirecrest.mkdir(self.name, path, create_parents=parents)
         await self._requests.answer(request, f"mkdir of {path} on {self.name}")
 
+    @names_file_systems
     async def symlink(self, target: str, link: str) -> None:
         """Create a symbolic link in one atomic step.
 
@@ -176,6 +182,7 @@ class FilesystemEndpoints(SystemEndpoints):
         request = self._requests.pyfirecrest.symlink(self.name, check_remote_path(target), check_remote_path(link))
         await self._requests.answer(request, f"symlink {link} on {self.name}")
 
+    @names_file_systems
     async def remove(self, path: str, *, missing_ok: bool = False) -> None:
         """Remove a file or a directory tree.
 
@@ -191,6 +198,7 @@ class FilesystemEndpoints(SystemEndpoints):
             return
         self._requests.session.read_json(response, 204, f"Removal of {path} on {self.name}")
 
+    @names_file_systems
     async def upload_small(self, directory: str, name: str, content: bytes) -> None:
         """Write a small file in one request.
 
@@ -204,6 +212,7 @@ class FilesystemEndpoints(SystemEndpoints):
         )
         self._requests.session.read_json(response, 204, f"Upload of {name} to {directory} on {self.name}")
 
+    @names_file_systems
     async def download_small(self, path: str, *, most: int = LARGEST_ANSWER) -> bytes:
         """Read a small file in one request.
 
@@ -222,6 +231,7 @@ class FilesystemEndpoints(SystemEndpoints):
             raise FileTooLarge(str(error)) from None
         return response.content
 
+    @names_file_systems
     async def compress(self, source: str, archive: str, *, dereference: bool) -> None:
         """Pack a file or directory into an archive (``tar`` with gzip), within the server's command timeout.
 
@@ -233,6 +243,7 @@ class FilesystemEndpoints(SystemEndpoints):
         request = self._requests.pyfirecrest.compress(self.name, source, archive, dereference=dereference)
         await self._requests.answer(request, f"Packing of {source} on {self.name}")
 
+    @names_file_systems
     async def extract(self, archive: str, directory: str) -> None:
         """Unpack an archive into a directory, within the server's command timeout.
 
@@ -295,6 +306,7 @@ class FilesystemEndpoints(SystemEndpoints):
         answer = await self._start(operation, dict(body))
         return parse(BegunTransfer, answer, f"transfer/{operation} on {self.name}").job
 
+    @names_file_systems
     async def _start(self, operation: str, body: dict[str, Any]) -> Any:
         response = await self._requests.session.post(self._path("filesystem", "transfer", operation), json=body)
         return self._requests.session.read_json(response, 201, f"transfer/{operation} on {self.name}")

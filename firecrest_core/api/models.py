@@ -134,6 +134,11 @@ class SystemInfo(_Answer):
         """Whether the server's probe found no service unhealthy."""
         return not self.unhealthy
 
+    def describe_file_systems(self) -> str:
+        """Return a sentence that names the file systems, for messages."""
+        named = ", ".join(f"{one.path} ({one.data_type})" for one in self.file_systems) or "none"
+        return f"The file systems of {self.name} are: {named}."
+
 
 OLD_STORAGE = "storage"
 """The transfer method of servers before 2.3.1: a staging store with requests of another form."""

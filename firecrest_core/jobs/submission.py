@@ -23,10 +23,20 @@ async def check_working_dir(system: System, path: str) -> None:
     :param system: where the job will run
     :param path: absolute path of the directory
     :raises RemotePathNotFound: it does not exist; the message says what to do
+    :raises InvalidJobSpec: it is not absolute
+    :raises OutsideFileSystems: it is on none of the system's file systems; the message names them
     """
-    if not await system.has_directory(path):
+    if not path.startswith("/"):
+        raise errors.InvalidJobSpec(
+            "working_dir", f"{path!r} is not absolute; firecrest_core.paths.expand_spec does that"
+        )
+    try:
+        exists = await system.has_directory(path)
+    except errors.OutsideFileSystems as error:
+        raise errors.OutsideFileSystems(f"working_dir: {error}") from None
+    if not exists:
         raise errors.RemotePathNotFound(
-            f"working_dir: {path} is no directory on {system}. Create it first, or correct the path."
+            f"working_dir: {path} is no directory on {system}. Correct the path, or let make_working_dir=True make it."
         )
 
 

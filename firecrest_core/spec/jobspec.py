@@ -68,13 +68,14 @@ class JobSpec:
     Numbers may be given as text (``"4"``, ``"4.0"``), because templates yield text. Values are normalized:
     ``time_limit`` to ``"1-02:00:00"``, ``memory`` to ``"4G"``, ``dependency`` to ``"afterok:12"``, sequences to tuples.
 
-    :param working_dir: absolute path on the cluster where the job runs (sbatch's ``--chdir``). A PBS job starts in the
+    :param working_dir: directory on the cluster where the job runs (sbatch's ``--chdir``). Like the other paths there,
+        it may be in any form that :func:`firecrest_core.paths.expand_spec` makes absolute. A PBS job starts in the
         home directory, so there the script changes to this directory first. It may be left out here if the operator
         or the method that submits the job is given one.
     :param script: the text of a batch script; its first line begins with ``#!``. Empty lines before that line and its
         indentation are removed, and DOS line ends are converted. Its own ``#SBATCH`` lines apply unless a field here
         overrides them.
-    :param script_path: absolute path of a batch script on the cluster
+    :param script_path: path of a batch script on the cluster
     :param command: a line of shell, or the words of one command (quoted as needed); run by bash
     :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
         ``,`` ``/`` ``\``, quotes, or control characters
@@ -200,7 +201,7 @@ class JobSpec:
         :raises InvalidJobSpec: it has none
         """
         if not self.working_dir:
-            raise InvalidJobSpec("working_dir", "missing; give an absolute path on the cluster")
+            raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the fields that were given, as JSON types; :meth:`from_mapping` reads them back."""

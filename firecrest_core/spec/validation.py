@@ -130,11 +130,8 @@ def _path(field: str, value: Any) -> str:
     return path
 
 
-def _absolute(field: str, value: Any) -> str:
-    path = _path(field, value)
-    if not path.startswith("/"):
-        raise InvalidJobSpec(field, f"{path!r} is not absolute; ~ and variables are not expanded on the way")
-    return path.rstrip("/") or "/"
+def _remote(field: str, value: Any) -> str:
+    return _path(field, value).rstrip("/") or "/"
 
 
 def _script(field: str, value: Any) -> str:
@@ -310,9 +307,9 @@ def _requeue(field: str, value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "working_dir": _absolute,
+    "working_dir": _remote,
     "script": _script,
-    "script_path": _absolute,
+    "script_path": _remote,
     "command": _command,
     "name": check_name,
     "account": _word,

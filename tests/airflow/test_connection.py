@@ -33,6 +33,7 @@ def parse(connection: Stored) -> Connection:
 
 def test_fields() -> None:
     extra = {"system": "daint", "scopes": "a b", "verify": "/etc/ca.pem", "timeout": 5, "max_in_flight": 2}
+    extra |= {"base_dir": "$SCRATCH/airflow", "paths": {"PROJECT": "/project/x"}}
     assert parse(stored(extra=extra)) == Connection(
         url="https://api.example.org/hpc/v2",
         token_url=AUTH_URL,
@@ -43,6 +44,8 @@ def test_fields() -> None:
         verify="/etc/ca.pem",
         timeout=5.0,
         max_in_flight=2,
+        base_dir="$SCRATCH/airflow",
+        paths={"PROJECT": "/project/x"},
     )
 
 

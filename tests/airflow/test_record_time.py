@@ -78,7 +78,7 @@ def test_a_worker_that_dies_with_the_request_has_recorded_it(connected, workdir,
 
     submit_job = System.submit_job
 
-    async def die(self: System, request: Any) -> str:
+    async def die(self: System, request: Any, **more: Any) -> str:
         await submit_job(self, request)
         raise Killed
 

@@ -31,6 +31,8 @@ def credentials() -> FirecRESTCredentials:
         auth="client_secret_basic",
         client_cert="/etc/me.pem",
         proxy=f"http://me:{SECRET}@proxy:3128",
+        base_dir="$SCRATCH/flows",
+        paths={"PROJECT": "/project/x"},
     )
 
 
@@ -59,6 +61,7 @@ def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
     assert connection.client_cert == "/etc/me.pem"
     assert connection.proxy_url is not None
     assert connection.proxy_url.get_secret_value() == f"http://me:{SECRET}@proxy:3128"
+    assert (connection.base_dir, connection.paths) == ("$SCRATCH/flows", {"PROJECT": "/project/x"})
 
 
 def test_the_secret_is_not_shown(credentials: FirecRESTCredentials) -> None:

@@ -86,7 +86,7 @@ def test_an_error_repeats_no_value(job: FirecRESTJob) -> None:
         FirecRESTJob(
             credentials=job.credentials,
             command="date",
-            working_dir="no",
+            working_dir="it's no path",
             environment={"API_TOKEN": VALUE, "A B": VALUE},
         )
     assert VALUE not in str(raised.value)
