@@ -50,12 +50,12 @@ def keep(short_lived: LocalFirecREST, store: Callable[..., None]) -> Callable[[]
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How often a client was refused a token so far."""
-    from firecrest_core.api.auth import TokenProvider
+    from firecrest_core.api.client_tokens import ClientTokens
     from firecrest_core.errors import AuthenticationFailed
 
-    count, ask = 0, TokenProvider._request_token
+    count, ask = 0, ClientTokens.fetch
 
-    async def counted(self: TokenProvider) -> Any:
+    async def counted(self: ClientTokens) -> Any:
         nonlocal count
         try:
             return await ask(self)
@@ -63,7 +63,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
             count += 1
             raise
 
-    monkeypatch.setattr(TokenProvider, "_request_token", counted)
+    monkeypatch.setattr(ClientTokens, "fetch", counted)
     return lambda: count
 
 

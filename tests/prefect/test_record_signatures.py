@@ -18,7 +18,7 @@ from prefect.states import Cancelled, Completed
 from pydantic import SecretStr
 
 from firecrest_core import lifecycle, pauses
-from firecrest_core.api.auth import TokenProvider
+from firecrest_core.api.client_tokens import ClientTokens
 from firecrest_core.errors import FirecRESTError, ServerFault
 from firecrest_core.states import JobState
 from firecrest_local import LocalFirecREST
@@ -353,13 +353,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def logins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests for a token."""
     logins: list[str] = []
-    ask = TokenProvider._request_token
+    ask = ClientTokens.fetch
 
-    async def counted(self: TokenProvider) -> Any:
+    async def counted(self: ClientTokens) -> Any:
         logins.append(self._connection.client_id)
         return await ask(self)
 
-    monkeypatch.setattr(TokenProvider, "_request_token", counted)
+    monkeypatch.setattr(ClientTokens, "fetch", counted)
     return logins
 
 
