@@ -4,21 +4,22 @@
 #   airflow   the Airflow face with its newest release; the demo, the linters and most tests run here
 #   prefect   the Prefect face with its newest release; its demo and its tests run here
 #   both      both faces beside each other, with the newest Prefect that Airflow's fastapi allows
+#   docs      builds the documentation as a site
 
 SHELL := /bin/sh
 PYTHON ?= python3
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-ENVIRONMENTS := airflow prefect both
+ENVIRONMENTS := airflow prefect both docs
 AIRFLOW := .envs/airflow/bin
 PREFECT := .envs/prefect/bin
 BOTH := .envs/both/bin
 
 # The tests of each face; test-core runs all others.
-AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py
+AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py tests/quickstart/test_airflow.py
 PREFECT_TESTS := tests/prefect tests/conformance/test_prefect.py
-TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both
+TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both tests/quickstart
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
@@ -29,6 +30,7 @@ GROUPS_prefect := --group test --group browser
 PINS_prefect := 'fastapi<0.151'
 EXTRAS_both := airflow,prefect
 GROUPS_both := --group test
+GROUPS_docs := --group docs
 
 .PHONY: help
 help: ## list the targets
@@ -43,7 +45,7 @@ demo-prefect: .envs/prefect/stamp ## run the example flows with a real Prefect s
 	@exec $(PREFECT)/python -m demo.prefect
 
 .PHONY: test
-test: lint test-airflow test-core test-both test-prefect ## run all tests, in environments built here
+test: lint docs test-airflow test-core test-both test-prefect ## run all tests, in environments built here
 
 .PHONY: test-airflow
 test-airflow: .envs/airflow/stamp ## run the tests of the Airflow face
@@ -72,6 +74,11 @@ lint: .envs/airflow/stamp .envs/prefect/stamp ## run ruff, mypy and import-linte
 	$(AIRFLOW)/mypy --python-executable $(PREFECT)/python prefect_firecrest
 	$(AIRFLOW)/lint-imports
 
+# A broken link is an error. The site loads nothing from other hosts.
+.PHONY: docs
+docs: .envs/docs/stamp ## build the documentation as a site in build/site
+	NO_MKDOCS_2_WARNING=1 .envs/docs/bin/mkdocs build --quiet
+
 .PHONY: format
 format: .envs/airflow/stamp ## format the code and fix what ruff can fix
 	$(AIRFLOW)/ruff check --fix .
@@ -95,7 +102,7 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 	rm -rf .envs/fresh-$*
 	$(PYTHON) -m venv .envs/fresh-$*
 	.envs/fresh-$*/bin/pip install --quiet --upgrade 'pip>=25.1'
-	.envs/fresh-$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' \
+	.envs/fresh-$*/bin/pip install --quiet --editable '.$(EXTRAS_$*:%=[%])' \
 	  $(GROUPS_$*) $(if $(filter airflow,$*),--group browser) $(PINS_$*)
 	mkdir -p constraints
 	{ echo '# Made by `make constraints`: the versions that development and CI use.'; \
@@ -108,7 +115,7 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 	@echo "Building the environment .envs/$* (a minute or two) ..."
 	@test -x .envs/$*/bin/pip || $(PYTHON) -m venv .envs/$*
 	@.envs/$*/bin/pip install --quiet --upgrade 'pip>=25.1'
-	@.envs/$*/bin/pip install --quiet --editable '.[$(EXTRAS_$*)]' $(GROUPS_$*) --constraint constraints/$*.txt
+	@.envs/$*/bin/pip install --quiet --editable '.$(EXTRAS_$*:%=[%])' $(GROUPS_$*) --constraint constraints/$*.txt
 	@touch $@
 
 .PHONY: clean
