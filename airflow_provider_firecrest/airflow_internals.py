@@ -34,6 +34,7 @@ class StoredValue:
     """A value of Airflow's task state store, with what the database says of its task instance.
 
     :param row: the number of its row; databases use the numbers of deleted rows again
+    :param key: its key in the store
     :param value: its JSON, or a reference where workers keep task states in a backend of their own; ``None`` if it is
         longer than :data:`LONGEST_VALUE`
     :param dag_run: number and name of the run
@@ -41,6 +42,7 @@ class StoredValue:
     """
 
     row: int
+    key: str
     value: str | None
     dag_run: tuple[int, str]
     dag_id: str
@@ -130,12 +132,12 @@ def read_stored_values(
     dag_runs: Collection[int] | None = None,
     state: str | None = None,
 ) -> list[StoredValue]:
-    """Read the values of tasks under a key of the task state store, with what the database says of their instances.
+    """Read the values of tasks in the task state store, with what the database says of their instances.
 
     It stands on the tables of ``TaskStateStoreModel`` and ``TaskInstance``, and on ``create_session``. There is an
     index for each of the conditions, but none for the key: without a condition, the whole table is read.
 
-    :param key: the key that the tasks have used
+    :param key: the key that the tasks have used, or the beginning of it up to a dot
     :param rows: only these rows
     :param above: only rows with a higher number
     :param dag_runs: only those of the runs with these numbers
@@ -144,7 +146,7 @@ def read_stored_values(
     from airflow.models.task_state_store import TaskStateStoreModel as Stored
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
-    from sqlalchemy import and_, case, func, select
+    from sqlalchemy import and_, case, func, or_, select
 
     of_task = and_(
         TaskInstance.dag_id == Stored.dag_id,
@@ -156,6 +158,7 @@ def read_stored_values(
     query = (
         select(
             Stored.id,
+            Stored.key,
             case((func.length(Stored.value) <= LONGEST_VALUE, Stored.value)),
             Stored.dag_run_id,
             Stored.run_id,
@@ -168,7 +171,7 @@ def read_stored_values(
         )
         .select_from(Stored)
         .outerjoin(TaskInstance, of_task)
-        .where(Stored.key == key)
+        .where(or_(Stored.key == key, Stored.key.startswith(f"{key}.", autoescape=True)))
     )
     if above is not None:
         query = query.where(Stored.id > above)
@@ -181,9 +184,9 @@ def read_stored_values(
         queries = [query.where(Stored.dag_run_id.in_(some)) for some in _chunks(dag_runs)]
     with create_session() as session:
         return [
-            StoredValue(row, value, (dag_run, run_id), dag_id, task_id, map_index, bool(has_task), state, max_tries)
+            StoredValue(row, key, value, (dag_run, run_id), dag_id, task_id, index, bool(has_task), state, max_tries)
             for each in queries
-            for row, value, dag_run, run_id, dag_id, task_id, map_index, has_task, state, max_tries in session.execute(
+            for row, key, value, dag_run, run_id, dag_id, task_id, index, has_task, state, max_tries in session.execute(
                 each
             )
         ]
@@ -396,6 +399,46 @@ def is_api_server() -> bool:
     else. ``dag.test()`` and a task import other parts of it.
     """
     return "airflow.api_fastapi.main" in sys.modules
+
+
+# --- the task that a worker executes ------------------------------------------------------------------
+
+
+def attach(task: Any, *, on_kill: Callable[[], None], on_success: Callable[[], None]) -> None:
+    """Have functions called beside the methods of an operator whose ``execute`` runs in this process.
+
+    It stands on ``task.on_kill`` and ``task.post_execute``, which the task runner looks up on the very operator that it
+    executes: the first at SIGTERM and at ``AirflowTaskTimeout``, the second when ``execute`` has returned.
+
+    :param task: the operator; what was attached to it before is replaced
+    :param on_kill: called before the operator's own ``on_kill``
+    :param on_success: called before the operator's own ``post_execute``
+    """
+
+    def kill() -> None:
+        on_kill()
+        type(task).on_kill(task)
+
+    def post_execute(context: Any, result: Any = None) -> Any:
+        on_success()
+        return type(task).post_execute(task, context, result)
+
+    task.on_kill, task.post_execute = kill, post_execute
+
+
+# --- XComs --------------------------------------------------------------------------------------------
+
+
+def allow_in_xcoms(names: Iterable[str]) -> None:
+    """Let this process read objects of these classes from XComs, as ``[core] allowed_deserialization_classes`` does.
+
+    It stands on ``airflow.sdk.serde``, whose ``allow_class`` would import the modules of the classes.
+
+    :param names: the classes, with their modules
+    """
+    from airflow.sdk import serde
+
+    serde._extra_allowed.update(names)
 
 
 # --- rendering --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a job leaves in the XCom: how it ended, in JSON types and below 10 kB for an array of any size."""
+"""What a job leaves in the XCom, in JSON types and below 10 kB for an array of any size; what else may be put there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from firecrest_core.result import JobResult
+
+
+HOOK_RESULTS = (
+    "firecrest_core.api.models.FileInfo",
+    "firecrest_core.api.models.SystemInfo",
+    "firecrest_core.jobs.job.Job",
+    "firecrest_core.jobs.status.JobStatus",
+    "firecrest_core.result.JobResult",
+    "firecrest_core.spec.jobspec.JobSpec",
+    "firecrest_core.transfer.pending.Transferred",
+)
+"""What the hook's methods take and return. A task may return it, and the next one gets it as it was."""
 
 
 def job_mapping(result: JobResult) -> dict[str, Any]:

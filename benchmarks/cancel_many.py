@@ -162,7 +162,7 @@ class Triggers:
 
     async def end(self, first: int, last: int) -> None:
         """Kill triggers, as Airflow does when their tasks were marked."""
-        from airflow_provider_firecrest.cancellation.policy import EndReason
+        from airflow_provider_firecrest.cancel_policy import EndReason
         from airflow_provider_firecrest.triggers import base
 
         for trigger in self._triggers[first:last]:
@@ -179,18 +179,20 @@ class Records:
 
     def __init__(self, tasks: int) -> None:
         from airflow_provider_firecrest.airflow_internals import StoredValue
-        from airflow_provider_firecrest.cancellation.policy import EndReason
+        from airflow_provider_firecrest.cancel_policy import EndReason
         from airflow_provider_firecrest.cancellation.reconciler import Reconciler
-        from airflow_provider_firecrest.cancellation.records import JobRecord
         from airflow_provider_firecrest.cancellation.scan import ScannedRecord
         from airflow_provider_firecrest.hooks import connection as stored_connection
+        from airflow_provider_firecrest.job_records import JobRecord
 
         connection = stored_connection.load(CONN_ID)
         self._all, self._ended = [], slice(0)
         for number in range(tasks):
             task = ("sweep", "run", "relax", number)
             record = JobRecord(CONN_ID, 1, [job(number)]).signed(connection, task)
-            stored = StoredValue(number, f"record {number}", (1, "run"), "sweep", "relax", number, True, "failed", 1)
+            stored = StoredValue(
+                number, "firecrest_jobs", f"record {number}", (1, "run"), "sweep", "relax", number, True, "failed", 1
+            )
             self._all.append(ScannedRecord(stored, record, EndReason.FINISHED))
         self._reconciler = Reconciler(self)
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from firecrest_core.diagnosis import describe_exit_code
 from firecrest_core.elements import ElementGroup, ElementResult, expand
@@ -202,3 +202,16 @@ class JobResult:
         groups = tuple(map(ElementGroup.from_dict, data.get("groups", ())))
         fetched = tuple(data.get("fetched", ()))
         return cls(**{**data, "state": JobState(data["state"]), "groups": groups, "fetched": fetched})
+
+    # What Airflow calls for an XCom.
+    __version__: ClassVar[int] = 1
+    serialize = to_dict
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any], version: int) -> JobResult:
+        """Return the result that :meth:`serialize` wrote.
+
+        :param data: what it returned
+        :param version: the version of its form
+        """
+        return JobResult.from_dict(data)

@@ -17,8 +17,6 @@ task run's; outside of both, each call has a new one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
@@ -27,7 +25,7 @@ from uuid import UUID, uuid4
 
 from prefect.exceptions import ObjectNotFound
 
-from firecrest_core.jobs.key import claim_identity
+from firecrest_core.jobs.key import claim_identity, digest_of
 from prefect_firecrest.prefect_internals import (
     active_transactions,
     current_flow_run,
@@ -148,12 +146,6 @@ async def read_lineage(flow_run: FlowRun) -> list[FlowRun]:
 def is_repeated() -> bool:
     """Tell whether an earlier try of the current task run, or run of its flow run, may have submitted."""
     return any(run is not None and run.run_count > 1 for run in (current_flow_run(), current_task_run()))
-
-
-def digest_of(connection: Connection, system: str, spec: JobSpec) -> str:
-    """Return a text that is equal only where the same is asked for."""
-    parts = (connection.url, system, spec.to_mapping())
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _has_run_before(flow_run: FlowRun) -> bool:

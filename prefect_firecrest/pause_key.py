@@ -18,7 +18,7 @@ _DIGEST = 12
 class PauseKey:
     """A job that a flow run is suspended for, as text.
 
-    :param digest: stands for what was asked for, see :func:`prefect_firecrest.identity.digest_of`
+    :param digest: stands for what was asked for, see :func:`firecrest_core.jobs.key.digest_of`
     :param fingerprint: the identity of the job's claim, as the job's name has it
     :param number: how often the flow run was suspended for this job before: Prefect takes each key once
     """

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 from firecrest_core.errors import ConfigurationError, JobFailed, WaitTimedOut
-from firecrest_core.jobs.key import fingerprint
-from prefect_firecrest.identity import digest_of, read_lineage
+from firecrest_core.jobs.key import digest_of, fingerprint
+from prefect_firecrest.identity import read_lineage
 from prefect_firecrest.pause_key import PauseKey, pauses_for
 from prefect_firecrest.prefect_internals import current_flow_run, pause_keys, suspend
 from prefect_firecrest.runtime import runtime

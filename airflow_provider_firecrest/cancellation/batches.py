@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable
 from typing import TYPE_CHECKING
 
+from airflow_provider_firecrest.cancel_policy import EndReason
 from airflow_provider_firecrest.cancellation.accounts import Account, by_account
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.policy import EndReason
-from airflow_provider_firecrest.cancellation.records import describe_jobs
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
+from airflow_provider_firecrest.job_records import describe_jobs
 from firecrest_core.pauses import Pauses
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_firecrest import airflow_internals, identity
+from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.cancellation.accounts import Account, by_account
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
+from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord, identity_key
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from firecrest_core.pauses import Pauses
 
@@ -137,6 +137,6 @@ def _forget_identity(one: ScannedRecord) -> bool:
         return value if begun else "{}"
 
     is_over = airflow_internals.change_stored_values(
-        one.stored, [identity.STORE_KEY], forget, only_while=str(one.stored.state)
+        one.stored, [identity_key(one.stored)], forget, only_while=str(one.stored.state)
     )
     return is_over and not begun

@@ -3,7 +3,7 @@
 Airflow calls nobody when a person ends a task between its deferral and the start of its trigger, while it waits in
 the queue to be resumed or retried, or while its worker or the triggerer is down. A cleared task may wait for hours
 until its new try can cancel the old job. So a thread in each triggerer's main process compares the tasks' records
-(:mod:`airflow_provider_firecrest.cancellation.records`) with the tasks' states every few seconds. Where several
+(:mod:`airflow_provider_firecrest.job_records`) with the tasks' states every few seconds. Where several
 triggerers run, each does so: cancelling is idempotent.
 
 If a run is deleted, the records of its tasks are deleted with it. The jobs of those that were seen before are cancelled
@@ -21,10 +21,10 @@ import time
 from dataclasses import replace
 
 from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest.cancel_policy import EndReason
 from airflow_provider_firecrest.cancellation.batches import Batches
 from airflow_provider_firecrest.cancellation.claim_remover import ClaimRemover
 from airflow_provider_firecrest.cancellation.deletions import Deletions
-from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.record_sources import MarkedRuns, RecordSource, WholeTable, first_line
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures

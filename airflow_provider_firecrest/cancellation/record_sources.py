@@ -10,9 +10,8 @@ from typing import Protocol
 
 from airflow.sdk import TaskInstanceState
 
-from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest import airflow_internals, job_records
 from airflow_provider_firecrest.airflow_internals import StoredValue
-from airflow_provider_firecrest.cancellation import records
 from airflow_provider_firecrest.cancellation.pace import Pace
 from airflow_provider_firecrest.cancellation.scan import RecordParser, ScannedRecord, note_clear
 from firecrest_core.pauses import Pauses
@@ -71,13 +70,15 @@ class WholeTable:
         return scanned
 
     def _read_all(self) -> list[StoredValue]:
-        return airflow_internals.read_stored_values(records.STORE_KEY)
+        return airflow_internals.read_stored_values(job_records.STORE_KEY)
 
     def _read_known_and_new(self, last_row: int) -> list[StoredValue]:
         # SQLite uses the numbers of deleted rows again, so the last row may be a lower one than before.
-        new = airflow_internals.read_stored_values(records.STORE_KEY, above=min(last_row, self._last_row) - _OVERLAP)
+        new = airflow_internals.read_stored_values(
+            job_records.STORE_KEY, above=min(last_row, self._last_row) - _OVERLAP
+        )
         known = set(self._parser.rows) - {one.row for one in new}
-        return [*new, *airflow_internals.read_stored_values(records.STORE_KEY, rows=known)]
+        return [*new, *airflow_internals.read_stored_values(job_records.STORE_KEY, rows=known)]
 
 
 class MarkedRuns:
@@ -106,7 +107,7 @@ class MarkedRuns:
         """
         with self._lock:
             self._until[dag_run] = until
-        return RecordParser().parse(airflow_internals.read_stored_values(records.STORE_KEY, dag_runs=[dag_run]))
+        return RecordParser().parse(airflow_internals.read_stored_values(job_records.STORE_KEY, dag_runs=[dag_run]))
 
     def read(self) -> list[ScannedRecord]:
         """As in :class:`RecordSource`."""
@@ -114,7 +115,7 @@ class MarkedRuns:
         with self._lock:
             self._until = {dag_run: until for dag_run, until in self._until.items() if until > began}
             dag_runs = list(self._until)
-        found = airflow_internals.read_stored_values(records.STORE_KEY, dag_runs=dag_runs)
+        found = airflow_internals.read_stored_values(job_records.STORE_KEY, dag_runs=dag_runs)
         scanned = self._parser.parse(self._clears.noted({one.row: one for one in found}))
         self._pace.took(time.monotonic() - began)
         return scanned
@@ -146,7 +147,7 @@ class _Clears:
             return found.values()
         if self._pauses.succeeded("writing"):
             log.info("Airflow's database can be written again.")
-        changed = airflow_internals.read_stored_values(records.STORE_KEY, rows=[one.row for one in new])
+        changed = airflow_internals.read_stored_values(job_records.STORE_KEY, rows=[one.row for one in new])
         found = found | {one.row: one for one in changed}
         self._noted |= {one for one in found.values() if one.state == TaskInstanceState.RESTARTING}
         return found.values()

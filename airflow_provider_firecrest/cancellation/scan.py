@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 from airflow.sdk import TaskInstanceState
 
-from airflow_provider_firecrest import airflow_internals, identity
+from airflow_provider_firecrest import airflow_internals, identity, job_records
 from airflow_provider_firecrest.airflow_internals import StoredValue
-from airflow_provider_firecrest.cancellation import records
-from airflow_provider_firecrest.cancellation.policy import EndReason, cancel_reason, is_finished
-from airflow_provider_firecrest.cancellation.records import JobRecord
+from airflow_provider_firecrest.cancel_policy import EndReason, cancel_reason, is_finished
+from airflow_provider_firecrest.job_records import JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class RecordParser:
 
 def note_clears() -> None:
     """Note all tasks that are being cleared in their own state stores."""
-    for one in airflow_internals.read_stored_values(records.STORE_KEY, state=TaskInstanceState.RESTARTING):
+    for one in airflow_internals.read_stored_values(job_records.STORE_KEY, state=TaskInstanceState.RESTARTING):
         note_clear(one)
 
 
@@ -96,8 +95,16 @@ def note_clear(stored: StoredValue) -> None:
     :param stored: its record
     """
     airflow_internals.change_stored_values(
-        stored, [records.STORE_KEY, identity.STORE_KEY], _forget_max_tries, only_while=TaskInstanceState.RESTARTING
+        stored, [stored.key, identity_key(stored)], _forget_max_tries, only_while=TaskInstanceState.RESTARTING
     )
+
+
+def identity_key(record: StoredValue) -> str:
+    """Return where the task state store holds what identifies the job of a record.
+
+    :param record: as it was found
+    """
+    return identity.STORE_KEY if record.key == job_records.STORE_KEY else identity.CALLS_STORE_KEY
 
 
 def _forget_max_tries(value: str) -> str:
@@ -124,7 +131,7 @@ def _scanned(stored: StoredValue) -> ScannedRecord | None:
                 "the task's state store. If the task has ended, cancel its jobs by hand (scancel), and delete it.",
                 _task(stored),
                 error,
-                records.STORE_KEY,
+                stored.key,
             )
         return None
     cleared = stored.max_tries != record.max_tries

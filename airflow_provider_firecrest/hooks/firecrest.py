@@ -11,6 +11,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks import connection as stored_connection
+from airflow_provider_firecrest.hooks.task_jobs import TaskJobs
 from firecrest_core.errors import ConfigurationError, FileTooLarge, FirecRESTError, RemotePathRefused
 
 if TYPE_CHECKING:
@@ -142,19 +143,29 @@ class FirecRESTHook(BaseHook):
         *,
         system: str | None = None,
         make_working_dir: bool | None = None,
+        exactly_once: bool = True,
         **fields: Any,
     ) -> Job:
         """Submit a job and return as soon as the scheduler has taken it.
+
+        In a task, the job is tied to it as that of ``FirecRESTSubmitOperator`` is: a retry that asks for the same goes
+        on with it, and it is cancelled when a person, or a limit that a person set, ends the task. It is the task's
+        until it was waited for; if the function returns before, it goes on.
 
         :param job: a ``JobSpec``, or its fields as a mapping
         :param system: the system; the connection's default system if left out
         :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
         :param fields: fields of a ``JobSpec``, instead of ``job`` or to change it: ``script``, ``working_dir``,
             ``nodes``, ``time_limit``, …
+        :param exactly_once: in a task, the jobs of all tries agree on which of them runs, by a link in
+            ``working_dir/.firecrest``. This needs a file system that the compute nodes share with the login nodes;
+            ``False`` submits anew in each try
         :raises SubmissionRejected: the scheduler refused it, in its own words
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        return self.run(self.asubmit_job(job, system=system, make_working_dir=make_working_dir, **fields))
+        return self.run(
+            self.asubmit_job(job, system=system, make_working_dir=make_working_dir, exactly_once=exactly_once, **fields)
+        )
 
     async def asubmit_job(
         self,
@@ -162,18 +173,25 @@ class FirecRESTHook(BaseHook):
         *,
         system: str | None = None,
         make_working_dir: bool | None = None,
+        exactly_once: bool = True,
         **fields: Any,
     ) -> Job:
         """Do what :meth:`submit_job` does."""
         from firecrest_core import lifecycle, paths
 
-        given = build_spec(job, fields)
+        given, task = build_spec(job, fields), TaskJobs.current()
+        is_retry = task is not None and task.is_retry
         async with self.client() as client:
             where = client.system(system)
-            spec = await paths.expand_spec(where, given)
+            spec = await paths.expand_spec(where, given, is_retry=is_retry)
             if paths.is_made(given, make_working_dir):
-                await paths.make_directory(where, spec.working_dir)
-            return await lifecycle.submit(where, spec)
+                await paths.make_directory(where, spec.working_dir, is_retry=is_retry)
+            if task is None:
+                submitted = await lifecycle.submit(where, spec)
+            else:
+                submitted = await task.submit(self, where, spec, exactly_once=exactly_once)
+        self.log.info(submitted.submission_message())
+        return submitted
 
     def get_job(self, job: Job | str, *, system: str | None = None) -> JobStatus:
         """Return where a job is: its state, reason, nodes, elapsed seconds and, of an array, its elements.
@@ -248,7 +266,9 @@ class FirecRESTHook(BaseHook):
                 on_warning=self.log.warning,
                 fail_if_stuck=fail_if_stuck,
             )
-            return await lifecycle.raise_for_state(where, result) if check else result
+            if (task := TaskJobs.current()) is not None:
+                await task.note_end(found)
+            return await lifecycle.raise_for_state(where, result, on_output=self.log_output) if check else result
 
     def cancel_job(self, job: Job | str, *, system: str | None = None) -> None:
         """Cancel a job. Cancelling one that has ended succeeds.
@@ -266,7 +286,19 @@ class FirecRESTHook(BaseHook):
         async with self.client() as client:
             if not isinstance(job, Job):
                 job = Job(system=client.system(system).name, job_id=job)
-            await lifecycle.cancel(client.system(job.system), job)
+            task = TaskJobs.current()
+            cancel = lifecycle.cancel_attempt if task and task.may_submit_again(job) else lifecycle.cancel
+            await cancel(client.system(job.system), job)
+
+    def log_output(self, path: str, tail: str) -> None:
+        """Log the last lines of an output file.
+
+        :param path: the file on the system
+        :param tail: its last lines
+        """
+        self.log.info("Last lines of %s:", path)
+        for line in tail.splitlines():
+            self.log.info("  %s", line)
 
     # --- files ------------------------------------------------------------------------------------------
 

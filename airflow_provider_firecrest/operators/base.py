@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import pkgutil
-import sys
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
-from airflow_provider_firecrest.cancellation.records import JobRecord, delete_record, describe_jobs, same_jobs
 from airflow_provider_firecrest.exceptions import from_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
-from airflow_provider_firecrest.identity import task_key
+from airflow_provider_firecrest.hooks.job_ending import cancel_at_limit, cancel_each, cancel_jobs, end_with_task
+from airflow_provider_firecrest.job_records import (
+    JobRecord,
+    RecordRefused,
+    delete_record,
+    describe_jobs,
+    read_earlier,
+    same_jobs,
+)
 from firecrest_core.errors import JobStuck
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
-    from firecrest_core.api.client import System
-    from firecrest_core.jobs.job import Job
-
-    Cancel = Callable[[System, Job], Coroutine[Any, Any, None]]
 
 
 class FirecRESTBaseOperator(BaseOperator):
@@ -150,24 +151,16 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         from firecrest_core import lifecycle
 
         try:
-            earlier = JobRecord.read(context)
-        except ValueError as error:
-            self.log.warning("The record of this task's earlier jobs is ignored: it cannot be read (%s).", error)
+            earlier = read_earlier(context, lambda conn_id: FirecRESTHook(conn_id).connection())
+        except RecordRefused as error:
+            self.log.warning("%s", error)
             return False
-        if earlier is None or earlier.ended or earlier.max_tries == context["ti"].max_tries:
+        if earlier is None:
             return True
         hook = FirecRESTHook(earlier.firecrest_conn_id)
-        if not earlier.is_signed(hook.connection(), task_key(context["ti"])):
-            self.log.warning(
-                "The task was cleared, but the record of its earlier jobs is ignored: it is not signed with the "
-                "present secret of the connection %r. Somebody has edited it, or the secret was changed. If an earlier "
-                "job of this task runs on another system, cancel it by hand (scancel).",
-                earlier.firecrest_conn_id,
-            )
-            return False
         self.own_jobs(context, earlier.jobs)
         self.log.info("The task was cleared: cancelling %s of its earlier run.", describe_jobs(earlier.jobs))
-        hook.run(self._cancel_jobs(hook, earlier.jobs, lifecycle.cancel_and_wait))
+        hook.run(cancel_each(hook, earlier.jobs, lifecycle.cancel_and_wait))
         return True
 
     def execute_complete(self, context: Context, event: dict[str, Any], awaited: list[Any] | None = None) -> Any:
@@ -191,7 +184,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         if event["status"] == "error":
             error = from_event(event)
             if isinstance(error, JobStuck):  # nobody waits for it any more, so it must not begin one day
-                self._cancel(event["jobs"])
+                cancel_jobs(self.hook, event["jobs"])
             raise error from None
         return self.finish(context, event)
 
@@ -204,28 +197,10 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         """
 
     def _give_up(self, context: Context, jobs: list[dict[str, Any]]) -> NoReturn:
-        self._cancel_at_limit(context, jobs)
+        cancel_at_limit(self.hook, context, jobs)
         raise AirflowTaskTimeout(
             f"execution_timeout ({self.execution_timeout}) has passed; cancelled {describe_jobs(jobs)}."
         )
-
-    def _cancel_at_limit(self, context: Context, jobs: list[dict[str, Any]]) -> None:
-        """Cancel jobs whose try has taken too long. The limit is for one try: the next one, if any, runs them anew."""
-        self._cancel(jobs, attempt_alone=not _is_last(context))
-
-    def _cancel(self, jobs: list[dict[str, Any]], *, attempt_alone: bool = False) -> None:
-        from firecrest_core import lifecycle
-
-        cancel = lifecycle.cancel_attempt if attempt_alone else lifecycle.cancel
-        self.hook.run(self._cancel_jobs(self.hook, jobs, cancel))
-        self.log.info("Cancelled %s.", describe_jobs(jobs))
-
-    async def _cancel_jobs(self, hook: FirecRESTHook, jobs: list[dict[str, Any]], cancel: Cancel) -> None:
-        from firecrest_core.jobs.job import Job
-
-        async with hook.client() as client:
-            for job in map(Job.from_dict, jobs):
-                await cancel(client.system(job.system), job)
 
     def on_kill(self) -> None:
         """Cancel the jobs that this worker waits for, if a person or ``execution_timeout`` ended the task.
@@ -233,29 +208,5 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         Airflow also calls this when a worker is stopped. Then the jobs go on, even if no try is left to adopt them.
         """
         jobs, self._waiting_for = self._waiting_for, []
-        if not jobs:
-            return
-        if isinstance(sys.exception(), AirflowTaskTimeout):
-            self._cancel_at_limit(self._context, jobs)
-            return
-        try:
-            reason = ask_cancel_reason(self._context["ti"])
-        except Exception as error:
-            # A signal handler calls this while the worker may be asking Airflow something else. Then Airflow refuses
-            # another question.
-            self.log.warning("Airflow does not say whether this task was ended: %s", error)
-            self.log.info("If it was, the triggerer cancels this: %s", describe_jobs(jobs))
-            return
-        if reason is None:
-            self.log.info("Nobody ended this task, so this goes on: %s", describe_jobs(jobs))
-            if _is_last(self._context):
-                delete_record(self._context)
-        elif reason.final:
-            self._cancel(jobs)
-        else:
-            self.log.info("The task was cleared: its new try, or the triggerer, cancels this: %s", describe_jobs(jobs))
-
-
-def _is_last(context: Context) -> bool:
-    """Whether no automatic retry can follow."""
-    return context["ti"].try_number > context["ti"].max_tries
+        if jobs:
+            end_with_task(self.hook, self._context, jobs, forget=lambda: delete_record(self._context))

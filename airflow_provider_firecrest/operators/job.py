@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_firecrest.exceptions import task_error
-from airflow_provider_firecrest.identity import TaskIdentity, default_job_name
+from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
@@ -186,7 +186,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         try:
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
-            given = _named(self.job_spec(), context)
+            given = named(self.job_spec(), context["ti"])
         except FirecRESTError as error:
             raise task_error(error) from None
         mask_secret(dict(given.environment))  # the values whose names Airflow takes for those of secrets
@@ -289,12 +289,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
-            await lifecycle.raise_for_state(client.system(result.system), result, on_output=self._log_output)
-
-    def _log_output(self, path: str, tail: str) -> None:
-        self.log.info("Last lines of %s:", path)
-        for line in tail.splitlines():
-            self.log.info("  %s", line)
+            await lifecycle.raise_for_state(client.system(result.system), result, on_output=self.hook.log_output)
 
     def after_rendering(self, context: Any) -> None:
         """Label a mapped task with its job's name, unless the DAG says how. The index stays, as names may be equal.
@@ -307,21 +302,9 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         if index is None or index < 0 or context.get("map_index_template") is not None:
             return
         with suppress(FirecRESTError):  # execute() says what is wrong with it
-            if name := _own_name(self.job_spec()):
+            if name := own_job_name(self.job_spec()):
                 label = name if str(index) in name else f"{name}[{index}]"
                 context["map_index_template"] = f"{{% raw %}}{label}{{% endraw %}}"
-
-
-def _own_name(spec: JobSpec) -> str | None:
-    """Return the name that the user has given a job; which scheduler will read its script is not known here."""
-    return spec.own_name("slurm") or spec.own_name("pbs")
-
-
-def _named(spec: JobSpec, context: Context) -> JobSpec:
-    """Return the job with a name. A script on the cluster has not been read yet, and may name itself."""
-    if spec.script_path is not None or _own_name(spec):
-        return spec
-    return replace(spec, name=default_job_name(context["ti"]))
 
 
 class FirecRESTCancelOperator(FirecRESTBaseOperator):

@@ -8,6 +8,10 @@ from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.plugins import listener
+from airflow_provider_firecrest.xcom import HOOK_RESULTS
+
+# Airflow loads its plugins in each process that executes a task, before it reads an XCom there.
+airflow_internals.allow_in_xcoms(HOOK_RESULTS)
 
 
 class FirecRESTPlugin(AirflowPlugin):

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_firecrest.cancellation.policy import ask_cancel_reason
-from airflow_provider_firecrest.cancellation.records import describe_jobs
+from airflow_provider_firecrest.cancel_policy import ask_cancel_reason
 from airflow_provider_firecrest.exceptions import to_event
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import describe_jobs
 from firecrest_core.errors import FirecRESTError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import push_xcom
-from airflow_provider_firecrest.cancellation.policy import is_awaited
+from airflow_provider_firecrest.cancel_policy import is_awaited
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:

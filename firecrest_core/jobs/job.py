@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from firecrest_core.indices import Indices
 from firecrest_core.jobs.key import ClaimKey
@@ -68,3 +68,16 @@ class Job:
                 "key": None if key is None else ClaimKey.from_dict(key),
             }
         )
+
+    # What Airflow calls for an XCom.
+    __version__: ClassVar[int] = 1
+    serialize = to_dict
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any], version: int) -> Job:
+        """Return the job that :meth:`serialize` wrote.
+
+        :param data: what it returned
+        :param version: the version of its form
+        """
+        return Job.from_dict(data)

@@ -9,9 +9,13 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firecrest_core.spec.validation import LONGEST_NAME
+
+if TYPE_CHECKING:
+    from firecrest_core.connection import Connection
+    from firecrest_core.spec.jobspec import JobSpec
 
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 _NAME = re.compile(r"-([a-z2-7]{10})-(\d{1,9})\.(\d{1,9})$", re.ASCII)
@@ -27,6 +31,17 @@ def claim_identity(*parts: object, nonce: str = "") -> str:
     texts = [str(part) for part in parts]
     readable = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(texts)).strip("-")[:80].rstrip("-")
     return "-".join(filter(None, (readable, _digest(json.dumps([*texts, nonce]), 16))))
+
+
+def digest_of(connection: Connection, system: str, spec: JobSpec) -> str:
+    """Return a text that is equal only where the same is asked for, and that does not show what that is.
+
+    :param connection: where the job is submitted
+    :param system: the system there
+    :param spec: the job
+    """
+    parts = (connection.url, system, spec.to_mapping())
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
@@ -86,6 +87,26 @@ class JobStatus:
     def ended_ago(self) -> float:
         """Seconds since the last end, as far as the scheduler says when that was."""
         return 0.0 if self.ended_at is None else max(0.0, time.time() - self.ended_at)
+
+    # What Airflow calls for an XCom.
+    __version__: ClassVar[int] = 1
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the status as JSON types; :meth:`deserialize` reads them back."""
+        mapping = {each.name: getattr(self, each.name) for each in fields(self)}
+        groups = [group.to_dict() for group in self.groups]
+        return mapping | {"state": self.state.value, "groups": groups, "unrecorded": str(self.unrecorded)}
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any], version: int) -> JobStatus:
+        """Return the status that :meth:`serialize` wrote.
+
+        :param data: what it returned
+        :param version: the version of its form
+        """
+        groups = tuple(map(ElementGroup.from_dict, data["groups"]))
+        unrecorded = Indices.parse(data["unrecorded"]) if data["unrecorded"] else Indices()
+        return JobStatus(**{**data, "state": JobState(data["state"]), "groups": groups, "unrecorded": unrecorded})
 
     def without_late_rows(self) -> JobStatus:
         """Return the status with each element that has no row counted as cancelled, because none will come any more."""

@@ -22,7 +22,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.indices import Indices
@@ -213,6 +213,19 @@ class JobSpec:
             if value not in (None, "", [], {}):
                 mapping[each.name] = value
         return mapping
+
+    # What Airflow calls for an XCom.
+    __version__: ClassVar[int] = 1
+    serialize = to_mapping
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any], version: int) -> JobSpec:
+        """Return the specification that :meth:`serialize` wrote.
+
+        :param data: what it returned
+        :param version: the version of its form
+        """
+        return JobSpec.from_mapping(data)
 
     @property
     def array_indices(self) -> Indices | None:

@@ -109,7 +109,8 @@ class AirflowDeployment:
             # Shorter than the defaults, since a few small DAGs would mostly wait for the next loop.
             "SCHEDULER": {"SCHEDULER_IDLE_SLEEP_TIME": 0.2, "TRIGGER_TIMEOUT_CHECK_INTERVAL": 5},
             # A deferred task resumes no sooner than after 1.5 of these intervals (5 s by default).
-            "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1},
+            # On a busy machine, the API server may need longer to start a task than its default of 5 s.
+            "WORKERS": {"MIN_HEARTBEAT_INTERVAL": 1, "EXECUTION_API_TIMEOUT": 60},
             "LOGGING": {"BASE_LOG_FOLDER": self.home / "logs"},
             "DATABASE": {"SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}"},
         }

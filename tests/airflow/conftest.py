@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 
@@ -112,8 +113,10 @@ class TaskInstance:
     try_number: int = 1
     max_tries: int = 0
     start_date: datetime = field(default_factory=lambda: datetime.now(UTC))
+    task: Any = None
     pushed: dict[str, Any] = field(default_factory=dict)
     pulled: dict[tuple[str, int | None], Any] = field(default_factory=dict)
+    _ti_context_from_server: Any = None
     state_store: StateStore = field(default_factory=lambda: StateStore())
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -166,6 +169,26 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
         return Run(resume(lambda: make().execute(context)), deferrals, events)
 
     return run_task
+
+
+@pytest.fixture
+def run_function(ti: TaskInstance) -> Callable[..., Any]:
+    """Run a function as a TaskFlow task, as the task runner of a worker does."""
+    from airflow.providers.standard.operators.python import PythonOperator
+    from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
+    from airflow.sdk.execution_time.task_runner import _execute_task
+
+    def run_function(function: Callable[[], Any], ti: TaskInstance = ti, **arguments: Any) -> Any:
+        ti.task = PythonOperator(task_id=ti.task_id, python_callable=function, **arguments)
+        context: Any = {
+            "ti": ti,
+            "task_state_store": ti.state_store,
+            "outlet_events": OutletEventAccessors(),
+        }
+        with set_current_context(context):
+            return _execute_task(context, ti, structlog.get_logger("task"))
+
+    return run_function
 
 
 async def fire(trigger: Any) -> dict[str, Any]:

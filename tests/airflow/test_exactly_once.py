@@ -15,8 +15,8 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.comms import DeadlockImminentError
 
-from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import JobFailed, JobWithdrawn
 from firecrest_core.states import JobState

@@ -6,6 +6,7 @@ When Airflow changes one of these things, the test says which function is to be 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import json
 import os
@@ -14,14 +15,14 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG, BaseOperator
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowTaskTimeout
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import BeforeRendering, StoredValue, TaskDeleted, TaskStateUnknown
@@ -144,6 +145,15 @@ def test_read_stored_values(stored, tables) -> None:
         assert (one.dag_run, one.dag_id, one.task_id, one.map_index) == ((1, "run"), "dag", "job", -1)
         assert (json.loads(one.value), one.state, one.max_tries) == ({"jobs": []}, "deferred", 2)
         assert one.has_task
+
+
+def test_read_stored_values_below_a_key(stored) -> None:
+    with contract(airflow_internals.read_stored_values, "TaskStateStoreModel.key is a text that SQL can compare"):
+        stored(**{"firecrest_jobs.a": 1, "firecrest_jobs": 1, "firecrest_jobsb": 1, "firecrestAjobs.a": 1})
+        assert {one.key for one in airflow_internals.read_stored_values("firecrest_jobs")} == {
+            "firecrest_jobs",
+            "firecrest_jobs.a",
+        }
 
 
 def test_read_stored_values_of_some(stored) -> None:
@@ -468,3 +478,50 @@ def test_get_xcom(monkeypatch, ti) -> None:
     monkeypatch.setattr(XCom, "aget_one", refuses)
     with pytest.raises(airflow_internals.TaskStateUnknown, match="no supervisor"):
         asyncio.run(airflow_internals.get_xcom(ti, "job_id"))
+
+
+# --- the task that a worker executes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "called"), [(None, ["success"]), (AirflowTaskTimeout, ["kill"]), (ValueError, [])])
+def test_attach(run_function, ti, error, called) -> None:
+    calls: list[str] = []
+
+    def function() -> None:
+        for attached in (["replaced"], calls):
+            airflow_internals.attach(
+                ti.task,
+                on_kill=lambda to=attached: to.append("kill"),
+                on_success=lambda to=attached: to.append("success"),
+            )
+        if error is not None:
+            raise error
+
+    with contract(
+        airflow_internals.attach,
+        "the task runner calls on_kill at AirflowTaskTimeout, and post_execute when execute has returned",
+    ):
+        with contextlib.suppress(AirflowTaskTimeout, ValueError):
+            run_function(function, execution_timeout=timedelta(hours=1))
+        assert calls == called
+
+
+# --- XComs ---------------------------------------------------------------------------------------------
+
+
+def test_allow_in_xcoms(monkeypatch) -> None:
+    from airflow.sdk import serde
+
+    from firecrest_core.jobs.job import Job
+
+    monkeypatch.setattr(serde, "_extra_allowed", set())
+    job = Job(system="daint", job_id="1")
+    stored = json.loads(json.dumps(serde.serialize(job)))
+    with contract(
+        airflow_internals.allow_in_xcoms,
+        "airflow.sdk.serde reads objects of the classes in _extra_allowed, by their serialize() and deserialize()",
+    ):
+        with pytest.raises(ImportError, match="allow list"):
+            serde.deserialize(stored)
+        airflow_internals.allow_in_xcoms(["firecrest_core.jobs.job.Job"])
+        assert serde.deserialize(stored) == job

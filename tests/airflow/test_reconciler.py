@@ -18,13 +18,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException, TaskDeferred
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import StoredValue
+from airflow_provider_firecrest.cancel_policy import EndReason
 from airflow_provider_firecrest.cancellation import batches, reconciler
-from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.reconciler import Reconciler, ReconcilerThread
-from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.cancellation.scan import ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import pauses
 from firecrest_core.jobs.job import Job
@@ -93,7 +93,9 @@ def job(connected, workdir: Path, ti: Any) -> tuple[str, ScannedRecord]:
         time.sleep(0.05)
     record = JobRecord.read(context)
     assert record is not None
-    stored = StoredValue(1, "record", (1, "run"), "dag", "task", -1, True, "deferred", record.max_tries)
+    stored = StoredValue(
+        1, "firecrest_jobs", "record", (1, "run"), "dag", "task", -1, True, "deferred", record.max_tries
+    )
     return ti.pushed["job_id"], ScannedRecord(stored, record, None)
 
 
@@ -240,7 +242,7 @@ def records_of(count: int, **changes: Any) -> list[ScannedRecord]:
         job = {"system": "anywhere", "job_id": str(57 + number), "working_dir": "/nowhere", "key": key, **changes}
         task = ("dag", "run", "task", number)
         record = JobRecord("firecrest_default", 0, [Job.from_dict(job).to_dict()]).signed(connection, task)
-        stored = StoredValue(number, "record", (1, "run"), "dag", "task", number, True, "failed", 0)
+        stored = StoredValue(number, "firecrest_jobs", "record", (1, "run"), "dag", "task", number, True, "failed", 0)
         found.append(ScannedRecord(stored, record, EndReason.FINISHED))
     return found
 

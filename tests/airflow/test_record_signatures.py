@@ -17,8 +17,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow_provider_firecrest.cancellation import batches, claim_remover
 from airflow_provider_firecrest.cancellation.reconciler import Reconciler
 from airflow_provider_firecrest.cancellation.record_sources import WholeTable
-from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import lifecycle
 from firecrest_core.states import JobState

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_firecrest import airflow_internals
+from airflow_provider_firecrest.cancel_policy import EndReason
 from airflow_provider_firecrest.cancellation import pace, record_sources
 from airflow_provider_firecrest.cancellation.pace import Pace
-from airflow_provider_firecrest.cancellation.policy import EndReason
 from airflow_provider_firecrest.cancellation.record_sources import MarkedRuns, WholeTable
 from airflow_provider_firecrest.cancellation.scan import note_clears
 from tests.airflow.reconciling import scan

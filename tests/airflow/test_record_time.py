@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
-from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.api.client import System
 

@@ -18,8 +18,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, Tas
 from airflow.sdk.io import attach
 from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_firecrest.cancellation.records import JobRecord
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import (
     FirecRESTDeleteOperator,
     FirecRESTDownloadFromJobOperator,

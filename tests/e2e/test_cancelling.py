@@ -186,3 +186,40 @@ def test_a_record_that_a_person_has_edited_reaches_no_other_task(stack, run) -> 
     assert victim.state() == "deferred"
     victim.finish_job()
     victim.wait_until(lambda: victim.state() == "success")
+
+
+def test_marked_while_a_function_waits(run) -> None:
+    task = run("function")
+    task.wait_until(task.is_running)
+    task.mark("failed")
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    assert task.state() == "failed"
+
+
+def test_cleared_while_a_function_waits(run) -> None:
+    task = run("function")
+    task.wait_until(task.is_running)
+    task.clear()
+    task.wait_until(lambda: len(task.started_jobs()) == 2)
+    assert task.ended_jobs() == task.started_jobs()[:1]
+    task.finish_job()
+    task.wait_until(lambda: task.state() == "success")
+
+
+def test_execution_timeout_cancels_the_job_of_a_function(run) -> None:
+    task = run("limited_function")
+    task.wait_until(lambda: task.state() == "failed")
+    task.wait_until(lambda: task.ended_jobs() == task.started_jobs())
+    assert "AirflowTaskTimeout" in task.log()
+
+
+def test_the_retry_of_a_function_adopts_the_job_and_hands_its_result_on(run) -> None:
+    task = run("retried_function")
+    task.wait_until(task.started_jobs)
+    task.worker().kill()
+    task.wait_until(lambda: task.task()["try_number"] == 2 and task.state() == "running" and "RUNNING" in task.log())
+    assert "is there already" in task.log()
+    task.finish_job()
+    task.wait_until(lambda: task.run_state() == "success")
+    [job_id] = task.started_jobs()
+    assert task.xcom("read") == f"{job_id} COMPLETED"

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from airflow_provider_firecrest.cancellation.records import STORE_KEY
+from airflow_provider_firecrest.job_records import STORE_KEY
 from harness.airflow.stack import AirflowStack, stack_with_dags
 from harness.service import Service
 
@@ -25,7 +25,7 @@ DAGS = '''
 import os
 from datetime import timedelta
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 
@@ -49,6 +49,30 @@ for dag_id, options in KINDS.items():
         FirecRESTSubmitOperator(
             task_id="job", script=SCRIPT, working_dir=os.environ["FIRECREST_WORKDIR"], poll_interval=1, **options
         )
+
+FUNCTIONS = {
+    "function": {},
+    "retried_function": {"retries": 1, "retry_delay": timedelta(0)},
+    "limited_function": {"execution_timeout": timedelta(seconds=15)},
+}
+
+for dag_id, options in FUNCTIONS.items():
+    with DAG(dag_id, schedule=None):
+
+        @task(task_id="job", **options)
+        def submit_and_wait(run_id=None):
+            from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+
+            hook = FirecRESTHook()
+            script = SCRIPT.replace("{{ run_id }}", run_id)
+            job = hook.submit_job(script=script, working_dir=os.environ["FIRECREST_WORKDIR"])
+            return hook.wait_for_job(job, poll_interval=1)
+
+        @task
+        def read(result):
+            return f"{result.job_id} {result.state}"
+
+        read(submit_and_wait())
 '''
 
 
@@ -96,10 +120,17 @@ class WaitingRun:
         return "\n\n".join(f"{service.log}:\n{service.tail(80)}" for service in suspects)
 
     def task(self) -> dict[str, Any]:
-        return self._api.task_instances(self.dag_id, self.run_id)[0]
+        return next(one for one in self._api.task_instances(self.dag_id, self.run_id) if one["task_id"] == "job")
 
     def state(self) -> str | None:
         return self.task()["state"]
+
+    def xcom(self, task_id: str) -> Any:
+        """Return what a task has returned."""
+        return self._api.request("GET", f"{self._run}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
+
+    def run_state(self) -> str:
+        return self._api.request("GET", self._run)["state"]
 
     def log(self) -> str:
         return self._api.log(self.dag_id, self.run_id, self.task())
@@ -162,6 +193,7 @@ def _abort(services: list[Service]) -> None:
 @contextmanager
 def waiting_dags(home: Path) -> Iterator[AirflowStack]:
     """Start an Airflow with the DAGs of this module."""
-    dag_ids = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+    operators = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
+    dag_ids = (*operators, "function", "retried_function", "limited_function")
     with stack_with_dags(home, DAGS, *dag_ids, variables={"PYTHONFAULTHANDLER": "1"}) as stack:
         yield stack

@@ -5,6 +5,9 @@ record there names them. :mod:`airflow_provider_firecrest.cancellation.reconcile
 database. When its jobs have ended, the record says so until their claims are removed. It is deleted then, and with the
 run.
 
+A task's own function may have many jobs, each of which has a record of its own, whose key ends in what identifies it.
+The store cannot be listed by a task, so one more value lists these records.
+
 Whoever may edit a task instance in Airflow's API may write into its store, too. So a record is signed with the secret
 of its connection (:mod:`firecrest_core.jobs.signature`), for the very task that it belongs to. Without the right
 signature, nothing that it says is acted upon.
@@ -13,6 +16,7 @@ signature, nothing that it says is acted upon.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +31,12 @@ if TYPE_CHECKING:
     from firecrest_core.connection import Connection
 
 STORE_KEY = "firecrest_jobs"
-"""Where the task state store holds a task's record."""
+"""Where the task state store holds the record of an operator; those of a function's calls have keys below it."""
+
+_LIST_KEY = "firecrest_call_list"
+
+# Characters of a call's identity that tell it from others.
+_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,15 @@ class JobRecord:
     signature: str = ""
 
     @classmethod
-    def read(cls, context: Context) -> JobRecord | None:
+    def read(cls, context: Context, key: str = STORE_KEY) -> JobRecord | None:
         """Read the task's record.
 
         :param context: the task's
+        :param key: where it is
         :returns: ``None`` if it has none
         :raises ValueError: it has another form
         """
-        stored: Any = context["task_state_store"].get(STORE_KEY)
+        stored: Any = context["task_state_store"].get(key)
         return None if stored is None else cls.parse(json.dumps(stored))
 
     @classmethod
@@ -73,16 +83,17 @@ class JobRecord:
         jobs = stored_json.read(list[Job], json.dumps(record.jobs))
         return replace(record, jobs=[job.to_dict() for job in jobs])
 
-    def write(self, context: Context, connection: Connection) -> None:
+    def write(self, context: Context, connection: Connection, key: str = STORE_KEY) -> None:
         """Sign the record and store it.
 
         :param context: the task's
         :param connection: the one that ``firecrest_conn_id`` names
+        :param key: where it goes
         """
         signed = self.signed(connection, task_key(context["ti"]))
         # An array's indices may be more than the store takes.
         jobs = [job | {"array_indices": None, "stdout": None, "stderr": None} for job in self.jobs]
-        context["task_state_store"].set(STORE_KEY, asdict(signed) | {"jobs": jobs}, retention=NEVER_EXPIRE)
+        context["task_state_store"].set(key, asdict(signed) | {"jobs": jobs}, retention=NEVER_EXPIRE)
 
     def signed(self, connection: Connection, task: TaskKey) -> JobRecord:
         """Return the record with its signature.
@@ -113,12 +124,71 @@ class JobRecord:
         return STORE_KEY, task, self.firecrest_conn_id, jobs, self.ended
 
 
-def delete_record(context: Context) -> None:
+class RecordRefused(ValueError):
+    """A record of a task's earlier run cannot be believed. The message says so in the task's log."""
+
+
+def read_earlier(context: Context, connection: Callable[[str], Connection], key: str = STORE_KEY) -> JobRecord | None:
+    """Return the record of an earlier run of a task, which a person has ended by clearing the task.
+
+    :param context: the task's
+    :param connection: returns an Airflow connection by its id
+    :param key: where the record is
+    :returns: ``None`` if there is none, or if its jobs have ended
+    :raises RecordRefused: it cannot be read, or no worker of this task has written it
+    """
+    try:
+        earlier = JobRecord.read(context, key)
+    except ValueError as error:
+        raise RecordRefused(
+            f"The record of this task's earlier jobs is ignored: it cannot be read ({error})."
+        ) from None
+    if earlier is None or earlier.ended or earlier.max_tries == context["ti"].max_tries:
+        return None
+    if not earlier.is_signed(connection(earlier.firecrest_conn_id), task_key(context["ti"])):
+        raise RecordRefused(
+            "The task was cleared, but the record of its earlier jobs is ignored: it is not signed with the present "
+            f"secret of the connection {earlier.firecrest_conn_id!r}. Somebody has edited it, or the secret was "
+            "changed. If an earlier job of this task runs on another system, cancel it by hand (scancel)."
+        )
+    return earlier
+
+
+def delete_record(context: Context, key: str = STORE_KEY) -> None:
     """Delete the task's record, because its jobs have left nothing or are to outlive the task.
 
     :param context: the task's
+    :param key: where it is
     """
-    context["task_state_store"].delete(STORE_KEY)
+    context["task_state_store"].delete(key)
+
+
+def call_record_key(identity: str) -> str:
+    """Return where the record of a job is that a task's own function has submitted.
+
+    :param identity: of the call
+    """
+    return f"{STORE_KEY}.{identity[-_LENGTH:]}"
+
+
+def list_call_records(context: Context) -> list[str]:
+    """Return where the records of the jobs are that a task's own function has submitted, in any of its tries.
+
+    :param context: the task's
+    """
+    stored: Any = context["task_state_store"].get(_LIST_KEY)
+    known = stored if isinstance(stored, list) else []  # a person may have edited it
+    return [f"{STORE_KEY}.{one}" for one in known if isinstance(one, str)]
+
+
+def store_call_records(context: Context, keys: Iterable[str]) -> None:
+    """Store the list of :func:`list_call_records`.
+
+    :param context: the task's
+    :param keys: where the records are
+    """
+    known: list[Any] = [key.removeprefix(f"{STORE_KEY}.") for key in keys]
+    context["task_state_store"].set(_LIST_KEY, known, retention=NEVER_EXPIRE)
 
 
 def describe_jobs(jobs: list[dict[str, Any]]) -> str:
