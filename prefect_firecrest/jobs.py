@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset({"credentials", "system", "make_working_dir", "poll_interval", "exactly_once"})
+# Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
+_NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
@@ -81,14 +83,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     name: str | None = Field(default=None, title="Job name", description="The job's name, at most 230 characters.")
     account: str | None = Field(default=None, description="Account or project to charge.")
     partition: str | None = Field(default=None, description="Slurm's partition, or PBS's queue.")
-    nodes: int | str | None = Field(default=None, description="Number of nodes, or a range such as 2-4.")
+    nodes: int | str | None = Field(default=None, description="Number of nodes, or Slurm's 2-4 or 2,4,8.")
     ntasks: int | None = Field(default=None, title="Tasks", description="Number of tasks (MPI ranks) in all.")
     ntasks_per_node: int | None = Field(
         default=None, title="Tasks per node", description="Number of tasks on each node."
     )
     cpus_per_task: int | None = Field(default=None, title="CPUs per task", description="Cores for each task.")
     gpus: int | str | None = Field(
-        default=None, title="GPUs", description="GPUs of the whole job: a number, or with a type such as a100:4."
+        default=None, title="GPUs", description="GPUs of the whole job: a number, or by type such as a100:4."
     )
     gpus_per_node: int | str | None = Field(
         default=None, title="GPUs per node", description="GPUs on each node, in the same forms."
@@ -136,15 +138,21 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         ),
     )
 
-    @field_validator("time_limit", "dependency", "environment", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
     def _normalize(cls, value: Any, info: Any) -> Any:
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
         from firecrest_core.spec import validation
+        from firecrest_core.spec.jobspec import given_fields
 
-        if info.field_name == "environment" and isinstance(value, Mapping):
+        name = info.field_name
+        if name in _NOT_OF_SPEC:
+            return value
+        if not given_fields({name: value}) and not cls.model_fields[name].is_required():
+            return cls.model_fields[name].get_default(call_default_factory=True)
+        if name == "environment" and isinstance(value, Mapping):
             return hide_values(value)
-        return validation.checked(info.field_name, value) if isinstance(value, timedelta | Mapping) else value
+        return validation.checked(name, value) if name in _NUMBERS or isinstance(value, timedelta | Mapping) else value
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
@@ -224,6 +232,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
                 await runtime.state(JobMonitor).write_down(record)
+        for problem in spec.ignored_lines():
+            self.logger.warning("script, %s", problem)
         show_submitted(job)
         self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)

@@ -189,6 +189,8 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
             given = named(self.job_spec(), context["ti"])
         except FirecRESTError as error:
             raise task_error(error) from None
+        for problem in given.ignored_lines():
+            self.log.warning("script, %s", problem)
         mask_secret(dict(given.environment))  # the values whose names Airflow takes for those of secrets
         is_retry = context["ti"].try_number > 1
         spec = self.hook.run(self._expand(system, given, is_retry))

@@ -251,6 +251,14 @@ class JobSpec:
         """
         return {} if self.script is None else options.script_options(self.script, scheduler)
 
+    def ignored_lines(self) -> list[str]:
+        """Return one sentence for each line of the script that asks the scheduler for something in vain."""
+        from firecrest_core.spec.ignored_lines import (
+            ignored_lines,
+        )  # imported here because DAG files import this module
+
+        return [] if self.script is None else ignored_lines(self.script)
+
     def job_name(self, scheduler: Scheduler = "slurm") -> str:
         """Return the job's name, from ``name`` or from the script's own lines, or else ``job``.
 

@@ -130,7 +130,8 @@ def quote(value: str) -> str:
     return value if _PLAIN.fullmatch(value) else f"'{value}'"
 
 
-def _words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """Return the words of a directive behind its prefix, as sbatch reads quotes and comments."""
     try:
         return shlex.split(text, comments=True)
     except ValueError:  # an open quote: sbatch will report it
@@ -138,7 +139,7 @@ def _words(text: str) -> list[str]:
 
 
 def _read_options(text: str, found: dict[str, str], option: Callable[[str], tuple[str, str | None]]) -> None:
-    words = _words(text)
+    words = split_words(text)
     while words:
         name, value = option(words.pop(0))
         if not name:

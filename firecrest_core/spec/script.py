@@ -35,11 +35,11 @@ def with_directives(script: str, first: Sequence[str], last: Sequence[str]) -> t
         ``#SBATCH hetjob`` line, because they are meant for the first component, where the script runs.
     :returns: (the lines up to the last directive, all that follow)
     """
-    lines = _lines(script)
+    all_lines = lines(script)
     directives = [number for number, line in enumerate(_head(script), start=1) if is_directive(line)]
     end = directives[-1] + 1 if directives else 1
-    component = next((number for number in directives if starts_component(lines[number])), end)
-    return [lines[0], *first, *lines[1:component], *last, *lines[component:end]], lines[end:]
+    component = next((number for number in directives if starts_component(all_lines[number])), end)
+    return [all_lines[0], *first, *all_lines[1:component], *last, *all_lines[component:end]], all_lines[end:]
 
 
 def interpreter(script: str) -> str:
@@ -61,13 +61,13 @@ def wrapped(script: str, environment: Mapping[str, str]) -> list[str]:
     # The kernel passes everything behind the interpreter as one argument.
     command = shell.join([program, *([argument.strip()] if argument.strip() else [])])
     end = "END_OF_SCRIPT"
-    while end in _lines(script):
+    while end in lines(script):
         end += "_"
     return [
         "job_script=$(mktemp -d) || exit 1",
         "trap 'rm -rf -- \"$job_script\"' EXIT",
         f"cat > \"$job_script/script\" <<'{end}' || exit 1",
-        *_lines(script),
+        *lines(script),
         end,
         "set -m  # a child with a process group of its own, that does not ignore SIGINT",
         "(",
@@ -93,14 +93,15 @@ def exports(environment: Mapping[str, str]) -> list[str]:
 def _head(script: str) -> tuple[str, ...]:
     """Return the lines behind ``#!`` in which a scheduler reads options: comments and empty lines."""
     head = []
-    for line in _lines(script)[1:]:
+    for line in lines(script)[1:]:
         if line.strip() and not line.lstrip().startswith("#"):
             break
         head.append(line)
     return tuple(head)
 
 
-def _lines(script: str) -> list[str]:
+def lines(script: str) -> list[str]:
+    """Return the lines of a script, as a scheduler counts them."""
     # str.splitlines would also break at form feeds and Unicode separators, which no scheduler does.
     return script.removesuffix("\n").split("\n")
 

@@ -287,3 +287,10 @@ def test_a_job_with_fields_as_arguments_runs(connected: Any, workdir: Path, run_
     job = JobSpec(command="echo $SLURM_NTASKS $COLOUR", stdout="o.txt")
     run_task(lambda: make(working_dir=str(workdir), job=job, ntasks="2.0", environment={"COLOUR": "a,b"}, name="named"))
     assert (workdir / "o.txt").read_text() == "2 a,b\n"
+
+
+def test_lines_that_the_scheduler_ignores_are_in_the_log(
+    connected: Any, workdir: Path, run_task: Any, task_log: Any
+) -> None:
+    run_task(lambda: make(working_dir=str(workdir), script="#!/bin/bash\ntrue\n#SBATCH --nodes=2\n"))
+    assert "script, line 3, '#SBATCH --nodes=2': the scheduler ignores it" in task_log()

@@ -83,6 +83,39 @@ def test_what_cannot_be_right_is_refused_at_once(make, wrong, message) -> None:
         make(**{"command": "true"} | wrong)
 
 
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"nodes": "2.0"}, "nodes", 2),
+        ({"nodes": 2.0}, "nodes", 2),
+        ({"nodes": "1-15:4"}, "nodes", "1-15:4"),
+        ({"ntasks": "4.0"}, "ntasks", 4),
+        ({"cpus_per_task": 4.0}, "cpus_per_task", 4),
+        ({"gpus": "a100:2,v100:1"}, "gpus", "a100:2,v100:1"),
+        ({"time_limit": "5.0"}, "time_limit", "00:05:00"),
+        ({"array": 7}, "array", "7"),
+        ({"ntasks": ""}, "ntasks", None),
+        ({"requeue": "None"}, "requeue", None),
+        ({"environment": "", "directives": None}, "directives", ()),
+    ],
+)
+def test_fields_as_people_and_templates_write_them(make, given, field, value) -> None:
+    assert getattr(make("true", **given).spec(), field) == value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [("env", "'environment'"), ("walltime", "'time_limit'"), ("gres", "--gres")]
+)
+def test_a_name_that_is_no_field_is_told_with_what_is_meant(make, wrong, hint) -> None:
+    with pytest.raises(ValidationError, match=rf"(?s){wrong}: a job has no such field.*{hint}"):
+        make("true", **{wrong: "x"})
+
+
+def test_lines_that_the_scheduler_ignores_are_in_the_log(make, caplog) -> None:
+    make(None, script="#!/bin/bash\ntrue\n#SBATCH --nodes=2\n").trigger()
+    assert "script, line 3, '#SBATCH --nodes=2': the scheduler ignores it" in caplog.text
+
+
 def test_the_secret_is_not_shown(make, credentials) -> None:
     secret = credentials.client_secret.get_secret_value()
     job = make("true")
