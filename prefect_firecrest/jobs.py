@@ -222,6 +222,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         async with runtime.client(connection) as client:
             system = client.system(self.system)
             spec = await self.spec_on(system)
+            for problem in spec.ignored_lines():
+                self.logger.warning("script, %s", problem)
             if is_made(self.spec(), self.make_working_dir):
                 await make_directory(system, spec.working_dir, is_retry=is_repeated())
             identity = await TaskIdentity.current(connection, system.name, spec)
@@ -232,8 +234,6 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
                 await runtime.state(JobMonitor).write_down(record)
-        for problem in spec.ignored_lines():
-            self.logger.warning("script, %s", problem)
         show_submitted(job)
         self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)

@@ -180,6 +180,8 @@ class FirecRESTHook(BaseHook):
         from firecrest_core import lifecycle, paths
 
         given, task = build_spec(job, fields), TaskJobs.current()
+        for problem in given.ignored_lines():
+            self.log.warning("script, %s", problem)
         is_retry = task is not None and task.is_retry
         async with self.client() as client:
             where = client.system(system)

@@ -15,7 +15,7 @@ from firecrest_core.spec.script import is_directive, lines, starts_component
 
 # A line with an option. Somebody who writes two # signs has put a directive out of use.
 _LIKE_DIRECTIVE = re.compile(r"\s*#(?!#)\s*(SBATCH|PBS)\b[\s:]*-", re.IGNORECASE)
-_HERE_DOCUMENT = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
+_HERE_DOCUMENT = re.compile(r"(?<!<)<<(?!<)-?\s*(['\"]?)(\w+)\1")
 # sbatch's short options that take no value and may stand before others in one word.
 _SHORT_FLAGS = frozenset("HIOQWXksv")
 

@@ -253,9 +253,8 @@ class JobSpec:
 
     def ignored_lines(self) -> list[str]:
         """Return one sentence for each line of the script that asks the scheduler for something in vain."""
-        from firecrest_core.spec.ignored_lines import (
-            ignored_lines,
-        )  # imported here because DAG files import this module
+        # Imported here because DAG files import this module.
+        from firecrest_core.spec.ignored_lines import ignored_lines
 
         return [] if self.script is None else ignored_lines(self.script)
 

@@ -15,6 +15,7 @@ from airflow.sdk import DAG, literal, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.spec.jobspec import JobSpec
@@ -293,4 +294,7 @@ def test_lines_that_the_scheduler_ignores_are_in_the_log(
     connected: Any, workdir: Path, run_task: Any, task_log: Any
 ) -> None:
     run_task(lambda: make(working_dir=str(workdir), script="#!/bin/bash\ntrue\n#SBATCH --nodes=2\n"))
-    assert "script, line 3, '#SBATCH --nodes=2': the scheduler ignores it" in task_log()
+    warning = "script, line 3, '#SBATCH --nodes=2': the scheduler ignores it"
+    assert task_log().count(warning) == 1
+    FirecRESTHook().submit_job(working_dir=str(workdir), script="#!/bin/bash\ntrue\n#SBATCH --nodes=2\n")
+    assert task_log().count(warning) == 2
