@@ -124,3 +124,26 @@ def test_a_secret_that_stays_wrong_is_reported(short_lived: LocalFirecREST, keep
     ok, message = FirecRESTHook().test_connection()
     assert not ok
     assert "Check the client's id, secret and scopes" in message
+
+
+def test_jobs_are_waited_for_with_a_new_api_key(tmp_path: Path, store: Callable[..., None], ti: Any) -> None:
+    settings = Settings(root=tmp_path / "cluster", api_keys=("old-key",), accounting_lag=0.2)
+
+    def keep(key: str) -> None:
+        extra = {"auth": "api_key", "system": settings.system}
+        store({"conn_type": "firecrest", "host": server.url, "password": key, "extra": extra})
+
+    async def wait() -> dict[str, Any]:
+        waiting = asyncio.create_task(trigger.event())
+        await until(lambda: server.requests[("GET", "/compute/{system_name}/jobs/{job_id}")])
+        object.__setattr__(settings, "api_keys", ("new-key",))
+        keep("new-key")
+        (server.home / "go").touch()
+        return dict(await waiting)
+
+    with LocalFirecREST(settings) as server:
+        keep("old-key")
+        trigger = deferred(server.home, "job", ti)
+        event = asyncio.run(wait())
+    assert event["status"] == "success"
+    assert event["result"]["state"] == "COMPLETED"
