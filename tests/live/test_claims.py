@@ -140,8 +140,8 @@ async def test_a_lost_answer_of_a_submission(
     posts: list[str] = []
     submit = System.submit_job
 
-    async def lossy(self: System, request: SubmitRequest) -> str:
-        posts.append(await submit(self, request))
+    async def lossy(self: System, request: SubmitRequest, *, name: str) -> str:
+        posts.append(await submit(self, request, name=name))
         raise errors.SubmissionUnknown("lost")
 
     monkeypatch.setattr(System, "submit_job", lossy)
