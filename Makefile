@@ -59,7 +59,7 @@ test-core: .envs/airflow/stamp ## run the tests of the core, of the embedded ser
 .PHONY: test-prefect
 test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
 	$(PREFECT)/python benchmarks/import_cost.py prefect --check
-	$(PREFECT)/python -m pytest $(PREFECT_TESTS) tests/prefect_e2e $(PYTEST_ARGS)
+	$(PREFECT)/python -m pytest $(PREFECT_TESTS) tests/prefect_e2e tests/quickstart/test_prefect.py $(PYTEST_ARGS)
 
 .PHONY: test-both
 test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest supported Prefect

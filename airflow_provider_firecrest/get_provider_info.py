@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from firecrest_core.documentation import page_url
+
 _INTEGRATION = "FirecREST"
 
 # Airflow shows no placeholders in these fields, but offers their examples. It stores `null` for an empty field. A
@@ -103,7 +105,7 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {
                 "integration-name": _INTEGRATION,
-                "external-doc-url": "https://eth-cscs.github.io/firecrest-v2/",
+                "external-doc-url": page_url("operators.html"),
                 "tags": ["service"],
             }
         ],

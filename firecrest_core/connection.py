@@ -60,6 +60,8 @@ class Connection:
     :param base_dir: the directory on the systems that relative paths begin at, for example ``$SCRATCH/workflows``
     :param paths: more names for paths there, such as ``{"PROJECT": "/project/x"}`` for ``$PROJECT``; see
         :mod:`firecrest_core.paths`
+    :param kept_in: what holds these settings, as messages call it: Airflow's ``connection``, Prefect's ``credentials
+        block``
     :raises ConfigurationError: a value is missing, is no URL, is a plain one that is not allowed, or is out of range
     """
 
@@ -78,6 +80,7 @@ class Connection:
     max_in_flight: int = 4
     base_dir: str | None = None
     paths: Mapping[str, str] = field(default_factory=dict, hash=False)
+    kept_in: str = field(default="connection", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "client_secret", self.secret)
@@ -193,7 +196,7 @@ class Connection:
         """
         chosen = system or self.system
         if not chosen:
-            raise ConfigurationError("no system is named: give `system`, or a default system in the connection")
+            raise ConfigurationError(f"no system is named: give `system`, or a default system in the {self.kept_in}")
         return check_system_name(chosen)
 
 

@@ -171,8 +171,8 @@ class _Expansion:
         base = self._connection.base_dir
         if base is None:
             raise InvalidFileName(
-                f"{path} is relative, and the connection has no base directory (base_dir). Begin with /, ~/ or "
-                "$SCRATCH/, or give the connection one."
+                f"{path} is relative, and the {self._connection.kept_in} has no base directory (base_dir). Begin with "
+                f"/, ~/ or $SCRATCH/, or give the {self._connection.kept_in} one."
             )
         return posixpath.join(await self.substituted(base), expanded)
 
@@ -194,7 +194,9 @@ class _Expansion:
         given = self._connection.paths.get(name)
         if given is not None:
             if name in self._under_way:
-                raise InvalidFileName(f"${name} stands for itself in `paths` of the connection. Give it a whole path.")
+                raise InvalidFileName(
+                    f"${name} stands for itself in `paths` of the {self._connection.kept_in}. Give it a whole path."
+                )
             self._under_way.append(name)
             value = await self.absolute(given)
             self._under_way.remove(name)
@@ -202,8 +204,8 @@ class _Expansion:
         if name != "USER" and name not in _DATA_TYPES:
             own = [f"${known}" for known in sorted({*_DATA_TYPES, "USER", *self._connection.paths})]
             raise InvalidFileName(
-                f"${name} is not known on {self._system}. There are {', '.join(own)}; `paths` of the connection can "
-                "name more."
+                f"${name} is not known on {self._system}. There are {', '.join(own)}; `paths` of the "
+                f"{self._connection.kept_in} can name more."
             )
         return await self._of_user(name)
 
@@ -235,7 +237,7 @@ class _Expansion:
             problem = f"it has no file system of the type {_DATA_TYPES[name]}"
         raise InvalidFileName(
             f"${name} is not known on {self._system}: {problem}. Write the whole path, or name it in `paths` of the "
-            f'connection: {{"{name}": "/…"}}. {info.describe_file_systems()}'
+            f'{self._connection.kept_in}: {{"{name}": "/…"}}. {info.describe_file_systems()}'
         )
 
     async def _is_directory(self, path: str) -> bool:

@@ -8,6 +8,7 @@ from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
+from firecrest_core.documentation import page_url
 from prefect_firecrest.prefect_internals import block_name, unknown_fields
 
 if TYPE_CHECKING:
@@ -20,12 +21,20 @@ class FirecRESTCredentials(CredentialsBlock):
 
     Example:
         ```python
-        from prefect_firecrest import FirecRESTCredentials
+        from prefect import flow
+        from prefect_firecrest import FirecRESTCredentials, alist_files, list_files
 
-        credentials = FirecRESTCredentials.load("BLOCK_NAME")
 
-        async with credentials.get_client() as client:
-            systems = await client.list_systems()
+        @flow
+        def home():
+            credentials = FirecRESTCredentials.load("BLOCK_NAME")
+            return list_files(credentials, "~")
+
+
+        @flow
+        async def ahome():
+            credentials = await FirecRESTCredentials.aload("BLOCK_NAME")
+            return await alist_files(credentials, "~")
         ```
     """
 
@@ -34,8 +43,8 @@ class FirecRESTCredentials(CredentialsBlock):
 
     _block_type_name = "FirecREST Credentials"
     _block_type_slug = "firecrest-credentials"
-    _logo_url = HttpUrl("https://github.com/eth-cscs.png?size=200")
-    _documentation_url = HttpUrl("https://eth-cscs.github.io/firecrest-v2/")
+    # No logo: Prefect takes only the address of a picture, and a UI without that network would show a broken one.
+    _documentation_url = HttpUrl(page_url("prefect.html#credentials"))
 
     url: str = Field(
         description="Root of the API.",
@@ -159,6 +168,7 @@ class FirecRESTCredentials(CredentialsBlock):
             max_in_flight=self.max_in_flight,
             base_dir=self.base_dir or None,
             paths=self.paths,
+            kept_in="credentials block",
         )
 
     def get_client(self) -> FirecRESTClient:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefect.blocks.abstract import JobBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
+from firecrest_core.documentation import page_url
 from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.hidden_values import hide_values
@@ -40,13 +41,20 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     Example:
         ```python
-        from prefect_firecrest import FirecRESTJob
+        from prefect import flow
+        from prefect_firecrest import FirecRESTJob, arun_job, run_job
 
-        job = FirecRESTJob.load("BLOCK_NAME")
 
-        run = job.trigger()
-        run.wait_for_completion()
-        result = run.fetch_result()
+        @flow
+        def compute():
+            job = FirecRESTJob.load("BLOCK_NAME")
+            return run_job(job)
+
+
+        @flow
+        async def acompute():
+            job = await FirecRESTJob.aload("BLOCK_NAME")
+            return await arun_job(job)
         ```
     """
 
@@ -55,8 +63,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     _block_type_name = "FirecREST Job"
     _block_type_slug = "firecrest-job"
-    _logo_url = HttpUrl("https://github.com/eth-cscs.png?size=200")
-    _documentation_url = HttpUrl("https://eth-cscs.github.io/firecrest-v2/")
+    # No logo: Prefect takes only the address of a picture, and a UI without that network would show a broken one.
+    _documentation_url = HttpUrl(page_url("prefect.html#a-job"))
 
     credentials: FirecRESTCredentials = Field(description="Where the FirecREST is, and as whom to speak to it.")
     system: str | None = Field(

@@ -32,7 +32,7 @@ def decrypt(encrypted: str, client_secret: SecretStr) -> SecretStr:
         return SecretStr(_box(client_secret).decrypt(encrypted.encode()).decode())
     except InvalidToken:
         raise TransferFailed(
-            "The connection's client secret has changed since this transfer began. Start the transfer again."
+            "The client secret has changed since this transfer began. Start the transfer again."
         ) from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from firecrest_core.errors import InvalidJobSpec, RemotePathNotFound
+from firecrest_core.errors import InvalidFileName, InvalidJobSpec, RemotePathNotFound
 from prefect_firecrest import FirecRESTCredentials, download_files, list_files, run_job, upload_files
 
 
@@ -70,3 +70,8 @@ def test_a_missing_directory_is_made_only_where_it_cannot_be_misspelt(credential
     assert run.job.working_dir == str(workdir / "mistyped")
     with pytest.raises(InvalidJobSpec, match=r"^working_dir: x is relative"):
         make("true", working_dir="x").trigger()
+
+
+def test_a_relative_path_without_a_base_directory(credentials) -> None:
+    with pytest.raises(InvalidFileName, match="runs is relative, and the credentials block has no base directory"):
+        list_files(credentials, "runs")
