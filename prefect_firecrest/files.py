@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
+    from firecrest_core.api.client import System
     from firecrest_core.api.models import FileInfo
+    from firecrest_core.result import JobResult
+    from firecrest_core.spec.jobspec import JobSpec
     from firecrest_core.transfer import LocalPath, Transferred
     from firecrest_core.transfer.localside import StoredPath
     from prefect_firecrest.credentials import FirecRESTCredentials
@@ -71,6 +74,28 @@ async def download(
         ]
     report_fetched(there.name, files)
     return files
+
+
+async def send_inputs(system: System, spec: JobSpec, inputs: Mapping[str, str] | None) -> None:
+    """Send what a job needs; see :meth:`prefect_firecrest.FirecRESTJob.trigger`."""
+    from firecrest_core import job_files
+
+    if inputs:
+        await job_files.upload_inputs(system, spec.working_dir, inputs.items(), account=spec.account)
+
+
+async def fetch_outputs(
+    credentials: FirecRESTCredentials, result: JobResult, outputs: Mapping[str, str], account: str | None
+) -> list[Transferred]:
+    """Fetch what a job has left; see :func:`prefect_firecrest.tasks.fetch_outputs`."""
+    from firecrest_core import job_files
+    from prefect_firecrest.observability.assets import report_fetched
+
+    async with runtime.client(credentials.connection()) as client:
+        there = client.system(result.system)
+        fetched = await job_files.fetch_outputs(there, result, outputs.items(), account=account)
+    report_fetched(there.name, fetched)
+    return fetched
 
 
 async def list_directory(

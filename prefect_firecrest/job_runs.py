@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobRun
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from firecrest_core.errors import ConfigurationError, RemotePathNotFound
 from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.files import send_inputs
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -33,15 +35,23 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     :param job: the job itself
     :param spec: what was asked for, to run it once more
+    :param inputs: what was sent for it, to send it once more
     :param poll_interval: seconds between two queries of its state at the most
     """
 
     def __init__(
-        self, credentials: FirecRESTCredentials, job: Job, spec: JobSpec, *, poll_interval: float = 10.0
+        self,
+        credentials: FirecRESTCredentials,
+        job: Job,
+        spec: JobSpec,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        poll_interval: float = 10.0,
     ) -> None:
         self._credentials: FirecRESTCredentials | str = credentials
         self.job = job
         self.spec = spec
+        self.inputs = inputs
         self.poll_interval = poll_interval
         self._result: JobResult | None = None
 
@@ -206,12 +216,14 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
         monitor = runtime.state(JobMonitor)
         async with self._on_system() as system:
+            send = partial(send_inputs, system, self.spec, self.inputs)
             if self.job.key is None:
                 status = await read_status(system, self.job)
                 if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
                     return self
+                await send()
             monitor.on_submit(self.job)
-            job = await lifecycle.submit(system, self.spec, self.job.key)
+            job = await lifecycle.submit(system, self.spec, self.job.key, before_post=send)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
             show_submitted(job)

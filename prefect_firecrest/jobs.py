@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
@@ -13,6 +12,7 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, mod
 from firecrest_core.documentation import page_url
 from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.files import send_inputs
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.prefect_internals import hide_values_of, unknown_fields
@@ -201,25 +201,27 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         """The job's name, from ``name`` or from the script's own lines; ``job`` where neither gives one."""
         return self.spec().job_name()
 
-    def trigger(self) -> FirecRESTJobRun:  # type: ignore[override]
+    def trigger(self, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:  # type: ignore[override]
         """Submit the job and return as soon as the scheduler has taken it.
 
         In a flow run it is submitted once for each call: a task that is retried and a flow run that is run again get
         the job that is alive or ended well, and a new one only where that has failed. Outside of a flow run, each
         call submits.
 
+        :param inputs: files and directories to send before the job is submitted, and not where it is adopted, as in
+            ``run_job``
         :raises InvalidJobSpec: naming the field that cannot be right
         :raises RemotePathNotFound: the working directory does not exist
         :raises SubmissionRejected: the scheduler refused it, in its own words
         :raises JobWithdrawn: the flow run was cancelled
         """
-        return runtime.run(self._submit())
+        return runtime.run(self._submit(inputs))
 
-    async def atrigger(self) -> FirecRESTJobRun:
+    async def atrigger(self, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
         """Do what :meth:`trigger` does, in a coroutine."""
-        return await runtime.arun(self._submit())
+        return await runtime.arun(self._submit(inputs))
 
-    async def _submit(self) -> FirecRESTJobRun:
+    async def _submit(self, inputs: Mapping[str, str] | None) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
         from firecrest_core.paths import is_made, make_directory
         from prefect_firecrest.cancellation.monitor import JobMonitor
@@ -236,17 +238,20 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 await make_directory(system, spec.working_dir, is_retry=is_repeated())
             identity = await TaskIdentity.current(connection, system.name, spec)
             if self.exactly_once:
-                job = await self._submit_once(system, spec, identity)
+                job = await self._submit_once(system, spec, identity, inputs)
             else:
+                await send_inputs(system, spec, inputs)
                 job = await lifecycle.submit(system, spec)
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
                 await runtime.state(JobMonitor).write_down(record)
         show_submitted(job)
         self.logger.info(job.submission_message())
-        return FirecRESTJobRun(self.credentials, job, spec, poll_interval=self.poll_interval)
+        return FirecRESTJobRun(self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval)
 
-    async def _submit_once(self, system: System, spec: JobSpec, identity: TaskIdentity) -> Job:
+    async def _submit_once(
+        self, system: System, spec: JobSpec, identity: TaskIdentity, inputs: Mapping[str, str] | None
+    ) -> Job:
         from firecrest_core import lifecycle
         from firecrest_core.jobs.key import ClaimKey
         from prefect_firecrest.cancellation.monitor import JobMonitor
@@ -258,6 +263,11 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         monitor = runtime.state(JobMonitor)
         while True:
             record = self._record(system, spec, key)
+
+            async def before_post(record: JobRecord = record) -> None:
+                await send_inputs(system, spec, inputs)
+                await monitor.write_down(record)
+
             await monitor.watch(identity.flow_runs, system.connection, record)
             try:
                 job = await lifecycle.submit(
@@ -266,7 +276,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                     key,
                     first_attempt=identity.first_attempt,
                     resubmit_failed=not was_suspended,
-                    before_post=partial(monitor.write_down, record),
+                    before_post=before_post,
                 )
             except JobWithdrawn:
                 # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.

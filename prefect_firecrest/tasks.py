@@ -6,7 +6,7 @@ cache, since the claim on the system says what has run already.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ _SHARED: dict[str, Any] = {
 
 
 @task(task_run_name="submit {job.job_name}", **_SHARED)
-def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
+def submit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
     """Submit a job and return as soon as the scheduler has taken it.
 
     A retry of the task, and a flow run that is run again, get the job that is alive or ended well; one that failed is
@@ -47,20 +47,22 @@ def submit_job(job: FirecRESTJob) -> FirecRESTJobRun:
 
     In a transaction that is rolled back by an error, the job is cancelled.
 
+    :param inputs: files and directories to send before the job is submitted, as in ``run_job``. A retry that gets a job
+        that exists does not send them
     :raises SubmissionRejected: the scheduler refused it, in its own words
     :raises RemotePathNotFound: the working directory does not exist
     :raises JobWithdrawn: the flow run was cancelled
     """
-    return remember_submitted(job.trigger())
+    return remember_submitted(job.trigger(inputs))
 
 
 submit_job.on_rollback(cancel_submitted)
 
 
 @task(task_run_name="submit {job.job_name}", **_SHARED)
-async def asubmit_job(job: FirecRESTJob) -> FirecRESTJobRun:
+async def asubmit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
     """Do what ``submit_job`` does, in a coroutine."""
-    return remember_submitted(await job.atrigger())
+    return remember_submitted(await job.atrigger(inputs))
 
 
 asubmit_job.on_rollback(acancel_submitted)  # type: ignore[arg-type]  # coroutines are awaited
@@ -214,6 +216,28 @@ async def adownload_files(
             max_unpacked_files=max_unpacked_files,
         )
     )
+
+
+@task(task_run_name="fetch outputs of job {result.job_id}", **_SHARED)
+def fetch_outputs(
+    credentials: FirecRESTCredentials, result: JobResult, outputs: Mapping[str, str], *, account: str | None = None
+) -> list[Transferred]:
+    """Fetch what a job has left. Of a job that failed, that is what is there.
+
+    :param result: how the job ended
+    :param outputs: for each path on the system the path on this side, as in ``run_job``
+    :param account: the account to charge for transfer jobs, where the site asks for one
+    :returns: for each its ``local`` and ``remote`` path, ``size`` (bytes) and ``sha256``
+    """
+    return runtime.run(files.fetch_outputs(credentials, result, outputs, account))
+
+
+@task(task_run_name="fetch outputs of job {result.job_id}", **_SHARED)
+async def afetch_outputs(
+    credentials: FirecRESTCredentials, result: JobResult, outputs: Mapping[str, str], *, account: str | None = None
+) -> list[Transferred]:
+    """Do what ``fetch_outputs`` does, in a coroutine."""
+    return await runtime.arun(files.fetch_outputs(credentials, result, outputs, account))
 
 
 @task(task_run_name="list {path}", **_SHARED)

@@ -413,6 +413,33 @@ class FirecRESTHook(BaseHook):
                     "Download it instead."
                 ) from None
 
+    def tail(self, path: str, *, lines: int = 20, system: str | None = None) -> str:
+        """Return the last lines of a text file, as they are.
+
+        :param path: the path on the system
+        :param lines: how many lines, at least one
+        :param system: the system; the connection's default system if left out
+        :raises RemotePathNotFound: when it does not exist
+        :raises FileTooLarge: when these lines are larger than the site allows for one request
+        """
+        return self.run(self.atail(path, lines=lines, system=system))
+
+    async def atail(self, path: str, *, lines: int = 20, system: str | None = None) -> str:
+        """Do what :meth:`tail` does."""
+        from firecrest_core import paths
+        from firecrest_core.errors import FileTooLarge
+
+        async with self.client() as client:
+            where = client.system(system)
+            path = await paths.expand(where, path)
+            try:
+                return await where.tail(path, lines=lines)
+            except FileTooLarge:
+                raise FileTooLarge(
+                    f"The last lines of {path} on {where} ({lines}) are too large to be read in one request. Ask for "
+                    "fewer, or download it."
+                ) from None
+
     # --- systems ------------------------------------------------------------------------------------------
 
     def list_systems(self) -> list[SystemInfo]:

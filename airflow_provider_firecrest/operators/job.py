@@ -11,7 +11,9 @@ from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
+from airflow_provider_firecrest.operators.job_files import JobFiles
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
+from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 from airflow_provider_firecrest.xcom import job_mapping
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
 
 
-class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
+class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
     """Submit a job, wait for its end, and return how it ended.
 
     The task's log shows the job's id, each change of its state with reason, node and elapsed time, and the last lines
@@ -79,6 +81,16 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
+    :param inputs: files and directories to send before the job is submitted: for each path on Airflow's side, the path
+        on the system. They are not sent again when a retry finds the job that exists
+    :param outputs: files and directories to fetch when the job has ended: for each path on the system, also with
+        wildcards (``results/**/*.json``), the path on Airflow's side; ``{job_id}`` stands for the job's id. Of a job
+        that failed, those are fetched that are there. If only fetching fails, the retry fetches, and the job does not
+        run again. In both, paths on the system are relative to ``working_dir``, or in its forms, and paths on Airflow's
+        side are as in :mod:`airflow_provider_firecrest.operators.transfer`. A target that ends in ``/`` or is a
+        directory takes a file under its own name; a directory becomes the target itself, and is merged into one that is
+        there. A task that is deferrable waits for large outputs in the triggerer; while inputs travel, it holds its
+        worker
     :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
         the partition's, a job that it depends on has failed, …). The default is to warn at once, with the reason and
         what to do about it, and to wait on: an administrator may still change the limit
@@ -86,16 +98,19 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``element_counts`` and ``failed_indices`` (of an array), ``working_directory``, ``stdout`` and
         ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the job and with it the task has failed.
-        The id is pushed as XCom ``job_id`` as soon as it is known.
+        The id is pushed as XCom ``job_id`` as soon as it is known. If the job succeeded and has written a
+        ``return.json`` in its working directory (at most 64 KiB), what it holds is the XCom ``return``.
     """
 
-    template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, *JOB_FIELDS, "job")
+    template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, *JOB_FIELDS, "job", "inputs", "outputs")
     template_ext: Sequence[str] = TEMPLATE_FILES
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "script": "bash",
         "command": "bash",
         "environment": "json",
         "job": "json",
+        "inputs": "json",
+        "outputs": "json",
     }
 
     def __init__(
@@ -131,6 +146,8 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         requeue: bool | str | None = None,
         make_working_dir: bool | None = None,
         job: JobSpec | Mapping[str, Any] | str | None = None,
+        inputs: Mapping[str, str] | None = None,
+        outputs: Mapping[str, str] | None = None,
         exactly_once: bool = True,
         fail_if_stuck: bool = False,
         **kwargs: Any,
@@ -168,6 +185,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         self.stderr = stderr
         self.requeue = requeue
         self.make_working_dir = make_working_dir
+        self.keep_files(inputs, outputs)
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
         to_mapping = getattr(job, "to_mapping", None)
         self.job = to_mapping() if to_mapping else job
@@ -187,6 +205,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
             connection = self.hook.connection()
             system = connection.system_or_default(self.system)
             given = named(self.job_spec(), context["ti"])
+            self.check_files()
         except FirecRESTError as error:
             raise task_error(error) from None
         for problem in given.ignored_lines():
@@ -243,12 +262,14 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
 
-        async def record() -> None:
+        async def prepare() -> None:
             assert identity is not None
+            await self.send_inputs(client.system(identity.system), identity.spec)
             self.record_jobs(context, [identity.placeholder_job().to_dict()])
 
         async with self.hook.client() as client:
             if identity is None:
+                await self.send_inputs(client.system(system), spec)
                 # A triggerer that is restarted could not find this job again, so the worker submits it.
                 return await lifecycle.submit(client.system(system), spec)
             return await lifecycle.submit(
@@ -257,7 +278,7 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
                 identity.key,
                 first_attempt=identity.first_attempt,
                 wait_for_room=not self.deferrable,
-                before_post=record,
+                before_post=prepare,
             )
 
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:
@@ -279,19 +300,49 @@ class FirecRESTSubmitOperator(JobFields, FirecRESTWaitingOperator):
         from firecrest_core.errors import FirecRESTError
         from firecrest_core.result import JobResult
 
+        account = None
         with suppress(FirecRESTError):  # the DAG was edited meanwhile
-            self.job_spec()  # another worker may have submitted: this one learns here which values not to show
+            account = self.job_spec().account  # another worker may have submitted: here too, secrets are hidden now
         result = JobResult.from_dict(event["result"])
         job = job_mapping(result)
+        if "transfers" in event:
+            self.hook.run(self._finish(result, event["transfers"]))
+            return job
         context["ti"].xcom_push(key="job", value=job)
-        self.hook.run(self._check(result))
+        trigger = FirecRESTTransferTrigger(
+            transfers=self.hook.run(self._begin_outputs(context, result, account)),
+            owner=event["jobs"][0],
+            result=event["result"],
+            firecrest_conn_id=self.firecrest_conn_id,
+            poll_interval=self.poll_interval,
+        )
+        if trigger.transfer_jobs:
+            self.wait(context, trigger)
+        else:
+            self.hook.run(self._finish(result, trigger.transfers))
         return job
 
-    async def _check(self, result: JobResult) -> None:
+    async def _begin_outputs(self, context: Context, result: JobResult, account: str | None) -> list[dict[str, Any]]:
+        from firecrest_core import lifecycle
+        from firecrest_core.return_value import read_return_value
+
+        async with self.hook.client() as client:
+            system = client.system(result.system)
+            if result.succeeded:
+                await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
+                if (returned := await read_return_value(system, result)) is not None:
+                    context["ti"].xcom_push(key="return", value=returned)
+            return await self.begin_outputs(system, result, account)
+
+    async def _finish(self, result: JobResult, transfers: list[dict[str, Any]]) -> None:
+        """Fetch what transfer jobs have sent. Of a job that failed, raise the error when its files are here."""
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
-            await lifecycle.raise_for_state(client.system(result.system), result, on_output=self.hook.log_output)
+            system = client.system(result.system)
+            await self.finish_outputs(system, result, transfers)
+            if not result.succeeded:
+                await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
 
     def after_rendering(self, context: Any) -> None:
         """Label a mapped task with its job's name, unless the DAG says how. The index stays, as names may be equal.

@@ -71,13 +71,13 @@ class JobFields(BeforeRendering):
         from firecrest_core.spec.jobspec import JobSpec, check_names, given_fields
 
         job = self.job
-        if isinstance(job, str) and (not _is_template(job) or self._renders_native() is False):
+        if isinstance(job, str) and (not is_template(job) or self._renders_native() is False):
             build_spec(job, {})  # it says what is wrong with a text
         complete = job is None or isinstance(job, Mapping)
         if complete:
             check_names(job or {})
         given = {**(job if complete and job else {}), **given_fields(self._own_fields())}
-        known = given_fields({field: value for field, value in given.items() if not _is_template(value)})
+        known = given_fields({field: value for field, value in given.items() if not is_template(value)})
         script = known.get("script")
         if _names_template_file(script):
             del known["script"]  # its text is not here yet
@@ -112,7 +112,7 @@ class JobFields(BeforeRendering):
         :raises InvalidJobSpec: there is no such file, or a template cannot be read
         """
         jinja_env = self.get_template_env()  # type: ignore[attr-defined]
-        if not _is_template(self.script):  # a name that is itself a template is known only when the task runs
+        if not is_template(self.script):  # a name that is itself a template is known only when the task runs
             self.script = _script_text(self.script, jinja_env)
         self._check_templates(jinja_env)
 
@@ -127,7 +127,7 @@ class JobFields(BeforeRendering):
         self._check_templates(jinja_env)
 
     def _check_templates(self, jinja_env: Any) -> None:
-        for field in (*JOB_FIELDS, "job"):
+        for field in (*JOB_FIELDS, "job", "inputs", "outputs"):
             for text in _texts(getattr(self, field)):
                 _check_syntax(field, text, jinja_env)
 
@@ -199,12 +199,15 @@ def _arguments(operator: type) -> frozenset[str]:
     return frozenset(name for init in inits for name in inspect.signature(init).parameters)
 
 
-def _is_template(value: Any) -> bool:
-    """Tell whether a value is known only when the task runs: a template, or what another task returns."""
+def is_template(value: Any) -> bool:
+    """Tell whether a value is known only when the task runs: a template, or what another task returns.
+
+    :param value: an argument of an operator
+    """
     if hasattr(value, "resolve") or callable(value):
         return True
     return any(mark in text for text in _texts(value) for mark in _MARKS) or (
-        isinstance(value, Mapping | list | tuple) and any(map(_is_template, _values(value)))
+        isinstance(value, Mapping | list | tuple) and any(map(is_template, _values(value)))
     )
 
 

@@ -11,22 +11,22 @@ import posixpath
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
+from airflow_provider_firecrest.operators.local_paths import open_path
 from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath
+    from airflow.sdk import Context
 
+    from airflow_provider_firecrest.operators.local_paths import LocalPath
     from firecrest_core.api.client import System
     from firecrest_core.transfer import PendingTransfer, RemoteFile, Transferred
 
-    LocalPath = str | Path | ObjectStoragePath
     # A source, a target, and whether the target is the new name itself, also where a directory is there.
     SourceAndTarget = tuple[Any, Any, bool]
 
@@ -80,7 +80,7 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         trigger = FirecRESTTransferTrigger(
             transfers=transfers, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
         )
-        return self.wait(context, trigger) if trigger.jobs else self.result(transfers)
+        return self.wait(context, trigger) if trigger.transfer_jobs else self.result(transfers)
 
     def finish(self, context: Context, event: dict[str, Any]) -> Any:
         """Make sure that everything arrived.
@@ -154,7 +154,7 @@ class FirecRESTUploadOperator(FirecRESTTransferOperator):
 
         :param context: the task's
         """
-        return [(_open_path(self.source_path), self.hook.run(self._expanded_target()), False)]
+        return [(open_path(self.source_path), self.hook.run(self._expanded_target()), False)]
 
     async def _expanded_target(self) -> str:
         from firecrest_core.paths import expand
@@ -249,7 +249,7 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
         from firecrest_core import transfer
         from firecrest_core.errors import InvalidFileName
 
-        target = _open_path(local_path)
+        target = open_path(local_path)
         if len(files) == 1 and not files[0].matched:
             return [(files[0].path, target, False)]
         try:
@@ -290,7 +290,7 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
         """
         from firecrest_core import transfer
 
-        return await transfer.finish_download(system, pending, _open_path(pending.plan.local))
+        return await transfer.finish_download(system, pending, open_path(pending.plan.local))
 
 
 class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
@@ -350,17 +350,3 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
             f"the task {target!r} left no single job in its XCom. Name a task of FirecRESTSubmitOperator; if it is "
             "mapped, map this one, too."
         )
-
-
-def _open_path(path: LocalPath) -> LocalPath:
-    """Return a URL as a path that Airflow can open with its connections, and any other path as it is."""
-    if isinstance(path, str) and "://" in path:
-        from airflow.sdk import ObjectStoragePath
-
-        try:
-            stored = ObjectStoragePath(path)
-            stored.fs  # noqa: B018  # Airflow looks for the store's file system here
-        except ValueError as error:
-            raise AirflowFailException(f"{path}: {error}. Install the Airflow provider of that store.") from None
-        return stored
-    return path

@@ -25,6 +25,7 @@ TWINS = [
     "download",
     "list_files",
     "read_text",
+    "tail",
     "list_systems",
 ]
 
@@ -110,6 +111,18 @@ def test_what_is_no_small_text_file(connected, workdir) -> None:
             hook.read_text(f"{workdir}/{path}")
         assert words in str(caught.value)
         assert isinstance(caught.value, AirflowFailException)
+
+
+def test_the_end_of_a_text_file(connected, workdir) -> None:
+    (workdir / "log").write_text("one\ntwo\nthree\n")
+    (workdir / "bar").write_bytes(b"x" * 100_000)
+    hook = FirecRESTHook()
+    assert hook.tail(f"{workdir}/log", lines=2) == "two\nthree\n"
+    assert asyncio.run(hook.atail(f"~/{workdir.name}/log", system=connected.system)) == "one\ntwo\nthree\n"
+    with pytest.raises(errors.FileTooLarge, match=r"The last lines of .*/bar on .* are too large .* download it\."):
+        hook.tail(f"{workdir}/bar")
+    with pytest.raises(errors.RemotePathNotFound, match="missing"):
+        hook.tail(f"{workdir}/missing")
 
 
 def test_fields_change_a_job(connected, workdir) -> None:

@@ -37,6 +37,7 @@ from prefect_firecrest import (
     acancel_job,
     adelete_files,
     adownload_files,
+    afetch_outputs,
     alist_files,
     amake_directory,
     arun_job,
@@ -46,6 +47,7 @@ from prefect_firecrest import (
     cancel_job,
     delete_files,
     download_files,
+    fetch_outputs,
     is_retryable,
     list_files,
     make_directory,
@@ -56,10 +58,12 @@ from prefect_firecrest import (
 )
 
 TASKS = [
-    submit_job, wait_for_job, cancel_job, upload_files, download_files, list_files, make_directory, delete_files
+    submit_job, wait_for_job, cancel_job, upload_files, download_files, fetch_outputs, list_files, make_directory,
+    delete_files
 ]  # fmt: skip
 TWINS = [
-    asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, alist_files, amake_directory, adelete_files
+    asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, afetch_outputs, alist_files,
+    amake_directory, adelete_files
 ]  # fmt: skip
 
 
@@ -151,6 +155,77 @@ def test_functions_in_a_flow_of_functions(make, credentials, workdir, tmp_path) 
 
     assert [entry.name for entry in functions()] == ["in"]
     assert (tmp_path / "back" / "in").read_text() == "x"
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_inputs_and_outputs_of_a_flow(make, workdir, tmp_path, code) -> None:
+    (tmp_path / "in.txt").write_text("42")
+    flow_run = lambda: run_job(  # noqa: E731
+        make(f"mkdir -p tree; cp renamed.txt tree/out.txt; exit {code}"),
+        inputs={str(tmp_path / "in.txt"): "renamed.txt"},
+        outputs={"tree": str(tmp_path / "tree"), "slurm-{job_id}.out": f"{tmp_path}/logs/"},
+    )
+    for _ in range(2):
+        if code:
+            with pytest.raises(JobFailed):
+                flow_run()
+        else:
+            result = flow_run()
+            assert result.fetched == (f"{tmp_path}/tree", f"{tmp_path}/logs/slurm-{result.job_id}.out")
+    assert (tmp_path / "tree" / "out.txt").read_text() == "42"
+    assert [path.name for path in (tmp_path / "tree").iterdir()] == ["out.txt"]
+
+
+def test_a_retry_that_adopts_the_job_sends_nothing(make, workdir, tmp_path) -> None:
+    (tmp_path / "in.txt").write_text("first")
+    job = make("until [ -e go ]; do sleep 0.1; done; echo run >> runs")
+
+    @task(retries=1)
+    def twice() -> JobResult:
+        run = job.trigger({str(tmp_path / "in.txt"): "in.txt"})
+        if not (workdir / "go").exists():
+            (tmp_path / "in.txt").write_text("second")
+            (workdir / "go").touch()
+            raise ServerFault("once more")
+        run.wait_for_completion()
+        return run.fetch_result()
+
+    @flow
+    def adopts() -> JobResult:
+        return twice()
+
+    assert adopts().succeeded
+    assert (workdir / "in.txt").read_text() == "first"
+    assert (workdir / "runs").read_text() == "run\n"
+
+
+def test_the_failure_of_a_job_counts_and_not_what_it_has_not_written(make, workdir, tmp_path) -> None:
+    outputs = {"missing": str(tmp_path / "missing"), "log": str(tmp_path / "log")}
+    with pytest.raises(JobFailed, match="exit code 7"):
+        run_job(make("echo why > log; exit 7"), outputs=outputs)
+    assert (tmp_path / "log").read_text() == "why\n"
+
+
+def test_files_that_would_become_one_are_refused_before_the_job_is_submitted(make, workdir, tmp_path) -> None:
+    with pytest.raises(InvalidFileName, match="a/x and b/x would both become"):
+        run_job(make("touch ran"), outputs={"a/x": f"{tmp_path}/", "b/x": f"{tmp_path}/"})
+    assert not (workdir / "ran").exists()
+
+
+def test_a_job_that_is_run_once_more_gets_its_inputs_anew(make, workdir, tmp_path) -> None:
+    (tmp_path / "in.txt").write_text("42")
+
+    @flow
+    def resumes() -> JobResult:
+        run = submit_job(
+            make("cat in.txt >> seen; rm in.txt; [ $(wc -c < seen) = 4 ]"), inputs={str(tmp_path / "in.txt"): "in.txt"}
+        )
+        with pytest.raises(JobFailed):
+            run.wait_for_completion()
+        return wait_for_job(run.resume())
+
+    assert resumes().succeeded
+    assert (workdir / "seen").read_text() == "4242"
 
 
 def test_directories_are_made_and_removed(credentials, workdir) -> None:
