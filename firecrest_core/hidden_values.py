@@ -12,18 +12,21 @@ _SECRET = re.compile(r"token|secret|passw|passphrase|credential|authorization|be
 
 # A shorter one, such as `8` or `us`, is in many words.
 _SHORTEST = 5
+# What TOKENIZERS_PARALLELISM and MAX_TOKENS hold.
+_NO_SECRET = re.compile(r"true|false|[\d.]*", re.I)
 # Far more than the jobs of a process have. Each costs time wherever an output is shown.
 _MOST = 1000
 
 _hidden: dict[str, None] = {}
 
 
-def looks_secret(name: str) -> bool:
+def looks_secret(name: str, value: str) -> bool:
     """Tell whether the value of a variable is a secret, to judge by its name.
 
     :param name: the variable's name, such as ``API_TOKEN``
+    :param value: its value; a number, a truth value and a text of less than five characters are no secrets
     """
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None and len(value) >= _SHORTEST and not _NO_SECRET.fullmatch(value)
 
 
 def hide_value(value: str) -> None:

@@ -25,12 +25,13 @@ from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
 from firecrest_core.claims.removal import remove_claims
+from firecrest_core.claims.secret_file import SecretFile, written
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.jobs.status import parse_status
-from firecrest_core.jobs.submission import check_working_dir, job_from_submission
+from firecrest_core.jobs.submission import check_working_dir, job_from_submission, with_text
 from firecrest_core.jobs.submission_queue import SubmissionQueue
 from firecrest_core.result import JobResult
 from firecrest_core.spec import arrays
@@ -81,7 +82,11 @@ async def submit(
     """
     spec.check_working_dir()
     if key is None:
-        request = submit_request(spec, await system.scheduler())
+        if spec.secrets and spec.script_path is not None:
+            spec = await with_text(system, spec, spec.script_path)
+        scheduler = await system.scheduler()
+        secret_file = SecretFile.without_claim(spec, scheduler)
+        request = submit_request(spec, scheduler, secrets=secret_file.lines() if secret_file else ())
         await check_working_dir(system, spec.working_dir)
 
     async def before_first_post() -> None:
@@ -93,7 +98,7 @@ async def submit(
     async def submit_now() -> Job:
         nonlocal first_attempt
         if key is None:
-            return await _submit_unclaimed(system, spec, request)
+            return await _submit_unclaimed(system, spec, request, secret_file)
         if not first_attempt:  # an earlier attempt has reached FirecREST at this URL
             system.client.trust_url()
         first, first_attempt = first_attempt, False  # in the line, an earlier submission may have been taken
@@ -111,11 +116,14 @@ async def submit(
     return await SubmissionQueue.shared(system).submit(system, spec.job_name(), submit_now)
 
 
-async def _submit_unclaimed(system: System, spec: JobSpec, request: SubmitRequest) -> Job:
+async def _submit_unclaimed(
+    system: System, spec: JobSpec, request: SubmitRequest, secret_file: SecretFile | None
+) -> Job:
     submitted_at = time.time()
     try:
         # Retry without a limit: the server was reached before, and these errors mean that it has done nothing yet.
-        job_id = await retry_transient(partial(system.submit_job, request), math.inf)
+        async with written(system, secret_file):
+            job_id = await retry_transient(partial(system.submit_job, request), math.inf)
     except errors.SubmissionUnknown as error:
         advice = "Check with `squeue` or in the list of jobs before you submit it again."
         raise errors.SubmissionUnknown(f"{error} {advice}") from None

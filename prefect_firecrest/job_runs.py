@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,7 +32,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     Each method has an asynchronous twin with the prefix ``a``. All raise the errors of :mod:`firecrest_core.errors`.
 
     It can be pickled, as Prefect does with results that it keeps. The client's secret is left out and read from the
-    credentials' block again, so a run that is used in another process needs credentials that were saved.
+    credentials' block again, so a run that is used in another process needs credentials that were saved. The job's own
+    secrets are encrypted with the client's.
 
     :param job: the job itself
     :param spec: what was asked for, to run it once more
@@ -54,6 +56,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.inputs = inputs
         self.poll_interval = poll_interval
         self._result: JobResult | None = None
+        self._sealed_spec: dict[str, Any] | None = None
 
     @property
     def job_id(self) -> str:
@@ -210,6 +213,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _resume(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
         from firecrest_core.jobs.status import read_status
+        from firecrest_core.spec.sealing import unseal
         from firecrest_core.states import JobState
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import show_submitted
@@ -223,7 +227,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     return self
                 await send()
             monitor.on_submit(self.job)
-            job = await lifecycle.submit(system, self.spec, self.job.key, before_post=send)
+            spec = unseal(self._sealed_spec, system.connection.secret) if self._sealed_spec else self.spec
+            job = await lifecycle.submit(system, spec, self.job.key, before_post=send)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
             show_submitted(job)
@@ -258,8 +263,13 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         return self.__copy__()  # within a process the secret stays; the parts are immutable
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = self._credentials
+        from firecrest_core.spec.sealing import seal
+
+        state, kept = dict(self.__dict__), self._credentials
         if isinstance(kept, FirecRESTCredentials):
+            if self.spec.secrets:
+                state["_sealed_spec"] = seal(self.spec, kept.connection().secret)
+                state["spec"] = replace(self.spec, environment=self.spec.plain_environment)
             saved_as = kept.saved_as
             kept = saved_as or kept.model_copy(update={"client_secret": SecretStr("")})
-        return {**self.__dict__, "_credentials": kept}
+        return {**state, "_credentials": kept}

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from prefect_firecrest.identity import TaskIdentity
 
 # What is no field of a JobSpec.
-_NOT_OF_SPEC = frozenset({"credentials", "system", "make_working_dir", "poll_interval", "exactly_once"})
+_NOT_OF_SPEC = frozenset(
+    {"credentials", "system", "make_working_dir", "secret_variables", "poll_interval", "exactly_once"}
+)
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
 
@@ -118,7 +120,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     reservation: str | None = Field(default=None, description="Name of a reservation.")
     environment: dict[str, str | SecretStr] = Field(
         default_factory=dict,
-        description="Environment variables of the job. Values of names such as API_TOKEN are hidden.",
+        description="Environment variables of the job. Values of names such as API_TOKEN are hidden, and stand in no "
+        "script: the job reads them from a file of its own.",
+    )
+    secret_variables: list[str] = Field(
+        default_factory=list,
+        title="Secret variables",
+        description="Names of further variables whose values are secrets. Those that a flow gives as SecretStr or "
+        "Secret are added here, so that a saved job knows them.",
     )
     uenv: str | None = Field(default=None, title="uenv", description="CSCS's user environment, name/version:tag.")
     container: str | None = Field(default=None, description="CSCS's container engine: name or path of an EDF file.")
@@ -164,6 +173,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
+        self.environment = hide_values(self.environment, self.secret_variables)
+        self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
         self.spec()
         return self
 
@@ -182,6 +193,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         from firecrest_core.spec.jobspec import JobSpec
 
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}
+        given["environment"] = hide_values(self.environment, self.secret_variables)  # a copy may have other variables
         # A misspelt field must not be lost without a word.
         return JobSpec.from_mapping(given | unknown_fields(self))
 

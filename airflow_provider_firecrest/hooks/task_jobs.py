@@ -111,7 +111,8 @@ class TaskJobs:
         from firecrest_core import lifecycle
 
         spec = named(spec, self._context["ti"])
-        await amask_secret(dict(spec.environment))  # the values whose names Airflow takes for those of secrets
+        await amask_secret({**spec.plain_environment})  # the values whose names Airflow takes for those of secrets
+        await amask_secret(list(spec.secrets.values()))
         await self._end_earlier_run_first(hook)
         call, first_attempt = await self._ask(lambda: self._begin(hook, system, spec))
 

@@ -69,7 +69,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
     :param qos: quality of service (Slurm)
     :param constraint: features that the nodes must have (Slurm)
     :param reservation: a reservation's name
-    :param environment: variables for the job
+    :param environment: variables for the job. A value whose name looks like that of a secret (``HF_TOKEN``), or that
+        is a ``SecretStr`` of pydantic, reaches the job by a file that only its owner may read, and is shown nowhere. A
+        ``SecretStr`` is a template as well: ``SecretStr("{{ conn.hf.password }}")``
     :param uenv: CSCS's user environment, ``"name/version:tag"``
     :param container: CSCS's container engine: name or path of an environment definition file
     :param signal: signal before the time limit, ``"B:USR1@60"``
@@ -200,6 +202,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
 
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
         from firecrest_core.paths import is_made
+        from firecrest_core.spec.sealing import seal
 
         try:
             connection = self.hook.connection()
@@ -210,7 +213,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
             raise task_error(error) from None
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
-        mask_secret(dict(given.environment))  # the values whose names Airflow takes for those of secrets
+        mask_secret({**given.plain_environment})  # the values whose names Airflow takes for those of secrets
+        mask_secret(list(given.secrets.values()))
         is_retry = context["ti"].try_number > 1
         spec = self.hook.run(self._expand(system, given, is_retry))
         earlier_ended = self.cancel_earlier_run(context)
@@ -232,7 +236,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
             if identity is None:
                 raise
             self.log.info("%s The triggerer waits for room and submits it.", error)
-            job, submission = identity.placeholder_job(), identity.spec.to_mapping()
+            job, submission = identity.placeholder_job(), seal(identity.spec, connection.secret)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
             submission=submission,

@@ -150,6 +150,8 @@ class JobFields(BeforeRendering):
             )
 
         def as_text(template: Any) -> Any:
+            if hasattr(template, "get_secret_value"):  # a SecretStr; the fields show what it holds as asterisks
+                return type(template)(str(as_text(template.get_secret_value())))
             rendered = render(template)
             if isinstance(template, str) and not isinstance(rendered, str):
                 return render(template + _END).removesuffix(_END)

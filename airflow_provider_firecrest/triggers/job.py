@@ -28,8 +28,9 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param job: the job, as ``firecrest_core.jobs.job.Job.to_dict`` gives it
     :param owned: the job belongs to the task and ends with it; ``False`` for one that somebody else submitted
     :param fail_if_stuck: fire with ``JobStuck`` when the job can never start, instead of only warning
-    :param submission: what to submit first, as ``JobSpec.to_mapping`` gives it, once the limit on submitted jobs has
-        room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds its job
+    :param submission: what to submit first, as :func:`firecrest_core.spec.sealing.seal` gives it, once the limit on
+        submitted jobs has room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds
+        its job
     """
 
     def __init__(
@@ -115,9 +116,9 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
     async def _submit(self, system: System, job: Job, submission: dict[str, Any]) -> Job:
         from firecrest_core import lifecycle
-        from firecrest_core.spec.jobspec import JobSpec
+        from firecrest_core.spec.sealing import unseal
 
-        job = await lifecycle.submit(system, JobSpec.from_mapping(submission), job.key)
+        job = await lifecycle.submit(system, unseal(submission, system.connection.secret), job.key)
         self.job = job.to_dict()
         self.log.info(job.submission_message())
         await push_xcom(self.task_instance, "job_id", job.job_id)

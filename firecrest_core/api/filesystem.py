@@ -171,6 +171,18 @@ class FilesystemEndpoints(SystemEndpoints):
         await self._requests.answer(request, f"mkdir of {path} on {self.name}")
 
     @names_file_systems
+    async def chmod(self, path: str, mode: str) -> None:
+        """Change who may read, write and enter a file or directory.
+
+        :param path: absolute path on the system
+        :param mode: octal, such as ``600``
+        :raises RemotePathRefused: it belongs to somebody else
+        """
+        check_remote_path(path)
+        request = self._requests.pyfirecrest.chmod(self.name, path, mode)
+        await self._requests.answer(request, f"chmod of {path} on {self.name}")
+
+    @names_file_systems
     async def symlink(self, target: str, link: str) -> None:
         """Create a symbolic link in one atomic step.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims.prologue import prologue
+from firecrest_core.claims.secret_file import SecretFile
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.spec.options import asks_for
@@ -60,13 +61,15 @@ class BoundSubmission:
         lines = prologue(key, spec.working_dir, name, scheduler, shared_output=shared)
         return cls(key, name, replace(spec, **changes), tuple(lines))
 
-    def request(self, scheduler: Scheduler = "slurm") -> SubmitRequest:
+    def request(self, scheduler: Scheduler = "slurm", secret_file: SecretFile | None = None) -> SubmitRequest:
         """Return the body of the request that submits the job.
 
         :param scheduler: ``slurm`` or ``pbs``
+        :param secret_file: the file with the job's secrets, if it has any
         :raises InvalidJobSpec: the scheduler cannot express a field
         """
-        return submit_request(self.spec, scheduler, prologue=self.prologue)
+        secrets = secret_file.lines() if secret_file else ()
+        return submit_request(self.spec, scheduler, prologue=self.prologue, secrets=secrets)
 
 
 def _with_name(pattern: str, name: str) -> str:

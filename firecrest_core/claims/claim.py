@@ -12,6 +12,7 @@ Below the working directory::
 
     .firecrest/<identity>/<epoch>.<generation>/claim -> job-57
     .firecrest/<identity>/<epoch>.<generation>/claim -> cancelled
+    .firecrest/<identity>/<epoch>.<generation>/secrets-1f0c…    (see firecrest_core.claims.secret_file)
 
 The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from firecrest_core.api.models import FileInfo
@@ -29,7 +30,7 @@ from firecrest_core.jobs.key import ClaimKey
 CANCELLED = "cancelled"
 """The holder of a claim that was taken from outside, so that no job gets it."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(/claim)?", re.ASCII)
+_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|secrets-[0-9a-f]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,12 @@ class Claims:
 
     :param holders: (epoch, generation) → a job's id, or :data:`CANCELLED`
     :param epochs: the epochs that have a directory
+    :param secret_files: (epoch, generation, name) of each file with secrets
     """
 
     holders: Mapping[tuple[int, int], str]
     epochs: frozenset[int]
+    secret_files: Sequence[tuple[int, int, str]] = ()
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
@@ -50,16 +53,19 @@ class Claims:
         :param entries: the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`
         """
         holders: dict[tuple[int, int], str] = {}
-        epochs = set()
+        epochs, secret_files = set(), []
         for entry in entries:
             match = _ENTRY.fullmatch(entry.name)
             if match is None:
                 continue
-            epochs.add(int(match[1]))
-            if match[3] and entry.link_target:
+            epoch, generation, name = int(match[1]), int(match[2]), match[3]
+            epochs.add(epoch)
+            if name == "claim" and entry.link_target:
                 holder = posixpath.basename(entry.link_target)
-                holders[int(match[1]), int(match[2])] = holder.removeprefix("job-")
-        return cls(holders, frozenset(epochs))
+                holders[epoch, generation] = holder.removeprefix("job-")
+            elif name and name != "claim":
+                secret_files.append((epoch, generation, name))
+        return cls(holders, frozenset(epochs), tuple(secret_files))
 
     def holder(self, key: ClaimKey) -> str | None:
         """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""

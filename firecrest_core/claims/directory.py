@@ -15,6 +15,7 @@ from firecrest_core.api.backoff import FIRST_CONTACT_LIMIT, delays, retry_transi
 from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
 from firecrest_core.claims.claim import CANCELLED, Claims
+from firecrest_core.claims.secret_file import remove_quietly
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, read_job_name
 from firecrest_core.jobs.status import read_status
@@ -113,7 +114,9 @@ class ClaimDirectory:
         :returns: the jobs that hold its claims, and what has kept it from being closed, if anything
         """
         try:
-            return (await self.withdraw(epoch)).jobs([epoch]), None
+            claims = await self.withdraw(epoch)
+            await self.remove_secrets(claims, lambda one, _: one == epoch)
+            return claims.jobs([epoch]), None
         except errors.RemotePathNotFound:
             log.debug("%s does not exist: no job of %s can claim anything there.", self.working_dir, self.identity)
             return [], None
@@ -141,6 +144,18 @@ class ClaimDirectory:
         await self.delete(older)
         for job_id in older:
             await wait_until_gone(self.system, job_id)
+        await self.remove_secrets(claims, lambda epoch, _: epoch < key.epoch)
+
+    async def remove_secrets(self, claims: Claims, over: Callable[[int, int], bool]) -> None:
+        """Remove files with secrets that no job will read any more. A failure is no error: they go with the claims.
+
+        :param claims: what was read, with the files in it
+        :param over: tells of an epoch and a generation whether its files go
+        """
+        for epoch, generation, name in claims.secret_files:
+            if over(epoch, generation):
+                directory = ClaimKey(self.identity, epoch, generation).directory(self.working_dir)
+                await remove_quietly(self.system, f"{directory}/{name}")
 
     async def live(self) -> dict[tuple[int, int], list[str]]:
         """Return the task's jobs in the list of jobs that have not ended.

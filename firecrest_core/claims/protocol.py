@@ -30,12 +30,13 @@ from firecrest_core import errors
 from firecrest_core.api.backoff import FIRST_CONTACT_LIMIT, OUTAGES, Backoff, delays, retry_transient
 from firecrest_core.api.client import System
 from firecrest_core.claims.bound_submission import BoundSubmission
-from firecrest_core.claims.claim import CANCELLED
+from firecrest_core.claims.claim import CANCELLED, Claims
 from firecrest_core.claims.directory import ClaimDirectory, wait_until_gone
+from firecrest_core.claims.secret_file import SecretFile, written
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.status import read_status
-from firecrest_core.jobs.submission import check_working_dir, job_from_submission, scheduler_paths
+from firecrest_core.jobs.submission import check_working_dir, job_from_submission, scheduler_paths, with_text
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.states import JobState
@@ -133,23 +134,11 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
     pauses = delays(CACHED)
     while True:
         found = await retry_transient(claims.read, math.inf)
-        if found.has_newer_epoch(key.epoch):
-            return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
-        holder = found.holder(key)
-        if holder == CANCELLED:
-            return replace(result, state=JobState.CANCELLED, reason="cancelled before it began")
-        if holder == job.job_id:
-            return result
-        if holder is not None:
-            log.info("%s ran nothing: job %s holds the claim.", job, holder)
-            return await _other_job(system, job, holder)
-        if not result.succeeded:
-            try:
-                if await retry_transient(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
-                    return result
-            except errors.UserError as error:  # the key's other jobs cannot make the claim either
-                log.warning("%s: its claim cannot be made. %s", job, error)
-                return result
+        owner = await _owner(claims, found, job, key, result)
+        if isinstance(owner, JobResult):
+            await claims.remove_secrets(found, lambda *of: of <= (key.epoch, key.generation))
+        if owner is not None:
+            return owner
         delay = next(pauses, None)
         if delay is None:
             raise errors.ClaimMissing(
@@ -158,6 +147,30 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
                 "compute nodes do not share it. Check the job's output; working_dir must be on a shared file system."
             )
         await sleep(delay)
+
+
+async def _owner(
+    claims: ClaimDirectory, found: Claims, job: Job, key: ClaimKey, result: JobResult
+) -> Job | JobResult | None:
+    """Do a round of :func:`find_owner`; ``None`` if nothing is known yet."""
+    if found.has_newer_epoch(key.epoch):
+        return replace(result, state=JobState.CANCELLED, reason="a newer run has begun")
+    holder = found.holder(key)
+    if holder == CANCELLED:
+        return replace(result, state=JobState.CANCELLED, reason="cancelled before it began")
+    if holder == job.job_id:
+        return result
+    if holder is not None:
+        log.info("%s ran nothing: job %s holds the claim.", job, holder)
+        return await _other_job(claims.system, job, holder)
+    if not result.succeeded:
+        try:
+            if await retry_transient(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
+                return result
+        except errors.UserError as error:  # the key's other jobs cannot make the claim either
+            log.warning("%s: its claim cannot be made. %s", job, error)
+            return result
+    return None
 
 
 async def cancel(system: System, working_dir: str, identity: str, epoch: int) -> None:
@@ -210,7 +223,7 @@ class _Submission:
         scheduler = await system.scheduler()
         await check_working_dir(system, spec.working_dir)
         if spec.script_path is not None:
-            spec = await _with_text(system, spec, spec.script_path)
+            spec = await with_text(system, spec, spec.script_path)
         return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler, before_post)
 
     @property
@@ -224,11 +237,13 @@ class _Submission:
     async def post(self, key: ClaimKey) -> Job:
         """Submit once."""
         bound = BoundSubmission.bind(self.spec, key, self.scheduler)
-        request = bound.request(self.scheduler)
-        if self.before_post is not None:
-            await self.before_post()
-        submitted_at = time.time()
-        job_id = await self.system.submit_job(request, name=bound.name)
+        secret_file = SecretFile.of_claim(self.spec, key.directory(self.spec.working_dir), self.scheduler)
+        request = bound.request(self.scheduler, secret_file)
+        async with written(self.system, secret_file):
+            if self.before_post is not None:
+                await self.before_post()
+            submitted_at = time.time()
+            job_id = await self.system.submit_job(request, name=bound.name)
         return await self._job(bound, job_id, submitted_at)
 
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:
@@ -306,17 +321,6 @@ class _Submission:
 def _may_be_a_mistake(error: errors.FirecRESTError) -> bool:
     """Tell whether this error may come from a wrong URL or secret, if it lasts."""
     return isinstance(error, errors.UnexpectedAnswer) or not isinstance(error, errors.TransientError)
-
-
-async def _with_text(system: System, spec: JobSpec, path: str) -> JobSpec:
-    """Replace the specification's ``script_path`` by the script's text, so that a prologue can be added."""
-    try:
-        text = (await system.download_small(path)).decode()
-        return replace(spec, script_path=None, script=text)
-    except UnicodeDecodeError:
-        raise errors.InvalidJobSpec("script_path", f"{path} on {system} is not text in UTF-8") from None
-    except errors.InvalidJobSpec as error:
-        raise errors.InvalidJobSpec("script_path", f"{path} on {system}: {error}") from None
 
 
 async def _other_job(system: System, job: Job, job_id: str) -> Job:

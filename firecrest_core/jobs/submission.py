@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from firecrest_core import errors
 from firecrest_core.api.client import System
@@ -38,6 +39,23 @@ async def check_working_dir(system: System, path: str) -> None:
         raise errors.RemotePathNotFound(
             f"working_dir: {path} is no directory on {system}. Correct the path, or let make_working_dir=True make it."
         )
+
+
+async def with_text(system: System, spec: JobSpec, path: str) -> JobSpec:
+    """Return a job with a script's text in the place of its ``script_path``, so that lines can be added.
+
+    :param system: where the script is
+    :param spec: the job
+    :param path: the script's absolute path
+    :raises InvalidJobSpec: it is no text, or no script
+    """
+    try:
+        text = (await system.download_small(path)).decode()
+        return replace(spec, script_path=None, script=text)
+    except UnicodeDecodeError:
+        raise errors.InvalidJobSpec("script_path", f"{path} on {system} is not text in UTF-8") from None
+    except errors.InvalidJobSpec as error:
+        raise errors.InvalidJobSpec("script_path", f"{path} on {system}: {error}") from None
 
 
 async def job_from_submission(

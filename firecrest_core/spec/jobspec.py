@@ -22,12 +22,16 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.hidden_values import looks_secret
 from firecrest_core.indices import Indices
 from firecrest_core.spec import arrays, options, shell, validation
 from firecrest_core.spec.script import interpreter
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 Scheduler = Literal["slurm", "pbs"]
 
@@ -97,10 +101,11 @@ class JobSpec:
     :param qos: quality of service (Slurm)
     :param constraint: features that the nodes must have, such as ``"gpu"`` (Slurm)
     :param reservation: a reservation's name; in PBS, that of its queue, without ``partition``
-    :param environment: variables for the job, exported in the script; a value may be a pydantic ``SecretStr``. ``repr``
-        shows the names alone, but the script on the cluster has the values. FirecREST's own field is not used for them,
-        because it joins them with commas, so a comma in a value would make a second variable. If the script is not for
-        a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
+    :param environment: variables for the job, exported in the script. A value that is a pydantic ``SecretStr`` or a
+        ``Secret`` block, or whose name looks like that of a secret (``HF_TOKEN``), stands in no script: the job reads
+        it from a file of its own, see :mod:`firecrest_core.claims.secret_file`. FirecREST's own field is not used,
+        because it joins variables with commas, so a comma in a value would make a second variable. If the script is not
+        for a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
     :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
     :param container: CSCS's container engine: name or path of an environment definition file (EDF)
     :param signal: signal before the time limit, ``"USR1@60"`` (seconds), ``"B:USR1@60"`` to the script alone (Slurm)
@@ -134,7 +139,7 @@ class JobSpec:
     qos: str | None = None
     constraint: str | None = None
     reservation: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+    environment: Mapping[str, str | SecretStr] = field(default_factory=dict, hash=False)
     uenv: str | None = None
     container: str | None = None
     signal: str | None = None
@@ -204,7 +209,10 @@ class JobSpec:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the fields that were given, as JSON types; :meth:`from_mapping` reads them back."""
+        """Return the fields that were given; :meth:`from_mapping` reads them back.
+
+        They are of JSON types, but for each ``SecretStr`` of the environment.
+        """
         mapping: dict[str, Any] = {}
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
@@ -216,7 +224,19 @@ class JobSpec:
 
     # What Airflow calls for an XCom.
     __version__: ClassVar[int] = 1
-    serialize = to_mapping
+
+    def serialize(self) -> dict[str, Any]:
+        """Return what :meth:`to_mapping` does, if it may be stored in clear.
+
+        :raises InvalidJobSpec: a variable is a ``SecretStr``
+        """
+        for name, value in self.environment.items():
+            if not isinstance(value, str):
+                raise InvalidJobSpec(
+                    "environment",
+                    f"{name} is a secret, and XComs are stored in clear; give it to what submits",
+                )
+        return self.to_mapping()
 
     @staticmethod
     def deserialize(data: Mapping[str, Any], version: int) -> JobSpec:
@@ -226,6 +246,21 @@ class JobSpec:
         :param version: the version of its form
         """
         return JobSpec.from_mapping(data)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The variables whose values must stand in no script, log or record."""
+        return {
+            name: value if isinstance(value, str) else value.get_secret_value()
+            for name, value in self.environment.items()
+            if not isinstance(value, str) or looks_secret(name, value)
+        }
+
+    @property
+    def plain_environment(self) -> dict[str, str]:
+        """The variables that are no secrets."""
+        secrets = self.secrets
+        return {name: str(value) for name, value in self.environment.items() if name not in secrets}
 
     @property
     def array_indices(self) -> Indices | None:

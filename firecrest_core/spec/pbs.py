@@ -17,6 +17,16 @@ _PBS_CANNOT = ("qos", "constraint", "signal", "uenv", "container")
 _PBS_DEPENDENCIES = frozenset({"after", "afterany", "afternotok", "afterok"})
 
 
+def may_run_again(spec: JobSpec, own: Mapping[str, str]) -> bool:
+    """Tell whether the scheduler may run the job a second time: an array, or one whose user has asked for it.
+
+    :param spec: the job
+    :param own: the options that the script's own lines set
+    """
+    is_array = spec.array is not None or "array" in own
+    return is_array or bool(spec.requeue) or (spec.requeue is None and own.get("rerunable") == "y")
+
+
 def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return the ``#PBS`` lines of a specification, the resources apart from the others.
 
@@ -71,7 +81,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[s
     is_array = spec.array is not None or "array" in own
     if is_array and spec.requeue is False:
         raise InvalidJobSpec("requeue", "PBS takes no array whose elements may not run again; leave it out")
-    if is_array or spec.requeue or (spec.requeue is None and own.get("rerunable") == "y"):
+    if may_run_again(spec, own):
         others.append("-r y")
     else:
         others.append("-r n")

@@ -10,12 +10,26 @@ from firecrest_core.spec import options, pbs, script, shell, slurm
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 
-def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> str:
+def may_start_again(spec: JobSpec, scheduler: Scheduler) -> bool:
+    """Tell whether the script may be started more than once: as an array, or by a scheduler that runs the job again.
+
+    :param spec: the job, with a script
+    :param scheduler: ``slurm`` or ``pbs``
+    """
+    own = options.script_options(spec.text, scheduler)
+    again = slurm.may_run_again(spec, own) if scheduler == "slurm" else pbs.may_run_again(spec, own)
+    return again or spec.array is not None or "array" in own
+
+
+def render(
+    spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = (), secrets: Sequence[str] = ()
+) -> str:
     """Return the batch script with its directives.
 
     :param spec: the job
     :param scheduler: ``slurm`` or ``pbs``
     :param prologue: lines of POSIX shell to run first, before the environment is changed
+    :param secrets: lines of POSIX shell that export the job's secrets, which stand nowhere else in the script
     :raises InvalidJobSpec: the scheduler cannot express a field, or the script is a ``script_path``
     """
     if spec.script_path is not None:
@@ -34,29 +48,36 @@ def render(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[
     else:
         raise ValueError(f"{scheduler!r} is no scheduler; 'slurm' and 'pbs' are")
     head, body = script.with_directives(text, first, last)
+    # The values of PATH and the like must not change what the lines for the secrets call.
+    exports = [*secrets, *script.exports(spec.plain_environment)]
     if shell.posix_shell(script.interpreter(text)):
-        setup += script.exports(spec.environment)
-    elif setup or spec.environment:
+        setup += exports
+    elif setup or exports:
         # The outer script needs only the directives from the head of the original.
         head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
-        body = script.wrapped(text, spec.environment)
+        body = script.wrapped(text, exports)
     return "\n".join([*head, *setup, *body]) + "\n"
 
 
-def submit_request(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = ()) -> SubmitRequest:
+def submit_request(
+    spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = (), secrets: Sequence[str] = ()
+) -> SubmitRequest:
     """Return the body of the request that submits a job.
 
     :param spec: the job
     :param scheduler: ``slurm`` or ``pbs``
     :param prologue: as for :func:`render`
+    :param secrets: as for :func:`render`
     :raises InvalidJobSpec: the scheduler cannot express a field, or the field cannot be used with a ``script_path``
     """
+    if spec.secrets and not secrets:
+        raise ValueError(f"the lines are missing that read {', '.join(spec.secrets)}")
     if spec.script_path is not None:
         _check_script_path(spec, scheduler)
     return SubmitRequest(
         name=spec.name,
         working_directory=spec.working_dir,
-        script=None if spec.script_path is not None else render(spec, scheduler, prologue=prologue),
+        script=None if spec.script_path is not None else render(spec, scheduler, prologue=prologue, secrets=secrets),
         script_path=spec.script_path,
         account=spec.account,
         partition=spec.partition,
@@ -64,7 +85,7 @@ def submit_request(spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: S
         constraints=spec.constraint,
         standard_output=spec.stdout,
         standard_error=spec.stderr,
-        env=spec.environment or None if spec.script_path is not None else None,
+        env=spec.plain_environment or None if spec.script_path is not None else None,
     )
 
 
@@ -78,7 +99,7 @@ def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:
         if field not in possible:
             where = "put it into the file itself" if scheduler == "slurm" else "send the script's text instead"
             raise InvalidJobSpec(field, f"nothing can be added to a script_path; {where}")
-    for name, value in spec.environment.items():
+    for name, value in spec.plain_environment.items():
         # FirecREST joins the variables with commas, and sbatch and qsub interpret quotes and backslashes in the result.
         if set(value) & set(",'\"\\\n\r"):
             raise InvalidJobSpec(

@@ -47,7 +47,7 @@ def interpreter(script: str) -> str:
     return script.split("\n", 1)[0].removeprefix("#!").strip()
 
 
-def wrapped(script: str, environment: Mapping[str, str]) -> list[str]:
+def wrapped(script: str, exports: Sequence[str]) -> list[str]:
     """Return lines of bash that run a script in another language with its own interpreter.
 
     They write a copy of the script to a private directory, which exists while the job runs. It is not ``/tmp`` itself,
@@ -55,7 +55,7 @@ def wrapped(script: str, environment: Mapping[str, str]) -> list[str]:
     program, and its exit code is the job's. The environment is the program's alone, so that it changes nothing here.
 
     :param script: the text of the script, with its ``#!`` line
-    :param environment: variables for it
+    :param exports: lines of shell that export variables for it
     """
     program, _, argument = interpreter(script).partition(" ")
     # The kernel passes everything behind the interpreter as one argument.
@@ -72,7 +72,7 @@ def wrapped(script: str, environment: Mapping[str, str]) -> list[str]:
         "set -m  # a child with a process group of its own, that does not ignore SIGINT",
         "(",
         'set -- "$job_script/script"',
-        *exports(environment),
+        *exports,
         f'exec {command} "$1"',
         ") <&0 &",
         'for name in HUP INT QUIT TERM USR1 USR2; do trap "kill -s $name -- -$!" $name; done',

@@ -12,6 +12,15 @@ from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.options import SLURM_OPTIONS, quote, with_prefix
 
 
+def may_run_again(spec: JobSpec, own: Mapping[str, str]) -> bool:
+    """Tell whether the scheduler may run the job a second time, because the user has asked for it.
+
+    :param spec: the job
+    :param own: the options that the script's own lines set
+    """
+    return bool(spec.requeue) or (spec.requeue is None and "requeue" in own)
+
+
 def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
     """Return the ``#SBATCH`` lines of a specification.
 
@@ -28,7 +37,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
             lines.append(f"#SBATCH --uenv={quote(image)}" + (f" --view={quote(views)}" if views else ""))
         else:
             lines.append(f"#SBATCH --{option}={quote(str(value))}")
-    if spec.requeue or (spec.requeue is None and "requeue" in own):
+    if may_run_again(spec, own):
         lines.append("#SBATCH --requeue")
     else:
         # Most sites requeue by default. A payload must not run a second time unless the user asked for it.

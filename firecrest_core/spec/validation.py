@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import signal as signals
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import hide_value, looks_secret
 from firecrest_core.spec import arrays, options, quantities, shell
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 # PBS's limit (Slurm's accounting database has 255).
 LONGEST_NAME = 230
@@ -89,10 +92,10 @@ def check_together(
         raise InvalidJobSpec("gpus", f"{total} in all cannot be had from nodes with gpus_per_node={each}")
 
 
-def check_variables(environment: Mapping[str, str], shell_name: str) -> None:
+def check_variables(environment: Iterable[str], shell_name: str) -> None:
     """Refuse variables that the script's shell would not pass on as they are.
 
-    :param environment: the variables
+    :param environment: the names of the variables
     :param shell_name: the shell that sets them
     :raises InvalidJobSpec: it keeps one of them for itself
     """
@@ -237,14 +240,14 @@ def _dependency(field: str, value: Any) -> str:
     return text
 
 
-def _environment(field: str, value: Any) -> dict[str, str]:
+def _environment(field: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidJobSpec(field, f"a mapping of names to texts is needed, not {type(value).__name__}")
     environment = {}
-    for name, content in value.items():
-        secret = hasattr(content, "get_secret_value")  # a SecretStr; `repr` of a specification hides all values
-        if secret:
-            content = content.get_secret_value()
+    for name, given in value.items():
+        secret: Any = given if hasattr(given, "get_secret_value") else getattr(given, "value", None)  # Prefect's Secret
+        is_secret = hasattr(secret, "get_secret_value")
+        content = secret.get_secret_value() if is_secret else given
         if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
             raise InvalidJobSpec(field, f"{name!r} is not a variable's name")
         if isinstance(content, int | float) and not isinstance(content, bool):
@@ -256,10 +259,16 @@ def _environment(field: str, value: Any) -> dict[str, str]:
             raise InvalidJobSpec(field, f"{name} holds {problem}")
         if len(f"{name}={content}".encode()) >= _LONGEST_VARIABLE:
             raise InvalidJobSpec(field, f"{name} has more than 128 kB, and Linux starts no program then. Use a file")
-        if secret or looks_secret(name):
+        if is_secret or looks_secret(name, content):
             hide_value(content)
-        environment[name] = content
+        environment[name] = _secret(content) if is_secret else content
     return environment
+
+
+def _secret(text: str) -> SecretStr:
+    from pydantic import SecretStr  # not at the top: DAG files import this module
+
+    return SecretStr(text)
 
 
 def _uenv(field: str, value: Any) -> str:

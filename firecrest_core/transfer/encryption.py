@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-
-from cryptography.fernet import Fernet, InvalidToken
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import SecretStr
 
+from firecrest_core import encryption
 from firecrest_core.errors import TransferFailed
+
+_PURPOSE = "presigned url"
 
 
 def encrypt(url: SecretStr, client_secret: SecretStr) -> str:
@@ -18,7 +16,7 @@ def encrypt(url: SecretStr, client_secret: SecretStr) -> str:
     :param url: a presigned URL
     :param client_secret: the connection's secret
     """
-    return _box(client_secret).encrypt(url.get_secret_value().encode()).decode()
+    return encryption.encrypt(url, client_secret, _PURPOSE)
 
 
 def decrypt(encrypted: str, client_secret: SecretStr) -> SecretStr:
@@ -29,13 +27,8 @@ def decrypt(encrypted: str, client_secret: SecretStr) -> SecretStr:
     :raises TransferFailed: the secret has changed since
     """
     try:
-        return SecretStr(_box(client_secret).decrypt(encrypted.encode()).decode())
-    except InvalidToken:
+        return encryption.decrypt(encrypted, client_secret, _PURPOSE)
+    except encryption.SecretChangedError:
         raise TransferFailed(
-            "The client secret has changed since this transfer began. Start the transfer again."
+            "The connection's client secret has changed since this transfer began. Start the transfer again."
         ) from None
-
-
-def _box(client_secret: SecretStr) -> Fernet:
-    key = HKDF(SHA256(), length=32, salt=None, info=b"firecrest-workflows presigned url")
-    return Fernet(base64.urlsafe_b64encode(key.derive(client_secret.get_secret_value().encode())))

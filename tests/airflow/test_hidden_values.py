@@ -14,6 +14,7 @@ from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 from airflow.serialization.serialized_objects import DagSerialization
 from pydantic import SecretStr
 
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.errors import JobFailed
 from firecrest_core.hidden_values import _hidden
@@ -48,7 +49,26 @@ def test_a_value_that_is_hidden_whatever_its_name(make: Callable[..., FirecRESTS
         operator = make(INNOCENT=SecretStr(VALUE))
     assert VALUE not in json.dumps(_serialize_rendered_fields(operator))
     assert VALUE not in json.dumps(DagSerialization.to_dict(dag))
-    assert operator.job_spec().environment == {"INNOCENT": VALUE}
+    assert operator.job_spec().secrets == {"INNOCENT": VALUE}
+
+
+@in_both_places
+def test_a_secret_that_is_a_template(make: Callable[..., FirecRESTSubmitOperator]) -> None:
+    """Airflow's masker does not know it: neither the variable of the job nor that of Airflow has a telling name."""
+    with DAG("dag", schedule=None) as dag:
+        operator = make(INNOCENT=SecretStr("{{ var.value.seed }}"), PLAIN="{{ 1 + 1 }}")
+    assert VALUE not in json.dumps(DagSerialization.to_dict(dag))
+    operator.render_template_fields({"var": {"value": {"seed": VALUE}}}, operator.get_template_env(dag))
+    assert operator.job_spec().secrets == {"INNOCENT": VALUE}
+    assert operator.job_spec().plain_environment == {"PLAIN": "2"}
+    assert VALUE not in json.dumps(_serialize_rendered_fields(operator))
+
+
+def test_a_secret_of_a_mapped_task() -> None:
+    with DAG("dag", schedule=None) as dag:
+        mapped = FirecRESTSubmitOperator.partial(task_id="one", working_dir="/home/me", command="true")
+        mapped.expand(environment=[{"INNOCENT": SecretStr(VALUE)}])
+    assert VALUE not in json.dumps(DagSerialization.to_dict(dag))
 
 
 def test_the_job_has_it_and_airflow_masks_it(connected: Any, workdir: Path, run_task: Callable[..., Any]) -> None:
@@ -79,3 +99,23 @@ def test_what_the_job_prints(
     assert VALUE not in shown
     assert "another-value" not in shown
     assert bool(said) == (exit_code == 4)
+
+
+def test_a_secret_that_a_function_submits(
+    connected: Any, workdir: Path, run_function: Callable[..., Any], task_log: Callable[[], str]
+) -> None:
+    def function() -> None:
+        hook = FirecRESTHook()
+        job = hook.submit_job(
+            command="echo so $INNOCENT it is | tee token",
+            working_dir=str(workdir),
+            environment={"INNOCENT": SecretStr(VALUE)},
+        )
+        hook.wait_for_job(job)
+
+    run_function(function)
+    assert (workdir / "token").read_text() == f"so {VALUE} it is\n"
+    log = task_log()
+    assert "so *** it is" in log
+    assert VALUE not in log
+    assert not list(workdir.rglob("secrets-*"))

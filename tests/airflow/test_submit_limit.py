@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.module_loading import import_string
+from pydantic import SecretStr
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.job_records import JobRecord
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.encryption import encrypt
 from firecrest_core.errors import SubmissionRejected
 from firecrest_core.states import JobState
 from firecrest_local import LocalFirecREST, Plan, Settings
@@ -109,6 +111,23 @@ def test_the_triggerer_submits_when_there_is_room(workdir, make, occupied, run_t
     log = task_log()
     assert "AssocMaxSubmitJobLimit is reached, so no further job is taken. The triggerer waits for room" in log
     assert log.count("was submitted to") == 1
+
+
+def test_secrets_of_a_job_that_the_triggerer_submits(workdir, make, occupied, run_task) -> None:
+    environment = {"SECRET_VALUE": SecretStr("hunter2-of-many")}
+    run = run_task(lambda: make(environment=environment), when_deferred=lambda: later(occupied))
+    assert runs(workdir) == [f"hunter2-of-many {run.result['job_id']}"]
+    stored = json.dumps([run.deferrals[0].trigger.serialize(), run.deferrals[0].kwargs, run.events])
+    assert "hunter2" not in stored
+    assert not list(workdir.rglob("secrets-*"))
+
+
+def test_secrets_that_cannot_be_read_any_more(make, occupied, ti, first_event, store, full) -> None:
+    trigger = deferred_trigger(lambda: make(environment={"SECRET_VALUE": SecretStr("hunter2-of-many")}), ti)
+    trigger.submission |= {"sealed_secrets": encrypt(SecretStr("{}"), SecretStr("an older one"), "secrets of a job")}
+    event = asyncio.run(first_event(trigger))
+    assert (event["status"], event["kind"]) == ("error", "TransientError")  # so the next try of the task submits it
+    assert "client secret has changed since they were stored" in event["message"]
 
 
 def test_a_worker_that_waits_itself(workdir, make, occupied, run_task) -> None:

@@ -6,17 +6,26 @@ Each ``test_<engine>.py`` beside this derives a class from :class:`Conformance` 
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from pydantic import SecretStr
 
+from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.errors import InvalidJobSpec, JobFailed, SubmissionRejected
 
 COUNTED = "echo $SLURM_JOB_ID >> runs"
 WAITS_FOR_GO = f"{COUNTED}; until [ -e go ]; do sleep 0.05; done; exit $(cat go)"
+
+
+async def read_script(connection: Connection, job_id: str) -> str:
+    """Return the script of a job as the scheduler shows it."""
+    async with FirecRESTClient(connection) as client:
+        return (await client.system().get_job_metadata(job_id)).script
 
 
 class Outcome(NamedTuple):
@@ -97,6 +106,43 @@ class Conformance:
         faults.set({"rules": [{"fault": fault, "method": "POST", "route": "/compute/{system}/jobs", "first": 1}]})
         assert engine.run("relax", job(COUNTED)).job_id == runs()[0]
         assert len(runs()) == 1
+
+    # --- secrets ------------------------------------------------------------------------------------
+
+    def test_a_secret_reaches_the_job_by_a_file_alone(
+        self, engine: Engine, job: Any, workdir: Path, connection: Connection
+    ) -> None:
+        # The file of an array stays while it runs, so that the job can look at it.
+        shown = "stat -c %a .firecrest/*/*.* .firecrest/*/*.*/secrets-*; echo $HF_TOKEN $SEED"
+        environment = {"HF_TOKEN": "hf_abcdefgh", "SEED": SecretStr("a-secret-whatever-its-name")}
+        outcome = engine.run("sweep", job(f"{{ {shown}; }} > seen", array="0", environment=environment))
+        assert (workdir / "seen").read_text() == "700\n600\nhf_abcdefgh a-secret-whatever-its-name\n"
+        assert not list(workdir.rglob("secrets-*"))
+        script = asyncio.run(read_script(connection, outcome.job_id))
+        assert "secrets-" in script
+        assert "hf_abcdefgh" not in script
+        assert "whatever" not in script
+
+    @pytest.mark.parametrize("fault", ["lose_answer", "timeout_408", "duplicate"])
+    def test_a_lost_answer_leaves_no_file_with_secrets(
+        self, engine: Engine, job: Any, workdir: Path, faults: Any, fault: str
+    ) -> None:
+        faults.set({"rules": [{"fault": fault, "method": "POST", "route": "/compute/{system}/jobs", "first": 1}]})
+        command = "echo $HF_TOKEN > seen"
+        engine.run("relax", job(command, environment={"HF_TOKEN": "hf_abcdefgh"}))
+        assert (workdir / "seen").read_text() == "hf_abcdefgh\n"
+        assert not list(workdir.rglob("secrets-*"))
+
+    def test_a_job_that_is_cancelled_while_it_waits_leaves_no_file_with_secrets(
+        self, engine: Engine, job: Any, workdir: Path
+    ) -> None:
+        first = engine.crash_after_submission("first", job(WAITS_FOR_GO))
+        environment = {"HF_TOKEN": "hf_abcdefgh"}
+        engine.crash_after_submission("second", job("true", dependency=f"afterok:{first}", environment=environment))
+        assert len(list(workdir.rglob("secrets-*"))) == 1
+        engine.cancel("second")
+        assert not list(workdir.rglob("secrets-*"))
+        engine.cancel("first")
 
     # --- fail ---------------------------------------------------------------------------------------
 

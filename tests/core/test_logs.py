@@ -119,5 +119,5 @@ def test_the_hidden_values_of_a_job() -> None:
             "OMP_PROC_BIND": "spread",
         },
     )
-    written = "".join(f"{name}={value}\n" for name, value in job.environment.items())
+    written = "".join(f"{name}={value}\n" for name, value in (job.secrets | job.plain_environment).items())
     assert last_lines(written, 20) == "API_TOKEN=***\nNEUTRAL=***\nLONGER=***\nSHORT_TOKEN=8\nOMP_PROC_BIND=spread\n"

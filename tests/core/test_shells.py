@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from firecrest_core.claims.bound_submission import BoundSubmission
+from firecrest_core.claims.secret_file import SecretFile
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec
@@ -73,12 +75,18 @@ def directory(inside: Path, name: str) -> Path:
 
 
 @many
-@given(environment=ENVIRONMENTS, name=st.one_of(POSSIBLE, POSSIBLE, ODD), folder=st.one_of(POSSIBLE, WORDS, ODD))
-@example(environment={"A": "=ls"}, name="=ls", folder="=ls")
-@example(environment={"A": "\ud800"}, name="job", folder="x")
-@example(environment={"PATH": "/none", "A": "\r\n", "B": "=" * 3}, name="=", folder="a b")
+@given(
+    environment=ENVIRONMENTS,
+    secrets=ENVIRONMENTS,
+    name=st.one_of(POSSIBLE, POSSIBLE, ODD),
+    folder=st.one_of(POSSIBLE, WORDS, ODD),
+)
+@example(environment={"A": "=ls"}, secrets={}, name="=ls", folder="=ls")
+@example(environment={"A": "\ud800"}, secrets={}, name="job", folder="x")
+@example(environment={"PATH": "/none", "A": "\r\n", "B": "=" * 3}, secrets={}, name="=", folder="a b")
+@example(environment={"A": "\r\n"}, secrets={"PATH": "/none", "IFS": "/s", "Z": "\r\n"}, name="job", folder="a'b")
 def test_a_job_sees_its_environment_and_holds_its_claim(
-    shell: str, place: Path, environment: dict[str, str], name: str, folder: str
+    shell: str, place: Path, environment: dict[str, str], secrets: dict[str, str], name: str, folder: str
 ) -> None:
     with tempfile.TemporaryDirectory(dir=place) as inside:
         workdir = directory(Path(inside), folder)
@@ -88,19 +96,24 @@ def test_a_job_sees_its_environment_and_holds_its_claim(
                 working_dir=str(workdir),
                 script=f"#!{shell}\n#SBATCH -n 1\n/usr/bin/env -0\n",
                 name=name,
-                environment=environment,
+                environment={**environment, **{key: SecretStr(value) for key, value in secrets.items()}},
             )
-            text = BoundSubmission.bind(spec, KEY).request().script
+            secret_file = SecretFile.of_claim(spec, KEY.directory(str(workdir)), "slurm")
+            text = BoundSubmission.bind(spec, KEY).request("slurm", secret_file).script
         except InvalidJobSpec:
             return
         assert text is not None
+        if secret_file is not None:
+            Path(secret_file.directory).mkdir(parents=True)
+            Path(secret_file.path).write_bytes(secret_file.content.get_secret_value().encode())
         ran = run(text, shell, place)
         assert ran.returncode == 0, ran.stderr
         seen = dict(line.split(b"=", 1) for line in ran.stdout.split(b"\0") if line)
-        expected = {"SLURM_JOB_NAME": name, **environment}
+        expected = {"SLURM_JOB_NAME": name, **environment, **secrets}
         assert {key: seen[key.encode()].decode() for key in expected} == expected
         claim = Path(KEY.directory(str(workdir))) / "claim"
         assert claim.readlink() == claim.parent / "job-57"
+        assert secret_file is None or not Path(secret_file.path).exists()
         # Another job of the key leaves without running anything.
         other = run(text, shell, place, SLURM_JOB_ID="58")
         assert (other.returncode, other.stdout) == (0, b"")

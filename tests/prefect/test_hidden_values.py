@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from prefect import flow, get_client
 from prefect.blocks.system import Secret
 from prefect.client.schemas.actions import BlockDocumentUpdate
 from pydantic import SecretStr, ValidationError
 
-from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
+from firecrest_core.jobs.job import Job
+from firecrest_core.spec.sealing import unseal
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, FirecRESTJobRun
 
 VALUE = "the-value-of-a-variable"
 
@@ -34,7 +38,39 @@ def job(credentials: FirecRESTCredentials) -> FirecRESTJob:
 
 def test_the_job_gets_every_value(job: FirecRESTJob) -> None:
     shown = {"OMP_NUM_THREADS": "8", "KEYBOARD": "us"}
-    assert job.spec().environment == {name: shown.get(name, VALUE) for name in job.environment}
+    assert job.spec().plain_environment == shown
+    assert job.spec().secrets == {name: VALUE for name in job.environment if name not in shown}
+
+
+def test_a_copy_with_other_variables_hides_the_same(job: FirecRESTJob) -> None:
+    copy = job.model_copy(
+        update={"environment": {"HIDDEN": "another", "POINT": "8", "OF_A_BLOCK": Secret(value=VALUE)}}
+    )
+    assert copy.spec().secrets == {"HIDDEN": "another", "OF_A_BLOCK": VALUE}
+    assert copy.spec().plain_environment == {"POINT": "8"}
+
+
+def test_variables_that_a_form_names_as_secrets(credentials: FirecRESTCredentials) -> None:
+    """Prefect's form takes texts alone."""
+    job = FirecRESTJob(
+        credentials=credentials,
+        command="date",
+        working_dir="/home/me",
+        environment={"SETTINGS": VALUE, "A": "b"},
+        secret_variables=["SETTINGS"],
+    )
+    assert VALUE not in repr(job) + job.model_dump_json()
+    assert (job.spec().secrets, job.spec().plain_environment) == ({"SETTINGS": VALUE}, {"A": "b"})
+
+
+def test_a_run_that_is_kept_as_a_result(job: FirecRESTJob) -> None:
+    spec = job.spec()
+    stored = pickle.dumps(FirecRESTJobRun(job.credentials, Job(system="local", job_id="57"), spec))
+    assert VALUE.encode() not in stored
+    run = pickle.loads(stored)
+    assert run.spec.plain_environment == spec.plain_environment
+    assert unseal(run._sealed_spec, job.credentials.connection().secret) == spec
+    assert pickle.loads(pickle.dumps(run))._sealed_spec == run._sealed_spec
 
 
 def test_no_value_is_shown(job: FirecRESTJob) -> None:
@@ -47,7 +83,7 @@ def test_no_value_is_shown(job: FirecRESTJob) -> None:
 async def test_parameters_of_a_flow_run(job: FirecRESTJob) -> None:
     @flow
     async def use(job: FirecRESTJob) -> dict[str, str]:
-        return dict(job.spec().environment)
+        return dict(job.spec().secrets)
 
     state = await use(job, return_state=True)
     assert (await state.aresult())["API_TOKEN"] == VALUE

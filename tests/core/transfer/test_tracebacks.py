@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import SecretStr
+from pytest_mock import MockerFixture
 from rich.traceback import Traceback
 
 from firecrest_core import FirecRESTClient, lifecycle
 from firecrest_core.api import backoff
 from firecrest_core.api.client import System
+from firecrest_core.claims.secret_file import SecretFile, written
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, FirecRESTError, TransferFailed
 from firecrest_core.spec.jobspec import JobSpec
@@ -158,7 +160,7 @@ async def test_a_request(connect: Callable[..., FirecRESTClient], call: Any, wha
 
 @each_error
 async def test_a_submission(connect: Callable[..., FirecRESTClient], what: Any, kind: Any) -> None:
-    spec = JobSpec(working_dir="/home/me", command="date", environment={"API_TOKEN": VALUE})
+    spec = JobSpec(working_dir="/home/me", command="date", environment={"SETTINGS": VALUE})
     client = connect(systems=500, jobs=what)
     system = client.system()
 
@@ -167,6 +169,23 @@ async def test_a_submission(connect: Callable[..., FirecRESTClient], what: Any, 
 
     hidden(await caught(submit()), kind)
     hidden(await caught(lifecycle.submit(system, spec, wait_for_room=False)))
+
+
+@each_error
+async def test_a_file_with_secrets(
+    connect: Callable[..., FirecRESTClient], mocker: MockerFixture, what: Any, kind: Any
+) -> None:
+    mocker.patch.multiple(System, make_directory=mocker.AsyncMock(), chmod=mocker.AsyncMock())
+    spec = JobSpec(working_dir="/home/me", command="date", environment={"API_TOKEN": VALUE})
+    file = SecretFile.of_claim(spec, "/home/me/.firecrest/task/0.0", "slurm")
+    assert file is not None
+    assert VALUE not in repr(file)
+
+    async def write() -> None:
+        async with written(connect(upload=what).system(), file):
+            pass
+
+    hidden(await caught(write()), kind)
 
 
 async def fetch(store: Store, file: Path, url: SecretStr) -> None:
@@ -297,9 +316,9 @@ def test_an_environment(read: Callable[[], None]) -> None:
 
 
 def test_what_repr_shows() -> None:
-    spec = JobSpec(working_dir="/home/me", command="date", environment={"API_TOKEN": VALUE})
+    spec = JobSpec(working_dir="/home/me", command="date", environment={"SETTINGS": VALUE})
     request = submit_request(spec, "slurm")
     assert VALUE in (request.script or "")
     for shown in (repr(spec), str(spec), repr(request), repr([spec])):
         assert VALUE not in shown
-    assert "API_TOKEN" in repr(spec)
+    assert "SETTINGS" in repr(spec)
