@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,3 +65,12 @@ class TestCore(Conformance):
     @pytest.fixture
     def engine(self, connection: Connection, request: pytest.FixtureRequest) -> Engine:
         return Core(connection, request.node.name)
+
+    async def test_without_a_claim_a_secret_leaves_nothing(self, connection: Connection, workdir: Path) -> None:
+        environment = {"HF_TOKEN": "hf_abcdefgh"}
+        spec = JobSpec(working_dir=str(workdir), command="echo $HF_TOKEN > seen", environment=environment)
+        async with FirecRESTClient(connection) as client:
+            job = await lifecycle.submit(client.system(), spec)
+            await lifecycle.wait(client.system(), job, poll_interval=0.2)
+        assert (workdir / "seen").read_text() == "hf_abcdefgh\n"
+        assert not list((workdir / ".firecrest").iterdir())

@@ -12,6 +12,7 @@ import pytest
 
 from firecrest_core import Connection, FirecRESTClient, Job, JobSpec, JobState, errors, lifecycle
 from firecrest_core.indices import Indices
+from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.spec.render import submit_request
 from firecrest_core.watch.watcher import JobWatcher
@@ -51,6 +52,23 @@ async def test_a_job_that_is_requeued_runs_again(client: FirecRESTClient, workdi
     (workdir / "go").touch()
     assert (await waiting).state is JobState.COMPLETED
     assert (workdir / "runs").read_text() == "began\nbegan\n"
+
+
+async def test_a_job_that_is_requeued_reads_its_secrets_again(
+    client: FirecRESTClient, workdir: Path, slurm: Slurm
+) -> None:
+    command = "echo $HF_TOKEN >> runs; until [ -e go ]; do sleep 0.1; done"
+    fields = {"requeue": True, "environment": {"HF_TOKEN": "hf_abcdefgh"}}
+    spec = JobSpec(command=command, working_dir=str(workdir), **fields)
+    job = await lifecycle.submit(client.system(), spec, ClaimKey("task"), first_attempt=True)
+    waiting = asyncio.create_task(wait(client, job))
+    await until((workdir / "runs").exists)
+    assert "hf_abcdefgh" not in slurm.command("scontrol", "write", "batch_script", job.job_id, "-")
+    slurm.command("scontrol", "requeue", job.job_id)
+    (workdir / "go").touch()
+    assert (await waiting).state is JobState.COMPLETED
+    assert (workdir / "runs").read_text() == "hf_abcdefgh\nhf_abcdefgh\n"
+    assert not list(workdir.rglob("secrets-*"))
 
 
 async def test_a_wait_includes_all_elements_of_a_throttled_array(client: FirecRESTClient, workdir: Path) -> None:
