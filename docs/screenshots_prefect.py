@@ -16,10 +16,21 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness.browser import browser  # noqa: E402
+from harness.environment import clean_environment  # noqa: E402
 from harness.prefect.runs import wait_for_flow_runs  # noqa: E402
 from harness.prefect.stack import PrefectStack  # noqa: E402
+from harness.service import Service, wait_until  # noqa: E402
 
 IMAGES = Path(__file__).parent / "images"
+# Saves a job as a block, and serves the flow that runs it.
+SERVE = """
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, run_job
+credentials = FirecRESTCredentials.from_environment()
+credentials.save("daint", overwrite=True)
+job = FirecRESTJob(credentials=credentials, working_dir="~/silicon", command="srun pw.x -in si.in")
+job.save("silicon", overwrite=True)
+run_job.serve("hpc")
+"""
 
 
 def main() -> None:
@@ -35,6 +46,26 @@ def main() -> None:
             )
             flow_run(page, stack, runs["train_model"])
             jobs(page, stack, runs["parameter_sweep"])
+            with Service(
+                "the process that serves run_job",
+                [sys.executable, "-c", SERVE],
+                environment=clean_environment() | stack.server.variables | dict(stack.firecrest.variables),
+                log=Path(folder) / "serve.log",
+            ) as served:
+                wait_until(lambda: "run_job" in stack.api.deployments(), "run_job is served", services=[served])
+                form(page, stack)
+
+
+def form(page: Page, stack: PrefectStack) -> None:
+    """Take the form of the deployment of `run_job`, with a block chosen."""
+    # The blocks' logo is a page of the site.
+    page.route("**/images/logo.svg", lambda route: route.fulfill(path=IMAGES / "logo.svg"))
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{stack.server.url}/v2/deployments/deployment/{stack.api.deployments()['run_job']}/run")
+    page.get_by_text("Select a block").click()
+    page.get_by_text("silicon").click()
+    page.wait_for_timeout(1000)
+    page.screenshot(path=IMAGES / "prefect_form.png")
 
 
 def flow_run(page: Page, stack: PrefectStack, run_id: str) -> None:

@@ -43,7 +43,7 @@ class FirecRESTCredentials(CredentialsBlock):
 
     _block_type_name = "FirecREST Credentials"
     _block_type_slug = "firecrest-credentials"
-    # No logo: Prefect takes only the address of a picture, and a UI without that network would show a broken one.
+    _logo_url = HttpUrl(page_url("images/logo.svg"))
     _documentation_url = HttpUrl(page_url("prefect.html#credentials"))
 
     url: str = Field(

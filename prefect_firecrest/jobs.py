@@ -65,7 +65,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     _block_type_name = "FirecREST Job"
     _block_type_slug = "firecrest-job"
-    # No logo: Prefect takes only the address of a picture, and a UI without that network would show a broken one.
+    _logo_url = HttpUrl(page_url("images/logo.svg"))
     _documentation_url = HttpUrl(page_url("prefect.html#a-job"))
 
     credentials: FirecRESTCredentials = Field(description="Where the FirecREST is, and as whom to speak to it.")

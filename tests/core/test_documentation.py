@@ -30,7 +30,9 @@ def heading_id(heading: str) -> str:
 @pytest.mark.parametrize("page", NAMED)
 def test_page(page: str) -> None:
     file, _, heading = page.partition("#")
-    text = (ROOT / "docs" / file.replace(".html", ".md")).read_text()
+    source = ROOT / "docs" / file.replace(".html", ".md")
+    assert source.exists()
+    text = source.read_text()
     assert heading in ["", *map(heading_id, re.findall(r"^#+ (.*)$", text, re.MULTILINE))]
 
 

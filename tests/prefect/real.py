@@ -34,10 +34,12 @@ def until(happened: Callable[[], Any], what: str) -> Any:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[psutil.Popen]:
+def process(
+    command: list[str], environment: dict[str, str], log: Path, directory: Path | None = None
+) -> Iterator[psutil.Popen]:
     """Run a process and what it starts, and end all of it."""
     with log.open("wb") as file:
-        started = psutil.Popen(command, env=environment, stdout=file, stderr=file)
+        started = psutil.Popen(command, env=environment, stdout=file, stderr=file, cwd=directory)
     try:
         yield started
     finally:

@@ -11,6 +11,7 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
 
 from firecrest_core.connection import Connection
+from firecrest_core.documentation import page_url
 from firecrest_core.errors import ConfigurationError
 from prefect_firecrest import FirecRESTCredentials
 
@@ -42,8 +43,8 @@ class TestStandard(BlockStandardTestSuite):
         return FirecRESTCredentials
 
     def test_has_a_valid_image(self, block: type[FirecRESTCredentials]) -> None:
-        # Prefect's own test wants the address of a picture. The UI has one of its own, also without a network.
-        assert block._logo_url is None
+        # Prefect's own test fetches the picture: that is for a machine with a network.
+        assert str(block._logo_url) == page_url("images/logo.svg")
 
 
 def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
