@@ -1,11 +1,10 @@
 """Train a model on a cluster and accept it only if it is good enough: a pipeline of machine learning.
 
-The data set is exported on Airflow's side and uploaded with the training script. A job trains the model with the
-resources that the parameters ask for. The model, its metrics and a plot of its learning curve are downloaded. The run
-fails if the accuracy is under `min_accuracy`.
+The data set is exported on Airflow's side. One task makes a directory on the cluster, uploads the data set and the
+training script, trains the model in a job with the resources that the parameters ask for, and downloads the model, its
+metrics and a plot of its learning curve. The run fails if the accuracy is under `min_accuracy`.
 
-    export_digits ──┬▶ upload_data ───┬▶ train ─▶ download_results ─▶ check_accuracy
-    make_directory ─┴▶ upload_script ─┘
+    export_digits ─▶ train ─▶ check_accuracy
 
 The data are the handwritten digits that ship with scikit-learn: 1797 images of 8 × 8 pixels. The interpreter
 that `python` names must have scikit-learn and matplotlib. The script trains on CPUs. For a script of your own
@@ -21,12 +20,7 @@ from pathlib import Path
 from airflow.sdk import DAG, Param, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_firecrest.operators import (
-    FirecRESTDownloadFromJobOperator,
-    FirecRESTMakeDirectoryOperator,
-    FirecRESTSubmitOperator,
-    FirecRESTUploadOperator,
-)
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 
 # A directory for each run, on the cluster and on our side.
 WORKING_DIR = "{{ params.working_dir }}/train_model/{{ run_id }}"
@@ -67,8 +61,8 @@ with DAG(
 ):
 
     @task
-    def export_digits(folder: str) -> str:
-        """Write the digits as a table, 64 pixels and the digit in each row; return its path."""
+    def export_digits(folder: str) -> None:
+        """Write the digits as a table, 64 pixels and the digit in each row."""
         import numpy as np
         from sklearn.datasets import load_digits
 
@@ -76,20 +70,6 @@ with DAG(
         path = Path(folder, "digits.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, np.column_stack([images, digits]), delimiter=",", fmt="%d")
-        return str(path)
-
-    make_directory = FirecRESTMakeDirectoryOperator(task_id="make_directory", path=WORKING_DIR)
-
-    data = export_digits(FOLDER)
-    upload_data = FirecRESTUploadOperator(
-        task_id="upload_data", source_path=data, target_path=WORKING_DIR + "/digits.csv"
-    )
-
-    upload_script = FirecRESTUploadOperator(
-        task_id="upload_script",
-        source_path=str(Path(__file__).parent / "jobs" / "train_digits.py"),
-        target_path=WORKING_DIR + "/train_digits.py",
-    )
 
     # The job as data: each field becomes the directive that the cluster's scheduler understands.
     train = FirecRESTSubmitOperator(
@@ -109,14 +89,17 @@ with DAG(
             "environment": {"OMP_NUM_THREADS": "{{ params.cpus }}"},
         },
         working_dir=WORKING_DIR,
+        make_working_dir=True,
+        inputs={
+            FOLDER + "/digits.csv": "digits.csv",
+            str(Path(__file__).parent / "jobs" / "train_digits.py"): "train_digits.py",
+        },
+        outputs={
+            "model.joblib": FOLDER + "/",
+            "metrics.json": FOLDER + "/",
+            "learning_curve.png": FOLDER + "/",
+        },
         poll_interval=2,
-    )
-
-    download_results = FirecRESTDownloadFromJobOperator(
-        task_id="download_results",
-        target_task_id="train",
-        remote_files=["model.joblib", "metrics.json", "learning_curve.png"],
-        local_path=FOLDER,
     )
 
     @task
@@ -132,4 +115,4 @@ with DAG(
         print(f"accuracy {accuracy:.4f} on {metrics['test_images']} test images, see {folder}")
         return accuracy
 
-    make_directory >> [upload_data, upload_script] >> train >> download_results >> check_accuracy(FOLDER)
+    export_digits(FOLDER) >> train >> check_accuracy(FOLDER)
