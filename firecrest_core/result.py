@@ -39,6 +39,16 @@ def duration(seconds: int | float | None) -> str:
     return f"{days}-{hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"
 
 
+def read_duration(text: str) -> int:
+    """Return the seconds that :func:`duration` has formatted.
+
+    :raises ValueError: the text has another form
+    """
+    days, dash, clock = text.rpartition("-")
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return ((int(days) if dash else 0) * 24 + hours) * 3600 + minutes * 60 + seconds
+
+
 def padded(number: str, width: str) -> str:
     """Return a number with leading zeros, as Slurm writes it for ``%4j``: in ten characters at most.
 

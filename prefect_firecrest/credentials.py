@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
 from firecrest_core.documentation import page_url
-from prefect_firecrest.prefect_internals import block_name, unknown_fields
+from prefect_firecrest.handed_over import read_credentials_again
+from prefect_firecrest.prefect_internals import block_name, take_identity, unknown_fields
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
@@ -111,11 +113,17 @@ class FirecRESTCredentials(CredentialsBlock):
         examples=[{"PROJECT": "/project/x"}],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_again(cls, values: Any) -> Any:
+        return read_credentials_again(values, cls.get_block_type_slug()) if isinstance(values, Mapping) else values
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if unknown := sorted(unknown_fields(self)):  # a misspelt one must not be lost without a word
             raise ValueError(f"{', '.join(unknown)}: no such field; there are {', '.join(type(self).model_fields)}")
         self.connection()
+        take_identity(self)
         return self
 
     @classmethod

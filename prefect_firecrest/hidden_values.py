@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,9 +10,7 @@ from pydantic import SecretStr
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import looks_secret
-
-# What Prefect and pydantic write in the place of a secret.
-_MASK = re.compile(r"\*{8,}")
+from prefect_firecrest.handed_over import is_mask
 
 
 def hide_values(environment: Mapping[str, Any], secret_variables: Collection[str] = ()) -> dict[str, str | SecretStr]:
@@ -33,7 +30,7 @@ def hide_values(environment: Mapping[str, Any], secret_variables: Collection[str
     hidden = {}
     for name, value in checked.items():
         text = value if isinstance(value, str) else value.get_secret_value()
-        if _MASK.fullmatch(text):
+        if is_mask(text):
             raise InvalidJobSpec(
                 "environment",
                 f"{name} is the mask of a secret: Prefect hands no secret to another process in a parameter. Save the "

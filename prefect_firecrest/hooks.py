@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_with_saved_credentials
 from prefect_firecrest.cancellation.monitor import JobMonitor
+from prefect_firecrest.cancellation.policy import EndReason
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -29,5 +30,5 @@ async def _cancel_jobs(flow_run_id: UUID) -> None:
     await runtime.state(JobMonitor).scan()  # in the flow's own process, which knows more than the records
     async with get_client() as client:
         artifacts = [one for one in await records.read(client) if flow_run_id in one.flow_runs]
-        await cancel_with_saved_credentials(artifacts)
+        await cancel_with_saved_credentials(artifacts, EndReason.CANCELLED)
         await records.delete(client, [one.id for one in artifacts])

@@ -19,7 +19,6 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
-    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -231,7 +230,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
             job = await lifecycle.submit(system, spec, self.job.key, before_post=send)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
-            show_submitted(job)
+            await show_submitted(job)
             self.logger.info("%s was submitted in the place of job %s.", job, self.job_id)
         resumed = copy(self)
         resumed.job, resumed._result = job, None
@@ -241,10 +240,13 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     @asynccontextmanager
     async def _on_system(self) -> AsyncIterator[System]:
-        async with runtime.client(await self._connection()) as client:
+        from prefect_firecrest.clients import client_of
+
+        credentials = await self._loaded_credentials()
+        async with client_of(credentials.connection(), credentials.saved_as) as client:
             yield client.system(self.system)
 
-    async def _connection(self) -> Connection:
+    async def _loaded_credentials(self) -> FirecRESTCredentials:
         if isinstance(self._credentials, str):
             self._credentials = await FirecRESTCredentials.aload(self._credentials)
         if not self._credentials.client_secret.get_secret_value():
@@ -252,7 +254,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 f"{self.job} on {self.system} was handed over without the client's secret, which is never stored with "
                 "a result. Save the credentials as a block (FirecRESTCredentials.save), and it is read from there."
             )
-        return self._credentials.connection()
+        return self._credentials
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))

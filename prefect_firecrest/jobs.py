@@ -13,9 +13,10 @@ from firecrest_core.documentation import page_url
 from firecrest_core.errors import JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.files import send_inputs
+from prefect_firecrest.handed_over import read_job_again
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
-from prefect_firecrest.prefect_internals import hide_values_of, unknown_fields
+from prefect_firecrest.prefect_internals import hide_values_of, take_identity, unknown_fields
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         ),
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_again(cls, values: Any) -> Any:
+        return read_job_again(values, cls.get_block_type_slug()) if isinstance(values, Mapping) else values
+
     @field_validator("*", mode="before")
     @classmethod
     def _normalize(cls, value: Any, info: Any) -> Any:
@@ -176,6 +182,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         self.environment = hide_values(self.environment, self.secret_variables)
         self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
         self.spec()
+        take_identity(self)
         return self
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
@@ -237,11 +244,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         from firecrest_core import lifecycle
         from firecrest_core.paths import is_made, make_directory
         from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.clients import client_of
         from prefect_firecrest.identity import TaskIdentity, is_repeated
         from prefect_firecrest.observability.display import show_submitted
 
         connection = self.credentials.connection()
-        async with runtime.client(connection) as client:
+        async with client_of(connection, self.credentials.saved_as) as client:
             system = client.system(self.system)
             spec = await self.spec_on(system)
             for problem in spec.ignored_lines():
@@ -257,7 +265,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
                 await runtime.state(JobMonitor).write_down(record)
-        show_submitted(job)
+        await show_submitted(job)
         self.logger.info(job.submission_message())
         return FirecRESTJobRun(self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval)
 

@@ -6,12 +6,13 @@ where a newer Prefect has changed what the function relies on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
+from contextvars import Context, Token
 from typing import TYPE_CHECKING, Any, NoReturn
+from uuid import UUID
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from prefect.assets import Asset
     from prefect.blocks.core import Block
     from prefect.client.schemas.objects import FlowRun, State, TaskRun
@@ -22,6 +23,9 @@ PAGE_SIZE = 200
 
 # In the message of a flow run that crashed by KeyboardInterrupt.
 _INTERRUPTED = "interrupt signal"
+# In the message of a run that its own `timeout_seconds` has ended. An error of another clock says "failed due to
+# timeout", and a run that passes such an end on without a limit of its own, "of None second(s)".
+_TOO_LONG = re.compile(r"exceeded timeout of [\d.]+ second")
 
 # --- blocks -----------------------------------------------------------------------------------------------
 
@@ -29,6 +33,36 @@ _INTERRUPTED = "interrupt signal"
 def block_name(block: Block) -> str | None:
     """Return the name under which a block was saved or loaded; ``None`` if neither happened."""
     return block._block_document_name
+
+
+def handed_over_id(values: Mapping[str, Any]) -> UUID | None:
+    """Return the id of the block that was saved, from the values by which Prefect hands a block to another process."""
+    given = values.get("_block_document_id")
+    return UUID(str(given)) if given else None
+
+
+def take_identity(block: Block) -> None:
+    """Let a block that was made from such values know which one it is."""
+    values = block.model_extra or {}
+    if block._block_document_id is None and (block_id := handed_over_id(values)) is not None:
+        block._block_document_id = block_id
+        block._block_document_name = values.get("_block_document_name")
+
+
+def read_block_values(block_id: UUID, slug: str) -> dict[str, Any] | None:
+    """Return the values of a block that was saved, with its secrets; ``None`` if there is none of its type.
+
+    :param slug: of the type
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            document = client.read_block_document(block_id)
+        except ObjectNotFound:
+            return None
+    return document.data if document.block_type is not None and document.block_type.slug == slug else None
 
 
 def is_block_metadata(field: str) -> bool:
@@ -75,6 +109,23 @@ def current_task_run() -> TaskRun | None:
     return context.task_run if context else None
 
 
+def task_runs_with_timeout() -> list[TaskRun]:
+    """Return the task runs that the caller's context is within and that have ``timeout_seconds``.
+
+    Prefect keeps the state of these objects up to date in this process.
+    """
+    from prefect.context import TaskRunContext
+
+    found = []
+    context = TaskRunContext.get()
+    while context is not None:
+        if context.task.timeout_seconds is not None:
+            found.append(context.task_run)
+        before = context._token.old_value if context._token is not None else None
+        context = None if before is Token.MISSING else before
+    return found
+
+
 def is_away_from_flow() -> bool:
     """Tell whether a task runner has brought the current task into another process than its flow's.
 
@@ -84,6 +135,17 @@ def is_away_from_flow() -> bool:
 
     context = FlowRunContext.get()
     return context is None or context.flow_run is None or context.detached
+
+
+def tasks_change_process() -> bool:
+    """Tell whether what the current flow's tasks take and return may pass from one process to another."""
+    from prefect.context import FlowRunContext
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return False
+    return context.detached or not isinstance(context.task_runner, ThreadPoolTaskRunner)
 
 
 def current_run_ids() -> tuple[UUID | None, UUID | None]:
@@ -100,6 +162,16 @@ def current_run_url() -> str | None:
     if task_run_id is not None:
         return url_for("task-run", obj_id=task_run_id)
     return url_for("flow-run", obj_id=flow_run_id) if flow_run_id is not None else None
+
+
+def settings_context() -> Context:
+    """Return a context that has Prefect's settings from the caller's, but neither its runs nor its clients."""
+    from prefect.context import SettingsContext
+
+    context = Context()
+    if (settings := SettingsContext.get()) is not None:
+        context.run(SettingsContext.__var__.set, settings)
+    return context
 
 
 def active_transactions() -> list[BaseTransaction]:
@@ -120,6 +192,11 @@ def active_transactions() -> list[BaseTransaction]:
 def was_interrupted(state: State[Any]) -> bool:
     """Tell whether a flow run crashed by Ctrl-C, which Prefect says in words alone."""
     return state.is_crashed() and _INTERRUPTED in (state.message or "")
+
+
+def took_too_long(state: State[Any] | None) -> bool:
+    """Tell whether a run was ended by its own ``timeout_seconds``; one that is tried again was not."""
+    return state is not None and state.name == "TimedOut" and bool(_TOO_LONG.search(state.message or ""))
 
 
 def pause_keys(flow_run: FlowRun) -> frozenset[str]:

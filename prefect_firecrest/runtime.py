@@ -10,6 +10,7 @@ A process that is forked begins anew: its parent's thread does not exist there, 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
@@ -23,6 +24,9 @@ from prefect_firecrest.executor import DaemonThreadExecutor
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
     from firecrest_core.connection import Connection
+
+# Prefect ends a task of a thread that takes too long by an exception, which reaches the thread between two waits alone.
+_LONGEST_WAIT = 1.0
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -47,12 +51,14 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._states: dict[type[Any], Any] = {}
         # Used in the loop alone: for each connection the client, and how many use it.
-        self._clients: dict[Connection, tuple[FirecRESTClient, int]] = {}
+        self._clients: dict[tuple[Connection, type[FirecRESTClient]], tuple[FirecRESTClient, int]] = {}
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run ``coroutine`` to its end and return its result. An interrupt of the caller cancels it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
         try:
+            while not future.done():
+                concurrent.futures.wait([future], _LONGEST_WAIT)
             return future.result()
         except FirecRESTError as error:
             # The traceback holds asyncio's and httpx's frames, which tell nothing to the reader of a run's log.
@@ -69,24 +75,25 @@ class Runtime:
             raise error.with_traceback(None) from None
 
     @asynccontextmanager
-    async def client(self, connection: Connection) -> AsyncIterator[FirecRESTClient]:
+    async def client(self, connection: Connection, kind: type[FirecRESTClient]) -> AsyncIterator[FirecRESTClient]:
         """Use this process's client for a connection; the last of its users closes it.
 
         It keeps the number of requests in flight within the connection's limit, however many tasks are at work. Only
         for coroutines that :meth:`run` or :meth:`arun` run.
-        """
-        from firecrest_core.api.client import FirecRESTClient
 
-        client, users = self._clients.get(connection) or (FirecRESTClient(connection), 0)
-        self._clients[connection] = client, users + 1
+        :param kind: the class of the client
+        """
+        key = connection, kind
+        client, users = self._clients.get(key) or (kind(connection), 0)
+        self._clients[key] = client, users + 1
         try:
             yield client
         finally:
-            _, users = self._clients[connection]
+            _, users = self._clients[key]
             if users > 1:
-                self._clients[connection] = client, users - 1
+                self._clients[key] = client, users - 1
             else:
-                del self._clients[connection]
+                del self._clients[key]
                 await client.aclose()
 
     def state(self, kind: type[S]) -> S:

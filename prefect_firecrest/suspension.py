@@ -16,10 +16,10 @@ from uuid import UUID
 
 from firecrest_core.errors import ConfigurationError, JobFailed, WaitTimedOut
 from firecrest_core.jobs.key import digest_of, fingerprint
+from prefect_firecrest.clients import client_of
 from prefect_firecrest.identity import read_lineage
 from prefect_firecrest.pause_key import PauseKey, pauses_for
 from prefect_firecrest.prefect_internals import current_flow_run, pause_keys, suspend
-from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect_firecrest.job_runs import FirecRESTJobRun
@@ -48,7 +48,7 @@ class Suspension:
         :raises ConfigurationError: it cannot be suspended, or nobody could find out the job's end; with what to do
         """
         connection = job.credentials.connection()
-        async with runtime.client(connection) as client:
+        async with client_of(connection, job.credentials.saved_as) as client:
             system = client.system(job.system)
             digest = digest_of(connection, system.name, await job.spec_on(system))
         current = current_flow_run()

@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from firecrest_core.api.models import FileInfo
+from firecrest_core.errors import ConfigurationError
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, Transferred
 from firecrest_core.transfer.localside import StoredPath
@@ -23,6 +24,7 @@ from prefect_firecrest import files
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.prefect_internals import tasks_change_process
 from prefect_firecrest.retries import is_retryable
 from prefect_firecrest.rollback import acancel_submitted, cancel_submitted, remember_submitted
 from prefect_firecrest.runtime import runtime
@@ -49,10 +51,12 @@ def submit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) ->
 
     :param inputs: files and directories to send before the job is submitted, as in ``run_job``. A retry that gets a job
         that exists does not send them
+    :raises ConfigurationError: another process may get the job's run, and could not sign in; nothing is submitted
     :raises SubmissionRejected: the scheduler refused it, in its own words
     :raises RemotePathNotFound: the working directory does not exist
     :raises JobWithdrawn: the flow run was cancelled
     """
+    _check_that_it_can_be_handed_over(job)
     return remember_submitted(job.trigger(inputs))
 
 
@@ -62,10 +66,19 @@ submit_job.on_rollback(cancel_submitted)
 @task(task_run_name="submit {job.job_name}", **_SHARED)
 async def asubmit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
     """Do what ``submit_job`` does, in a coroutine."""
+    _check_that_it_can_be_handed_over(job)
     return remember_submitted(await job.atrigger(inputs))
 
 
 asubmit_job.on_rollback(acancel_submitted)  # type: ignore[arg-type]  # coroutines are awaited
+
+
+def _check_that_it_can_be_handed_over(job: FirecRESTJob) -> None:
+    if job.credentials.saved_as is None and tasks_change_process():
+        raise ConfigurationError(
+            "This flow's task runner runs tasks in other processes, and credentials that were never saved stay in "
+            "one: nothing was submitted. Save them as a block (FirecRESTCredentials.save) and load it."
+        )
 
 
 @task(task_run_name="wait for {run}", **_SHARED)

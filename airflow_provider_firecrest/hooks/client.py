@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
-from typing import ClassVar
 
 from airflow.sdk.log import amask_secret
 from pydantic import SecretStr
 
 from airflow_provider_firecrest.hooks import connection as stored_connection
-from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.api.renewal import RenewingClient
 from firecrest_core.connection import Connection
-from firecrest_core.errors import AuthenticationFailed
-
-log = logging.getLogger(__name__)
 
 
-class ConnectedClient(FirecRESTClient):
+class ConnectedClient(RenewingClient):
     """A client that reads its Airflow connection again when its credentials are refused.
 
-    Tasks wait for weeks, and secrets are rotated meanwhile. The client takes the newest credentials; the URL and all
-    other settings stay as they were.
-
-    :cvar conn_id: set by :func:`client_type`
+    :cvar stored_as: the connection's id, set by :func:`client_type`
     """
 
-    conn_id: ClassVar[str]
-    _newest: Connection | None = None
-
-    async def token(self) -> SecretStr:
-        """Return the token that authenticates a request.
-
-        :raises AuthenticationFailed: when the identity provider refuses what is stored now as well
-        """
-        try:
-            return await super().token()
-        except AuthenticationFailed:
-            newest = await self._load_connection()
-            if newest is None or newest == (self._newest or self.connection):
-                raise
-        log.info("The client of the connection %s is refused; trying what is stored now.", self.conn_id)
-        self._newest = newest
-        self.use_credentials(newest)
-        return await super().token()
-
-    async def _load_connection(self) -> Connection | None:
-        try:
-            return await stored_connection.aload(self.conn_id)
-        except Exception as error:  # whatever keeps Airflow from answering, the user has to read of the refusal
-            log.debug("The connection %s cannot be read again: %s", self.conn_id, error)
-            return None
+    async def load_connection(self) -> Connection:
+        """Return the connection as it is stored now."""
+        return await stored_connection.aload(self.stored_as)
 
 
 class MaskedClient(ConnectedClient):
@@ -78,4 +48,4 @@ def client_type(conn_id: str, base: type[ConnectedClient] = ConnectedClient) -> 
     :param conn_id: the Airflow connection
     :param base: what the type is made from
     """
-    return type(base.__name__, (base,), {"conn_id": conn_id})
+    return type(base.__name__, (base,), {"stored_as": conn_id})

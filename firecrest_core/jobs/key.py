@@ -117,6 +117,11 @@ def read_job_name(job_name: str) -> tuple[str, int, int] | None:
     return None if match is None else (match[1], int(match[2]), int(match[3]))
 
 
+def users_name(job_name: str) -> str:
+    """Return a job's name without what :meth:`ClaimKey.job_name` has added."""
+    return _NAME.sub("", job_name)
+
+
 def _digest(text: str, length: int) -> str:
     """Return a hash of letters and digits, which are safe in file names and in the job names of both schedulers."""
     return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:length]

@@ -10,27 +10,33 @@ from typing import TYPE_CHECKING
 
 from firecrest_core import lifecycle
 from firecrest_core.errors import FirecRESTError
+from prefect_firecrest.cancellation.ends import show_ends
 from prefect_firecrest.cancellation.saved_credentials import CredentialsUnusable, SavedCredentials
 from prefect_firecrest.cancellation.signatures import RecordSignatures, UnsignedRecord
+from prefect_firecrest.clients import client_of
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
+    from prefect_firecrest.cancellation.policy import EndReason
     from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
 
 log = logging.getLogger(__name__)
 
 
-async def cancel_recorded(connection: Connection, records: Collection[JobRecord]) -> None:
+async def cancel_recorded(connection: Connection, saved_as: str | None, records: Collection[JobRecord]) -> None:
     """Make sure that no job of these records runs any more, or ever.
 
+    :param saved_as: the name of the connection's block
     :raises FirecRESTError: where that failed; the others are cancelled all the same
     """
     by_system: defaultdict[str, list[Job]] = defaultdict(list)
     for record in records:
         by_system[record.system].append(record.job())
-    async with runtime.client(connection) as client:
+    async with client_of(connection, saved_as) as client:
         problems = await asyncio.gather(
             *(lifecycle.cancel_all(client.system(name), jobs) for name, jobs in by_system.items()),
             return_exceptions=True,
@@ -42,11 +48,12 @@ async def cancel_recorded(connection: Connection, records: Collection[JobRecord]
             raise error
 
 
-async def cancel_with_saved_credentials(artifacts: Collection[RecordArtifact]) -> None:
-    """Do what :func:`cancel_recorded` does in a process that knows the records alone.
+async def cancel_with_saved_credentials(artifacts: Collection[RecordArtifact], reason: EndReason) -> None:
+    """Do what :func:`cancel_recorded` does in a process that knows the records alone, and show it in Prefect.
 
     Jobs that were submitted with credentials that were never saved are out of reach, which is logged.
 
+    :param reason: why they are cancelled
     :raises CredentialsUnusable: some of the credentials cannot be used now
     :raises UnsignedRecord: a record is not signed with its credentials; the others are cancelled all the same
     :raises FirecRESTError: where it failed; the others are cancelled all the same
@@ -65,17 +72,21 @@ async def cancel_with_saved_credentials(artifacts: Collection[RecordArtifact]) -
     for name, some in by_block.items():
         assert name is not None
         try:
-            await _cancel_with(name, some)
+            await _cancel_with(name, some, reason)
         except (FirecRESTError, CredentialsUnusable, UnsignedRecord) as error:
             problem = error
     if problem is not None:
         raise problem
 
 
-async def _cancel_with(name: str, artifacts: Collection[RecordArtifact]) -> None:
+async def _cancel_with(name: str, artifacts: Collection[RecordArtifact], reason: EndReason) -> None:
     connection = await runtime.state(SavedCredentials).connect(name)
     signatures = runtime.state(RecordSignatures)
-    signed = {record for artifact in artifacts for record in signatures.signed(connection, artifact, name)}
-    await cancel_recorded(connection, signed)
+    by_flow_run: defaultdict[tuple[UUID, ...], set[JobRecord]] = defaultdict(set)
+    for artifact in artifacts:
+        by_flow_run[artifact.flow_runs].update(signatures.signed(connection, artifact, name))
+    signed = set().union(*by_flow_run.values())
+    await cancel_recorded(connection, name, signed)
+    await show_ends(connection, name, by_flow_run, reason)
     if len(signed) < len({record for one in artifacts for record in one.records if record.credentials == name}):
         raise UnsignedRecord(f"there are records that are not signed with the credentials {name!r}")

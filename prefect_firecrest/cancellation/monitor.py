@@ -19,8 +19,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from contextvars import Context, copy_context
-from dataclasses import dataclass
+from contextvars import Context
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -28,13 +28,16 @@ from firecrest_core import lifecycle
 from firecrest_core.errors import FirecRESTError
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_recorded
+from prefect_firecrest.cancellation.ends import show_ends
 from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_completed, is_finished, read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordWriter
 from prefect_firecrest.cancellation.removal import remove_claims
+from prefect_firecrest.prefect_internals import settings_context, task_runs_with_timeout, took_too_long
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+    from prefect.client.schemas.objects import TaskRun
 
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
@@ -51,6 +54,7 @@ _TIME_AT_EXIT = 25.0
 _MOST_WATCHED = 5000
 
 _JobKey = tuple[str, int] | str
+_Login = tuple["Connection", str | None]
 
 
 @dataclass
@@ -58,6 +62,7 @@ class _Submission:
     """The jobs of one submission.
 
     :param api: the URL of the Prefect API that knows the flow runs
+    :param waiting: the task runs that wait for it, as far as they have a timeout
     :param settled_at: when no request that submits one of its jobs is on its way any more, on the monotonic clock
     :param claimed: its claims are there, and may be removed one day
     :param written: it was written down
@@ -68,14 +73,25 @@ class _Submission:
     record: JobRecord
     api: str
     alive: bool = True
+    waiting: list[TaskRun] = field(default_factory=list)
     settled_at: float = math.inf
     claimed: bool = True
     written: bool = False
 
     @property
+    def login(self) -> _Login:
+        """Its connection and the name of that one's block."""
+        return self.connection, self.record.credentials
+
+    @property
     def settled(self) -> bool:
         """Whether its claims can be removed once its flow run has completed."""
         return not self.alive and self.claimed and self.settled_at <= time.monotonic()
+
+    @property
+    def took_too_long(self) -> bool:
+        """Whether the timeout of a task that waits for its jobs has passed."""
+        return any(took_too_long(task_run.state) for task_run in self.waiting)
 
 
 class JobMonitor:
@@ -106,8 +122,9 @@ class JobMonitor:
         if len(self._submissions) > _MOST_WATCHED:
             self._submissions = {key: one for key, one in self._submissions.items() if one.alive}
         api, claimed = PREFECT_API_URL.value() or "", record.identity is not None
-        self._contexts[api] = copy_context()
-        submission = _Submission(flow_runs, connection, record, api, claimed=claimed)
+        self._contexts[api] = settings_context()
+        waiting = task_runs_with_timeout()
+        submission = _Submission(flow_runs, connection, record, api, waiting=waiting, claimed=claimed)
         self._submissions[_job_key(record.job())] = submission
         self._keep_scanning()
 
@@ -151,6 +168,7 @@ class JobMonitor:
         """Record that somebody waits for a job, or for one in its place."""
         if submission := self._submissions.get(_job_key(job)):
             submission.alive = True
+            submission.waiting = task_runs_with_timeout()
             self._keep_scanning()
 
     def on_end(self, job: Job) -> None:
@@ -216,6 +234,8 @@ class JobMonitor:
             completed: list[_Submission] = []
             for flow_runs in dict.fromkeys(one.flow_runs for one in asked):
                 theirs = [one for one in asked if one.flow_runs == flow_runs]
+                if too_long := [one for one in theirs if one.alive and one.took_too_long]:
+                    await self._cancel(too_long, EndReason.TASK_TOO_LONG)
                 alive = [one for one in theirs if one.alive]
                 if reason := cancel_reason(flow_runs, found):
                     if alive and await self._cancel(alive, reason):
@@ -234,13 +254,13 @@ class JobMonitor:
             await self._remove_claims(client, completed)
 
     async def _remove_claims(self, client: PrefectClient, completed: list[_Submission]) -> None:
-        by_connection: defaultdict[Connection, list[JobRecord]] = defaultdict(list)
+        by_connection: defaultdict[_Login, list[JobRecord]] = defaultdict(list)
         for one in completed:
             one.claimed = False  # what is left after this goes by age
-            by_connection[one.connection].append(one.record)
-        for connection, some in by_connection.items():
+            by_connection[one.login].append(one.record)
+        for login, some in by_connection.items():
             try:
-                await remove_claims(connection, some)
+                await remove_claims(*login, some)
             except FirecRESTError as error:
                 log.debug("The claims of %d submissions are left to age: %s", len(some), error)
         for flow_runs in dict.fromkeys(one.flow_runs for one in completed):
@@ -248,13 +268,13 @@ class JobMonitor:
                 await records.delete(client, self._artifacts.pop(flow_runs, ()))
 
     async def _cancel(self, submissions: list[_Submission], reason: EndReason) -> bool:
-        by_connection: defaultdict[Connection, list[_Submission]] = defaultdict(list)
+        by_connection: defaultdict[_Login, list[_Submission]] = defaultdict(list)
         for one in submissions:
-            by_connection[one.connection].append(one)
+            by_connection[one.login].append(one)
         succeeded = True
-        for connection, some in by_connection.items():
+        for login, some in by_connection.items():
             try:
-                await cancel_recorded(connection, [one.record for one in some])
+                await cancel_recorded(*login, [one.record for one in some])
             except FirecRESTError as error:
                 log.error("The flow run %s, but not all of its jobs could be cancelled: %s", reason, error)
                 succeeded = False
@@ -262,7 +282,15 @@ class JobMonitor:
                 log.info("The flow run %s, and its jobs were cancelled.", reason)
                 for one in some:
                     one.alive = False
+                await show_ends(*login, _by_flow_run(some), reason)
         return succeeded
+
+
+def _by_flow_run(submissions: Iterable[_Submission]) -> dict[tuple[UUID, ...], list[JobRecord]]:
+    found: defaultdict[tuple[UUID, ...], list[JobRecord]] = defaultdict(list)
+    for one in submissions:
+        found[one.flow_runs].append(one.record)
+    return found
 
 
 def _report_failure(error: Exception, asked: Iterable[_Submission]) -> None:

@@ -1,8 +1,8 @@
 """Whether the jobs of a flow run have to end, judged by its state.
 
-A person ends jobs by cancelling or deleting the flow run, or by Ctrl-C in a script. A flow run that failed, or whose
-process died, may be run again and then goes on with its jobs: nobody wanted them to end. Only a flow run that crashed,
-and that nobody has run again for long, counts as abandoned.
+A person ends jobs by cancelling or deleting the flow run, by Ctrl-C in a script, or by a limit, ``timeout_seconds``. A
+flow run that failed, or whose process died, may be run again and then goes on with its jobs: nobody wanted them to end.
+Only a flow run that crashed, and that nobody has run again for long, counts as abandoned.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from prefect_firecrest.prefect_internals import PAGE_SIZE, was_interrupted
+from prefect_firecrest.prefect_internals import PAGE_SIZE, took_too_long, was_interrupted
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -27,6 +27,8 @@ class EndReason(StrEnum):
     DELETED = "was deleted"
     CANCELLED = "was cancelled"
     INTERRUPTED = "was interrupted"
+    TOO_LONG = "took longer than its timeout_seconds"
+    TASK_TOO_LONG = "has a task that took longer than its timeout_seconds"
     ABANDONED = "crashed, and nobody has run it again"
 
 
@@ -57,6 +59,8 @@ def cancel_reason(
             return EndReason.DELETED
         if flow_run.state is not None and (flow_run.state.is_cancelling() or flow_run.state.is_cancelled()):
             return EndReason.CANCELLED
+        if took_too_long(flow_run.state):
+            return EndReason.TOO_LONG
     # The others end with the process of the outermost one, and begin anew with it.
     outermost = found[flow_runs[-1]]
     if outermost.state is not None and outermost.state.is_crashed():

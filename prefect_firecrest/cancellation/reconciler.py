@@ -40,13 +40,18 @@ from prefect_firecrest.cancellation.saved_credentials import (
     SavedCredentials,
 )
 from prefect_firecrest.cancellation.signatures import RecordSignatures, UnsignedRecord
+from prefect_firecrest.clients import client_type
 from prefect_firecrest.observability import events
+from prefect_firecrest.observability.artifacts import JobTable, Row
 from prefect_firecrest.pause_key import PauseKey
 from prefect_firecrest.prefect_internals import current_pause_key
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
+
+    from firecrest_core.jobs.status import JobStatus
+    from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +180,7 @@ class Reconciler:
         from prefect.client.orchestration import get_client
 
         try:
-            await cancel_with_saved_credentials(artifacts)
+            await cancel_with_saved_credentials(artifacts, reason)
         except FirecRESTError as error:
             raise RuntimeError(
                 f"Flow run {flow_runs[0]} {reason}, but not all of its jobs can be cancelled: {error}"
@@ -205,11 +210,18 @@ class Reconciler:
         connection = await runtime.state(SavedCredentials).connect(record.credentials)
         job = record.job(key.job_id, artifact.written_at)
         is_young = time.time() - artifact.written_at < _YOUNG
+        tables = [await JobTable.find(flow_run) for flow_run in artifact.flow_runs]
+
+        def show(status: JobStatus | JobResult) -> None:
+            for table in tables:
+                table.show(Row.of(job, status, None))
+
         try:
-            result = await JobWatcher.shared(connection, record.system).wait(
+            result = await JobWatcher.shared(connection, record.system, client_type(record.credentials)).wait(
                 job,
                 timeout=None if self._wait else 0.0,
                 on_message=log.debug,
+                on_status=show,
                 # The flow run itself finds out whether the job has ended for good, and how.
                 not_found_grace=None if is_young else -1.0,
                 provisional_grace=-1.0,
@@ -219,7 +231,10 @@ class Reconciler:
         except JobNotFound as error:
             log.warning("%s", error)
         else:
-            events.emit("ended", result, result.state, flow_run_id=flow_run_id)
+            show(result)
+            await events.send_ended([result], artifact.flow_runs[0])
+        finally:
+            await asyncio.gather(*(table.write() for table in tables))
         log.info("Flow run %s is resumed: %s on %s has ended.", flow_run_id, job, record.system)
         async with get_client() as client:
             await client.resume_flow_run(flow_run_id)

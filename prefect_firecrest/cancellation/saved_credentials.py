@@ -12,8 +12,8 @@ import logging
 from firecrest_core.connection import Connection
 from firecrest_core.errors import FirecRESTError
 from firecrest_core.pauses import Pauses
+from prefect_firecrest.clients import client_of
 from prefect_firecrest.credentials import FirecRESTCredentials
-from prefect_firecrest.runtime import runtime
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class SavedCredentials:
     async def _connect(self, name: str) -> Connection:
         try:
             connection = await self.load(name)
-            async with runtime.client(connection) as client:
+            async with client_of(connection, name) as client:
                 await client.list_systems()
         except (FirecRESTError, ValueError) as error:
             self.failed(name, error)

@@ -12,12 +12,13 @@ import json
 import logging
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from firecrest_core.result import duration
+from firecrest_core.result import duration, read_duration
 from firecrest_core.states import JobState
 from prefect_firecrest.runtime import runtime
 
@@ -33,6 +34,10 @@ _WRITE_TIMEOUT = 10.0
 _MOST_ROWS = 500
 # Far more flow runs than a process has under way.
 _MOST_TABLES = 100
+# The table's key.
+_TABLE = "firecrest-jobs"
+# How a row links to a log.
+_LINK = re.compile(r"\[log\]\((.*)\)")
 
 
 class Artifact:
@@ -40,12 +45,21 @@ class Artifact:
 
     :param kind: ``table`` or ``progress``, as Prefect calls them
     :param key: its name on the page of artifacts, where the newest of each name is shown
+    :param stored_as: its id, if it exists
     """
 
-    def __init__(self, kind: str, key: str, *, flow_run_id: UUID, task_run_id: UUID | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        key: str,
+        *,
+        flow_run_id: UUID,
+        task_run_id: UUID | None = None,
+        stored_as: UUID | None = None,
+    ) -> None:
         self._kind, self._key = kind, key
         self._runs = {"flow_run_id": flow_run_id, "task_run_id": task_run_id}
-        self._id: UUID | None = None
+        self._id = stored_as
         self._pending: tuple[Any, str] | None = None
         self._written_at = float("-inf")
         self._writing = asyncio.Lock()
@@ -134,6 +148,28 @@ class Row:
             link=link,
         )
 
+    @classmethod
+    def read(cls, cells: Mapping[str, str]) -> Self:
+        """Return the row that is shown as these cells.
+
+        :raises ValueError: no row is shown so
+        """
+        state, _, reason = cells["State"].partition(" ")
+        elapsed = read_duration(cells["Elapsed"]) if cells["Elapsed"] else None
+        node_hours = cells["Node hours"]
+        link = _LINK.fullmatch(cells["Log"])
+        return cls(
+            job_id=cells["Job"],
+            name=cells["Name"],
+            system=cells["System"],
+            state=JobState(state),
+            reason=reason.strip("()") or None,
+            nodes=cells["Nodes"],
+            node_count=round(float(node_hours) * 3600 / elapsed) if node_hours and elapsed else None,
+            elapsed=elapsed,
+            link=link[1] if link else None,
+        )
+
     @property
     def node_hours(self) -> float | None:
         """Nodes times hours; ``None`` where either is unknown."""
@@ -155,15 +191,35 @@ class Row:
 
 
 class JobTable:
-    """The jobs of a flow run, as far as this process submitted them or waited for them."""
+    """The jobs of a flow run, as far as a process submitted them or waited for them.
 
-    def __init__(self, flow_run_id: UUID) -> None:
-        self._artifact = Artifact("table", "firecrest-jobs", flow_run_id=flow_run_id)
-        self._rows: dict[tuple[str, str], Row] = {}
+    :param stored_as: the id of the table in Prefect, if it exists
+    :param rows: what it shows there
+    """
+
+    def __init__(self, flow_run_id: UUID, stored_as: UUID | None = None, rows: Iterable[Row] = ()) -> None:
+        self._artifact = Artifact("table", _TABLE, flow_run_id=flow_run_id, stored_as=stored_as)
+        self._rows: dict[tuple[str, str], Row] = {(row.system, row.job_id): row for row in rows}
+
+    @classmethod
+    async def find(cls, flow_run_id: UUID) -> JobTable:
+        """Return the table of a flow run: this process's, else the newest that Prefect has, else a new one."""
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+        from prefect.client.schemas.sorting import ArtifactSort
+
+        if (ours := runtime.state(_JobTables).tables.get(flow_run_id)) is not None:
+            return ours
+        wanted = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]), key=ArtifactFilterKey(any_=[_TABLE])
+        )
+        async with get_client() as client:
+            found = await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC, limit=1)
+        return cls(flow_run_id, found[0].id, _read_rows(found[0].data)) if found else cls(flow_run_id)
 
     @classmethod
     def of(cls, flow_run_id: UUID) -> JobTable:
-        """Return the table of a flow run."""
+        """Return this process's table of a flow run."""
         tables = runtime.state(_JobTables).tables
         table = tables.setdefault(flow_run_id, cls(flow_run_id))
         tables.move_to_end(flow_run_id)
@@ -179,9 +235,21 @@ class JobTable:
         key = row.system, row.job_id
         if instead_of is not None and instead_of.job_id != row.job_id:
             self._rows.pop((instead_of.system, instead_of.job_id), None)
-        if self._rows.get(key) != row:
+        before = self._rows.get(key)
+        if before is not None:  # who does not wait for the job knows less of it
+            row = replace(row, name=before.name or row.name, link=row.link or before.link)
+        if before != row:
             self._rows[key] = row
             self._artifact.show(*render_table(self._rows.values()))
+
+    def shows(self, job: Job | JobResult) -> bool:
+        """Tell whether the table has a row of a job."""
+        return (job.system, job.job_id) in self._rows
+
+    def shows_end(self, job: Job | JobResult) -> bool:
+        """Tell whether the table shows that a job has ended."""
+        row = self._rows.get((job.system, job.job_id))
+        return row is not None and row.state.ended
 
     async def write(self) -> None:
         """Write the table now."""
@@ -193,6 +261,16 @@ class _JobTables:
 
     def __init__(self) -> None:
         self.tables: OrderedDict[UUID, JobTable] = OrderedDict()
+
+
+def _read_rows(data: Any) -> list[Row]:
+    """Return the rows of a table as Prefect has stored it, without what is none: anybody may write tables."""
+    rows = []
+    with suppress(ValueError, TypeError):
+        for cells in json.loads(data):
+            with suppress(ValueError, TypeError, KeyError, AttributeError):
+                rows.append(Row.read(cells))
+    return rows
 
 
 def render_table(rows: Iterable[Row]) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """What Prefect shows of a job that a run waits for: a row in a table, its progress, its output, and events.
 
+The flow runs that its flow run runs in show the row, too, and their logs say that it was submitted and how it ended.
+
 It costs no request for the job's state: the answers are those that the wait gets anyway. Only the output is read
 besides. So the output and the progress are shown while a process waits for a few jobs; a sweep of hundreds has its
 table.
@@ -9,22 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from prefect.logging.loggers import flow_run_logger
+
 from firecrest_core.states import JobState, Phase
+from prefect_firecrest.identity import read_lineage
 from prefect_firecrest.observability import events
 from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row, progress_key, time_used
 from prefect_firecrest.observability.log_stream import LogStream
-from prefect_firecrest.prefect_internals import current_run_ids, current_run_url
+from prefect_firecrest.prefect_internals import current_flow_run, current_run_ids, current_run_url
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
     from firecrest_core.api.client import System
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
+
+log = logging.getLogger(__name__)
 
 _FEW = 8
 # For the last read of the output: a job's end must not be reported any later.
@@ -43,14 +53,35 @@ class ActiveDisplays:
         return len(self.displays) <= _FEW
 
 
-def show_submitted(job: Job) -> None:
+async def show_submitted(job: Job) -> None:
     """Show a job that was submitted, or found by its claim."""
-    _, flow_run_id = current_run_ids()
-    if flow_run_id is None:
+    flow_run = current_flow_run()
+    if flow_run is None:
         return
-    JobTable.of(flow_run_id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, link=current_run_url()))
+    lineage, link = await _lineage(flow_run), current_run_url()
+    for one in lineage:
+        JobTable.of(one.id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, link=link))
+    _tell_callers(lineage, job.submission_message(), link)
     if job.submitted_at:  # now, and not earlier
         events.emit("submitted", job, JobState.PENDING)
+
+
+async def _lineage(flow_run: FlowRun) -> list[FlowRun]:
+    """Return the flow runs that show a job: its own and, if Prefect's API answers, those that this one runs in."""
+    try:
+        return await read_lineage(flow_run)
+    except Exception as error:
+        log.debug("The flow runs around %s are not known: %s", flow_run.name, error)
+        return [flow_run]
+
+
+def _tell_callers(lineage: Sequence[FlowRun], message: str, link: str | None) -> None:
+    """Say something of a job in the logs of the flow runs that its own one runs in.
+
+    :param link: to the log that says more
+    """
+    for caller in lineage[1:]:
+        flow_run_logger(caller).info("%s%s", message, f" {link}" if link else "")
 
 
 class Display:
@@ -64,16 +95,20 @@ class Display:
 
     def __init__(self, system: System, job: Job, on_message: Callable[[str], Any], poll_interval: float) -> None:
         self._job = job
-        task_run_id, self._flow_run_id = current_run_ids()
+        task_run_id, flow_run_id = current_run_ids()
+        self._flow_run = current_flow_run()
+        self._lineage: list[FlowRun] = []
         self._link = current_run_url()
         self._is_running = False
         self._active = runtime.state(ActiveDisplays)
         self._details: _Details | None = None
-        if self._flow_run_id is not None:
-            progress = Artifact("progress", progress_key(job), flow_run_id=self._flow_run_id, task_run_id=task_run_id)
+        if flow_run_id is not None:
+            progress = Artifact("progress", progress_key(job), flow_run_id=flow_run_id, task_run_id=task_run_id)
             self._details = _Details(job, progress, LogStream(system, job, on_message), poll_interval)
 
     async def __aenter__(self) -> Self:
+        if self._flow_run is not None:
+            self._lineage = await _lineage(self._flow_run)
         self._active.displays.add(self)
         return self
 
@@ -86,9 +121,10 @@ class Display:
 
     def on_status(self, status: JobStatus) -> None:
         """Show where the job is, before its end."""
-        if self._flow_run_id is None:
+        if self._flow_run is None:
             return
-        JobTable.of(self._flow_run_id).show(Row.of(self._job, status, self._link))
+        for one in self._lineage:
+            JobTable.of(one.id).show(Row.of(self._job, status, self._link))
         if status.state.phase is not Phase.RUNNING:
             return
         if not self._is_running:
@@ -99,13 +135,16 @@ class Display:
 
     async def show_end(self, result: JobResult) -> None:
         """Show how the job ended."""
-        if self._flow_run_id is None:
+        if self._flow_run is None:
             return
-        events.emit("ended", result, result.state)
-        table = JobTable.of(self._flow_run_id)
-        table.show(Row.of(result, result, self._link), instead_of=self._job)
+        tables = [JobTable.of(one.id) for one in self._lineage]
+        if not tables[0].shows_end(result):  # of a job that was cancelled for its flow run, the monitor has shown it
+            events.emit("ended", result, result.state)
+            _tell_callers(self._lineage, result.summary(), self._link)
         async with asyncio.TaskGroup() as group:
-            group.create_task(table.write())
+            for table in tables:
+                table.show(Row.of(result, result, self._link), instead_of=self._job)
+                group.create_task(table.write())
             if self._details:
                 group.create_task(self._details.show_end(result))
 

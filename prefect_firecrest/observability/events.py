@@ -7,9 +7,11 @@ flow, deployment and tags as related resources.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid5
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from firecrest_core.jobs.job import Job
@@ -35,32 +37,48 @@ _PAYLOAD = (
 )
 
 
-def emit(
-    kind: Kind,
-    job: Job | JobResult,
-    state: JobState,
-    *,
-    flow_run_id: UUID | None = None,
-) -> None:
-    """Send an event; Prefect does that in the background.
+def emit(kind: Kind, job: Job | JobResult, state: JobState) -> None:
+    """Send an event of the current flow run; Prefect does that in the background.
 
     :param state: where the job is
-    :param flow_run_id: the flow run that the job belongs to, where it is not the current one
     """
     from prefect.events import emit_event
 
-    related = [{"prefect.resource.id": f"firecrest.system.{job.system}", "prefect.resource.role": "system"}]
-    if flow_run_id is not None:
-        related.append({"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"})
-    emit_event(
-        event=f"firecrest.job.{kind}",
-        resource={
+    emit_event(**_event(kind, job, state))
+
+
+async def send_ended(results: Iterable[JobResult], flow_run_id: UUID) -> None:
+    """Send that jobs of another flow run have ended, and return when that is sent: the process may exit right after.
+
+    Each job ends once, also if several processes say so.
+
+    :param flow_run_id: the flow run that the jobs belong to
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.events import Event
+
+    flow_run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
+    events = []
+    for result in results:
+        fields = _event("ended", result, result.state)
+        fields["related"].append(flow_run)
+        event_id = uuid5(flow_run_id, f"{fields['event']} {fields['resource']['prefect.resource.id']}")
+        events.append(Event(id=event_id, **fields).model_dump(mode="json"))
+    if events:
+        async with get_client() as client:
+            await client.request("POST", "/events", json=events)
+
+
+def _event(kind: Kind, job: Job | JobResult, state: JobState) -> dict[str, Any]:
+    return {
+        "event": f"firecrest.job.{kind}",
+        "resource": {
             "prefect.resource.id": f"firecrest.job.{job.system}.{job.job_id}",
             "prefect.resource.name": f"{job.job_id} ({job.name})" if job.name else job.job_id,
             "firecrest.job.id": job.job_id,
             "firecrest.job.state": state.value,
             "firecrest.system": job.system,
         },
-        related=related,
-        payload={name: value for name in _PAYLOAD if (value := getattr(job, name, None)) not in (None, "")},
-    )
+        "related": [{"prefect.resource.id": f"firecrest.system.{job.system}", "prefect.resource.role": "system"}],
+        "payload": {name: value for name in _PAYLOAD if (value := getattr(job, name, None)) not in (None, "")},
+    }

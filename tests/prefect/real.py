@@ -95,6 +95,25 @@ class Api:
         artifacts = self.post("/artifacts/filter", artifacts={"type": {"any_": ["firecrest-jobs"]}})
         return [artifact["id"] for artifact in artifacts if flow_run_id in artifact["data"]["flow_runs"]]
 
+    def job_table(self, flow_run_id: str) -> list[dict[str, str]]:
+        """Return the rows of a flow run's newest table of jobs."""
+        tables = self.post(
+            "/artifacts/filter",
+            artifacts={"key": {"any_": ["firecrest-jobs"]}, "flow_run_id": {"any_": [flow_run_id]}},
+            sort="CREATED_DESC",
+        )
+        return json.loads(tables[0]["data"]) if tables else []
+
+    def job_events(self, row: dict[str, str]) -> list[str]:
+        """Return the names of the events of a job in such a table."""
+        resource = f"firecrest.job.{row['System']}.{row['Job']}"
+        return [one["event"] for one in self.post("/events/filter", filter={"resource": {"id": [resource]}})["events"]]
+
+    def log(self, flow_run_id: str) -> str:
+        """Return the log of a flow run."""
+        lines = self.post("/logs/filter", logs={"flow_run_id": {"any_": [flow_run_id]}}, limit=200)
+        return "\n".join(line["message"] for line in lines)
+
     def _ask(self, method: str, path: str, **how: Any) -> Any:
         def answer() -> httpx.Response | None:
             response = self.client.request(method, path, **how)

@@ -48,6 +48,21 @@ def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
     assert description == "601 jobs: 600 COMPLETED, 1 FAILED; 6.0000 node hours; 101 are not listed"
 
 
+def test_a_table_is_read_back_as_it_was_written() -> None:
+    rows = [
+        row(7, nodes="nid[001-002]", node_count=2, elapsed=93784, link="http://prefect/runs/task-run/1"),
+        row(8, JobState.PENDING, reason="Priority"),
+    ]
+    data, description = artifacts.render_table(rows)
+    assert artifacts._read_rows(data) == rows
+    assert artifacts.render_table(artifacts._read_rows(data)) == (data, description)
+
+
+@pytest.mark.parametrize("data", [None, "no JSON", "[1]", "7", '[{"Job": "7", "State": "LOST"}]', '[{"State": 3}]'])
+def test_what_is_no_table_is_read_as_an_empty_one(data: str | None) -> None:
+    assert artifacts._read_rows(data) == []
+
+
 @pytest.mark.parametrize(
     ("elapsed", "limit", "share"), [(30, 600, 5.0), (700, 600, 100.0), (None, 600, None), (30, None, None)]
 )

@@ -19,28 +19,50 @@ def all_cancelled(states_in, workdir) -> Callable[[], bool]:
     return lambda: (states := states_in(workdir)) != [] and set(states) == {JobState.CANCELLED}
 
 
+@pytest.fixture
+def shows_the_end(api) -> Callable[[str, int], None]:
+    """Wait until Prefect shows that so many jobs of a flow run were cancelled: in a table, by events, in the log."""
+
+    def shows_the_end(flow_run: str, jobs: int = 1) -> None:
+        def table() -> list[dict[str, str]] | None:
+            rows = api.job_table(flow_run)
+            return rows if [row["State"] for row in rows] == ["CANCELLED"] * jobs else None
+
+        for row in until(table, "the end in the table"):
+            until(lambda row=row: api.job_events(row).count("firecrest.job.ended") == 1, "the event")
+        until(lambda: "cancelled" in api.log(flow_run).partition("The flow run was ")[2], "the line in the log")
+
+    return shows_the_end
+
+
 @pytest.mark.parametrize("case", ["direct", "submit", "map", "subflow"])
-def test_a_flow_run_that_is_cancelled_takes_its_jobs_with_it(api, serve, workdir, lines, all_cancelled, case) -> None:
+def test_a_flow_run_that_is_cancelled_takes_its_jobs_with_it(
+    api, serve, workdir, lines, all_cancelled, shows_the_end, case
+) -> None:
     """Its own process sees to it, without a hook and without the reconciler."""
     flow_run = serve("endless", working_dir=str(workdir), case=case)
     until(lambda: len(lines("runs")) == (8 if case == "map" else 1), "the start of the jobs")
     api.cancel(flow_run)
     until(all_cancelled, "the end of the jobs")
     until(lambda: api.state(flow_run) == "CANCELLED", "the end of the flow run")
-    assert api.record_artifacts(flow_run) == []
+    shows_the_end(flow_run, 8 if case == "map" else 1)
+    until(lambda: api.record_artifacts(flow_run) == [], "the end of its records")
 
 
-def test_a_suspended_flow_run_that_is_cancelled(api, serve, reconciled, workdir, lines, all_cancelled) -> None:
+def test_a_suspended_flow_run_that_is_cancelled(
+    api, serve, reconciled, workdir, lines, all_cancelled, shows_the_end
+) -> None:
     flow_run = serve("endless", working_dir=str(workdir), case="suspended")
     until(lambda: api.state(flow_run) == "PAUSED", "the suspension")
     until(lambda: lines("runs"), "the start of the job")
     api.cancel(flow_run)
     until(all_cancelled, "the end of the job")
+    shows_the_end(flow_run)
     until(lambda: api.record_artifacts(flow_run) == [], "the end of its records")
 
 
 def test_a_flow_run_whose_runner_was_killed_is_cancelled(
-    api, environment, reconciled, tmp_path, workdir, lines, all_cancelled
+    api, environment, reconciled, tmp_path, workdir, lines, all_cancelled, shows_the_end
 ) -> None:
     served = Served(api, environment, tmp_path)
     with served.running() as runner:
@@ -51,6 +73,7 @@ def test_a_flow_run_whose_runner_was_killed_is_cancelled(
     assert api.state(flow_run) == "RUNNING"
     api.cancel(flow_run)
     until(all_cancelled, "the end of the job")
+    shows_the_end(flow_run)
 
 
 def test_a_flow_run_that_is_deleted(api, serve, reconciled, workdir, lines, all_cancelled) -> None:
@@ -90,7 +113,7 @@ def test_a_flow_run_that_crashed_and_is_given_up(api, serve, environment, workdi
 
 
 def test_a_script_that_is_interrupted_cancels_its_job_while_it_exits(
-    api, environment, f7t, tmp_path, workdir, states_in
+    api, environment, f7t, tmp_path, workdir, states_in, shows_the_end
 ) -> None:
     """It exits before the first interval has passed, and it has to look up the names of both servers then."""
     script = tmp_path / "script.py"
@@ -99,6 +122,7 @@ def test_a_script_that_is_interrupted_cancels_its_job_while_it_exits(
 import os
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, submit_job
 
 
@@ -107,6 +131,7 @@ def interrupted():
     job = FirecRESTJob(
         credentials=FirecRESTCredentials.from_environment(), working_dir=os.environ["WORKDIR"], command="sleep 600"
     )
+    print(FlowRunContext.get().flow_run.id)
     submit_job(job)
     raise KeyboardInterrupt
 
@@ -128,3 +153,4 @@ interrupted()
     assert "KeyboardInterrupt" in result.stderr
     assert "Cannot see" not in result.stderr
     assert states_in(workdir) == [JobState.CANCELLED], result.stderr
+    shows_the_end(result.stdout.split()[0])

@@ -13,12 +13,14 @@ from prefect import flow, get_client, task
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import Artifact
 from prefect.context import FlowRunContext
+from prefect.states import Cancelling
 from prefect.task_runners import ThreadPoolTaskRunner
 from pytest_mock import MockerFixture
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError, JobFailed
-from prefect_firecrest import FirecRESTJob, download_files, submit_job, wait_for_job
+from prefect_firecrest import FirecRESTJob, download_files, run_job, submit_job, wait_for_job
+from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.observability.display import ActiveDisplays
 from prefect_firecrest.runtime import runtime
 
@@ -90,6 +92,41 @@ def test_the_progress_of_a_job_that_fails_stays_where_it_is(make: Make) -> None:
     assert 0 < found["firecrest-bad"][0].data < 50
     assert "FAILED, exit code 3" in found["firecrest-bad"][0].description
     assert json.loads(found["firecrest-jobs"][0].data)[0]["State"] == "FAILED"
+
+
+def test_a_flow_that_calls_another_one_shows_its_jobs(make: Make) -> None:
+    @flow
+    def caller() -> UUID:
+        run_job(make("true", name="of another"))
+        return FlowRunContext.get().flow_run.id
+
+    flow_run_id = caller()
+    [row] = json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)
+    assert (row["Name"], row["State"]) == ("of another", "COMPLETED")
+    lines = log(flow_run_id, "was submitted to", "ended COMPLETED").splitlines()
+    for words in ("was submitted to", "ended COMPLETED"):
+        [line] = [line for line in lines if words in line]
+        assert "(of another)" in line
+        assert "/runs/task-run/" in line
+
+
+def test_a_job_that_is_cancelled_before_any_list_has_it(make: Make) -> None:
+    """The queue has forgotten it before the accounting knows of it."""
+
+    @flow
+    def cancelled() -> UUID:
+        flow_run_id = FlowRunContext.get().flow_run.id
+        submit_job(make("sleep 600", name="short-lived"))
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run_id, Cancelling(), force=True)
+        runtime.run(runtime.state(JobMonitor).scan())
+        return flow_run_id
+
+    flow_run_id = cancelled()
+    [row] = json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)
+    assert (row["Name"], row["State"]) == ("short-lived", "CANCELLED")
+    assert [one["event"] for one in events(flow_run_id, "firecrest.job.ended")].count("firecrest.job.ended") == 1
+    assert "The flow run was cancelled, so job " in log(flow_run_id, "short-lived", "was cancelled.")
 
 
 def test_the_output_is_in_the_log_while_the_job_runs(make: Make, workdir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from prefect.assets import Asset
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Running, Suspended
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.transactions import transaction
@@ -53,6 +55,20 @@ def test_block_name(credentials: FirecRESTCredentials) -> None:
     assert prefect_internals.block_name(credentials) == "internals", "a block does not keep the name it was saved under"
     loaded = FirecRESTCredentials.load("internals")
     assert prefect_internals.block_name(loaded) == "internals", "a block does not keep the name it was loaded by"
+
+
+def test_a_block_that_is_handed_over_tells_which_one_it_is(credentials: FirecRESTCredentials) -> None:
+    credentials.save("internals", overwrite=True)
+    handed = credentials.model_dump(mode="json")
+    assert handed["client_secret"].strip("*") == ""
+    block_id = prefect_internals.handed_over_id(handed)
+    assert block_id == credentials._block_document_id, "a block no longer tells its id to another process"
+    read = prefect_internals.read_block_values(block_id, "firecrest-credentials")
+    assert read["client_secret"] == credentials.client_secret.get_secret_value()
+    assert prefect_internals.read_block_values(block_id, "secret") is None
+    assert prefect_internals.read_block_values(uuid4(), "firecrest-credentials") is None
+    there = FirecRESTCredentials(**read, _block_document_id=str(block_id), _block_document_name="x")
+    assert (there._block_document_id, prefect_internals.block_name(there)) == (block_id, "x")
 
 
 def test_is_block_metadata(credentials: FirecRESTCredentials) -> None:
@@ -97,6 +113,29 @@ def test_current_flow_run_and_task_run() -> None:
     assert task_run.flow_run_id == flow_run.id, "a task's code does not find its task run in Prefect's context"
     assert flow_run.run_count == task_run.run_count == 1, "Prefect does not count runs from 1"
     assert prefect_internals.current_flow_run() is prefect_internals.current_task_run() is None
+
+
+def test_settings_context() -> None:
+    @flow
+    def inside() -> Any:
+        context = prefect_internals.settings_context()
+        return context.run(prefect_internals.current_run_ids), context.run(PREFECT_API_URL.value)
+
+    assert inside() == ((None, None), PREFECT_API_URL.value()), "a new context has other settings"
+
+
+def test_tasks_change_process() -> None:
+    @task
+    def tells() -> bool:
+        return prefect_internals.tasks_change_process()
+
+    @flow
+    def asks() -> tuple[bool, bool]:
+        return prefect_internals.tasks_change_process(), tells.submit().result()
+
+    assert asks() == (False, False)
+    assert asks.with_options(task_runner=ProcessPoolTaskRunner(max_workers=1))() == (True, True)
+    assert not tells()
 
 
 def test_current_run_ids() -> None:
@@ -230,6 +269,48 @@ async def test_suspend_and_pause_keys() -> None:
     assert flow_run.state.is_paused(), "a flow run cannot be suspended by its id"
     assert prefect_internals.current_pause_key(flow_run) == "firecrest-1"
     assert prefect_internals.pause_keys(flow_run) == {"firecrest-1"}, "a flow run does not keep the keys of its pauses"
+
+
+def test_took_too_long() -> None:
+    @flow(timeout_seconds=2)
+    def slow() -> None:
+        time.sleep(4)
+
+    @task(timeout_seconds=2)
+    def slow_task() -> None:
+        time.sleep(4)
+
+    states: list[Any] = [slow(return_state=True)]
+
+    @flow
+    def calls() -> None:
+        states.append(slow_task(return_state=True))
+
+    calls()
+    assert len(states) == 2
+    for state in states:
+        assert prefect_internals.took_too_long(state), "Prefect says in other words that a timeout has passed"
+
+
+def test_task_runs_with_timeout() -> None:
+    found: list[Any] = []
+
+    @flow
+    def inner() -> None:
+        found.extend(prefect_internals.task_runs_with_timeout())
+
+    @task(timeout_seconds=600)
+    def outer() -> None:
+        inner()
+
+    @flow
+    def calls() -> str:
+        return outer(return_state=True).name
+
+    assert calls() == "Completed"
+    assert {one.state.name for one in found} == {"Completed"}, (
+        "a task run's state is not kept up to date in its context"
+    )
 
 
 # --- assets -------------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from tests.prefect.real import until
 def test_a_flow_run_is_suspended_until_its_jobs_have_ended(api, serve, reconciled, workdir, lines, states_in) -> None:
     flow_run = serve("patient", working_dir=str(workdir), command="sleep 5")
     until(lambda: api.state(flow_run) == "PAUSED" and lines("runs"), "the suspension")
+    elapsed = {row["Elapsed"] for row in api.job_table(flow_run)}
+    until(lambda: not elapsed & {row["Elapsed"] for row in api.job_table(flow_run)}, "a change in the table")
     (workdir / "go").touch()
     until(lambda: api.state(flow_run) == "COMPLETED", "the end")
     assert len(lines("runs")) == len(states_in(workdir)) == 2
