@@ -25,7 +25,7 @@ class FirecRESTError(Exception):
     :ivar server_message: the server's own words, if it gave any
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     user_error: ClassVar[bool] = False
     retry_after: float | None = None
     server_message: str = ""
@@ -247,7 +247,7 @@ class TransferFailed(FirecRESTError):
 
 
 class WaitTimedOut(FirecRESTError):
-    """The caller's time limit passed before the job ended. The job is not cancelled."""
+    """The caller's time limit passed before the job ended, or before a file came. A job is not cancelled."""
 
 
 # --- the job itself failed ------------------------------------------------------------------------

@@ -109,6 +109,16 @@ async def list_directory(
         return await there.list_files(await paths.expand(there, path), hidden=hidden)
 
 
+async def wait_for_file(
+    credentials: FirecRESTCredentials, path: str, system: str | None, *, poll_interval: float, timeout: float | None
+) -> None:
+    """Wait until a file exists; see :func:`prefect_firecrest.tasks.wait_for_file`."""
+    from firecrest_core import file_wait
+
+    async with client_of(credentials.connection(), credentials.saved_as) as client:
+        await file_wait.wait_for_file(client.system(system), path, poll_interval=poll_interval, timeout=timeout)
+
+
 async def make_directory(credentials: FirecRESTCredentials, path: str, system: str | None) -> str:
     """Make a directory on a system, and return its path; see :func:`prefect_firecrest.tasks.make_directory`."""
     from firecrest_core import paths

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from prefect.blocks.abstract import JobRun
 from pydantic import SecretStr
 
-from firecrest_core.errors import ConfigurationError, RemotePathNotFound
+from firecrest_core.errors import ConfigurationError, JobFailed, RemotePathNotFound
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.files import send_inputs
 from prefect_firecrest.runtime import runtime
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 class FirecRESTJobRun(JobRun["JobResult"]):
-    """A job that was submitted. :meth:`FirecRESTJob.trigger <prefect_firecrest.FirecRESTJob.trigger>` makes it.
+    """A job of the scheduler. :meth:`FirecRESTJob.trigger <prefect_firecrest.FirecRESTJob.trigger>` submits it.
+
+    One that somebody else submitted is found by :func:`prefect_firecrest.find_job`.
 
     Each method has an asynchronous twin with the prefix ``a``. All raise the errors of :mod:`firecrest_core.errors`.
 
@@ -35,7 +37,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     secrets are encrypted with the client's.
 
     :param job: the job itself
-    :param spec: what was asked for, to run it once more
+    :param spec: what was asked for, to run it once more; ``None`` for a job that somebody else submitted
     :param inputs: what was sent for it, to send it once more
     :param poll_interval: seconds between two queries of its state at the most
     """
@@ -44,7 +46,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self,
         credentials: FirecRESTCredentials,
         job: Job,
-        spec: JobSpec,
+        spec: JobSpec | None,
         *,
         inputs: Mapping[str, str] | None = None,
         poll_interval: float = 10.0,
@@ -56,6 +58,18 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.poll_interval = poll_interval
         self._result: JobResult | None = None
         self._sealed_spec: dict[str, Any] | None = None
+
+    @classmethod
+    async def find(
+        cls, credentials: FirecRESTCredentials, job_id: str, system: str | None, poll_interval: float
+    ) -> Self:
+        """Return the run of a job that somebody else submitted; see :func:`prefect_firecrest.tasks.find_job`."""
+        from firecrest_core import lifecycle
+        from prefect_firecrest.clients import client_of
+
+        async with client_of(credentials.connection(), credentials.saved_as) as client:
+            job = await lifecycle.find(client.system(system), str(job_id))
+        return cls(credentials, job, None, poll_interval=poll_interval)
 
     @property
     def job_id(self) -> str:
@@ -75,20 +89,24 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def wait_for_completion(self, timeout: float | None = None) -> None:  # type: ignore[override]
+    def wait_for_completion(  # type: ignore[override]
+        self, timeout: float | None = None, *, fail_if_stuck: bool = False
+    ) -> None:
         """Wait for the job's end; its progress goes to the run's log. Outages are waited out.
 
         However many jobs a process waits for, it queries each system once an interval.
 
         :param timeout: seconds to wait; the job is left alone after that
+        :param fail_if_stuck: fail when the job can never start, instead of only warning; it stays in the queue
         :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
+        :raises JobStuck: it can never start; only with ``fail_if_stuck``
         :raises WaitTimedOut: after ``timeout``
         """
-        runtime.run(self._wait(timeout))
+        runtime.run(self._wait(timeout, fail_if_stuck))
 
-    async def await_for_completion(self, timeout: float | None = None) -> None:
+    async def await_for_completion(self, timeout: float | None = None, *, fail_if_stuck: bool = False) -> None:
         """Do what :meth:`wait_for_completion` does, in a coroutine."""
-        await runtime.arun(self._wait(timeout))
+        await runtime.arun(self._wait(timeout, fail_if_stuck))
 
     def fetch_result(self) -> JobResult:  # type: ignore[override]
         """Return how the job ended, whatever it is.
@@ -101,21 +119,28 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         """Do what :meth:`fetch_result` does, in a coroutine."""
         return await runtime.arun(self._fetch())
 
-    async def _wait(self, timeout: float | None) -> None:
+    async def _wait(self, timeout: float | None, fail_if_stuck: bool) -> None:
         from firecrest_core import lifecycle
 
         async with self._on_system() as system:
-            await lifecycle.raise_for_state(system, await self._wait_for_result(timeout))
+            result = await self._wait_for_result(timeout, fail_if_stuck)
+            try:
+                await lifecycle.raise_for_state(system, result)
+            except JobFailed as error:
+                if self.spec is None:
+                    error.retryable = False  # another try would find the same job
+                raise
 
     async def _fetch(self) -> JobResult:
         return self._result or await self._wait_for_result(timeout=0)
 
-    async def _wait_for_result(self, timeout: float | None) -> JobResult:
+    async def _wait_for_result(self, timeout: float | None, fail_if_stuck: bool = False) -> JobResult:
         from firecrest_core import lifecycle
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import Display
 
         monitor, log = runtime.state(JobMonitor), self.logger
+        how = "cancel the job, and this task fails" if self.spec is None else "cancel the flow run"
         monitor.on_wait(self.job)
         async with (
             self._on_system() as system,
@@ -127,8 +152,9 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 poll_interval=self.poll_interval,
                 timeout=timeout,
                 on_message=log.info,
-                on_warning=lambda line: log.warning("%s To end it, cancel the flow run.", line),
+                on_warning=lambda line: log.warning("%s To end it, %s.", line, how),
                 on_status=display.on_status,
+                fail_if_stuck=fail_if_stuck,
             )
             await display.show_end(result)
         monitor.on_end(self.job)
@@ -201,6 +227,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     def resume(self) -> FirecRESTJobRun:
         """Return a run to go on with: this job while it is alive or if it ended well, else a new one in its place.
 
+        A job that somebody else submitted is never submitted again.
+
         :raises JobWithdrawn: it was cancelled
         """
         return runtime.run(self._resume())
@@ -217,6 +245,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import show_submitted
 
+        if self.spec is None:
+            return self
         monitor = runtime.state(JobMonitor)
         async with self._on_system() as system:
             send = partial(send_inputs, system, self.spec, self.inputs)

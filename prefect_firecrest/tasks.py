@@ -82,29 +82,57 @@ def _check_that_it_can_be_handed_over(job: FirecRESTJob) -> None:
 
 
 @task(task_run_name="wait for {run}", **_SHARED)
-def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -> JobResult:
+def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None, fail_if_stuck: bool = False) -> JobResult:
     """Wait for a job's end; its progress goes to the run's log.
 
     All tasks of a process that wait share one request an interval. When the job has lost its node or was preempted, the
     retry submits it once more and waits for the new one.
 
     :param timeout: seconds to wait; the job is left alone after that
+    :param fail_if_stuck: fail when the job can never start, instead of only warning; it stays in the queue
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
+    :raises JobStuck: it can never start; only with ``fail_if_stuck``
     :raises WaitTimedOut: after ``timeout``
     """
     if prefect.runtime.task_run.run_count > 1:
         run = run.resume()
-    run.wait_for_completion(timeout)
+    run.wait_for_completion(timeout, fail_if_stuck=fail_if_stuck)
     return run.fetch_result()
 
 
 @task(task_run_name="wait for {run}", **_SHARED)
-async def await_for_job(run: FirecRESTJobRun, *, timeout: float | None = None) -> JobResult:
+async def await_for_job(
+    run: FirecRESTJobRun, *, timeout: float | None = None, fail_if_stuck: bool = False
+) -> JobResult:
     """Do what ``wait_for_job`` does, in a coroutine."""
     if prefect.runtime.task_run.run_count > 1:
         run = await run.aresume()
-    await run.await_for_completion(timeout)
+    await run.await_for_completion(timeout, fail_if_stuck=fail_if_stuck)
     return await run.afetch_result()
+
+
+@task(task_run_name="find job {job_id}", **_SHARED)
+def find_job(
+    credentials: FirecRESTCredentials, job_id: str, *, system: str | None = None, poll_interval: float = 10.0
+) -> FirecRESTJobRun:
+    """Return a job that somebody else submitted: another program, or a person by hand.
+
+    It belongs to whoever submitted it: no end of a flow run cancels it, and no retry submits it again.
+
+    :param job_id: the job's id
+    :param system: the system that it is on; that of the credentials if left out
+    :param poll_interval: seconds between two queries of its state at the most
+    :raises JobNotFound: the scheduler does not know it
+    """
+    return runtime.run(FirecRESTJobRun.find(credentials, job_id, system, poll_interval))
+
+
+@task(task_run_name="find job {job_id}", **_SHARED)
+async def afind_job(
+    credentials: FirecRESTCredentials, job_id: str, *, system: str | None = None, poll_interval: float = 10.0
+) -> FirecRESTJobRun:
+    """Do what ``find_job`` does, in a coroutine."""
+    return await runtime.arun(FirecRESTJobRun.find(credentials, job_id, system, poll_interval))
 
 
 @task(task_run_name="cancel {run}", **_SHARED)
@@ -272,6 +300,41 @@ async def alist_files(
 ) -> list[FileInfo]:
     """Do what ``list_files`` does, in a coroutine."""
     return await runtime.arun(files.list_directory(credentials, path, system, hidden))
+
+
+@task(task_run_name="wait for {path}", **_SHARED)
+def wait_for_file(
+    credentials: FirecRESTCredentials,
+    path: str,
+    *,
+    system: str | None = None,
+    poll_interval: float = 10.0,
+    timeout: float | None = None,
+) -> None:
+    """Wait until a file or directory exists on a system, or one that a pattern such as ``results/**/*.json`` matches.
+
+    The file may still be written to. A program that writes to it slowly should rename it to its final name at the end.
+
+    :param path: as for ``download_files``, also with wildcards
+    :param system: the system; that of the credentials if left out
+    :param poll_interval: seconds between two questions
+    :param timeout: seconds to wait; without it, there is no limit
+    :raises WaitTimedOut: nothing has come after ``timeout``
+    """
+    runtime.run(files.wait_for_file(credentials, path, system, poll_interval=poll_interval, timeout=timeout))
+
+
+@task(task_run_name="wait for {path}", **_SHARED)
+async def await_for_file(
+    credentials: FirecRESTCredentials,
+    path: str,
+    *,
+    system: str | None = None,
+    poll_interval: float = 10.0,
+    timeout: float | None = None,
+) -> None:
+    """Do what ``wait_for_file`` does, in a coroutine."""
+    await runtime.arun(files.wait_for_file(credentials, path, system, poll_interval=poll_interval, timeout=timeout))
 
 
 @task(task_run_name="make {path}", **_SHARED)

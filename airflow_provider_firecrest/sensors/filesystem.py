@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
-from airflow_provider_firecrest.triggers.file import FirecRESTFileTrigger, exists
+from airflow_provider_firecrest.triggers.file import FirecRESTFileTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -62,6 +62,7 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
 
     async def _exists(self) -> bool:
         from firecrest_core import paths
+        from firecrest_core.file_wait import exists
 
         async with self.hook.client() as client:
             system = client.system(self.system)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
-    from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
 
 
@@ -34,38 +32,14 @@ class FirecRESTFileTrigger(FirecRESTTrigger):
 
         :param connection: where to ask, and as whom
         """
-        from firecrest_core import paths
-        from firecrest_core.api.backoff import OUTAGES
+        from firecrest_core.file_wait import wait_for_file
 
-        warned = False
         async with self.client_type(connection) as client:
-            system = client.system(self.system)
-            while True:
-                try:
-                    if await exists(system, await paths.expand(system, self.path)):
-                        return {}
-                    warned = False
-                # The task's worker has reached the server as this user, so a refusal is an outage, too.
-                except OUTAGES as error:
-                    if not warned:
-                        self.log.warning("Still waiting for %s. %s", self.path, error)
-                    warned = True
-                await asyncio.sleep(self.poll_interval)
-
-
-async def exists(system: System, path: str) -> bool:
-    """Tell whether something is at a path now.
-
-    :param system: the system
-    :param path: absolute path, also with wildcards
-    """
-    from firecrest_core.errors import RemotePathNotFound
-    from firecrest_core.transfer import is_pattern, match
-
-    if is_pattern(path):
-        return bool(await match(system, path))
-    try:
-        await system.list_files(path)
-    except RemotePathNotFound:
-        return False
-    return True
+            await wait_for_file(
+                client.system(self.system),
+                self.path,
+                poll_interval=self.poll_interval,
+                reached=True,  # by the task's worker
+                on_warning=self.log.warning,
+            )
+        return {}

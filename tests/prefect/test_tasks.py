@@ -38,32 +38,36 @@ from prefect_firecrest import (
     adelete_files,
     adownload_files,
     afetch_outputs,
+    afind_job,
     alist_files,
     amake_directory,
     arun_job,
     asubmit_job,
     aupload_files,
+    await_for_file,
     await_for_job,
     cancel_job,
     delete_files,
     download_files,
     fetch_outputs,
+    find_job,
     is_retryable,
     list_files,
     make_directory,
     run_job,
     submit_job,
     upload_files,
+    wait_for_file,
     wait_for_job,
 )
 
 TASKS = [
-    submit_job, wait_for_job, cancel_job, upload_files, download_files, fetch_outputs, list_files, make_directory,
-    delete_files
+    submit_job, find_job, wait_for_job, cancel_job, upload_files, download_files, fetch_outputs, list_files,
+    wait_for_file, make_directory, delete_files,
 ]  # fmt: skip
 TWINS = [
-    asubmit_job, await_for_job, acancel_job, aupload_files, adownload_files, afetch_outputs, alist_files,
-    amake_directory, adelete_files
+    asubmit_job, afind_job, await_for_job, acancel_job, aupload_files, adownload_files, afetch_outputs, alist_files,
+    await_for_file, amake_directory, adelete_files,
 ]  # fmt: skip
 
 
@@ -352,8 +356,8 @@ def test_a_bad_script_is_not_tried_again(make, workdir) -> None:
 def test_a_job_that_lost_its_node_is_run_again(make, workdir, monkeypatch) -> None:
     wait, ends = FirecRESTJobRun._wait_for_result, []
 
-    async def lose_the_node(run: FirecRESTJobRun, timeout: float | None) -> JobResult:
-        result = await wait(run, timeout)
+    async def lose_the_node(run: FirecRESTJobRun, *how: Any) -> JobResult:
+        result = await wait(run, *how)
         ends.append(result.job_id)
         if len(ends) == 1:
             raise JobNodeFailure(result)
