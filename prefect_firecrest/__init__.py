@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect_firecrest.flows import arun_job, run_job
     from prefect_firecrest.hooks import cancel_jobs
     from prefect_firecrest.observability.assets import local_asset
+    from prefect_firecrest.suspension import asuspend_until_ended, suspend_until_ended
     from prefect_firecrest.tasks import (
         acancel_job,
         adelete_files,
@@ -56,6 +57,7 @@ __all__ = [
     "amake_directory",
     "arun_job",
     "asubmit_job",
+    "asuspend_until_ended",
     "aupload_files",
     "await_for_file",
     "await_for_job",
@@ -71,6 +73,7 @@ __all__ = [
     "make_directory",
     "run_job",
     "submit_job",
+    "suspend_until_ended",
     "upload_files",
     "wait_for_file",
     "wait_for_job",
@@ -79,9 +82,11 @@ __all__ = [
 
 _MODULES = {
     "arun_job": "flows",
+    "asuspend_until_ended": "suspension",
     "cancel_jobs": "hooks",
     "local_asset": "observability.assets",
     "run_job": "flows",
+    "suspend_until_ended": "suspension",
 }
 
 

@@ -63,13 +63,14 @@ def run_job(
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
     sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
-    suspension = runtime.run(Suspension.of(job)) if wait == "suspend" else None
-    if local_files and not (suspension and suspension.pauses):  # the job may have changed what was staged in for it
+    suspension = runtime.run(Suspension.of([job])) if wait == "suspend" else None
+    is_staged = runtime.run(suspension.has_waited_for(job)) if suspension else False
+    if local_files and not is_staged:  # the job may have changed what was staged in for it
         upload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = submit_job(job, inputs=inputs)
     try:
         if suspension:
-            job_run = runtime.run(suspension.until_ended(job_run))
+            [job_run] = runtime.run(suspension.until_ended([job_run]))
             result = wait_for_job.with_options(retries=0)(job_run)
         else:
             result = wait_for_job(job_run)
@@ -99,13 +100,14 @@ async def arun_job(
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
     sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
-    suspension = await runtime.arun(Suspension.of(job)) if wait == "suspend" else None
-    if local_files and not (suspension and suspension.pauses):
+    suspension = await runtime.arun(Suspension.of([job])) if wait == "suspend" else None
+    is_staged = await runtime.arun(suspension.has_waited_for(job)) if suspension else False
+    if local_files and not is_staged:
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = await asubmit_job(job, inputs=inputs)
     try:
         if suspension:
-            job_run = await runtime.arun(suspension.until_ended(job_run))
+            [job_run] = await runtime.arun(suspension.until_ended([job_run]))
             result = await await_for_job.with_options(retries=0)(job_run)
         else:
             result = await await_for_job(job_run)

@@ -272,11 +272,15 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _on_system(self) -> AsyncIterator[System]:
         from prefect_firecrest.clients import client_of
 
-        credentials = await self._loaded_credentials()
+        credentials = await self.load_credentials()
         async with client_of(credentials.connection(), credentials.saved_as) as client:
             yield client.system(self.system)
 
-    async def _loaded_credentials(self) -> FirecRESTCredentials:
+    async def load_credentials(self) -> FirecRESTCredentials:
+        """Return the credentials that it is asked for with, from their block where another process has left them out.
+
+        :raises ConfigurationError: they were never saved, and another process has them
+        """
         if isinstance(self._credentials, str):
             self._credentials = await FirecRESTCredentials.aload(self._credentials)
         if not self._credentials.client_secret.get_secret_value():

@@ -275,11 +275,11 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         from firecrest_core import lifecycle
         from firecrest_core.jobs.key import ClaimKey
         from prefect_firecrest.cancellation.monitor import JobMonitor
-        from prefect_firecrest.pause_key import pauses_for
+        from prefect_firecrest.pause_key import was_awaited
 
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
-        was_suspended = bool(pauses_for(identity.pauses, identity.digest))
+        was_suspended = was_awaited(identity.pauses, identity.digest)
         monitor = runtime.state(JobMonitor)
         while True:
             record = self._record(system, spec, key)

@@ -1,7 +1,7 @@
 """What a suspended flow run waits for, as the key of its pause.
 
 Prefect keeps the keys of a flow run until it is retried. So a run that begins anew can tell that it was suspended for
-the very job that it asks for, and the reconciler can tell which job's end resumes the run.
+the very jobs that it asks for, and the reconciler can tell which jobs' end resumes the run.
 """
 
 from __future__ import annotations
@@ -15,32 +15,65 @@ _DIGEST = 12
 
 
 @dataclass(frozen=True)
-class PauseKey:
-    """A job that a flow run is suspended for, as text.
+class AwaitedJob:
+    """A job that a flow run is suspended for.
 
     :param digest: stands for what was asked for, see :func:`firecrest_core.jobs.key.digest_of`
     :param fingerprint: the identity of the job's claim, as the job's name has it
-    :param number: how often the flow run was suspended for this job before: Prefect takes each key once
     """
 
     digest: str
     fingerprint: str
     job_id: str
-    number: int
 
     def __str__(self) -> str:
-        return f"firecrest-{self.digest[:_DIGEST]}-{self.fingerprint}-{self.job_id}-{self.number}"
+        return f"{self.digest[:_DIGEST]}.{self.fingerprint}.{self.job_id}"
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return the job that was written as this text.
+
+        :raises TypeError: it is none
+        """
+        return cls(*text.split("."))
+
+
+@dataclass(frozen=True)
+class PauseKey:
+    """The jobs that a flow run is suspended for, as text.
+
+    :param number: how often the flow run was suspended for jobs before: Prefect takes each key once
+    """
+
+    number: int
+    jobs: tuple[AwaitedJob, ...]
+
+    def __str__(self) -> str:
+        return f"firecrest:{self.number}:{','.join(map(str, self.jobs))}"
 
     @classmethod
     def read(cls, text: str | None) -> Self | None:
         """Return ``None`` for the key of a pause that somebody else asked for."""
-        match (text or "").split("-"):
-            case ["firecrest", digest, fingerprint, job_id, number] if number.isdecimal():
-                return cls(digest, fingerprint, job_id, int(number))
+        try:
+            match (text or "").split(":"):
+                case ["firecrest", number, jobs]:
+                    return cls(int(number), tuple(map(AwaitedJob.read, jobs.split(","))))
+        except (TypeError, ValueError):
+            pass
         return None
 
 
-def pauses_for(pause_keys: Iterable[str], digest: str) -> list[PauseKey]:
-    """Return the pauses of a flow run that waited for a job of this digest."""
-    keys = map(PauseKey.read, pause_keys)
-    return [key for key in keys if key is not None and key.digest == digest[:_DIGEST]]
+def awaited_jobs(pause_keys: Iterable[str]) -> list[AwaitedJob]:
+    """Return the jobs that a flow run was suspended for.
+
+    :param pause_keys: the keys of its pauses
+    """
+    return [job for key in map(PauseKey.read, pause_keys) if key is not None for job in key.jobs]
+
+
+def was_awaited(pause_keys: Iterable[str], digest: str) -> bool:
+    """Tell whether a flow run was suspended for a job of this digest.
+
+    :param pause_keys: the keys of its pauses
+    """
+    return any(job.digest == digest[:_DIGEST] for job in awaited_jobs(pause_keys))

@@ -1,7 +1,7 @@
 """Compares the job records with the states of the flow runs, and does what no process of a flow run can do.
 
-It cancels the jobs of flow runs that a person has ended, resumes flow runs whose job has ended, and removes the claims
-of flow runs that have completed.
+It cancels the jobs of flow runs that a person has ended, resumes flow runs when the jobs that they are suspended for
+have ended, and removes the claims of flow runs that have completed.
 
 It remembers only what has failed, so it may be killed and started at any moment, and a second one does no harm. While
 there is nothing to do, a reconciliation is one request to Prefect. The jobs of all suspended flow runs on a system are
@@ -18,40 +18,28 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from firecrest_core import lifecycle
-from firecrest_core.errors import FirecRESTError, JobNotFound, WaitTimedOut
-from firecrest_core.jobs.key import fingerprint
+from firecrest_core.errors import FirecRESTError
 from firecrest_core.pauses import Pauses
-from firecrest_core.watch.watcher import JobWatcher
 from prefect_firecrest.cancellation import records
 from prefect_firecrest.cancellation.cancel import cancel_with_saved_credentials
 from prefect_firecrest.cancellation.policy import EndReason, cancel_reason, is_completed, is_finished, read_flow_runs
 from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
 from prefect_firecrest.cancellation.removal import remove_with_saved_credentials
-from prefect_firecrest.cancellation.saved_credentials import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
-    CredentialsUnusable,
-    SavedCredentials,
-)
+from prefect_firecrest.cancellation.resumption import RecordedJob, have_ended, recorded_jobs
+from prefect_firecrest.cancellation.saved_credentials import FIRST_PAUSE, LONGEST_PAUSE, CredentialsUnusable
 from prefect_firecrest.cancellation.signatures import RecordSignatures, UnsignedRecord
-from prefect_firecrest.clients import client_type
-from prefect_firecrest.observability import events
-from prefect_firecrest.observability.artifacts import JobTable, Row
 from prefect_firecrest.pause_key import PauseKey
 from prefect_firecrest.prefect_internals import current_pause_key
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
-
-    from firecrest_core.jobs.status import JobStatus
-    from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +52,6 @@ CRASHED_FOR = 24 * 3600.0
 # Seconds for which it is tried to cancel the jobs of a flow run.
 _GIVE_UP_AFTER = 7 * 24 * 3600.0
 _MOST_NAMED = 5
-# For so long a new job may be unknown to the scheduler.
-_YOUNG = 120.0
 
 _Lineage = tuple[UUID, ...]
 
@@ -110,7 +96,7 @@ class Reconciler:
             by_lineage, superseded = _newest_records(self._artifacts.values())
             await self._delete(client, superseded)
             found = await read_flow_runs(client, [flow_run for flow_runs in by_lineage for flow_run in flow_runs])
-            suspended: set[str] = set()
+            suspended: dict[tuple[UUID, PauseKey], list[RecordArtifact]] = {}
             for flow_runs, theirs in by_lineage.items():
                 if reason := cancel_reason(flow_runs, found, crashed_for=self._crashed_for):
                     if self._is_to_give_up(flow_runs):
@@ -123,13 +109,14 @@ class Reconciler:
                 elif is_finished(flow_runs, found):
                     await self._delete(client, theirs)
                 elif key := PauseKey.read(current_pause_key(found[flow_runs[-1]])):
-                    for artifact, record in _records_of(key, theirs):
-                        suspended.add(str(key))
-                        self._begin(str(key), self._resume(flow_runs[-1], artifact, record, key))
+                    suspended.setdefault((flow_runs[-1], key), []).extend(theirs)
+        for (flow_run, key), theirs in suspended.items():
+            if jobs := recorded_jobs(key, theirs):
+                self._begin(str(key), self._resume(flow_run, jobs))
+        there = {*by_lineage, *(str(key) for _, key in suspended)}
         for name, task in self._under_way.items():
-            if isinstance(name, str) and name not in suspended:
+            if isinstance(name, str) and name not in there:
                 task.cancel()
-        there = {*by_lineage, *suspended}
         self._pauses.keep(there.__contains__)
         self._failing_since = {name: since for name, since in self._failing_since.items() if name in there}
 
@@ -199,43 +186,16 @@ class Reconciler:
         async with get_client() as client:
             await self._delete(client, artifacts)
 
-    async def _resume(self, flow_run_id: UUID, artifact: RecordArtifact, record: JobRecord, key: PauseKey) -> None:
-        """Resume a flow run when the job that it waits for has ended.
-
-        The record need not be signed: this only reads, and a secret that was changed must not keep the flow run asleep.
-        """
+    async def _resume(self, flow_run_id: UUID, jobs: list[RecordedJob]) -> None:
+        """Resume a flow run when the jobs that it waits for have ended."""
         from prefect.client.orchestration import get_client
 
-        assert record.credentials is not None, "a flow run is suspended with credentials that were saved"
-        connection = await runtime.state(SavedCredentials).connect(record.credentials)
-        job = record.job(key.job_id, artifact.written_at)
-        is_young = time.time() - artifact.written_at < _YOUNG
-        tables = [await JobTable.find(flow_run) for flow_run in artifact.flow_runs]
-
-        def show(status: JobStatus | JobResult) -> None:
-            for table in tables:
-                table.show(Row.of(job, status, None))
-
-        try:
-            result = await JobWatcher.shared(connection, record.system, client_type(record.credentials)).wait(
-                job,
-                timeout=None if self._wait else 0.0,
-                on_message=log.debug,
-                on_status=show,
-                # The flow run itself finds out whether the job has ended for good, and how.
-                not_found_grace=None if is_young else -1.0,
-                provisional_grace=-1.0,
-            )
-        except WaitTimedOut:
+        if not await have_ended(jobs, wait=self._wait):
             return
-        except JobNotFound as error:
-            log.warning("%s", error)
-        else:
-            show(result)
-            await events.send_ended([result], artifact.flow_runs[0])
-        finally:
-            await asyncio.gather(*(table.write() for table in tables))
-        log.info("Flow run %s is resumed: %s on %s has ended.", flow_run_id, job, record.system)
+        named = ", ".join(f"{one.job} on {one.record.system}" for one in jobs[:_MOST_NAMED])
+        more = f" and {len(jobs) - _MOST_NAMED} more" if len(jobs) > _MOST_NAMED else ""
+        have = "has" if len(jobs) == 1 else "have"
+        log.info("Flow run %s is resumed: %s%s %s ended.", flow_run_id, named, more, have)
         async with get_client() as client:
             await client.resume_flow_run(flow_run_id)
 
@@ -264,10 +224,3 @@ def _newest_records(
         else:
             superseded.append(artifact)
     return by_lineage, superseded
-
-
-def _records_of(key: PauseKey, artifacts: Iterable[RecordArtifact]) -> Iterator[tuple[RecordArtifact, JobRecord]]:
-    for artifact in artifacts:
-        for record in artifact.records:
-            if record.identity is not None and fingerprint(record.identity) == key.fingerprint:
-                yield artifact, record

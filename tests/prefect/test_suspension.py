@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from prefect import flow
 
 from firecrest_core.errors import ConfigurationError
-from prefect_firecrest import run_job
+from prefect_firecrest import run_job, submit_job, suspend_until_ended
 from tests.prefect.real import until
 
 
@@ -56,6 +57,33 @@ def test_reconciling_now_and_then_is_enough(api, serve, environment, workdir, li
     assert len(lines("runs")) == 2
 
 
+def test_a_sweep_is_suspended_once_until_its_last_job_has_ended(
+    api, serve, reconciled, workdir, lines, states_in
+) -> None:
+    """A job that fails keeps nobody from waiting for the others, and none is run again."""
+    commands = [f"until [ -e go-{number} ]; do sleep 0.1; done; exit {number}" for number in range(4)]
+    flow_run = serve("sweep", working_dir=str(workdir), commands=commands)
+    until(lambda: api.state(flow_run) == "PAUSED" and len(lines("runs")) == 4, "the suspension")
+    for number in range(3):
+        (workdir / f"go-{number}").touch()
+    ended = {"COMPLETED", "FAILED"}
+    until(lambda: [row["State"] in ended for row in api.job_table(flow_run)].count(True) == 3, "the end of three")
+    assert api.state(flow_run) == "PAUSED"
+    (workdir / "go-3").touch()
+    until(lambda: api.state(flow_run) in ("COMPLETED", "FAILED"), "the end")
+    assert len(lines("processes")) == 2
+    assert len(lines("runs")) == len(states_in(workdir)) == 4
+
+
 def test_what_it_takes_is_said(make) -> None:
     with pytest.raises(ConfigurationError, match="no deployment"):
         run_job(make("true"), wait="suspend")
+
+    @flow
+    def sweep() -> None:
+        suspend_until_ended(submit_job.map([make("true")]).result())
+
+    with pytest.raises(ConfigurationError, match="no deployment"):
+        sweep()
+    with pytest.raises(ConfigurationError, match="this is none"):
+        suspend_until_ended([make("true").trigger()])
