@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prefect_firecrest.hooks import cancel_jobs
     from prefect_firecrest.observability.assets import local_asset
     from prefect_firecrest.suspension import asuspend_until_ended, suspend_until_ended
+    from prefect_firecrest.sweep import arun_jobs, run_jobs
     from prefect_firecrest.tasks import (
         acancel_job,
         adelete_files,
@@ -56,6 +57,7 @@ __all__ = [
     "alist_files",
     "amake_directory",
     "arun_job",
+    "arun_jobs",
     "asubmit_job",
     "asuspend_until_ended",
     "aupload_files",
@@ -72,6 +74,7 @@ __all__ = [
     "local_asset",
     "make_directory",
     "run_job",
+    "run_jobs",
     "submit_job",
     "suspend_until_ended",
     "upload_files",
@@ -82,10 +85,12 @@ __all__ = [
 
 _MODULES = {
     "arun_job": "flows",
+    "arun_jobs": "sweep",
     "asuspend_until_ended": "suspension",
     "cancel_jobs": "hooks",
     "local_asset": "observability.assets",
     "run_job": "flows",
+    "run_jobs": "sweep",
     "suspend_until_ended": "suspension",
 }
 

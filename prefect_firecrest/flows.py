@@ -64,7 +64,7 @@ def run_job(
     """
     sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
     suspension = runtime.run(Suspension.of([job])) if wait == "suspend" else None
-    is_staged = runtime.run(suspension.has_waited_for(job)) if suspension else False
+    is_staged = runtime.run(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:  # the job may have changed what was staged in for it
         upload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = submit_job(job, inputs=inputs)
@@ -101,7 +101,7 @@ async def arun_job(
     """Do what ``run_job`` does, in a coroutine."""
     sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
     suspension = await runtime.arun(Suspension.of([job])) if wait == "suspend" else None
-    is_staged = await runtime.arun(suspension.has_waited_for(job)) if suspension else False
+    is_staged = await runtime.arun(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
     job_run = await asubmit_job(job, inputs=inputs)

@@ -19,6 +19,7 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
+    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -240,7 +241,6 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _resume(self) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
         from firecrest_core.jobs.status import read_status
-        from firecrest_core.spec.sealing import unseal
         from firecrest_core.states import JobState
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import show_submitted
@@ -256,7 +256,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     return self
                 await send()
             monitor.on_submit(self.job)
-            spec = unseal(self._sealed_spec, system.connection.secret) if self._sealed_spec else self.spec
+            spec = self.whole_spec(system.connection)
             job = await lifecycle.submit(system, spec, self.job.key, before_post=send)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
@@ -265,6 +265,16 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         resumed = copy(self)
         resumed.job, resumed._result = job, None
         return resumed
+
+    def whole_spec(self, connection: Connection) -> JobSpec:
+        """Return what was asked for, with the secrets that another process has left out.
+
+        :param connection: that of the credentials
+        """
+        from firecrest_core.spec.sealing import unseal
+
+        assert self.spec is not None, "a job that somebody else submitted is not submitted again"
+        return unseal(self._sealed_spec, connection.secret) if self._sealed_spec else self.spec
 
     # --- the credentials ----------------------------------------------------------------------------------
 
@@ -303,7 +313,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
         state, kept = dict(self.__dict__), self._credentials
         if isinstance(kept, FirecRESTCredentials):
-            if self.spec.secrets:
+            if self.spec is not None and self.spec.secrets:
                 state["_sealed_spec"] = seal(self.spec, kept.connection().secret)
                 state["spec"] = replace(self.spec, environment=self.spec.plain_environment)
             saved_as = kept.saved_as

@@ -107,12 +107,17 @@ class Suspension:
                 )
         return cls(flow_run.id, pause_keys(flow_run))
 
-    async def has_waited_for(self, job: FirecRESTJob) -> bool:
-        """Tell whether the flow run was suspended for this job before."""
-        connection = job.credentials.connection()
-        async with client_of(connection, job.credentials.saved_as) as client:
-            system = client.system(job.system)
-            return was_awaited(self.pauses, digest_of(connection, system.name, await job.spec_on(system)))
+    async def has_waited_for(self, jobs: Iterable[FirecRESTJob]) -> bool:
+        """Tell whether the flow run was suspended for one of these jobs before, so that all were submitted."""
+        if not self.pauses:
+            return False
+        for job in jobs:
+            connection = job.credentials.connection()
+            async with client_of(connection, job.credentials.saved_as) as client:
+                system = client.system(job.system)
+                if was_awaited(self.pauses, digest_of(connection, system.name, await job.spec_on(system))):
+                    return True
+        return False
 
     async def until_ended(self, runs: Sequence[FirecRESTJobRun]) -> list[FirecRESTJobRun]:
         """Return the runs of jobs that have ended, maybe others in the place of those that lost their node.
@@ -145,9 +150,8 @@ class Suspension:
         jobs = []
         for run in runs:
             assert run.job.key is not None, "such runs are refused before"
-            assert run.spec is not None, "a job with a claim was submitted here"
             connection = (await run.load_credentials()).connection()
-            digest = digest_of(connection, run.system, run.spec)
+            digest = digest_of(connection, run.system, run.whole_spec(connection))
             jobs.append(AwaitedJob(digest, fingerprint(run.job.key.identity), run.job_id))
         who, have, go = (f"{runs[0]}", "it has", "goes") if len(runs) == 1 else (f"{len(runs)} jobs", "they have", "go")
         runs[0].logger.info("%s %s on without this process; the flow run is resumed when %s ended.", who, go, have)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from prefect import flow, serve, suspend_flow_run
 
-from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, run_job, submit_job, suspend_until_ended, wait_for_job
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, run_job, run_jobs, submit_job, wait_for_job
 
 
 def describe(working_dir: str, command: str, name: str | None = None) -> FirecRESTJob:
@@ -66,14 +66,13 @@ def patient(working_dir: str, command: str) -> str:
 
 
 @flow
-def sweep(working_dir: str, commands: list[str]) -> list[str]:
+def sweep(working_dir: str, commands: list[str]) -> None:
     """Wait for many jobs without a process."""
     tell_process(working_dir)
-    runs = submit_job.map([describe(working_dir, command) for command in commands]).result()
-    runs = suspend_until_ended(runs)
-    ended = wait_for_job.with_options(retries=0).map(runs)
-    ended.wait()
-    return [f"{one.state.name}" for one in ended]
+    jobs = [describe(working_dir, command) for command in commands]
+    run_jobs(
+        jobs, remote_files=["slurm-{job_id}.out"], local_directory=f"{working_dir}/fetched/{{number}}", wait="suspend"
+    )
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def test_a_sweep_is_suspended_once_until_its_last_job_has_ended(
     until(lambda: [row["State"] in ended for row in api.job_table(flow_run)].count(True) == 3, "the end of three")
     assert api.state(flow_run) == "PAUSED"
     (workdir / "go-3").touch()
-    until(lambda: api.state(flow_run) in ("COMPLETED", "FAILED"), "the end")
+    until(lambda: api.state(flow_run) == "FAILED", "the end")
+    assert "3 of 4 jobs failed" in api.get(f"/flow_runs/{flow_run}")["state"]["message"]
+    assert [path.name for path in (workdir / "fetched").iterdir()] == ["0"]
     assert len(lines("processes")) == 2
     assert len(lines("runs")) == len(states_in(workdir)) == 4
 
