@@ -40,6 +40,7 @@ class TransferPlan:
     :param sha256: for an upload in an archive, the SHA-256 of the file in it
     :param version: for a download, identifies the content of ``remote``, so that parts of two versions are never
         mixed; for an upload, the version of the file that was there before
+    :param mode: for an upload of an executable file, the permissions that it gets, in octal; empty for none
     :param account: the account to charge for transfer jobs
     :param exact: the target is the new name itself, also where a directory is there
     :param max_unpacked_size: for a download, bytes that an archive may unpack to
@@ -56,6 +57,7 @@ class TransferPlan:
     size: int = 0
     sha256: str | None = None
     version: str = ""
+    mode: str = ""
     account: str | None = None
     exact: bool = False
     max_unpacked_size: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -12,11 +13,11 @@ from pathlib import Path
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import SystemInfo
-from firecrest_core.errors import FileTooLarge, TransferFailed, TransientError
+from firecrest_core.errors import FileTooLarge, FirecRESTError, TransferFailed, TransientError
 from firecrest_core.jobs.job import Job
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.local_errors import local_errors
-from firecrest_core.transfer.localside import LocalPath, as_local_path, on_disk, own_name, read_file, spool
+from firecrest_core.transfer.localside import LocalPath, StoredPath, as_local_path, on_disk, own_name, read_file, spool
 from firecrest_core.transfer.localside import source as find_source
 from firecrest_core.transfer.packing import pack
 from firecrest_core.transfer.partial import hash_file
@@ -33,7 +34,8 @@ async def upload(
 
     Small files are sent in one request, large ones by way of the site's staging store in parallel parts, directories as
     one archive. Size and SHA-256 are compared at the end. If the server cannot hash the file, only the size is
-    compared, and the log says so. An incomplete file is removed.
+    compared, and the log says so. An incomplete file is removed. A local file that its owner may execute can be executed
+    on the system, too.
 
     :param system: where the target is
     :param source: a local path, or a path object of an object store (``ObjectStoragePath``, ``UPath``)
@@ -90,6 +92,7 @@ async def begin_upload(
             size=size,
             tree=tree,
             version=before.version if before else "",
+            mode="" if tree else await asyncio.to_thread(_executable_mode, origin),
             account=account,
         )
         limit = limits.direct_upload_limit(info)
@@ -189,8 +192,17 @@ async def _send_staged(system: System, info: SystemInfo, file: Path, plan: Trans
 
 def _state(file: Path) -> tuple[int, int]:
     with local_errors(file, "read"):
-        stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
+        status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _executable_mode(origin: Path | StoredPath) -> str:
+    """Return the permissions for a file that its owner may execute, in octal; an empty text for any other file."""
+    if not isinstance(origin, Path):  # an object store keeps no permissions
+        return ""
+    with local_errors(origin, "read"):
+        mode = origin.stat().st_mode
+    return f"{mode & 0o755:o}" if mode & stat.S_IXUSR else ""
 
 
 async def finish_upload(system: System, pending: PendingTransfer) -> Transferred:
@@ -212,7 +224,8 @@ async def finish_upload(system: System, pending: PendingTransfer) -> Transferred
 
 
 async def _verify_and_unpack(system: System, plan: TransferPlan, *, by_job: bool) -> Transferred:
-    if plan.archived:
+    packed = plan.archived  # an archive keeps the permissions
+    if packed:
         try:
             await _compare(system, plan, by_job=by_job)
             directory, _ = names.split(plan.remote)
@@ -227,7 +240,16 @@ async def _verify_and_unpack(system: System, plan: TransferPlan, *, by_job: bool
     except TransferFailed:
         await _remove_remains(system, plan)
         raise
+    if plan.mode and not packed:
+        await _make_executable(system, plan)
     return _transferred(plan, plan.transfer_sha256)
+
+
+async def _make_executable(system: System, plan: TransferPlan) -> None:
+    try:
+        await system.chmod(plan.remote, plan.mode)
+    except FirecRESTError as error:
+        log.warning("%s on %s may not be executable: %s", plan.remote, system, error)
 
 
 async def _remove_remains(system: System, plan: TransferPlan) -> None:

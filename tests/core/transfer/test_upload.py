@@ -91,6 +91,26 @@ async def test_targets(system, there, here) -> None:
     assert (await upload(system, source, f"{there}/link")).remote == f"{there}/link/f"
 
 
+@pytest.mark.parametrize("size", [0, 10, STAGED])
+@pytest.mark.parametrize("name", ["run.sh", "a b.sh"])
+@pytest.mark.parametrize(("mode", "there_mode"), [(0o755, 0o755), (0o4770, 0o750), (0o100, 0o100), (0o644, 0o644)])
+async def test_what_may_be_executed(system, there, here, mocker, name: str, size: int, mode: int, there_mode) -> None:
+    source = file(here / name, size)
+    source.chmod(mode | 0o400)
+    chmod = mocker.spy(type(system), "chmod")
+    await upload(system, source, f"{there}/")
+    assert (there / name).stat().st_mode & 0o7777 == there_mode | 0o400
+    assert chmod.call_count <= (mode & 0o100 > 0)
+
+
+async def test_a_system_that_refuses_to_change_modes(system, there, here, mocker, caplog) -> None:
+    source = file(here / "run.sh")
+    source.chmod(0o755)
+    mocker.patch.object(type(system), "chmod", side_effect=errors.RemotePathRefused("Operation not permitted."))
+    assert (await upload(system, source, f"{there}/")).size == 10
+    assert f"{there}/run.sh on {system} may not be executable: Operation not permitted." in caplog.text
+
+
 async def test_replaces_what_is_there(system, there, here) -> None:
     for size in (100, 10, STAGED, 0):
         source = file(here / "f", size)
