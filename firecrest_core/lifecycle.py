@@ -165,12 +165,13 @@ async def wait(
     if job.is_ours:
         system.client.trust_url()
     watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
-    until = None if timeout is None else time.monotonic() + timeout
+    began = time.monotonic()
     while True:
         result = await watcher.wait(
             job,
             poll_interval=poll_interval,
-            timeout=None if until is None else max(0.0, until - time.monotonic()),
+            timeout=timeout,
+            waited=time.monotonic() - began,
             on_message=on_message,
             on_warning=on_warning,
             on_status=on_status,

@@ -22,14 +22,14 @@ LARGEST_RETURN_FILE = 64 * 1024
 _DEEPEST = 100
 # Bits of the largest integer that every engine's messages and databases take, without its sign.
 _BITS = 63
-# Seconds by which the clocks of a file system and of the scheduler may differ.
-_CLOCKS_DIFFER = 2
 
 
 async def read_return_value(system: System, result: JobResult) -> Any:
     """Return what a job that succeeded has left in :data:`RETURN_FILE`. Without such a file, this costs one request.
 
-    What cannot be used is no error, because nobody may have meant it: the log says in one sentence what it is.
+    What cannot be used is no error, because nobody may have meant it: the log says in one sentence what it is. A file
+    that is older than the job's start is of another job. Both times are whole seconds. There is no tolerance for clocks
+    that differ, because no value is better than a wrong one.
 
     :param system: where the job ran
     :param result: how it ended
@@ -38,7 +38,7 @@ async def read_return_value(system: System, result: JobResult) -> Any:
     path = posixpath.join(result.working_dir, RETURN_FILE)
     try:
         found = await system.stat(path)
-        if result.started_at is not None and found.mtime < result.started_at - _CLOCKS_DIFFER:
+        if result.started_at is not None and found.mtime < result.started_at:
             log.info("%s on %s is older than job %s, so it is not what this job returns.", path, system, result.job_id)
             return None
         if not found.is_file or found.size > LARGEST_RETURN_FILE:

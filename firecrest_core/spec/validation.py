@@ -6,6 +6,7 @@ each other. A message begins with the field's name and says what would be valid.
 
 from __future__ import annotations
 
+import os
 import re
 import signal as signals
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ _LONGEST_VARIABLE = 128 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DIRECTIVE = re.compile(r"[ \t]*#(SBATCH|PBS)\s")
 _FILE_NAME = re.compile(r"[\w./~$+-]*\.\w+")
 _UENV = re.compile(r"([\w./:@%,+-]+)(?:\s+--view=([\w./:,+-]+))?", re.ASCII)
 _SIGNAL = re.compile(r"(?:(?:B|R|BR|RB):)?(\w+(?:[+-]\d+)?)(?:@(\d+))?", re.ASCII)
@@ -157,9 +159,24 @@ def _script(field: str, value: Any) -> str:
 
 def _from_the_margin(script: str) -> str:
     """Return a script without what stands before its first line and before each line, in triple quotes for example."""
-    script = re.sub(r"\A\ufeff?(?:[ \t]*\n)*", "", script)
-    margin = script[: len(script) - len(script.lstrip(" \t"))]
-    return "\n".join(line.removeprefix(margin) for line in script.split("\n"))
+    first, *others = re.sub(r"\A\ufeff?(?:[ \t]*\n)*", "", script).split("\n")
+    margin = _margin(others) if first.startswith("#!") else _indent(first)
+    return "\n".join([first.removeprefix(margin), *(line.removeprefix(margin) for line in others)])
+
+
+def _margin(lines: list[str]) -> str:
+    """Return the white space before lines whose first line, ``#!``, stands right behind the quotes.
+
+    No scheduler reads a directive that is indented, so before one, it is the margin. A here-document may be without it.
+    """
+    written = [line for line in lines if line.strip()]
+    if written and _DIRECTIVE.match(written[0]):
+        return _indent(written[0])
+    return os.path.commonprefix([_indent(line) for line in written])  # noqa: RUF071 (characters are what is meant)
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip(" \t"))]
 
 
 def _with_unix_lines(text: str) -> str:

@@ -34,8 +34,8 @@ async def upload(
 
     Small files are sent in one request, large ones by way of the site's staging store in parallel parts, directories as
     one archive. Size and SHA-256 are compared at the end. If the server cannot hash the file, only the size is
-    compared, and the log says so. An incomplete file is removed. A local file that its owner may execute can be executed
-    on the system, too.
+    compared, and the log says so. An incomplete file is removed. A local file that its owner may execute can be
+    executed on the system, too.
 
     :param system: where the target is
     :param source: a local path, or a path object of an object store (``ObjectStoragePath``, ``UPath``)

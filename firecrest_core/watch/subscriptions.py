@@ -146,10 +146,11 @@ class Waiter:
     :param tracker: judges the answers
     :param poll_interval: longest time between two queries, in seconds
     :param timeout: seconds after which the wait fails, ``None`` for no limit
+    :param waited: seconds of the timeout that have passed already
     :ivar end: the result or error of the wait
     """
 
-    def __init__(self, tracker: JobTracker, poll_interval: float, timeout: float | None) -> None:
+    def __init__(self, tracker: JobTracker, poll_interval: float, timeout: float | None, waited: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         self.tracker = tracker
         self.end: asyncio.Future[JobResult] = loop.create_future()
@@ -158,7 +159,7 @@ class Waiter:
         self._context = copy_context()
         self._timeout = timeout
         self._expired = self._one_round_passed = False
-        self._timer = None if timeout is None else loop.call_later(timeout, self._expire)
+        self._timer = None if timeout is None else loop.call_later(max(0.0, timeout - waited), self._expire)
 
     def interval(self, at: float, least: float) -> float:
         """Return the seconds until this wait's next query: a tenth of :meth:`JobTracker.idle_seconds`.

@@ -109,6 +109,7 @@ class JobWatcher:
         *,
         poll_interval: float = 10.0,
         timeout: float | None = None,
+        waited: float = 0.0,
         on_message: OnMessage | None = None,
         on_warning: OnMessage | None = None,
         on_status: OnStatus | None = None,
@@ -122,6 +123,7 @@ class JobWatcher:
         :param poll_interval: longest time between two queries, in seconds; a young job is queried more often
         :param timeout: seconds after which to stop waiting, though not before the first answer; the job is not
             cancelled
+        :param waited: seconds of the timeout that have passed already
         :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time,
             and each outage; called in the waiter's context, as the next one is
         :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
@@ -145,7 +147,7 @@ class JobWatcher:
             not_found_grace=not_found_grace,
             provisional_grace=provisional_grace,
         )
-        waiter = Waiter(tracker, max(poll_interval, 0.1), timeout)
+        waiter = Waiter(tracker, max(poll_interval, 0.1), timeout, waited)
         self._join(waiter)
         try:
             result = await waiter.end

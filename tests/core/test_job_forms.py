@@ -136,8 +136,32 @@ def test_a_script_in_triple_quotes(before):
     )
 
 
-def test_a_script_that_begins_in_its_first_line_is_kept():
-    script = "#!/usr/bin/env python3\nif True:\n    print('x')\n"
+@pytest.mark.parametrize("margin", ["    ", "\t"])
+@pytest.mark.parametrize("blank", ["", "\n", "   \n"])
+@pytest.mark.parametrize("heading", ["#SBATCH --nodes=2\n", "#PBS -l select=2\n", "", "set -e\n"])
+def test_a_script_that_begins_right_behind_the_quotes(heading, blank, margin):
+    text = f"{heading}if true; then\n    echo indented\nfi\ncat <<EOF\nhere\nEOF\n"
+    indented = "".join(margin + line for line in text.splitlines(keepends=True))
+    script = spec(command=None, script=f"#!/bin/bash\n{blank}{indented}{margin}").script
+    assert script == f"#!/bin/bash\n{blank.removeprefix(margin)}{text}"
+
+
+def test_a_here_document_at_the_margin_below_indented_directives():
+    script = "#!/bin/bash\n    #SBATCH --nodes=2\n    cat <<EOF\nat the margin\nEOF\n"
+    at_the_margin = "#!/bin/bash\n#SBATCH --nodes=2\ncat <<EOF\nat the margin\nEOF\n"
+    assert spec(command=None, script=script).script == at_the_margin
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "#!/usr/bin/env python3\nif True:\n    print('x')\n",
+        "#!/bin/bash\n   # a title\ncat <<EOF\na:\n   b: 1\nEOF\n",
+        "#!/bin/bash",
+        "#!/bin/bash\n\n",
+    ],
+)
+def test_a_script_that_begins_in_its_first_line_is_kept(script):
     assert spec(command=None, script=script).script == script
 
 

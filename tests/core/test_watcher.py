@@ -123,6 +123,28 @@ def test_the_callers_limit_ends_the_wait(site: Any, virtually: Any) -> None:
         virtually(all_of(site, [job()], timeout=300))
 
 
+def test_the_callers_limit_is_named_as_it_was_given(site: Any, virtually: Any, mocker: Any) -> None:
+    script(site, [row("RUNNING")])
+
+    async def scene() -> None:
+        mocker.patch.object(JobWatcher, "shared", return_value=site.watcher())
+        await lifecycle.wait(mocker.Mock(), job(), timeout=300)
+
+    with pytest.raises(errors.WaitTimedOut, match=r"has not ended within 0:05:00\."):
+        virtually(scene())
+
+
+def test_what_was_waited_already_counts(site: Any, virtually: Any) -> None:
+    script(site, [row("RUNNING")])
+
+    async def scene() -> float:
+        with pytest.raises(errors.WaitTimedOut, match="0:05:00"):
+            await site.watcher().wait(job(), timeout=300, waited=290)
+        return asyncio.get_running_loop().time()
+
+    assert 10 <= virtually(scene()) < 11
+
+
 def test_a_timeout_of_zero_asks_once(site: Any, virtually: Any) -> None:
     script(site, [row("RUNNING")])
     with pytest.raises(errors.WaitTimedOut):

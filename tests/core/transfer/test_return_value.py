@@ -60,12 +60,19 @@ async def test_a_file_that_may_not_be_read(system: System, there: Path, mocker, 
     assert f"{there}/return.json on local is not returned: permission denied." in caplog.text
 
 
-async def test_what_an_earlier_job_returned(system: System, there: Path, caplog) -> None:
+@pytest.mark.parametrize("written_at", [1000, 1999, 1999.999])
+async def test_what_an_earlier_job_returned(system: System, there: Path, caplog, written_at: float) -> None:
     caplog.set_level(logging.INFO)
     (there / "return.json").write_text("1")
-    os.utime(there / "return.json", (1000, 1000))
+    os.utime(there / "return.json", (written_at, written_at))
     assert await read_return_value(system, result(there, started_at=2000)) is None
     assert "is older than job 57" in caplog.text
+
+
+async def test_what_a_job_returns_in_its_first_second(system: System, there: Path) -> None:
+    (there / "return.json").write_text("1")
+    os.utime(there / "return.json", (2000.1, 2000.1))
+    assert await read_return_value(system, result(there, started_at=2000)) == 1
 
 
 async def test_a_job_that_returns_nothing_costs_one_request(system: System, there: Path, mocker) -> None:
