@@ -38,7 +38,9 @@ class RenewingClient(FirecRESTClient):
             newest = await self._read_again()
             if newest is None or newest == (self._newest or self.connection):
                 raise
-        log.info("The client of the connection %s is refused; trying what is stored now.", self.stored_as)
+        log.info(
+            "The client of the %s %s is refused; trying what is stored now.", self.connection.kept_in, self.stored_as
+        )
         self._newest = newest
         self.use_credentials(newest)
         return await super().token()
@@ -51,5 +53,5 @@ class RenewingClient(FirecRESTClient):
         try:
             return await self.load_connection()
         except Exception as error:  # whatever keeps the engine from answering, the user has to read of the refusal
-            log.debug("The connection %s cannot be read again: %s", self.stored_as, error)
+            log.debug("The %s %s cannot be read again: %s", self.connection.kept_in, self.stored_as, error)
             return None

@@ -114,13 +114,13 @@ class Conformance:
     ) -> None:
         # The file of an array stays while it runs, so that the job can look at it.
         shown = "stat -c %a .firecrest/*/*.* .firecrest/*/*.*/secrets-*; echo $HF_TOKEN $SEED"
-        environment = {"HF_TOKEN": "hf_abcdefgh", "SEED": SecretStr("a-secret-whatever-its-name")}
+        environment = {"HF_TOKEN": "hf_of-this-job", "SEED": SecretStr("a-secret-whatever-its-name")}
         outcome = engine.run("sweep", job(f"{{ {shown}; }} > seen", array="0", environment=environment))
-        assert (workdir / "seen").read_text() == "700\n600\nhf_abcdefgh a-secret-whatever-its-name\n"
+        assert (workdir / "seen").read_text() == "700\n600\nhf_of-this-job a-secret-whatever-its-name\n"
         assert not list(workdir.rglob("secrets-*"))
         script = asyncio.run(read_script(connection, outcome.job_id))
         assert "secrets-" in script
-        assert "hf_abcdefgh" not in script
+        assert "hf_of-this-job" not in script
         assert "whatever" not in script
 
     @pytest.mark.parametrize("fault", ["lose_answer", "timeout_408", "duplicate"])
@@ -129,15 +129,15 @@ class Conformance:
     ) -> None:
         faults.set({"rules": [{"fault": fault, "method": "POST", "route": "/compute/{system}/jobs", "first": 1}]})
         command = "echo $HF_TOKEN > seen"
-        engine.run("relax", job(command, environment={"HF_TOKEN": "hf_abcdefgh"}))
-        assert (workdir / "seen").read_text() == "hf_abcdefgh\n"
+        engine.run("relax", job(command, environment={"HF_TOKEN": "hf_of-this-job"}))
+        assert (workdir / "seen").read_text() == "hf_of-this-job\n"
         assert not list(workdir.rglob("secrets-*"))
 
     def test_a_job_that_is_cancelled_while_it_waits_leaves_no_file_with_secrets(
         self, engine: Engine, job: Any, workdir: Path
     ) -> None:
         first = engine.crash_after_submission("first", job(WAITS_FOR_GO))
-        environment = {"HF_TOKEN": "hf_abcdefgh"}
+        environment = {"HF_TOKEN": "hf_of-this-job"}
         engine.crash_after_submission("second", job("true", dependency=f"afterok:{first}", environment=environment))
         assert len(list(workdir.rglob("secrets-*"))) == 1
         engine.cancel("second")

@@ -67,10 +67,10 @@ class TestCore(Conformance):
         return Core(connection, request.node.name)
 
     async def test_without_a_claim_a_secret_leaves_nothing(self, connection: Connection, workdir: Path) -> None:
-        environment = {"HF_TOKEN": "hf_abcdefgh"}
+        environment = {"HF_TOKEN": "hf_of-this-job"}
         spec = JobSpec(working_dir=str(workdir), command="echo $HF_TOKEN > seen", environment=environment)
         async with FirecRESTClient(connection) as client:
             job = await lifecycle.submit(client.system(), spec)
             await lifecycle.wait(client.system(), job, poll_interval=0.2)
-        assert (workdir / "seen").read_text() == "hf_abcdefgh\n"
+        assert (workdir / "seen").read_text() == "hf_of-this-job\n"
         assert not list((workdir / ".firecrest").iterdir())
