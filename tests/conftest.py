@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from firecrest_core import hidden_values
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
 from firecrest_local import LocalFirecREST, Plan, Settings
@@ -29,9 +30,10 @@ MARKER = "DEMO_TEST"
 
 @pytest.fixture(autouse=True)
 def _first_contact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test is a process of its own, to which no FirecREST has answered yet."""
+    """Each test is a process of its own, to which no FirecREST has answered yet, and which knows no secret of a job."""
     monkeypatch.setattr("firecrest_core.api.http._reached", set())
     monkeypatch.setattr("firecrest_core.paths._users", {})
+    hidden_values._hidden.clear()
 
 
 @pytest.fixture
