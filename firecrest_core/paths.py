@@ -77,6 +77,8 @@ async def expand(system: System, path: str) -> str:
     :param path: absolute, or from ``~`` or a variable, or relative to the connection's ``base_dir``
     :raises InvalidFileName: a variable is not known, or a path is relative and there is no base directory
     """
+    if not isinstance(path, str):  # an XCom that holds nothing, say
+        raise InvalidFileName(f"{path!r} is no path on {system}. Give a text.")
     if not path.strip():
         return path  # every request refuses it; it must not become the base directory
     expanded = await _Expansion(system).absolute(path)

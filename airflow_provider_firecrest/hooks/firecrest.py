@@ -12,7 +12,13 @@ from airflow.sdk import BaseHook
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks import connection as stored_connection
 from airflow_provider_firecrest.hooks.task_jobs import TaskJobs
-from firecrest_core.errors import ConfigurationError, FileTooLarge, FirecRESTError, RemotePathRefused
+from firecrest_core.errors import (
+    ConfigurationError,
+    FileTooLarge,
+    FirecRESTError,
+    RemotePathRefused,
+    SystemNotFound,
+)
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient, System
@@ -125,7 +131,14 @@ class FirecRESTHook(BaseHook):
     async def _describe_systems(self) -> str:
         async with self.client() as client:
             systems = []
-            for info in await client.list_systems():
+            found = await client.list_systems()
+            default = client.connection.system
+            if default and default.casefold() not in [info.name.casefold() for info in found]:
+                raise SystemNotFound(
+                    f"{client.connection.url} has no system {default!r}. It has "
+                    f"{', '.join(info.name for info in found) or 'none'}."
+                )
+            for info in found:
                 try:
                     state = f"answers as {(await client.system(info.name).get_userinfo()).name!r}"
                 except FirecRESTError as error:
@@ -382,6 +395,25 @@ class FirecRESTHook(BaseHook):
             where = client.system(system)
             return await where.list_files(await paths.expand(where, path), hidden=hidden)
 
+    def make_directory(self, path: str, *, system: str | None = None) -> str:
+        """Make a directory, and those above it. One that exists is no error.
+
+        :param path: the path on the system
+        :param system: the system; the connection's default system if left out
+        :returns: its absolute path
+        """
+        return self.run(self.amake_directory(path, system=system))
+
+    async def amake_directory(self, path: str, *, system: str | None = None) -> str:
+        """Do what :meth:`make_directory` does."""
+        from firecrest_core import paths
+
+        async with self.client() as client:
+            where = client.system(system)
+            path = await paths.expand(where, path)
+            await where.make_directory(path)
+        return path
+
     def read_text(self, path: str, *, system: str | None = None) -> str:
         """Return the content of a small text file in UTF-8. ``download`` is for all others.
 
@@ -476,8 +508,9 @@ def build_spec(job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[st
     if isinstance(job, str):
         raise InvalidJobSpec(
             "job",
-            "a mapping of fields or a JobSpec is needed, not a text. Give a mapping, whose values may be templates, or "
-            "set render_template_as_native_obj=True, with which a template yields a mapping",
+            "a mapping of fields or a JobSpec is needed, not a text. A command goes into command=, a script into "
+            "script=. The values of a mapping may be templates; with render_template_as_native_obj=True, a template "
+            "yields a mapping",
         )
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})
     return JobSpec.from_mapping(given | given_fields(fields))

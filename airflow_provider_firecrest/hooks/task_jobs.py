@@ -22,6 +22,7 @@ from airflow.sdk import get_current_context
 
 from airflow_provider_firecrest.airflow_internals import attach
 from airflow_provider_firecrest.hooks.job_ending import cancel_each, end_with_task, is_last_try
+from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import CallIdentities, named
 from airflow_provider_firecrest.job_records import (
     JobRecord,
@@ -111,8 +112,7 @@ class TaskJobs:
         from firecrest_core import lifecycle
 
         spec = named(spec, self._context["ti"])
-        await amask_secret({**spec.plain_environment})  # the values whose names Airflow takes for those of secrets
-        await amask_secret(list(spec.secrets.values()))
+        await amask_secret(values_to_mask(spec))
         await self._end_earlier_run_first(hook)
         call, first_attempt = await self._ask(lambda: self._begin(hook, system, spec))
 

@@ -23,7 +23,7 @@ from airflow_provider_firecrest.job_records import (
     read_earlier,
     same_jobs,
 )
-from firecrest_core.errors import JobStuck
+from firecrest_core.errors import ConfigurationError, JobStuck
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -73,6 +73,17 @@ class FirecRESTBaseOperator(BaseOperator):
         super().defer(trigger=trigger, **how)
 
 
+def checked_poll_interval(seconds: float) -> float:
+    """Return the argument ``poll_interval`` of an operator or a sensor, which is refused when the DAG is parsed.
+
+    :param seconds: what was given
+    :raises ConfigurationError: it is no number of seconds
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ConfigurationError(f"poll_interval is {seconds!r}: give a number of seconds")
+    return seconds
+
+
 class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     """An operator that waits for jobs, in the triggerer or in its worker; both run the same trigger.
 
@@ -86,7 +97,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     def __init__(self, *, deferrable: bool = True, poll_interval: float = 10.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
+        self.poll_interval = checked_poll_interval(poll_interval)
         self._waiting_for: list[dict[str, Any]] = []
         self._context: Any = None
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
@@ -213,8 +214,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
             raise task_error(error) from None
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
-        mask_secret({**given.plain_environment})  # the values whose names Airflow takes for those of secrets
-        mask_secret(list(given.secrets.values()))
+        mask_secret(values_to_mask(given))
         is_retry = context["ti"].try_number > 1
         spec = self.hook.run(self._expand(system, given, is_retry))
         earlier_ended = self.cancel_earlier_run(context)

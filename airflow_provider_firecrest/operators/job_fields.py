@@ -23,6 +23,10 @@ JOB_FIELDS = (
 )  # fmt: skip
 TEMPLATE_FILES = (".sh", ".bash", ".sbatch", ".slurm", ".pbs", ".j2")
 
+_LITERAL = (
+    "It is a template, in which {{, {% and {# have a meaning. Put text that holds them between {% raw %} and "
+    "{% endraw %}, or give the whole as literal(…) of airflow.sdk."
+)
 _MARKS = ("{{", "{%", "{#")
 # Behind a text, Python's literals end here, also those before a comment.
 _END = "\n\0"
@@ -174,7 +178,7 @@ class JobFields(BeforeRendering):
         :param field: the field
         :param error: Jinja's
         """
-        return _template_error(field, str(error))
+        return _template_error(field, str(error), "Check the names that it uses.")
 
 
 def refuse_unknown(operator: type, arguments: Iterable[str]) -> None:
@@ -256,16 +260,10 @@ def _check_syntax(field: str, text: str, jinja_env: Any) -> None:
     if error := syntax_error(text, jinja_env):
         number, message = error
         line = f", {text.split(chr(10))[number - 1].strip()[:80]!r}" if field in ("script", "command") else ""
-        raise _template_error(field, f"line {number}{line}: {message}")
+        raise _template_error(field, f"line {number}{line}: {message}", _LITERAL)
 
 
-def _template_error(field: str, problem: str) -> Exception:
+def _template_error(field: str, problem: str, advice: str) -> Exception:
     from firecrest_core.errors import InvalidJobSpec
 
-    return task_error(
-        InvalidJobSpec(
-            field,
-            f"Jinja cannot render it: {problem}. It is a template, in which {{{{, {{% and {{# have a meaning. Put text "
-            "that holds them between {% raw %} and {% endraw %}, or give the whole as literal(…) of airflow.sdk.",
-        )
-    )
+    return task_error(InvalidJobSpec(field, f"Jinja cannot render it: {problem}. {advice}"))

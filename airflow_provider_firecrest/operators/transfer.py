@@ -293,10 +293,15 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
         return await transfer.finish_download(system, pending, open_path(pending.plan.local))
 
 
+def _of_job(path: str, job_id: str) -> str:
+    # The second form is that of CSCS's tutorial operators.
+    return path.replace("{job_id}", job_id).replace("{_jobid_}", job_id)
+
+
 class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
     """Copy files from the working directory of a job that another task submitted.
 
-    ``{_jobid_}`` stands for the job's id in ``remote_files`` and in ``local_path``.
+    ``{job_id}`` stands for the job's id (``{_jobid_}`` too) in ``remote_files`` and in ``local_path``.
 
     :param remote_files: paths on the system, relative to the job's working directory, or absolute, or from ``~`` or a
         variable, also with wildcards
@@ -321,9 +326,9 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
         job = self._job(context)
         local_path = self.local_path
         if isinstance(local_path, str):
-            local_path = local_path.replace("{_jobid_}", job["job_id"])
+            local_path = _of_job(local_path, job["job_id"])
         working_dir = paths.escaped(job["working_directory"])
-        sources = [paths.join(working_dir, source.replace("{_jobid_}", job["job_id"])) for source in self._sources()]
+        sources = [paths.join(working_dir, _of_job(source, job["job_id"])) for source in self._sources()]
         return self._into(local_path, self._find(sources))
 
     def _job(self, context: Context) -> dict[str, Any]:

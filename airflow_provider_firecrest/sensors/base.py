@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_provider_firecrest.exceptions import from_event
-from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator
+from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_poll_interval
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -27,7 +28,7 @@ class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
     ui_color: str = "#e6f1f2"
 
     def __init__(self, *, deferrable: bool = True, poll_interval: float = 10.0, **kwargs: Any) -> None:
-        kwargs.setdefault("poke_interval", poll_interval)
+        kwargs.setdefault("poke_interval", checked_poll_interval(poll_interval))
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self.poll_interval = poll_interval
@@ -51,10 +52,16 @@ class FirecRESTBaseSensor(FirecRESTBaseOperator, BaseSensorOperator):
         :param event: the trigger's
         """
         if event["status"] == "timeout":
-            raise AirflowSensorTimeout(f"Nothing came within {self.timeout:g} s (timeout) or execution_timeout.")
+            limit = f"{self.timeout:g} s (timeout) or execution_timeout"
+            raise AirflowSensorTimeout(f"{self.awaited} has not come within {limit}.")
         if event["status"] == "error":
             raise from_event(event) from None
         return self.finish(event)
+
+    @property
+    @abstractmethod
+    def awaited(self) -> str:
+        """What it waits for, in words."""
 
     def finish(self, event: dict[str, Any]) -> Any:
         """Return the task's result once the wait is over.

@@ -47,6 +47,11 @@ class FirecRESTFileSensor(FirecRESTBaseSensor):
         )
         return self.wait(context, trigger)
 
+    @property
+    def awaited(self) -> str:
+        """The path."""
+        return self.path
+
     def poke(self, context: Context) -> bool:
         """Ask once. A server that does not answer is asked again.
 

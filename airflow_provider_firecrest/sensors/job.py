@@ -60,6 +60,11 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
         async with self.hook.client() as client:
             return await lifecycle.find(client.system(self.system), str(self.job_id))
 
+    @property
+    def awaited(self) -> str:
+        """The end of the job."""
+        return f"The end of job {self.job_id}"
+
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Ask once. A server that does not answer is asked again.
 

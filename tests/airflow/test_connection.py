@@ -250,6 +250,13 @@ def test_what_is_wrong_is_named(fields: dict, said: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_the_default_system_is_tested(connected, store, stored: dict) -> None:
+    store(stored | {"extra": stored["extra"] | {"system": "daint"}})
+    succeeded, message = FirecRESTHook().test_connection()
+    assert not succeeded
+    assert f"has no system 'daint'. It has {connected.system}." in message
+
+
 def test_airflow_does_not_warn_of_what_the_form_stores(connected, store, stored: dict, caplog, mocker) -> None:
     """It warns of each text of one to four characters in an extra, once in each process."""
     mocker.patch.object(SecretsMasker, "_has_warned_short_secret", False)

@@ -143,3 +143,10 @@ def test_importing_everything_loads_no_client() -> None:
         "assert not heavy & (set(sys.modules) - before), heavy & (set(sys.modules) - before)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["FirecRESTSubmitOperator", "FirecRESTJobSensor"])
+@pytest.mark.parametrize("wrong", ["5", None, -1, True, float("nan")])
+def test_a_poll_interval_that_is_no_time(name: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match="poll_interval is .*: give a number of seconds"):
+        make(name, poll_interval=wrong)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk._shared.secrets_masker import _secrets_masker
+from airflow.sdk._shared.secrets_masker import SecretsMasker, _secrets_masker
 from airflow.sdk.execution_time.task_runner import _serialize_rendered_fields
 from airflow.serialization.serialized_objects import DagSerialization
 from pydantic import SecretStr
@@ -119,3 +119,11 @@ def test_a_secret_that_a_function_submits(
     assert "so *** it is" in log
     assert VALUE not in log
     assert not list(workdir.rglob("secrets-*"))
+
+
+def test_airflow_does_not_warn_of_short_values(connected, workdir, run_task, caplog, mocker) -> None:
+    """It warns of each text of one to four characters that it is to mask, once in each process."""
+    mocker.patch.object(SecretsMasker, "_has_warned_short_secret", False)
+    run_task(lambda: make(workdir, OMP_NUM_THREADS="8", SEED=SecretStr("abc"), API_TOKEN=VALUE))
+    assert "Skipping masking" not in caplog.text
+    assert VALUE not in _secrets_masker().redact(f"it is {VALUE}")

@@ -24,6 +24,7 @@ TWINS = [
     "upload",
     "download",
     "list_files",
+    "make_directory",
     "read_text",
     "tail",
     "list_systems",
@@ -111,6 +112,17 @@ def test_what_is_no_small_text_file(connected, workdir) -> None:
             hook.read_text(f"{workdir}/{path}")
         assert words in str(caught.value)
         assert isinstance(caught.value, AirflowFailException)
+
+
+def test_a_directory(connected, workdir) -> None:
+    for _ in range(2):
+        assert FirecRESTHook().make_directory(f"{workdir}/a/b") == f"{workdir}/a/b"
+    assert (workdir / "a" / "b").is_dir()
+
+
+def test_a_command_in_the_place_of_a_job(connected, workdir) -> None:
+    with pytest.raises(errors.InvalidJobSpec, match="not a text. A command goes into command=, a script into script="):
+        FirecRESTHook().submit_job("echo hi", working_dir=str(workdir))
 
 
 def test_the_end_of_a_text_file(connected, workdir) -> None:

@@ -187,7 +187,7 @@ def test_from_a_job(connected, workdir, tmp_path, run_task, ti) -> None:
 
     run_task(make(["slurm-{_jobid_}.out"], str(tmp_path / "job-{_jobid_}.out")))
     assert (tmp_path / "job-7.out").read_text() == "seven"
-    run_task(make(["slurm-{_jobid_}.out", f"{workdir}/elsewhere.txt"], str(tmp_path / "all")))
+    run_task(make(["slurm-{job_id}.out", f"{workdir}/elsewhere.txt"], str(tmp_path / "all")))
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["elsewhere.txt", "slurm-7.out"]
 
 

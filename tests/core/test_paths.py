@@ -299,3 +299,10 @@ def test_settings_that_cannot_be_right_are_refused(connection, settings, message
 def test_the_base_directory_in_the_environment(f7t):
     environ = f7t.environ | {"FIRECREST_BASE_DIR": "$SCRATCH/flows"}
     assert Connection.from_environment(environ).base_dir == "$SCRATCH/flows"
+
+
+async def test_what_is_no_path(connection) -> None:
+    """An XCom that holds nothing, say."""
+    async with FirecRESTClient(connection) as client:
+        with pytest.raises(errors.InvalidFileName, match="None is no path on daint. Give a text"):
+            await paths.expand(client.system("daint"), None)  # type: ignore[arg-type]
