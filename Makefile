@@ -19,6 +19,8 @@ BOTH := .envs/both/bin
 # The tests of each face; test-core runs all others.
 AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py tests/quickstart/test_airflow.py
 PREFECT_TESTS := tests/prefect tests/conformance/test_prefect.py
+# They take minutes, so they run with the newest Prefect alone. What they use of Prefect's own code is in test_internals.py.
+LONG_PREFECT_TESTS := cancelling deployments inodes limit submit_limit suspension timeouts
 TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both tests/quickstart
 
 # What each environment installs of this distribution, and the groups of tools beside it.
@@ -63,7 +65,8 @@ test-prefect: .envs/prefect/stamp ## run the tests of the Prefect face
 
 .PHONY: test-both
 test-both: .envs/both/stamp ## run the tests of the Prefect face beside Airflow, with the oldest supported Prefect
-	$(BOTH)/python -m pytest tests/both $(PREFECT_TESTS) $(PYTEST_ARGS)
+	$(BOTH)/python -m pytest tests/both $(PREFECT_TESTS) \
+	  $(LONG_PREFECT_TESTS:%=--ignore tests/prefect/test_%.py) $(PYTEST_ARGS)
 
 # mypy reads the types of Prefect, which is not in the environment that it runs in, from the other one.
 .PHONY: lint
