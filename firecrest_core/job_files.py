@@ -59,6 +59,21 @@ def check_files(inputs: Inputs, outputs: Outputs) -> None:
             _take(takers, _named(str(taker), posixpath.basename(path.rstrip("/"))), path)
 
 
+def shared_places(outputs: Outputs) -> list[str]:
+    """Return where outputs go that would go to the same place for any other job: those without ``{job_id}``.
+
+    :param outputs: what is to be fetched, after :func:`check_files`
+    """
+    places = []
+    for path, target in outputs:
+        name = posixpath.basename(path.rstrip("/"))
+        place = str(target) if transfer.is_pattern(path) else _named(str(target), name)
+        own = posixpath.join(place, name) if transfer.is_pattern(path) else place
+        if "{job_id}" not in own:
+            places.append(posixpath.normpath(place))
+    return places
+
+
 async def upload_inputs(
     system: System, working_dir: str, inputs: Inputs, *, account: str | None = None
 ) -> list[Transferred]:

@@ -219,9 +219,20 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     async def _cancel(self) -> None:
         from firecrest_core import lifecycle
+        from prefect_firecrest.cancellation.ends import show_ends
+        from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.cancellation.policy import EndReason
+        from prefect_firecrest.cancellation.records import JobRecord
+        from prefect_firecrest.observability.display import current_flow_runs
 
+        monitor = runtime.state(JobMonitor)
         async with self._on_system() as system:
             await lifecycle.cancel(system, self.job)
+            monitor.on_end(self.job)
+            if flow_runs := monitor.flow_runs_of(self.job) or await current_flow_runs():
+                credentials = await self.load_credentials()
+                jobs = {flow_runs: [JobRecord.of(self.job, credentials.saved_as)]}
+                await show_ends(system.connection, credentials.saved_as, jobs, EndReason.ASKED)
 
     # --- resuming --------------------------------------------------------------------------------------
 

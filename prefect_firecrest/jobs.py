@@ -146,7 +146,10 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         default=None, description="Whether the scheduler itself may run the job again after a node failure."
     )
     poll_interval: float = Field(
-        default=10.0, gt=0, description="Seconds between two queries of the job's state at the most."
+        default=10.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds between two queries of the job's state at the most.",
     )
     exactly_once: bool = Field(
         default=True,

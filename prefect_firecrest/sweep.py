@@ -12,14 +12,15 @@ from typing import Any, Literal, TypeVar
 import prefect.runtime.flow_run
 from prefect import flow
 
-from firecrest_core.errors import InvalidFileName
+from firecrest_core.errors import InvalidFileName, JobFailed
 from firecrest_core.result import JobResult
+from firecrest_core.transfer import Transferred
 from prefect_firecrest.hooks import cancel_jobs
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
 from prefect_firecrest.runtime import runtime
 from prefect_firecrest.suspension import Suspension
-from prefect_firecrest.tasks import adownload_files, asubmit_job, aupload_files, await_for_job
+from prefect_firecrest.tasks import adownload_files, afetch_outputs, asubmit_job, aupload_files, await_for_job
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ def _flow_run_name() -> str:
 def run_jobs(
     jobs: list[FirecRESTJob],
     *,
+    inputs: dict[str, str] | None = None,
+    outputs: dict[str, str] | None = None,
     local_files: list[str] | None = None,
     remote_files: list[str] | None = None,
     local_directory: str = "{name}",
@@ -44,42 +47,52 @@ def run_jobs(
     A job that fails keeps none of the others from being waited for and fetched.
 
     :param jobs: the jobs, such as the points of a sweep
+    :param inputs: files and directories to send before each job is submitted, as in ``run_job``
+    :param outputs: files and directories to fetch of each job when it has ended, as in ``run_job``; in the paths on
+        this side, ``{name}`` stands for the job's name, ``{number}`` for its place in ``jobs``, which counts from 0
     :param local_files: files and directories to copy to the working directory of each job first, which is then made if
         it is missing. Jobs that share a working directory share the copy
     :param remote_files: files and directories to fetch of each job that has ended well, as in ``run_job``
-    :param local_directory: where those go; ``{name}`` stands for the job's name, ``{number}`` for its place in
-        ``jobs``, which counts from 0
+    :param local_directory: where those go, with ``{name}`` and ``{number}`` as in ``outputs``
     :param wait: as in ``run_job``; with ``suspend``, the flow run is suspended until all jobs have ended
     :returns: how the jobs ended, in the order of ``jobs``; the ``fetched`` of each are the paths of what was fetched
     :raises InvalidFileName: files of two jobs, or two of one, have the same place to go to; then no job is submitted
     :raises ConfigurationError: ``suspend``, and something that it takes is missing
     :raises ExceptionGroup: jobs failed, or could not be submitted or fetched; raised when all others are done
     """
-    return runtime.run(_run(_points(jobs, local_files, remote_files, local_directory), local_files or [], wait))
+    points = _points(jobs, inputs, outputs, local_files, remote_files, local_directory)
+    return runtime.run(_run(points, local_files or [], wait))
 
 
 @flow(flow_run_name=_flow_run_name, on_cancellation=[cancel_jobs])
 async def arun_jobs(
     jobs: list[FirecRESTJob],
     *,
+    inputs: dict[str, str] | None = None,
+    outputs: dict[str, str] | None = None,
     local_files: list[str] | None = None,
     remote_files: list[str] | None = None,
     local_directory: str = "{name}",
     wait: Literal["process", "suspend"] = "process",
 ) -> list[JobResult]:
     """Do what ``run_jobs`` does, in a coroutine."""
-    return await runtime.arun(_run(_points(jobs, local_files, remote_files, local_directory), local_files or [], wait))
+    points = _points(jobs, inputs, outputs, local_files, remote_files, local_directory)
+    return await runtime.arun(_run(points, local_files or [], wait))
 
 
 @dataclass(frozen=True)
 class _Point:
-    """One job of a sweep, and what is fetched of it.
+    """One job of a sweep, and its files.
 
-    :param sources: paths on the system
-    :param target: the directory on this side
+    :param inputs: for each path on this side the path on the system
+    :param outputs: for each path on the system the path on this side
+    :param sources: paths on the system of what is fetched if the job ends well
+    :param target: the directory on this side that takes them
     """
 
     job: FirecRESTJob
+    inputs: dict[str, str]
+    outputs: dict[str, str]
     sources: list[str]
     target: str
 
@@ -93,18 +106,34 @@ class _Point:
         job = self.job
         await aupload_files(job.credentials, local_files, job.working_dir, system=job.system, account=job.account)
 
+    async def submit(self) -> FirecRESTJobRun:
+        return await asubmit_job(self.job, inputs=self.inputs)
+
     async def finish(self, run: FirecRESTJobRun, retries: int | None) -> JobResult:
         wait_for_job = await_for_job if retries is None else await_for_job.with_options(retries=retries)
-        result = await wait_for_job(run)
-        if not self.sources:
-            return result
-        job, sources = self.job, [path.replace("{job_id}", result.job_id) for path in self.sources]
-        files = await adownload_files(job.credentials, sources, self.target, system=job.system, account=job.account)
+        try:
+            result = await wait_for_job(run)
+        except JobFailed as error:
+            await self._fetch_outputs(error.result)
+            raise
+        files = await self._fetch_outputs(result)
+        if self.sources:
+            job, sources = self.job, [path.replace("{job_id}", result.job_id) for path in self.sources]
+            files += await adownload_files(
+                job.credentials, sources, self.target, system=job.system, account=job.account
+            )
         return replace(result, fetched=tuple(file.local for file in files))
+
+    async def _fetch_outputs(self, result: JobResult) -> list[Transferred]:
+        if not self.outputs:
+            return []
+        return [*await afetch_outputs(self.job.credentials, result, self.outputs, account=self.job.account)]
 
 
 def _points(
     jobs: Sequence[FirecRESTJob],
+    inputs: dict[str, str] | None,
+    outputs: dict[str, str] | None,
     local_files: list[str] | None,
     remote_files: list[str] | None,
     local_directory: str,
@@ -113,21 +142,40 @@ def _points(
 
     :raises InvalidFileName: one would
     """
-    from firecrest_core import paths, transfer
+    from firecrest_core import job_files, paths, transfer
 
+    inputs = inputs or {}
+    job_files.check_files(inputs.items(), (outputs or {}).items())
     points = []
     for number, job in enumerate(jobs):
-        target = local_directory.replace("{name}", job.job_name).replace("{number}", str(number))
-        points.append(_Point(job, [paths.join(job.working_dir, path) for path in remote_files or []], target))
+
+        def own(path: str, name: str = job.job_name, number: str = str(number)) -> str:
+            return path.replace("{name}", name).replace("{number}", number)
+
+        fetched = {path: own(target) for path, target in (outputs or {}).items()}
+        sources = [paths.join(job.working_dir, path) for path in remote_files or []]
+        points.append(_Point(job, inputs, fetched, sources, own(local_directory)))
+        job_files.check_files((), fetched.items())
         transfer.check_uploads(local_files or [], job.working_dir)
-        transfer.check_downloads(transfer.plain_files(points[-1].sources), target)
-    [(target, count)] = Counter(point.target for point in points).most_common(1) or [("", 0)]
-    if remote_files and count > 1:
-        raise InvalidFileName(
-            f"local_directory: the files of {count} jobs would go to {target}. Put {{number}} into it, or {{name}} and "
-            "give each job a name of its own."
-        )
+        transfer.check_downloads(transfer.plain_files(sources), points[-1].target)
+    if remote_files:
+        _check_that_places_differ("local_directory", ([point.target] for point in points))
+    _check_that_places_differ("outputs", (set(job_files.shared_places(point.outputs.items())) for point in points))
     return points
+
+
+def _check_that_places_differ(argument: str, places: Iterable[Iterable[str]]) -> None:
+    """Refuse one place for the files of two jobs.
+
+    :param argument: what names the places
+    :param places: those of each job
+    """
+    [(place, count)] = Counter(one for of_job in places for one in of_job).most_common(1) or [("", 0)]
+    if count > 1:
+        raise InvalidFileName(
+            f"{argument}: the files of {count} jobs would go to {place}. Put {{number}} into it, or {{name}} and give "
+            "each job a name of its own."
+        )
 
 
 async def _run(points: list[_Point], local_files: list[str], wait: Literal["process", "suspend"]) -> list[JobResult]:
@@ -142,7 +190,7 @@ async def _run(points: list[_Point], local_files: list[str], wait: Literal["proc
     async def submit(point: _Point) -> FirecRESTJobRun:
         if point.place in staging:
             await staging[point.place]
-        return await asubmit_job(point.job)
+        return await point.submit()
 
     async def run(point: _Point) -> JobResult:
         return await point.finish(await submit(point), None)

@@ -21,6 +21,7 @@ from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, Transferred
 from firecrest_core.transfer.localside import StoredPath
 from prefect_firecrest import files
+from prefect_firecrest.arguments import checked
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
@@ -40,7 +41,17 @@ _SHARED: dict[str, Any] = {
 # --- jobs -------------------------------------------------------------------------------------------------
 
 
-@task(task_run_name="submit {job.job_name}", **_SHARED)
+def _submit_name() -> str:
+    return f"submit {_attribute_of('job', 'job_name')}"
+
+
+def _attribute_of(parameter: str, name: str) -> str:
+    # What is given in its place is refused later.
+    return getattr(prefect.runtime.task_run.parameters[parameter], name, parameter)
+
+
+@task(task_run_name=_submit_name, **_SHARED)
+@checked
 def submit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
     """Submit a job and return as soon as the scheduler has taken it.
 
@@ -63,7 +74,8 @@ def submit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) ->
 submit_job.on_rollback(cancel_submitted)
 
 
-@task(task_run_name="submit {job.job_name}", **_SHARED)
+@task(task_run_name=_submit_name, **_SHARED)
+@checked
 async def asubmit_job(job: FirecRESTJob, *, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
     """Do what ``submit_job`` does, in a coroutine."""
     _check_that_it_can_be_handed_over(job)
@@ -82,6 +94,7 @@ def _check_that_it_can_be_handed_over(job: FirecRESTJob) -> None:
 
 
 @task(task_run_name="wait for {run}", **_SHARED)
+@checked
 def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None, fail_if_stuck: bool = False) -> JobResult:
     """Wait for a job's end; its progress goes to the run's log.
 
@@ -101,6 +114,7 @@ def wait_for_job(run: FirecRESTJobRun, *, timeout: float | None = None, fail_if_
 
 
 @task(task_run_name="wait for {run}", **_SHARED)
+@checked
 async def await_for_job(
     run: FirecRESTJobRun, *, timeout: float | None = None, fail_if_stuck: bool = False
 ) -> JobResult:
@@ -112,6 +126,7 @@ async def await_for_job(
 
 
 @task(task_run_name="find job {job_id}", **_SHARED)
+@checked
 def find_job(
     credentials: FirecRESTCredentials, job_id: str, *, system: str | None = None, poll_interval: float = 10.0
 ) -> FirecRESTJobRun:
@@ -128,6 +143,7 @@ def find_job(
 
 
 @task(task_run_name="find job {job_id}", **_SHARED)
+@checked
 async def afind_job(
     credentials: FirecRESTCredentials, job_id: str, *, system: str | None = None, poll_interval: float = 10.0
 ) -> FirecRESTJobRun:
@@ -136,12 +152,14 @@ async def afind_job(
 
 
 @task(task_run_name="cancel {run}", **_SHARED)
+@checked
 def cancel_job(run: FirecRESTJobRun) -> None:
     """Cancel a job, and whatever else was or will be submitted in its place. One that has ended is no error."""
     run.cancel()
 
 
 @task(task_run_name="cancel {run}", **_SHARED)
+@checked
 async def acancel_job(run: FirecRESTJobRun) -> None:
     """Do what ``cancel_job`` does, in a coroutine."""
     await run.acancel()
@@ -158,6 +176,10 @@ def _download_name() -> str:
     return f"download {_summarize(prefect.runtime.task_run.parameters['remote_files'])}"
 
 
+def _fetch_name() -> str:
+    return f"fetch outputs of job {_attribute_of('result', 'job_id')}"
+
+
 def _summarize(files: Any) -> str:
     # Whole paths are too long for the graph of a flow run.
     files = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
@@ -166,6 +188,7 @@ def _summarize(files: Any) -> str:
 
 
 @task(task_run_name=_upload_name, **_SHARED)
+@checked
 def upload_files(
     credentials: FirecRESTCredentials,
     local_files: LocalPath | Sequence[LocalPath],
@@ -186,6 +209,7 @@ def upload_files(
 
 
 @task(task_run_name=_upload_name, **_SHARED)
+@checked
 async def aupload_files(
     credentials: FirecRESTCredentials,
     local_files: LocalPath | Sequence[LocalPath],
@@ -199,6 +223,7 @@ async def aupload_files(
 
 
 @task(task_run_name=_download_name, **_SHARED)
+@checked
 def download_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],
@@ -235,6 +260,7 @@ def download_files(
 
 
 @task(task_run_name=_download_name, **_SHARED)
+@checked
 async def adownload_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],
@@ -259,7 +285,8 @@ async def adownload_files(
     )
 
 
-@task(task_run_name="fetch outputs of job {result.job_id}", **_SHARED)
+@task(task_run_name=_fetch_name, **_SHARED)
+@checked
 def fetch_outputs(
     credentials: FirecRESTCredentials, result: JobResult, outputs: Mapping[str, str], *, account: str | None = None
 ) -> list[Transferred]:
@@ -273,7 +300,8 @@ def fetch_outputs(
     return runtime.run(files.fetch_outputs(credentials, result, outputs, account))
 
 
-@task(task_run_name="fetch outputs of job {result.job_id}", **_SHARED)
+@task(task_run_name=_fetch_name, **_SHARED)
+@checked
 async def afetch_outputs(
     credentials: FirecRESTCredentials, result: JobResult, outputs: Mapping[str, str], *, account: str | None = None
 ) -> list[Transferred]:
@@ -282,6 +310,7 @@ async def afetch_outputs(
 
 
 @task(task_run_name="list {path}", **_SHARED)
+@checked
 def list_files(
     credentials: FirecRESTCredentials, path: str, *, system: str | None = None, hidden: bool = False
 ) -> list[FileInfo]:
@@ -295,6 +324,7 @@ def list_files(
 
 
 @task(task_run_name="list {path}", **_SHARED)
+@checked
 async def alist_files(
     credentials: FirecRESTCredentials, path: str, *, system: str | None = None, hidden: bool = False
 ) -> list[FileInfo]:
@@ -303,6 +333,7 @@ async def alist_files(
 
 
 @task(task_run_name="wait for {path}", **_SHARED)
+@checked
 def wait_for_file(
     credentials: FirecRESTCredentials,
     path: str,
@@ -325,6 +356,7 @@ def wait_for_file(
 
 
 @task(task_run_name="wait for {path}", **_SHARED)
+@checked
 async def await_for_file(
     credentials: FirecRESTCredentials,
     path: str,
@@ -338,6 +370,7 @@ async def await_for_file(
 
 
 @task(task_run_name="make {path}", **_SHARED)
+@checked
 def make_directory(credentials: FirecRESTCredentials, path: str, *, system: str | None = None) -> str:
     """Make a directory on a system, and those above it. One that exists is no error.
 
@@ -349,6 +382,7 @@ def make_directory(credentials: FirecRESTCredentials, path: str, *, system: str 
 
 
 @task(task_run_name="make {path}", **_SHARED)
+@checked
 async def amake_directory(credentials: FirecRESTCredentials, path: str, *, system: str | None = None) -> str:
     """Do what ``make_directory`` does, in a coroutine."""
     return await runtime.arun(files.make_directory(credentials, path, system))
@@ -364,6 +398,7 @@ def _may_be_missing(missing_ok: bool) -> bool:
 
 
 @task(task_run_name=_delete_name, **_SHARED)
+@checked
 def delete_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],
@@ -382,6 +417,7 @@ def delete_files(
 
 
 @task(task_run_name=_delete_name, **_SHARED)
+@checked
 async def adelete_files(
     credentials: FirecRESTCredentials,
     remote_files: str | Sequence[str],

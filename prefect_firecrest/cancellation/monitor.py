@@ -154,6 +154,11 @@ class JobMonitor:
         submission = self._submissions.get(_job_key(job))
         return submission is not None and submission.alive
 
+    def flow_runs_of(self, job: Job) -> tuple[UUID, ...]:
+        """Return the flow run of a job and those that it runs in, the innermost first; none of a job of others."""
+        submission = self._submissions.get(_job_key(job))
+        return submission.flow_runs if submission is not None else ()
+
     def on_submit(self, job: Job) -> None:
         """Record that a job is being submitted once more."""
         if submission := self._submissions.get(_job_key(job)):

@@ -29,6 +29,8 @@ class EndReason(StrEnum):
     INTERRUPTED = "was interrupted"
     TOO_LONG = "took longer than its timeout_seconds"
     TASK_TOO_LONG = "has a task that took longer than its timeout_seconds"
+    ASKED = "asked for it"
+    """By ``cancel_job`` or a job run's ``cancel``."""
     ABANDONED = "crashed, and nobody has run it again"
 
 

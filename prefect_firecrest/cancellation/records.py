@@ -68,6 +68,22 @@ class JobRecord:
     def __post_init__(self) -> None:
         self._key()
 
+    @classmethod
+    def of(cls, job: Job, credentials: str | None) -> Self:
+        """Return the record of a job.
+
+        :param credentials: name of the block
+        """
+        return cls(
+            system=job.system,
+            working_dir=job.working_dir,
+            credentials=credentials,
+            identity=job.key.identity if job.key else None,
+            epoch=job.key.epoch if job.key else 0,
+            job_id=job.job_id,
+            array=None if job.array_indices is None else str(job.array_indices),
+        )
+
     def signed(self, connection: Connection, flow_runs: tuple[UUID, ...]) -> Self:
         """Return the record with its signature.
 

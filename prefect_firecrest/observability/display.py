@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from prefect.logging.loggers import flow_run_logger
 
@@ -64,6 +65,12 @@ async def show_submitted(job: Job) -> None:
     _tell_callers(lineage, job.submission_message(), link)
     if job.submitted_at:  # now, and not earlier
         events.emit("submitted", job, JobState.PENDING)
+
+
+async def current_flow_runs() -> tuple[UUID, ...]:
+    """Return the current flow run and those that it runs in, the innermost first, by their ids."""
+    flow_run = current_flow_run()
+    return tuple(one.id for one in await _lineage(flow_run)) if flow_run is not None else ()
 
 
 async def _lineage(flow_run: FlowRun) -> list[FlowRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from pytest_mock import MockerFixture
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError, JobFailed
-from prefect_firecrest import FirecRESTJob, download_files, run_job, submit_job, wait_for_job
+from prefect_firecrest import FirecRESTJob, cancel_job, download_files, find_job, run_job, submit_job, wait_for_job
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.observability.display import ActiveDisplays
 from prefect_firecrest.runtime import runtime
@@ -127,6 +128,42 @@ def test_a_job_that_is_cancelled_before_any_list_has_it(make: Make) -> None:
     assert (row["Name"], row["State"]) == ("short-lived", "CANCELLED")
     assert [one["event"] for one in events(flow_run_id, "firecrest.job.ended")].count("firecrest.job.ended") == 1
     assert "The flow run was cancelled, so job " in log(flow_run_id, "short-lived", "was cancelled.")
+
+
+@pytest.mark.parametrize("how", ["task", "coroutine", "method", "found"])
+def test_a_job_that_a_call_cancels_and_nobody_waits_for(make: Make, how: str) -> None:
+    @flow
+    def cancelled() -> UUID:
+        run = submit_job(make("sleep 600", name="short-lived", exactly_once=how != "method"))
+        if how == "task":
+            cancel_job(run)
+        elif how == "method":
+            run.cancel()
+        elif how == "coroutine":
+            asyncio.run(run.acancel())
+        else:
+            cancel_job(find_job(run._credentials, run.job_id))
+        return FlowRunContext.get().flow_run.id
+
+    flow_run_id = cancelled()
+    [row] = json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)
+    assert (row["Name"], row["State"]) == ("short-lived", "CANCELLED")
+    assert [one["event"] for one in events(flow_run_id, "firecrest.job.ended")].count("firecrest.job.ended") == 1
+    assert f"The flow run asked for it, so job {row['Job']} (short-lived) on " in log(flow_run_id, "was cancelled.")
+
+
+def test_a_job_that_had_ended_is_cancelled_to_no_effect(make: Make) -> None:
+    @flow
+    def ended() -> UUID:
+        job_run = submit_job(make("true"))
+        wait_for_job(job_run)
+        cancel_job(job_run)
+        return FlowRunContext.get().flow_run.id
+
+    flow_run_id = ended()
+    [row] = json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)
+    assert row["State"] == "COMPLETED"
+    assert "asked for it" not in log(flow_run_id, "COMPLETED")
 
 
 def test_the_output_is_in_the_log_while_the_job_runs(make: Make, workdir: Path) -> None:

@@ -53,6 +53,10 @@ def test_every_field_gets_to_the_scheduler(credentials) -> None:
     assert FirecRESTJob(credentials=credentials, **fields).spec() == JobSpec(**fields)
 
 
+def test_an_interval_that_is_given_as_text_is_a_number(make) -> None:
+    assert repr(make("true", poll_interval="2").poll_interval) == "2.0"
+
+
 def test_a_block_comes_back_whole(credentials) -> None:
     job = FirecRESTJob(
         credentials=credentials,
@@ -76,6 +80,9 @@ def test_a_block_comes_back_whole(credentials) -> None:
         ({"script": "#!/bin/sh\n"}, "given together"),
         ({"nodes": 0}, "nodes"),
         ({"time_limt": 5}, "did you mean 'time_limit'"),
+        ({"poll_interval": "often"}, "poll_interval\n.*valid number"),
+        ({"poll_interval": "inf"}, "poll_interval\n.*finite number"),
+        ({"poll_interval": 0}, "poll_interval\n.*greater than 0"),
     ],
 )
 def test_what_cannot_be_right_is_refused_at_once(make, wrong, message) -> None:

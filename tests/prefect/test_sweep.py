@@ -55,6 +55,39 @@ def test_files_of_two_jobs_in_one_place_are_refused_before_the_first(make, workd
     assert list(workdir.iterdir()) == []
 
 
+def test_inputs_and_outputs_of_each_job(make, workdir, tmp_path) -> None:
+    (tmp_path / "in.txt").write_text("4")
+    jobs = [
+        make(
+            f"cat renamed > out.txt; echo {number} >> out.txt; exit {3 if number == 1 else 0}",
+            working_dir=f"{workdir}/{number}",
+            make_working_dir=True,
+            name=f"p{number}",
+        )
+        for number in range(3)
+    ]
+    files = {
+        "inputs": {str(tmp_path / "in.txt"): "renamed"},
+        "outputs": {"out.txt": f"{tmp_path}/{{name}}-{{number}}.txt", "slurm-{job_id}.out": f"{tmp_path}/logs/"},
+    }
+    with pytest.RaisesGroup(JobFailed):
+        run_jobs(jobs, **files)
+    assert [(tmp_path / f"p{number}-{number}.txt").read_text() for number in range(3)] == ["40\n", "41\n", "42\n"]
+    assert len(list((tmp_path / "logs").iterdir())) == 3
+    [result] = run_jobs(jobs[:1], remote_files=["renamed"], local_directory=str(tmp_path), **files)
+    log = f"{tmp_path}/logs/slurm-{result.job_id}.out"
+    assert result.fetched == (f"{tmp_path}/p0-0.txt", log, f"{tmp_path}/renamed")
+
+
+@pytest.mark.parametrize("target", ["out.txt", "{name}.txt", "results/"], ids=["file", "name", "directory"])
+@pytest.mark.parametrize("source", ["out.txt", "out*"], ids=["path", "pattern"])
+def test_outputs_of_two_jobs_in_one_place_are_refused_before_the_first(make, workdir, tmp_path, source, target) -> None:
+    jobs = [make(f"echo {number} > out.txt", name="point") for number in range(2)]
+    with pytest.raises(InvalidFileName, match=r"^outputs: the files of 2 jobs would go to .* Put \{number\} into it"):
+        run_jobs(jobs, outputs={source: f"{tmp_path}/{target}"})
+    assert list(workdir.iterdir()) == []
+
+
 def test_no_jobs() -> None:
     assert run_jobs([]) == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from firecrest_core import JobState, System
 from firecrest_core.errors import FirecRESTError, InvalidFileName, RemotePathNotFound
-from firecrest_core.job_files import check_files, fetch_outputs, upload_inputs
+from firecrest_core.job_files import check_files, fetch_outputs, shared_places, upload_inputs
 from firecrest_core.result import JobResult
 
 
@@ -96,6 +96,23 @@ async def test_two_patterns_that_find_files_of_one_name(system: System, there: P
 def test_what_is_refused_before_anything_is_sent(inputs, outputs, words: str) -> None:
     with pytest.raises(FirecRESTError, match=words):
         check_files(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "places"),
+    [
+        ("x", "/a/y", ["/a/y"]),
+        ("deep/x", "/a/b/", ["/a/b/x"]),
+        ("x", "/a/{job_id}/", []),
+        ("x-{job_id}.out", "/a/", []),
+        ("x-{job_id}.out", "/a/x", ["/a/x"]),
+        ("*.out", "/a/b/", ["/a/b"]),
+        ("*-{job_id}.out", "/a", []),
+        ("*.out", Path("/a"), ["/a"]),
+    ],
+)
+def test_places_that_outputs_of_another_job_would_take(path: str, target: str | Path, places: list[str]) -> None:
+    assert shared_places([(path, target)]) == places
 
 
 async def test_outputs_of_a_failed_job(system: System, there: Path, tmp_path: Path) -> None:
