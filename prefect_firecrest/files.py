@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefect_firecrest.clients import client_of
-
 if TYPE_CHECKING:
-    from firecrest_core.api.client import System
+    from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import FileInfo
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
@@ -31,7 +30,7 @@ async def upload(
 
     sources = local_files if isinstance(local_files, Sequence) and not isinstance(local_files, str) else [local_files]
     transfer.check_uploads(sources, remote_directory)
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(system)
         remote_directory = await paths.expand(there, remote_directory)
         await there.make_directory(remote_directory)
@@ -55,7 +54,7 @@ async def download(
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
     transfer.check_downloads(transfer.plain_files(sources), local_directory)
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(system)
         found = await transfer.find_files(there, [await paths.expand(there, source) for source in sources])
         transfer.check_downloads(found, local_directory)
@@ -91,7 +90,7 @@ async def fetch_outputs(
     from firecrest_core import job_files
     from prefect_firecrest.observability.assets import report_fetched
 
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(result.system)
         fetched = await job_files.fetch_outputs(there, result, outputs.items(), account=account)
     report_fetched(there.name, fetched)
@@ -104,7 +103,7 @@ async def list_directory(
     """List a directory on a system, or a file alone."""
     from firecrest_core import paths
 
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(system)
         return await there.list_files(await paths.expand(there, path), hidden=hidden)
 
@@ -115,7 +114,7 @@ async def wait_for_file(
     """Wait until a file exists; see :func:`prefect_firecrest.tasks.wait_for_file`."""
     from firecrest_core import file_wait
 
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         await file_wait.wait_for_file(client.system(system), path, poll_interval=poll_interval, timeout=timeout)
 
 
@@ -123,7 +122,7 @@ async def make_directory(credentials: FirecRESTCredentials, path: str, system: s
     """Make a directory on a system, and return its path; see :func:`prefect_firecrest.tasks.make_directory`."""
     from firecrest_core import paths
 
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(system)
         path = await paths.expand(there, path)
         await there.make_directory(path)
@@ -136,7 +135,15 @@ async def delete(
     """Remove files and directory trees on a system; see :func:`prefect_firecrest.tasks.delete_files`."""
     from firecrest_core import paths
 
-    async with client_of(credentials.connection(), credentials.saved_as) as client:
+    async with _client(credentials) as client:
         there = client.system(system)
         for path in [remote_files] if isinstance(remote_files, str) else remote_files:
             await there.remove(await paths.expand(there, path), missing_ok=missing_ok)
+
+
+@asynccontextmanager
+async def _client(credentials: FirecRESTCredentials) -> AsyncIterator[FirecRESTClient]:
+    from prefect_firecrest.clients import client_of  # here, because flows are to import quickly
+
+    async with client_of(credentials.connection(), credentials.saved_as) as client:
+        yield client
