@@ -21,7 +21,7 @@ from firecrest_core.jobs.submission import check_working_dir
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, PendingTransfer, RemoteFile, Transferred
 from firecrest_core.transfer.local_errors import local_errors
-from firecrest_core.transfer.localside import StoredPath, as_local_path, own_name
+from firecrest_core.transfer.localside import StoredPath, as_local_path, expand_home, own_name
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,10 @@ def check_files(inputs: Inputs, outputs: Outputs) -> None:
             raise InvalidFileName(f"{argument}: {local!r} is no path on this side.")
     takers: dict[str, str] = {}
     for source, target in sent:
-        _take(takers, _named(target, own_name(as_local_path(source))), str(source))
+        _take(takers, _named(target, own_name(as_local_path(source))), str(expand_home(source)))
     takers.clear()
     for path, taker in fetched:
+        taker = expand_home(taker)
         as_local_path(taker)
         if not transfer.is_pattern(path):
             _take(takers, _named(str(taker), posixpath.basename(path.rstrip("/"))), path)
@@ -93,6 +94,7 @@ async def upload_inputs(
     takers: dict[str, str] = {}
     made = {working_dir.rstrip("/"), posixpath.dirname(working_dir.rstrip("/"))}
     for source, target in inputs:
+        source = expand_home(source)
         place = await paths.expand(system, paths.join(paths.escaped(working_dir), target))
         place = _named(place.removesuffix("/."), own_name(as_local_path(source)))
         directory = posixpath.dirname(place)
@@ -136,6 +138,7 @@ async def begin_outputs(
     found: list[tuple[str, LocalPath]] = []
     takers: dict[str, str] = {}
     for source, target in outputs:
+        target = expand_home(target)
         if isinstance(target, str):
             target = target.replace("{job_id}", result.job_id)
         try:

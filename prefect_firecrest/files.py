@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import FileInfo
     from firecrest_core.result import JobResult
@@ -50,6 +51,7 @@ async def download(
 ) -> list[Transferred]:
     """Copy files and directories from a system; see :func:`prefect_firecrest.tasks.download_files`."""
     from firecrest_core import paths, transfer
+    from firecrest_core.transfer.localside import as_local_path
     from prefect_firecrest.observability.assets import report_fetched
 
     sources = [remote_files] if isinstance(remote_files, str) else remote_files
@@ -58,7 +60,7 @@ async def download(
         there = client.system(system)
         found = await transfer.find_files(there, [await paths.expand(there, source) for source in sources])
         transfer.check_downloads(found, local_directory)
-        target = Path(local_directory) if isinstance(local_directory, str) else local_directory
+        target = as_local_path(local_directory)
         files = [
             await transfer.download(
                 there,

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def open_path(path: LocalPath) -> LocalPath:
-    """Return a URL as a path that Airflow can open with its connections, and any other path as it is.
+    """Return a URL as a path that Airflow can open with its connections, and a local path without ``~``.
 
-    :param path: a local path, the URL of an object store, or a path object
+    :param path: a local path, perhaps from ``~``, the URL of an object store, or a path object
     :raises AirflowFailException: Airflow knows no such store
     """
     if isinstance(path, str) and "://" in path:
@@ -28,4 +28,7 @@ def open_path(path: LocalPath) -> LocalPath:
         except ValueError as error:
             raise AirflowFailException(f"{path}: {error}. Install the Airflow provider of that store.") from None
         return stored
-    return path
+
+    from firecrest_core.transfer.localside import expand_home
+
+    return expand_home(path)

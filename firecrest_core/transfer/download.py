@@ -19,7 +19,7 @@ from firecrest_core.api.remote_paths import check_remote_path
 from firecrest_core.errors import FileTooLarge, RemotePathNotFound, RemotePathRefused, TransferFailed
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.encryption import decrypt, encrypt
-from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, spool, staged_target
+from firecrest_core.transfer.localside import LocalPath, StoredPath, destination, expand_home, spool, staged_target
 from firecrest_core.transfer.partial import PartialFile, hash_file, write_whole
 from firecrest_core.transfer.patterns import RemoteFile
 from firecrest_core.transfer.pending import PendingTransfer, TransferPlan, Transferred
@@ -105,6 +105,7 @@ async def begin_download(
 
     :returns: ``Transferred`` if nothing is left to wait for
     """
+    target = expand_home(target)
     bare = check_remote_path(source).rstrip("/") or "/"
     names.check_own(bare)
     found = await remote.stat(system, bare)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, TypeAlias, runtime_checkable
+from typing import IO, Any, Protocol, Self, TypeAlias, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import InvalidFileName, LocalFileNotFound, TransferFailed
@@ -62,12 +62,23 @@ class StoredPath(Protocol):
 
 
 LocalPath: TypeAlias = str | os.PathLike[str] | StoredPath
+_Path = TypeVar("_Path")
+
+
+def expand_home(path: _Path) -> _Path:
+    """Return a text that is ``~`` or begins with ``~/`` with the user's home directory, and any other path as it is.
+
+    :param path: a path as the caller gave it
+    """
+    if isinstance(path, str) and (path == "~" or path.startswith("~/")):
+        return cast("_Path", os.path.expanduser(path))  # noqa: PTH111 (a slash at the end means something)
+    return path
 
 
 def as_local_path(path: LocalPath) -> Path | StoredPath:
     """Convert a path to ``pathlib.Path`` if it is local.
 
-    :param path: a path or a ``file:`` URL as text, or a path object
+    :param path: a path, perhaps from ``~``, or a ``file:`` URL as text, or a path object
     :returns: a local path, or the path object of a store
     :raises LocalFileNotFound: the text is another URL, which lacks the credentials for the store
     """
@@ -78,7 +89,7 @@ def as_local_path(path: LocalPath) -> Path | StoredPath:
                 f"{path} is no local path. For an object store give a path object, such as Airflow's "
                 "ObjectStoragePath or a UPath."
             )
-        return Path(urlsplit(path).path if scheme else path)
+        return Path(urlsplit(path).path if scheme else expand_home(path))
     if getattr(path, "protocol", "") in _LOCAL_PROTOCOLS:
         return Path(path) if isinstance(path, os.PathLike) else Path(str(getattr(path, "path", path)))
     if isinstance(path, StoredPath):

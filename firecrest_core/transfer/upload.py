@@ -17,7 +17,16 @@ from firecrest_core.errors import FileTooLarge, FirecRESTError, TransferFailed, 
 from firecrest_core.jobs.job import Job
 from firecrest_core.transfer import archive, jobs, limits, names, remote
 from firecrest_core.transfer.local_errors import local_errors
-from firecrest_core.transfer.localside import LocalPath, StoredPath, as_local_path, on_disk, own_name, read_file, spool
+from firecrest_core.transfer.localside import (
+    LocalPath,
+    StoredPath,
+    as_local_path,
+    expand_home,
+    on_disk,
+    own_name,
+    read_file,
+    spool,
+)
 from firecrest_core.transfer.localside import source as find_source
 from firecrest_core.transfer.packing import pack
 from firecrest_core.transfer.partial import hash_file
@@ -77,6 +86,7 @@ async def begin_upload(
 
     :returns: ``Transferred`` if nothing is left to wait for
     """
+    source = expand_home(source)
     origin = await find_source(source)
     tree = await asyncio.to_thread(origin.is_dir)
     place, before = await remote.destination(system, target, own_name(origin), tree=tree, exact=exact)

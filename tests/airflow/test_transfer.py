@@ -27,6 +27,7 @@ from airflow_provider_firecrest.operators import (
     FirecRESTMakeDirectoryOperator,
     FirecRESTUploadOperator,
 )
+from airflow_provider_firecrest.operators.local_paths import open_path
 from firecrest_core.api.client import System
 from firecrest_core.errors import FileTooLarge
 
@@ -48,6 +49,12 @@ def download(files: Any, target: Any, **more: Any) -> Callable[[], FirecRESTDown
     return lambda: FirecRESTDownloadOperator(
         task_id="down", remote_files=files, local_path=target, poll_interval=0.2, **more
     )
+
+
+def test_local_paths_from_home(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_path("~/results/") == f"{tmp_path}/results/"
+    assert open_path("results/~/x") == "results/~/x"
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])

@@ -71,6 +71,18 @@ async def test_paths_with_variables(system: System, there: Path, tmp_path: Path,
     assert (sent.remote, fetched.local) == (f"{there}/from_variable.in", f"{tmp_path}/back/from_variable.in")
 
 
+async def test_local_paths_from_home(system: System, there: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "si.in").write_text("si")
+    [sent] = await upload_inputs(system, str(there), [("~/si.in", "in/")])
+    assert (sent.local, sent.remote) == (f"{tmp_path}/si.in", f"{there}/in/si.in")
+    outputs = [("in/si.in", "~/results/"), ("in/*.in", "~/all"), ("in/si.in", "~/new.in")]
+    fetched = await fetch_outputs(system, result(there), outputs)
+    assert [one.local for one in fetched] == [f"{tmp_path}/{at}" for at in ("results/si.in", "all/si.in", "new.in")]
+    with pytest.raises(InvalidFileName, match="would both become"):
+        check_files([], [("one/x", "~/x"), ("two/x", f"{tmp_path}/x")])
+
+
 async def test_two_patterns_that_find_files_of_one_name(system: System, there: Path, tmp_path: Path) -> None:
     for name in ("a/x.json", "b/x.json"):
         (there / name).parent.mkdir()

@@ -76,6 +76,15 @@ def test_local_paths() -> None:
     assert localside.as_local_path(LocalObjectStoragePath()) == Path("/data/x")
 
 
+def test_paths_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert localside.as_local_path("~/x") == tmp_path / "x"
+    assert localside.as_local_path("~") == tmp_path
+    assert localside.as_local_path("~x/y") == Path("~x/y")
+    assert localside.as_local_path(Path("~/x")) == Path("~/x")
+    assert localside.expand_home("~/x/") == f"{tmp_path}/x/"
+
+
 def test_the_text_of_a_url() -> None:
     with pytest.raises(LocalFileNotFound, match="ObjectStoragePath"):
         localside.as_local_path("s3://bucket/key")
