@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from firecrest_core import paths, transfer
 from firecrest_core.api.client import System
-from firecrest_core.errors import InvalidFileName
+from firecrest_core.errors import InvalidFileName, RemotePathNotFound
 from firecrest_core.jobs.submission import check_working_dir
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import LocalPath, PendingTransfer, RemoteFile, Transferred
@@ -24,6 +24,8 @@ from firecrest_core.transfer.local_errors import local_errors
 from firecrest_core.transfer.localside import StoredPath, as_local_path, expand_home, own_name
 
 log = logging.getLogger(__name__)
+
+_MOST_NAMED = 5
 
 Inputs: TypeAlias = Iterable[tuple[LocalPath, str]]
 """For each its path on our side, and its path on the system."""
@@ -131,11 +133,12 @@ async def begin_outputs(
 ) -> list[tuple[LocalPath, PendingTransfer | Transferred]]:
     """Fetch what needs no transfer job, and begin the others, for callers that must not wait for these.
 
-    Parameters and errors are those of :func:`fetch_outputs`.
+    Parameters and errors are those of :func:`fetch_outputs`. If some are not there, the others are fetched first.
 
     :returns: for each file its path on our side, and what :func:`firecrest_core.transfer.begin_download` returns
     """
     found: list[tuple[str, LocalPath]] = []
+    missing: list[RemotePathNotFound] = []
     takers: dict[str, str] = {}
     for source, target in outputs:
         target = expand_home(target)
@@ -147,17 +150,29 @@ async def begin_outputs(
                 place = await _place(system, file, target)
                 if _take(takers, str(place), file.path):
                     found.append((file.path, place))
+        except RemotePathNotFound as error:
+            missing.append(error)
         except Exception as error:  # object stores have errors of their own
             _raise_or_log(result, source, error)
     begun: list[tuple[LocalPath, PendingTransfer | Transferred]] = []
     for path, place in found:
         try:
             one = await transfer.begin_download(system, path, place, exact=True, account=account)
+        except RemotePathNotFound as error:
+            missing.append(error)
         except Exception as error:
             _raise_or_log(result, path, error)
         else:
             begun.append((place, one))
             log.info("Fetching %s on %s to %s.", path, system, place)
+    if missing and result.succeeded:
+        await finish_outputs(system, result, begun)
+        raise RemotePathNotFound(
+            f"outputs: job {result.job_id} ended {result.state}, but has not left all of them. "
+            f"{' '.join(map(str, missing[:_MOST_NAMED]))}"
+        )
+    for one_missing in missing:
+        log.warning("outputs: not fetched, as the job failed: %s", one_missing)
     return begun
 
 

@@ -143,3 +143,13 @@ async def test_an_object_store_that_fails_does_not_hide_the_failure_of_a_job(
     mocker.patch("firecrest_core.transfer.download.staged_target", side_effect=RuntimeError("no such bucket"))
     assert await fetch_outputs(system, result(there, JobState.FAILED), [("log", tmp_path / "log")]) == []
     assert "log was not fetched, as the job failed: no such bucket" in caplog.text
+
+
+async def test_outputs_that_are_not_there(system: System, there: Path, tmp_path: Path) -> None:
+    for name in ("a.txt", "c.txt"):
+        (there / name).write_text(name)
+    outputs = [(name, tmp_path / "out" / name) for name in ("a.txt", "b.txt", "*.nc", "c.txt")]
+    with pytest.raises(RemotePathNotFound, match=r"outputs: job 57 ended COMPLETED, but .*b\.txt.*") as refusal:
+        await fetch_outputs(system, result(there), outputs)
+    assert "*.nc" in str(refusal.value)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.txt", "c.txt"]
