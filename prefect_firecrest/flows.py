@@ -11,6 +11,7 @@ from prefect import flow
 from firecrest_core.errors import JobFailed
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import Transferred
+from prefect_firecrest.files import check_files
 from prefect_firecrest.hooks import cancel_jobs
 from prefect_firecrest.jobs import FirecRESTJob
 from prefect_firecrest.runtime import runtime
@@ -62,7 +63,7 @@ def run_job(
     :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
-    sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
+    sources = check_files(job, inputs, outputs, local_files, remote_files, local_directory)
     suspension = runtime.run(Suspension.of([job])) if wait == "suspend" else None
     is_staged = runtime.run(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:  # the job may have changed what was staged in for it
@@ -99,7 +100,7 @@ async def arun_job(
     wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
-    sources = _check_files(job, inputs, outputs, local_files, remote_files, local_directory)
+    sources = check_files(job, inputs, outputs, local_files, remote_files, local_directory)
     suspension = await runtime.arun(Suspension.of([job])) if wait == "suspend" else None
     is_staged = await runtime.arun(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:
@@ -126,24 +127,3 @@ async def arun_job(
 
 def _with(result: JobResult, files: list[Transferred]) -> JobResult:
     return replace(result, fetched=(*result.fetched, *(file.local for file in files)))
-
-
-def _check_files(
-    job: FirecRESTJob,
-    inputs: dict[str, str] | None,
-    outputs: dict[str, str] | None,
-    local_files: list[str] | None,
-    remote_files: list[str] | None,
-    local_directory: str,
-) -> list[str]:
-    """Return the paths of what is fetched, after a check that no file replaces another.
-
-    :raises InvalidFileName: one would
-    """
-    from firecrest_core import job_files, paths, transfer
-
-    job_files.check_files((inputs or {}).items(), (outputs or {}).items())
-    sources = [paths.join(job.working_dir, path) for path in remote_files or []]
-    transfer.check_uploads(local_files or [], job.working_dir)
-    transfer.check_downloads(transfer.plain_files(sources), local_directory)
-    return sources

@@ -15,6 +15,7 @@ from prefect import flow
 from firecrest_core.errors import InvalidFileName, JobFailed
 from firecrest_core.result import JobResult
 from firecrest_core.transfer import Transferred
+from prefect_firecrest.files import check_files
 from prefect_firecrest.hooks import cancel_jobs
 from prefect_firecrest.job_runs import FirecRESTJobRun
 from prefect_firecrest.jobs import FirecRESTJob
@@ -142,7 +143,7 @@ def _points(
 
     :raises InvalidFileName: one would
     """
-    from firecrest_core import job_files, paths, transfer
+    from firecrest_core import job_files
 
     inputs = inputs or {}
     job_files.check_files(inputs.items(), (outputs or {}).items())
@@ -153,11 +154,9 @@ def _points(
             return path.replace("{name}", name).replace("{number}", number)
 
         fetched = {path: own(target) for path, target in (outputs or {}).items()}
-        sources = [paths.join(job.working_dir, path) for path in remote_files or []]
-        points.append(_Point(job, inputs, fetched, sources, own(local_directory)))
-        job_files.check_files((), fetched.items())
-        transfer.check_uploads(local_files or [], job.working_dir)
-        transfer.check_downloads(transfer.plain_files(sources), points[-1].target)
+        target = own(local_directory)
+        sources = check_files(job, inputs, fetched, local_files, remote_files, target)
+        points.append(_Point(job, inputs, fetched, sources, target))
     if remote_files:
         _check_that_places_differ("local_directory", ([point.target] for point in points))
     _check_that_places_differ("outputs", (set(job_files.shared_places(point.outputs.items())) for point in points))

@@ -30,5 +30,5 @@ def decrypt(encrypted: str, client_secret: SecretStr) -> SecretStr:
         return encryption.decrypt(encrypted, client_secret, _PURPOSE)
     except encryption.SecretChangedError:
         raise TransferFailed(
-            "The connection's client secret has changed since this transfer began. Start the transfer again."
+            "The client secret has changed since this transfer began. Start the transfer again."
         ) from None
