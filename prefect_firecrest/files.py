@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from firecrest_core.transfer import LocalPath, Transferred
     from firecrest_core.transfer.localside import StoredPath
     from prefect_firecrest.credentials import FirecRESTCredentials
-    from prefect_firecrest.jobs import FirecRESTJob
 
 
 def check_files(
-    job: FirecRESTJob,
+    working_dir: str,
     inputs: Mapping[str, str] | None,
     outputs: Mapping[str, str] | None,
     local_files: Sequence[str] | None,
@@ -30,15 +29,14 @@ def check_files(
 ) -> list[str]:
     """Check that no file of a job replaces another, and return the paths on the system of ``remote_files``.
 
-    The arguments are those of :func:`prefect_firecrest.flows.run_job`.
-
+    :param working_dir: the job's; the other arguments are those of :func:`prefect_firecrest.flows.run_job`
     :raises InvalidFileName: one would
     """
     from firecrest_core import job_files, paths, transfer
 
     job_files.check_files((inputs or {}).items(), (outputs or {}).items())
-    sources = [paths.join(job.working_dir, path) for path in remote_files or []]
-    transfer.check_uploads(local_files or [], job.working_dir)
+    sources = [paths.join(working_dir, path) for path in remote_files or []]
+    transfer.check_uploads(local_files or [], working_dir)
     transfer.check_downloads(transfer.plain_files(sources), local_directory)
     return sources
 
