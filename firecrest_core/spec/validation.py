@@ -167,10 +167,12 @@ def _from_the_margin(script: str) -> str:
 def _margin(lines: list[str]) -> str:
     """Return the white space before lines whose first line, ``#!``, stands right behind the quotes.
 
-    No scheduler reads a directive that is indented, so before one, it is the margin. A here-document may be without it.
+    What a directive and the first command have before them is the margin, although a here-document may be without it.
+    A directive that is indented alone is left so, as no scheduler reads it, and is warned of.
     """
     written = [line for line in lines if line.strip()]
-    if written and _DIRECTIVE.match(written[0]):
+    command = next((line for line in written if not line.lstrip().startswith("#")), "")
+    if written and _DIRECTIVE.match(written[0]) and command.startswith(_indent(written[0])):
         return _indent(written[0])
     return os.path.commonprefix([_indent(line) for line in written])  # noqa: RUF071 (characters are what is meant)
 

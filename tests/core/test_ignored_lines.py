@@ -14,7 +14,7 @@ from firecrest_core.spec.jobspec import JobSpec
         ("true\n#SBATCH --nodes=2\n", ["line 3, '#SBATCH --nodes=2'", "behind the first command"]),
         ("set -e\n#PBS -l walltime=1:00\n", ["line 3", "behind the first command"]),
         ("# SBATCH --nodes=2\n", ["line 2", "begins with #SBATCH at the very beginning"]),
-        ("  #SBATCH --nodes=2\n", ["line 2", "at the very beginning"]),
+        ("  #SBATCH --nodes=2\ntrue\n", ["line 2", "at the very beginning"]),
         ("#sbatch --nodes=2\n", ["line 2", "begins with #SBATCH"]),
         ("# PBS -N x\n", ["line 2", "begins with #PBS"]),
         ("#SBATCH --job-name=two words\n", ["line 2", "'words' belongs to no option", "quotes"]),
