@@ -25,7 +25,7 @@ TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
-GROUPS_airflow := --group test --group fuzz --group postgresql --group lint
+GROUPS_airflow := --group test --group fuzz --group postgresql --group lint --group browser
 EXTRAS_prefect := prefect,local,examples
 GROUPS_prefect := --group test --group browser
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.
@@ -89,7 +89,6 @@ format: .envs/airflow/stamp ## format the code and fix what ruff can fix
 
 .PHONY: screenshots
 screenshots: .envs/airflow/stamp .envs/prefect/stamp ## take the screenshots in docs/images (needs Chromium)
-	$(AIRFLOW)/pip install --quiet --group browser --constraint constraints/airflow.txt
 	$(AIRFLOW)/python docs/screenshots.py
 	$(PREFECT)/python docs/screenshots_prefect.py
 
@@ -106,7 +105,7 @@ $(ENVIRONMENTS:%=constrain-%): constrain-%:
 	$(PYTHON) -m venv .envs/fresh-$*
 	.envs/fresh-$*/bin/pip install --quiet --upgrade 'pip>=25.1'
 	.envs/fresh-$*/bin/pip install --quiet --editable '.$(EXTRAS_$*:%=[%])' \
-	  $(GROUPS_$*) $(if $(filter airflow,$*),--group browser) $(PINS_$*)
+	  $(GROUPS_$*) $(PINS_$*)
 	mkdir -p constraints
 	{ echo '# Made by `make constraints`: the versions that development and CI use.'; \
 	  .envs/fresh-$*/bin/pip freeze --exclude-editable; } > constraints/$*.txt
