@@ -1,0 +1,80 @@
+"""What one sees of a task's job in Airflow's UI, stored where a page reads it without asking FirecREST.
+
+The newest :class:`~firecrest_core.jobs.snapshot.JobSnapshot` is an XCom of the task instance. The worker stores it at
+the job's submission and at its end, and whoever waits, the trigger or the worker, at each change. Airflow removes the
+XComs of a task when its next try begins, so the jobs of earlier tries are in the task state store as well.
+
+A job must not fail or wait because nobody can see it: what cannot be stored is left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
+
+from airflow_provider_firecrest.airflow_internals import push_xcom
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from firecrest_core.jobs.snapshot import JobSnapshot
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT_KEY = "firecrest_job"
+"""The XCom that holds the newest snapshot of a task's job."""
+
+ENDED_KEY = "firecrest_ended"
+"""Where the task state store holds the snapshots of jobs that have ended, without their history, oldest first."""
+
+_MOST_ENDED = 20
+
+
+def push(ti: Any, snapshot: JobSnapshot) -> None:
+    """Store the newest snapshot of a task's job, in a worker.
+
+    :param ti: the task instance
+    :param snapshot: the snapshot
+    """
+    try:
+        ti.xcom_push(key=SNAPSHOT_KEY, value=snapshot.to_dict())
+    except Exception as error:
+        _is_not_stored(snapshot, error)
+
+
+async def apush(ti: Any, snapshot: JobSnapshot) -> None:
+    """Store the newest snapshot of a task's job, in a trigger.
+
+    :param ti: the task instance of the trigger
+    :param snapshot: the snapshot
+    """
+    try:
+        await push_xcom(ti, SNAPSHOT_KEY, snapshot.to_dict())
+    except Exception as error:
+        _is_not_stored(snapshot, error)
+
+
+def keep_ended(context: Context, snapshot: JobSnapshot) -> None:
+    """Store the snapshot of a job that has ended where it outlives the try, in a worker.
+
+    :param context: the task's
+    :param snapshot: the snapshot; it takes the place of an older one of the same job
+    """
+    try:
+        stored: Any = context["task_state_store"].get(ENDED_KEY)
+        known = stored if isinstance(stored, list) else []  # a person may have edited it
+        kept: list[Any] = [one for one in known if isinstance(one, dict) and not _is_same_job(one, snapshot)]
+        kept.append(snapshot.to_dict() | {"history": []})
+        context["task_state_store"].set(ENDED_KEY, kept[-_MOST_ENDED:], retention=NEVER_EXPIRE)
+    except Exception as error:
+        _is_not_stored(snapshot, error)
+
+
+def _is_same_job(stored: dict[str, Any], snapshot: JobSnapshot) -> bool:
+    return (stored.get("system"), stored.get("job_id")) == (snapshot.system, snapshot.job_id)
+
+
+def _is_not_stored(snapshot: JobSnapshot, error: Exception) -> None:
+    log.debug("The snapshot of job %s on %s is not stored: %s", snapshot.job_id, snapshot.system, error)
