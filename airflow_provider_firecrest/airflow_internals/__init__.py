@@ -1,0 +1,61 @@
+"""All that this provider uses of Airflow without Airflow's promise to keep it.
+
+Airflow promises its Task SDK, and the bases of triggers, plugins and listeners. The rest is in this package, one small
+function for each thing, and :file:`tests/airflow/test_internals.py` has a test for each. No other module of the
+provider imports Airflow's tables or SQLAlchemy. What is imported inside the functions would be paid for by each DAG
+file that is parsed.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_firecrest.airflow_internals.components import (
+    is_api_server,
+    is_component,
+    is_triggerer,
+    may_be_triggerer,
+)
+from airflow_provider_firecrest.airflow_internals.connections import (
+    get_connection_of_team,
+    give_connections_a_port,
+    teams_of,
+)
+from airflow_provider_firecrest.airflow_internals.operators import BeforeRendering, attach, syntax_error
+from airflow_provider_firecrest.airflow_internals.state_store import (
+    LONGEST_VALUE,
+    StoredValue,
+    change_stored_values,
+    delete_stored_values,
+    existing_dag_runs,
+    is_reference,
+    last_stored_row,
+    read_stored_values,
+)
+from airflow_provider_firecrest.airflow_internals.task_states import TaskDeleted, TaskStateUnknown, get_task_state
+from airflow_provider_firecrest.airflow_internals.xcoms import allow_in_xcoms, get_xcom, push_xcom
+
+__all__ = [
+    "LONGEST_VALUE",
+    "BeforeRendering",
+    "StoredValue",
+    "TaskDeleted",
+    "TaskStateUnknown",
+    "allow_in_xcoms",
+    "attach",
+    "change_stored_values",
+    "delete_stored_values",
+    "existing_dag_runs",
+    "get_connection_of_team",
+    "get_task_state",
+    "get_xcom",
+    "give_connections_a_port",
+    "is_api_server",
+    "is_component",
+    "is_reference",
+    "is_triggerer",
+    "last_stored_row",
+    "may_be_triggerer",
+    "push_xcom",
+    "read_stored_values",
+    "syntax_error",
+    "teams_of",
+]
