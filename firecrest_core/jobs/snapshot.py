@@ -27,6 +27,7 @@ class JobSnapshot:
 
     :param job_id: its id, for example ``57``
     :param system: the system where it is
+    :param connection_id: the engine's name of the connection that it was submitted with
     :param name: the user's name for it
     :param state: its state
     :param reason: why it waits, or why it ended so, in the scheduler's word
@@ -51,6 +52,7 @@ class JobSnapshot:
 
     job_id: str
     system: str
+    connection_id: str = ""
     name: str = ""
     state: JobState = JobState.PENDING
     reason: str | None = None
