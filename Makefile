@@ -17,11 +17,12 @@ PREFECT := .envs/prefect/bin
 BOTH := .envs/both/bin
 
 # The tests of each face; test-core runs all others.
-AIRFLOW_TESTS := tests/airflow tests/e2e tests/chaos tests/conformance/test_airflow.py tests/quickstart/test_airflow.py
+AIRFLOW_TESTS := tests/airflow tests/conformance/test_airflow.py
+AIRFLOW_E2E_TESTS := tests/e2e tests/chaos tests/quickstart/test_airflow.py
 PREFECT_TESTS := tests/prefect tests/conformance/test_prefect.py
 # They take minutes, so they run with the newest Prefect alone. What they use of Prefect's own code is in test_internals.py.
 LONG_PREFECT_TESTS := cancelling deployments inodes limit submit_limit suspension timeouts
-TESTS_OF_FACES := $(AIRFLOW_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both tests/quickstart
+TESTS_OF_FACES := $(AIRFLOW_TESTS) $(AIRFLOW_E2E_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both tests/quickstart
 
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,local,examples
@@ -36,7 +37,7 @@ GROUPS_docs := --group docs
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: .envs/airflow/stamp ## run the example DAGs in a real Airflow on an embedded FirecREST
@@ -47,12 +48,16 @@ demo-prefect: .envs/prefect/stamp ## run the example flows with a real Prefect s
 	@exec $(PREFECT)/python -m demo.prefect
 
 .PHONY: test
-test: lint docs test-airflow test-core test-both test-prefect ## run all tests, in environments built here
+test: lint docs test-airflow-e2e test-core test-airflow test-both test-prefect ## run all tests, in environments built here
 
 .PHONY: test-airflow
 test-airflow: .envs/airflow/stamp ## run the tests of the Airflow face
 	$(AIRFLOW)/python benchmarks/import_cost.py --check
 	$(AIRFLOW)/python -m pytest $(AIRFLOW_TESTS) $(PYTEST_ARGS)
+
+.PHONY: test-airflow-e2e
+test-airflow-e2e: .envs/airflow/stamp ## run the tests with a real Airflow
+	$(AIRFLOW)/python -m pytest $(AIRFLOW_E2E_TESTS) $(PYTEST_ARGS)
 
 .PHONY: test-core
 test-core: .envs/airflow/stamp ## run the tests of the core, of the embedded server, and of the repository itself
