@@ -175,7 +175,8 @@ def run_thread(database: Database, monkeypatch: pytest.MonkeyPatch, rounds: list
         if not rounds:
             thread.until = 0.0
 
-    monkeypatch.setattr(reconciler.asyncio, "sleep", sleep)
+    # Of this module alone: the embedded server, in a thread of its own, must go on sleeping.
+    monkeypatch.setattr(reconciler, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
     thread.run()
     return slept
 
