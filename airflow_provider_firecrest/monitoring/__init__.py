@@ -1,0 +1,1 @@
+"""What the page of HPC jobs knows, in Airflow's API server."""
