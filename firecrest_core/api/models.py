@@ -281,8 +281,9 @@ class JobInfo(_Answer):
 
     :param elapsed: seconds since the start
     :param time_limit: seconds
-    :param start: Unix time, ``None`` before the start
-    :param end: Unix time, ``None`` before the end
+    :param start: Unix time of the start, and of a pending job the one that the scheduler expects; use
+        :attr:`started_at` and :attr:`expected_start`, which tell them apart
+    :param end: Unix time of the end, and before it the one that the scheduler expects; ``None`` if it does not say
     """
 
     job_id: Annotated[str, BeforeValidator(_row_id)]
@@ -322,10 +323,25 @@ class JobInfo(_Answer):
     @property
     def state(self) -> JobState:
         """The job's state; RUNNING for a job that is said to be PENDING while a step of it runs."""
-        state = JobState.parse(self.raw_state, self.exit_code, started=self.start is not None)
+        state = JobState.parse(self.raw_state, self.exit_code, started=self._start_is_before_end)
         if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
             return JobState.RUNNING
         return state
+
+    @property
+    def started_at(self) -> int | None:
+        """The Unix time of the start, ``None`` before it."""
+        return self.start if self._start_is_before_end and self.state is not JobState.PENDING else None
+
+    @property
+    def expected_start(self) -> int | None:
+        """The Unix time at which the scheduler expects a pending job to start, ``None`` if it does not say."""
+        return self.start if self.state is JobState.PENDING else None
+
+    @property
+    def _start_is_before_end(self) -> bool:
+        # The start that was expected may be left on a job that was deleted in the queue.
+        return self.start is not None and (self.end is None or self.start <= self.end)
 
 
 class SubmittedJob(_Answer):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -44,8 +44,12 @@ class JobStatus:
     """The status of a job.
 
     :param elapsed: seconds since the start
+    :param expected_start: Unix time at which the scheduler expects a pending job to start, on the system's clock;
+        ``None`` if it does not say
     :param started_at: Unix time of the first start on the system's clock, ``None`` before it
     :param time_limit: seconds
+    :param account: the account that pays for it
+    :param partition: where it waits or runs
     :param node_seconds: elapsed seconds times nodes, of all rows together; ``None`` if the scheduler does not say
     :param groups: the elements of an array that are known so far, those in the same state together
     :param unrecorded: the indices of expected array elements without a row; empty if some rows do not tell their index
@@ -59,10 +63,13 @@ class JobStatus:
     exit_code: int | None = None
     signal: int | None = None
     cancelled_by: int | None = None
+    expected_start: int | None = None
     started_at: int | None = None
     elapsed: int | None = None
     time_limit: int | None = None
     name: str = ""
+    account: str = ""
+    partition: str = ""
     nodes: str = ""
     node_count: int | None = None
     node_seconds: int | None = None
@@ -150,17 +157,21 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
         return JobStatus(state=JobState.UNKNOWN, complete=False)
     representative = _representative_row(rows)
     nodes = [row.nodes for row in rows if row.nodes]
+    pending = representative.state is JobState.PENDING
     return JobStatus(
         state=representative.state,
         reason=representative.reason or _unknown_word(representative),
         exit_code=representative.exit_code,
         signal=representative.signal,
         cancelled_by=representative.cancelled_by,
-        started_at=min((row.start for row in rows if row.start is not None), default=None),
+        expected_start=_earliest(row.expected_start for row in rows) if pending else None,
+        started_at=_earliest(row.started_at for row in rows),
         elapsed=max((row.elapsed or 0 for row in rows), default=None),
         time_limit=representative.time_limit,
         # Before accounting knows the job, sacct calls it "allocation" and knows no directory.
         name=next((row.name for row in rows if row.name != "allocation"), ""),
+        account=next((row.account for row in rows if row.account), ""),
+        partition=next((row.partition for row in rows if row.partition), ""),
         nodes=_joined(dict.fromkeys(nodes)),
         node_count=sum(row.node_count for row in rows) or None,
         node_seconds=_node_seconds(rows),
@@ -168,6 +179,10 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
         all_ended=(all_ended := all(row.state.ended for row in rows)),
         ended_at=max((row.end or 0 for row in rows), default=0) or None if all_ended else None,
     )
+
+
+def _earliest(times: Iterable[int | None]) -> int | None:
+    return min((time for time in times if time is not None), default=None)
 
 
 def _node_seconds(rows: list[JobInfo]) -> int | None:
@@ -266,10 +281,13 @@ def _array(rows: Sequence[JobInfo], groups: list[ElementGroup], missing: Indices
         exit_code=codes[0] if codes else whole.exit_code,
         signal=whole.signal,
         cancelled_by=whole.cancelled_by if state is JobState.CANCELLED else None,
+        expected_start=whole.expected_start if state is JobState.PENDING else None,
         started_at=whole.started_at,
         elapsed=whole.elapsed,
         time_limit=whole.time_limit,
         name=whole.name,
+        account=whole.account,
+        partition=whole.partition,
         nodes=whole.nodes,
         node_count=None,
         node_seconds=whole.node_seconds,

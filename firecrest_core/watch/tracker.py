@@ -19,6 +19,7 @@ from firecrest_core.jobs.status import UNRECORDED_GRACE, JobStatus
 from firecrest_core.result import JobResult, duration, index_list
 from firecrest_core.spec.output_paths import completed_path
 from firecrest_core.states import JobState, Phase
+from firecrest_core.watch.queue_place import QueuePlace, expected_start
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class JobTracker:
 
     :param job: the job
     :param now: when the wait began
-    :param on_message: gets a line for the job's first state, each change with its reason, node and elapsed time, and
-        each outage; the log unless given
+    :param on_message: gets a line for the job's first state, each change with its reason, expected start, node and
+        elapsed time, and each outage; of a job that waits, one now and then; the log unless given
     :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
     :param on_status: gets each status until the job has ended
     :param fail_if_stuck: raise :class:`~firecrest_core.errors.JobStuck` when the job can never start
@@ -71,7 +72,8 @@ class JobTracker:
         self._unrecorded_grace = UNRECORDED_GRACE if provisional_grace is None else provisional_grace
         self._moved_at = now
         self._due_at: float | None = None
-        self._reported: tuple[JobState, str | None] | None = None
+        self._seen: tuple[JobState, str | None] | None = None
+        self._place: QueuePlace | None = None
         self._warned: PendingReason | None = None
         self._answered = False
         self._unknown_since: float | None = None
@@ -170,13 +172,12 @@ class JobTracker:
 
     def _report(self, status: JobStatus, now: float) -> None:
         waits = status.state.phase is Phase.WAITING
-        report = (status.state, status.reason if waits else None)
-        if report == self._reported or status.all_ended:
+        if status.all_ended or not self._is_due(status, now):
             return
-        self._reported, self._moved_at = report, now
         line = f"{self.job} on {self.job.system}: {status.state}"
-        if report[1]:
-            line += f" ({report[1]})"
+        if waits:
+            line += f" ({status.reason})" if status.reason else ""
+            line += f", {expected}" if (expected := expected_start(status)) else ""
         if status.state.phase is Phase.RUNNING:
             line += f" on {status.nodes}" if status.nodes else ""
             line += f", elapsed {duration(status.elapsed)}"
@@ -184,6 +185,16 @@ class JobTracker:
         self._log(line)
         if waits:
             self._warn(status.reason)
+
+    def _is_due(self, status: JobStatus, now: float) -> bool:
+        waits = status.state.phase is Phase.WAITING
+        before, self._seen = self._seen, (status.state, status.reason if waits else None)
+        if self._seen != before:
+            self._moved_at = now
+        if before is not None and before[0] is status.state:
+            return self._place is not None and self._place.is_due(status, now)
+        self._place = QueuePlace(status, now) if waits else None
+        return True
 
     def _report_unrecorded(self, status: JobStatus, ended_for: float) -> None:
         if self._reported_unrecorded or ended_for < _REPORT_UNRECORDED_AFTER:

@@ -15,17 +15,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from firecrest_core.result import duration, read_duration
+from firecrest_core.result import JobResult, duration, read_duration
 from firecrest_core.states import JobState
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
-    from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ _MOST_ROWS = 500
 _MOST_TABLES = 100
 # The table's key.
 _TABLE = "firecrest-jobs"
+# How a row shows a time.
+_TIME = "%Y-%m-%d %H:%M UTC"
 # How a row links to a log.
 _LINK = re.compile(r"\[log\]\((.*)\)")
 
@@ -120,6 +122,7 @@ def time_used(status: JobStatus) -> tuple[float, str] | None:
 class Row:
     """A job in the table.
 
+    :param expected_start: when the scheduler expects it to start while it waits, to the minute
     :param link: where Prefect shows the run that waits for it
     """
 
@@ -128,6 +131,7 @@ class Row:
     system: str
     state: JobState
     reason: str | None = None
+    expected_start: datetime | None = None
     nodes: str = ""
     node_count: int | None = None
     elapsed: int | None = None
@@ -142,6 +146,7 @@ class Row:
             system=job.system,
             state=status.state,
             reason=status.reason,
+            expected_start=None if isinstance(status, JobResult) else _minute(status.expected_start),
             nodes=status.nodes,
             node_count=status.node_count,
             elapsed=status.elapsed,
@@ -157,13 +162,14 @@ class Row:
         state, _, reason = cells["State"].partition(" ")
         elapsed = read_duration(cells["Elapsed"]) if cells["Elapsed"] else None
         node_hours = cells["Node hours"]
-        link = _LINK.fullmatch(cells["Log"])
+        expected, link = cells["Expected start"], _LINK.fullmatch(cells["Log"])
         return cls(
             job_id=cells["Job"],
             name=cells["Name"],
             system=cells["System"],
             state=JobState(state),
             reason=reason.strip("()") or None,
+            expected_start=datetime.strptime(expected, _TIME).replace(tzinfo=UTC) if expected else None,
             nodes=cells["Nodes"],
             node_count=round(float(node_hours) * 3600 / elapsed) if node_hours and elapsed else None,
             elapsed=elapsed,
@@ -183,11 +189,20 @@ class Row:
             "Name": self.name,
             "System": self.system,
             "State": f"{self.state} ({self.reason})" if waits else str(self.state),
+            "Expected start": f"{self.expected_start:{_TIME}}" if self.expected_start else "",
             "Nodes": self.nodes,
             "Elapsed": "" if self.elapsed is None else duration(self.elapsed),
             "Node hours": "" if self.node_hours is None else f"{self.node_hours:.4f}",
             "Log": f"[log]({self.link})" if self.link else "",
         }
+
+
+def _minute(unix: int | None) -> datetime | None:
+    if unix is None:
+        return None
+    with suppress(OverflowError, OSError, ValueError):  # a number of the scheduler that is no time
+        return datetime.fromtimestamp(unix - unix % 60, UTC)
+    return None
 
 
 class JobTable:

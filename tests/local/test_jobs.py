@@ -171,6 +171,20 @@ def test_begin_in_the_future_waits(server: Any, api: Any) -> None:
     assert api.wait_end(job_id)["status"]["state"] == "COMPLETED"
 
 
+def test_the_queue_tells_when_a_job_is_expected_to_start(serve: Any, connect: Any, until: Any) -> None:
+    """As squeue does, in the place of the start: when the job that runs has to end."""
+    server = serve(cores=1)
+    api = connect(server)
+    first = api.submit("#!/bin/sh\n#SBATCH --time=10\nsleep 60\n", server.home)
+    second = api.submit("#!/bin/sh\n#SBATCH --time=1\ntrue\n", server.home)
+    started = until(lambda: api.row(first)["time"]["start"], "the first job runs")
+    times = until(lambda: (found := api.row(second)["time"])["start"] and found, "the second job is planned")
+    assert abs(times["start"] - started - 600) <= 1
+    assert (times["elapsed"], times["end"] - times["start"]) == (0, 60)
+    api.cancel(first)
+    assert api.wait_end(second)["time"]["start"] < started + 300
+
+
 def test_full_node_keeps_jobs_pending(serve: Any, connect: Any) -> None:
     server = serve(cores=1)
     api = connect(server)

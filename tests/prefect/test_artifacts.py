@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ def test_a_row() -> None:
         "Name": "relax",
         "System": "daint",
         "State": "COMPLETED",
+        "Expected start": "",
         "Nodes": "nid[001-002]",
         "Elapsed": "1:30:00",
         "Node hours": "3.0000",
@@ -37,6 +39,15 @@ def test_a_row() -> None:
 def test_the_reason_of_a_job_that_waits() -> None:
     cells = row(7, JobState.PENDING, reason="Priority").cells()
     assert (cells["State"], cells["Nodes"], cells["Elapsed"], cells["Node hours"]) == ("PENDING (Priority)", "", "", "")
+
+
+def test_the_expected_start_of_a_job_that_waits() -> None:
+    job = Job(system="daint", job_id="7", name="relax")
+    at = datetime(2026, 11, 29, 14, 20, 31, tzinfo=UTC).timestamp()
+    waiting = Row.of(job, JobStatus(state=JobState.PENDING, expected_start=int(at)), None)
+    assert waiting.cells()["Expected start"] == "2026-11-29 14:20 UTC"
+    no_time = Row.of(job, JobStatus(state=JobState.PENDING, expected_start=2**52), None)
+    assert no_time.cells()["Expected start"] == ""
 
 
 def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
@@ -52,6 +63,7 @@ def test_a_table_is_read_back_as_it_was_written() -> None:
     rows = [
         row(7, nodes="nid[001-002]", node_count=2, elapsed=93784, link="http://prefect/runs/task-run/1"),
         row(8, JobState.PENDING, reason="Priority"),
+        row(9, JobState.PENDING, expected_start=datetime(2026, 11, 29, 14, 20, tzinfo=UTC)),
     ]
     data, description = artifacts.render_table(rows)
     assert artifacts._read_rows(data) == rows

@@ -78,6 +78,7 @@ class Job:
     :param warn_batch: whether that signal goes to the batch script instead of the steps.
     :param state: Slurm's state.
     :param reason: Slurm's reason for the state.
+    :param expected_start: Unix time at which a pending job is expected to start; None if nobody knows.
     :param start: Unix time of the start.
     :param end: Unix time of the end.
     :param exit_code: the exit code.
@@ -125,6 +126,7 @@ class Job:
     warn_batch: bool = False
     state: str = PENDING
     reason: str = "None"
+    expected_start: float | None = None
     start: float | None = None
     end: float | None = None
     exit_code: int = 0

@@ -79,12 +79,13 @@ class AccountingView:
 
     def queue_row(self, job: Job, now: float) -> Row:
         """Return the row of one job that is pending or running."""
-        end = None if job.start is None or job.limit is None else job.start + job.limit
+        start = job.expected_start if job.pending else job.start
+        end = None if start is None or job.limit is None else start + job.limit
         return self._row(
             job,
             job_id=str(job.id),
             status=_status(job.state, job.reason if job.pending else "None", None, None),
-            time=_time(_elapsed(job.start, None, now), job.start, end, None, job.limit),
+            time=_time(_elapsed(job.start, None, now), start, end, None, job.limit),
             nodes=NODE if job.running else "",
             node_count=job.nodes,
         )

@@ -22,11 +22,13 @@ class Decision:
     :param start: whether the job starts now.
     :param reason: why it stays pending: Slurm's reason.
     :param never: whether its dependencies can never be met.
+    :param expected_start: Unix time at which it could start at the latest, if that is known.
     """
 
     start: bool = False
     reason: str = "None"
     never: bool = False
+    expected_start: float | None = None
 
 
 def condition_state(condition: Dependency, job: Job, jobs: JobTable) -> DependencyState:
@@ -64,7 +66,7 @@ def blocking_decision(job: Job, jobs: JobTable, settings: Settings, now: float) 
     if job.hold:
         return Decision(reason="JobHeldUser")
     if job.begin is not None and job.begin > now:
-        return Decision(reason="BeginTime")
+        return Decision(reason="BeginTime", expected_start=job.begin)
     if job.dependencies.conditions:
         state = dependency_state(job, jobs)
         if state != "met":
@@ -125,8 +127,9 @@ class SchedulingPass:
             return Decision(start=True)
         if pool in self._blocked_until:
             return Decision(reason="Priority")
-        self._blocked_until[pool] = _cores_free_at(job.cpus, self._free[pool], self._holding[pool])
-        return Decision(reason="Resources")
+        until = _cores_free_at(job.cpus, self._free[pool], self._holding[pool])
+        self._blocked_until[pool] = until
+        return Decision(reason="Resources", expected_start=until if now < until < math.inf else None)
 
     def _hold(self, job: Job, ends: float, gpus: int) -> None:
         pool = self._pool(job)

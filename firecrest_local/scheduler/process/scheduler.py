@@ -143,7 +143,7 @@ class ProcessScheduler:
             now = time.time()
             for job in jobs:
                 decision = self._pass.decide(job, now)
-                job.reason = decision.reason
+                job.reason, job.expected_start = decision.reason, decision.expected_start
                 self._changed = self._changed or decision.start or decision.never
             self._store.save(jobs)
             for job in jobs:
@@ -337,9 +337,11 @@ class ProcessScheduler:
                 self._save(job)
             elif decision.start:
                 self._launch(job)
-            elif job.reason != decision.reason:
-                job.reason = decision.reason
-                self._save(job)
+            else:
+                job.expected_start = decision.expected_start
+                if job.reason != decision.reason:
+                    job.reason = decision.reason
+                    self._save(job)
 
     def _launch(self, job: Job) -> None:
         taken = {gpu for other in self._jobs.active.values() for gpu in other.gpu_ids}
