@@ -144,6 +144,13 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "asset-uris": [
+            {
+                "schemes": ["firecrest"],
+                "handler": "airflow_provider_firecrest.assets.sanitize_uri",
+                "to_openlineage_converter": "airflow_provider_firecrest.assets.to_openlineage",
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "firecrest",

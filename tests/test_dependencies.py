@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS = {"firecrest_core", "firecrest_local", "airflow_provider_firecrest", "prefect_firecrest", "harness", "demo"}
 # Where the distribution is not named as what it installs.
-IMPORTED_AS = {"pyfirecrest": "firecrest", "apache-airflow": "airflow", "PyJWT": "jwt"}
+IMPORTED_AS = {
+    "pyfirecrest": "firecrest",
+    "apache-airflow": "airflow",
+    "apache-airflow-providers-openlineage": "openlineage",
+    "PyJWT": "jwt",
+}
 
 
 def declared(*extras: str, groups: tuple[str, ...] = ()) -> set[str]:
@@ -43,7 +48,7 @@ def imported(package: str) -> set[str]:
     ("package", "allowed"),
     [
         ("firecrest_core", declared()),
-        ("airflow_provider_firecrest", declared("airflow")),
+        ("airflow_provider_firecrest", declared("airflow", "openlineage")),
         ("prefect_firecrest", declared("prefect")),
         ("firecrest_local", declared("local")),
         ("harness", declared("airflow", "prefect", "local", groups=("test", "browser"))),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 
+from airflow_provider_firecrest.assets import Copied, report_lineage
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks import connection as stored_connection
 from airflow_provider_firecrest.hooks.task_jobs import TaskJobs
@@ -332,7 +333,9 @@ class FirecRESTHook(BaseHook):
 
         async with self.client() as client:
             where = client.system(system)
-            return await transfer.upload(where, source, await paths.expand(where, target))
+            uploaded = await transfer.upload(where, source, await paths.expand(where, target))
+        report_lineage(self, [Copied(where.name, uploaded, fetched=False)])
+        return uploaded
 
     def download(
         self,
@@ -369,13 +372,15 @@ class FirecRESTHook(BaseHook):
 
         async with self.client() as client:
             where = client.system(system)
-            return await transfer.download(
+            downloaded = await transfer.download(
                 where,
                 await paths.expand(where, source),
                 target,
                 max_unpacked_size=max_unpacked_size,
                 max_unpacked_files=max_unpacked_files,
             )
+        report_lineage(self, [Copied(where.name, downloaded, fetched=True)])
+        return downloaded
 
     def list_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
         """List a directory, or a file alone.

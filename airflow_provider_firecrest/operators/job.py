@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
+    from firecrest_core.transfer import Transferred
 
 
 class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
@@ -159,6 +160,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
         self.fail_if_stuck = fail_if_stuck
+        self.ended_job: dict[str, Any] | None = None
         self.script = script
         self.script_path = script_path
         self.command = command
@@ -308,9 +310,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
         with suppress(FirecRESTError):  # the DAG was edited meanwhile
             account = self.job_spec().account  # another worker may have submitted: here too, secrets are hidden now
         result = JobResult.from_dict(event["result"])
-        job = job_mapping(result)
+        job = self.ended_job = job_mapping(result)
         if "transfers" in event:
-            self.hook.run(self._finish(result, event["transfers"]))
+            self.report_files(context, result, self.hook.run(self._finish(result, event["transfers"])))
             return job
         context["ti"].xcom_push(key="job", value=job)
         trigger = FirecRESTTransferTrigger(
@@ -323,7 +325,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
         if trigger.transfer_jobs:
             self.wait(context, trigger)
         else:
-            self.hook.run(self._finish(result, trigger.transfers))
+            self.report_files(context, result, self.hook.run(self._finish(result, trigger.transfers)))
         return job
 
     async def _begin_outputs(self, context: Context, result: JobResult, account: str | None) -> list[dict[str, Any]]:
@@ -338,15 +340,25 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
                     context["ti"].xcom_push(key="return", value=returned)
             return await self.begin_outputs(system, result, account)
 
-    async def _finish(self, result: JobResult, transfers: list[dict[str, Any]]) -> None:
+    async def _finish(self, result: JobResult, transfers: list[dict[str, Any]]) -> list[Transferred]:
         """Fetch what transfer jobs have sent. Of a job that failed, raise the error when its files are here."""
         from firecrest_core import lifecycle
 
         async with self.hook.client() as client:
             system = client.system(result.system)
-            await self.finish_outputs(system, result, transfers)
+            fetched = await self.finish_outputs(system, result, transfers)
             if not result.succeeded:
                 await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
+            return fetched
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what OpenLineage says of the job. Airflow's provider for it asks this at the end of a task.
+
+        :param task_instance: the task's
+        """
+        from airflow_provider_firecrest.openlineage import job_lineage
+
+        return job_lineage(self.ended_job)
 
     def after_rendering(self, context: Any) -> None:
         """Label a mapped task with its job's name, unless the DAG says how. The index stays, as names may be equal.

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_firecrest.assets import Copied, report_job_lineage, tell_outlets
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.operators.job_fields import is_template
 from airflow_provider_firecrest.operators.local_paths import open_path
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_provider_firecrest.operators.local_paths import LocalPath
     from firecrest_core.api.client import System
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
+    from firecrest_core.transfer import Transferred
 
 
 class JobFiles:
@@ -26,6 +30,8 @@ class JobFiles:
 
     inputs: Any
     outputs: Any
+    outlets: Any
+    hook: Any
 
     def keep_files(self, inputs: Any, outputs: Any) -> None:
         """Keep the arguments in the form that Airflow renders.
@@ -73,19 +79,35 @@ class JobFiles:
         begun = await job_files.begin_outputs(system, result, outputs, account=account)
         return [asdict(one) if isinstance(one, Transferred) else one.to_dict() for _, one in begun]
 
-    async def finish_outputs(self, system: System, result: JobResult, transfers: list[dict[str, Any]]) -> None:
+    async def finish_outputs(
+        self, system: System, result: JobResult, transfers: list[dict[str, Any]]
+    ) -> list[Transferred]:
         """Fetch the outputs whose transfer jobs have ended.
 
         :param system: where the job ran
         :param result: how it ended
         :param transfers: what :meth:`begin_outputs` returned
+        :returns: all that was fetched
         """
         from firecrest_core import job_files
         from firecrest_core.transfer import PendingTransfer, Transferred
 
         begun = [PendingTransfer.from_dict(one) if "job" in one else Transferred(**one) for one in transfers]
         places = [open_path(one.plan.local if isinstance(one, PendingTransfer) else one.local) for one in begun]
-        await job_files.finish_outputs(system, result, zip(places, begun, strict=True))
+        return await job_files.finish_outputs(system, result, zip(places, begun, strict=True))
+
+    def report_files(self, context: Context, result: JobResult, fetched: list[Transferred]) -> None:
+        """Tell Airflow of the files of a job that has ended well: in the events of the outlets, and as lineage.
+
+        :param context: the task's
+        :param result: how the job ended
+        :param fetched: its outputs
+        """
+        copied = [Copied(result.system, one, fetched=True) for one in fetched]
+        sources = [str(source) for source, _ in self._opened_inputs()]
+        report_job_lineage(self.hook, sources, copied)
+        job = {"job_id": result.job_id, "system": result.system, "state": result.state.value}
+        tell_outlets(self.outlets, context, copied, job)
 
     def _opened_inputs(self) -> list[tuple[LocalPath, str]]:
         return [(open_path(source), target) for source, target in _as_pairs("inputs", self.inputs)]

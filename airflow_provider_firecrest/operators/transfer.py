@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_firecrest.assets import Copied, report_lineage, tell_outlets
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
 from airflow_provider_firecrest.operators.local_paths import open_path
@@ -38,6 +39,8 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, "account")
+    fetches: ClassVar[bool] = False
+    """Whether the files come from the system."""
 
     def __init__(self, *, account: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -80,7 +83,7 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         trigger = FirecRESTTransferTrigger(
             transfers=transfers, firecrest_conn_id=self.firecrest_conn_id, poll_interval=self.poll_interval
         )
-        return self.wait(context, trigger) if trigger.transfer_jobs else self.result(transfers)
+        return self.wait(context, trigger) if trigger.transfer_jobs else self._end(context, transfers)
 
     def finish(self, context: Context, event: dict[str, Any]) -> Any:
         """Make sure that everything arrived.
@@ -88,7 +91,24 @@ class FirecRESTTransferOperator(FirecRESTWaitingOperator):
         :param context: the task's
         :param event: the trigger's
         """
-        return self.result(self.hook.run(self._finish(event["transfers"])))
+        return self._end(context, self.hook.run(self._finish(event["transfers"])))
+
+    def _end(self, context: Context, transferred: list[dict[str, Any]]) -> Any:
+        from firecrest_core.transfer import Transferred
+
+        system = self.hook.connection().system_or_default(self.system)
+        copied = [Copied(system, Transferred(**one), self.fetches) for one in transferred]
+        report_lineage(self.hook, copied)
+        if self.outlets:
+            tell_outlets(self.outlets, context, copied, self.about_job(context))
+        return self.result(transferred)
+
+    def about_job(self, context: Context) -> dict[str, Any]:
+        """Return what the events of outlets say of the job whose files these are.
+
+        :param context: the task's
+        """
+        return {}
 
     def result(self, transferred: list[dict[str, Any]]) -> Any:
         """Return what goes into the XCom.
@@ -209,6 +229,7 @@ class FirecRESTDownloadOperator(FirecRESTTransferOperator):
 
     template_fields: Sequence[str] = (*FirecRESTTransferOperator.template_fields, "remote_files", "local_path")
     template_fields_renderers: ClassVar[dict[str, str]] = {"remote_files": "json"}
+    fetches: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -330,6 +351,13 @@ class FirecRESTDownloadFromJobOperator(FirecRESTDownloadOperator):
         working_dir = paths.escaped(job["working_directory"])
         sources = [paths.join(working_dir, _of_job(source, job["job_id"])) for source in self._sources()]
         return self._into(local_path, self._find(sources))
+
+    def about_job(self, context: Context) -> dict[str, Any]:
+        """Return the job's id.
+
+        :param context: the task's
+        """
+        return {"job_id": self._job(context)["job_id"]}
 
     def _job(self, context: Context) -> dict[str, Any]:
         ti = context["ti"]

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import structlog
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.sdk.module_loading import import_string
 
 from firecrest_local import LocalFirecREST
@@ -138,6 +139,7 @@ class Run:
     result: Any
     deferrals: list[TaskDeferred]
     events: list[dict[str, Any]]
+    outlet_events: OutletEventAccessors
 
 
 @pytest.fixture
@@ -151,7 +153,8 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
     def run_task(
         make: Callable[[], Any], ti: TaskInstance = ti, when_deferred: Callable[[], None] = lambda: None
     ) -> Run:
-        context = {"ti": ti, "task_state_store": ti.state_store}
+        outlet_events = OutletEventAccessors()
+        context = {"ti": ti, "task_state_store": ti.state_store, "outlet_events": outlet_events}
         deferrals, events = [], []
 
         def resume(call: Callable[[], Any]) -> Any:
@@ -166,7 +169,7 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
             kwargs = {"event": events[-1], **json.loads(json.dumps(deferred.kwargs or {}))}
             return resume(lambda: make().resume_execution(deferred.method_name, kwargs, context))
 
-        return Run(resume(lambda: make().execute(context)), deferrals, events)
+        return Run(resume(lambda: make().execute(context)), deferrals, events, outlet_events)
 
     return run_task
 
@@ -175,7 +178,7 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
 def run_function(ti: TaskInstance) -> Callable[..., Any]:
     """Run a function as a TaskFlow task, as the task runner of a worker does."""
     from airflow.providers.standard.operators.python import PythonOperator
-    from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
+    from airflow.sdk.execution_time.context import set_current_context
     from airflow.sdk.execution_time.task_runner import _execute_task
 
     def run_function(function: Callable[[], Any], ti: TaskInstance = ti, **arguments: Any) -> Any:
