@@ -22,7 +22,14 @@ def test_every_room_is_typed() -> None:
 
 
 def test_airflow_is_used_by_its_promises_alone() -> None:
-    promised = ("airflow.sdk", "airflow.triggers.base", "airflow.plugins_manager", "airflow.listeners")
+    promised = (
+        "airflow.sdk",
+        "airflow.triggers.base",
+        "airflow.plugins_manager",
+        "airflow.listeners",
+        "airflow.providers.common.compat.openlineage",
+        "airflow.providers.openlineage.extractors",
+    )
     package = ROOT / "airflow_provider_firecrest"
     used = {
         (file.relative_to(ROOT).as_posix(), module)
