@@ -1,4 +1,4 @@
-"""What the wheel holds beside the code: the examples, which `firecrest-local --examples` copies."""
+"""What the wheel holds beside the code: pages in Airflow's UI, and what `firecrest-local --examples` copies."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def files(directory: Path) -> dict[Path, bytes]:
 def test_wheel_adds_nothing_beside_its_packages(unpacked: Path) -> None:
     found = {one.name for one in unpacked.iterdir() if not one.name.endswith(".dist-info")}
     assert found == {"airflow_provider_firecrest", "firecrest_core", "firecrest_local", "prefect_firecrest"}
+
+
+def test_wheel_has_what_the_web_app_serves(unpacked: Path) -> None:
+    web = Path("airflow_provider_firecrest/web")
+    served = {path: file for path, file in files(ROOT / web).items() if path.parts[0] in {"static", "templates"}}
+    assert len(served) > 5
+    assert {path: file for path, file in files(unpacked / web).items() if path in served} == served
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -8,6 +8,7 @@ file that is parsed.
 
 from __future__ import annotations
 
+from airflow_provider_firecrest.airflow_internals.api_server import MarkRefused, mark_failed, signing_key, viewer_of
 from airflow_provider_firecrest.airflow_internals.components import (
     is_api_server,
     is_component,
@@ -36,6 +37,7 @@ from airflow_provider_firecrest.airflow_internals.xcoms import allow_in_xcoms, g
 __all__ = [
     "LONGEST_VALUE",
     "BeforeRendering",
+    "MarkRefused",
     "StoredValue",
     "TaskDeleted",
     "TaskStateUnknown",
@@ -53,9 +55,12 @@ __all__ = [
     "is_reference",
     "is_triggerer",
     "last_stored_row",
+    "mark_failed",
     "may_be_triggerer",
     "push_xcom",
     "read_stored_values",
+    "signing_key",
     "syntax_error",
     "teams_of",
+    "viewer_of",
 ]

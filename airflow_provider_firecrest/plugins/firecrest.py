@@ -14,21 +14,44 @@ from airflow_provider_firecrest.xcom import HOOK_RESULTS
 airflow_internals.allow_in_xcoms(HOOK_RESULTS)
 
 
-class FirecRESTPlugin(AirflowPlugin):
-    """Cancels the jobs of tasks that have ended, and lets the API server test connections.
+def _view(destination: str, route: str, query: str = "", **more: Any) -> dict[str, Any]:
+    """Return a place in Airflow's UI that shows the page of jobs, in a frame."""
+    # The address is relative to Airflow's own, which may be below a path.
+    address = {"href": f"firecrest/jobs{query}", "icon": "firecrest/static/icon.svg"}
+    return {"name": "HPC Jobs", "destination": destination, "url_route": route, **address, **more}
 
-    For the first see :mod:`airflow_provider_firecrest.cancellation.reconciler`.
+
+class FirecRESTPlugin(AirflowPlugin):
+    """Cancels the jobs of tasks that have ended, shows jobs in Airflow's UI, and lets the API server test connections.
+
+    For the first see :mod:`airflow_provider_firecrest.cancellation.reconciler`, for the second
+    :mod:`airflow_provider_firecrest.web`.
     """
 
     name = "firecrest"
     listeners = [listener]  # noqa: RUF012  # Airflow's own form
+    fastapi_apps: list[Any] = []  # noqa: RUF012
+    external_views = [  # noqa: RUF012
+        _view("nav", "hpc-jobs", nav_top_level=True),
+        _view("dag", "hpc-jobs-of-dag", "?dag_id={DAG_ID}"),
+        _view("dag_run", "hpc-jobs-of-run", "?dag_id={DAG_ID}&run_id={RUN_ID}"),
+        _view("task", "hpc-jobs-of-task", "?dag_id={DAG_ID}&task_id={TASK_ID}"),
+        _view(
+            "task_instance",
+            "hpc-jobs-of-task-instance",
+            "?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
+        ),
+    ]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Prepare Airflow's Test button, whose requests the API server answers.
+        """Prepare what only the API server needs: the pages, and Airflow's Test button.
 
         :param args: nothing, so far
         :param kwargs: nothing, so far
         """
         if airflow_internals.is_api_server():
+            from airflow_provider_firecrest.web.app import create_app
+
+            cls.fastapi_apps = [{"app": create_app(), "url_prefix": "/firecrest", "name": "HPC Jobs"}]
             airflow_internals.give_connections_a_port("firecrest")

@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from firecrest_core.api.models import SystemInfo, UserInfo, parse
+from firecrest_core.api.models import SystemInfo, UserInfo, parse, parse_each
+from firecrest_core.api.nodes import NodeInfo, PartitionInfo
 from firecrest_core.api.requests import Requests
 from firecrest_core.errors import FirecRESTError, OutsideFileSystems, SystemNotFound
 from firecrest_core.system_names import check_system_name
@@ -59,6 +60,18 @@ class SystemEndpoints:
         """Return the user that the server runs commands as here, and the accounts that may be charged."""
         what = f"GET /status/{self.name}/userinfo"
         return parse(UserInfo, await self._requests.answer(self._requests.pyfirecrest.userinfo(self.name), what), what)
+
+    async def get_nodes(self) -> list[NodeInfo]:
+        """Return the system's nodes."""
+        what = f"GET /status/{self.name}/nodes"
+        found = await self._requests.answer(self._requests.pyfirecrest.nodes(self.name), what)
+        return parse_each(NodeInfo, found, what)
+
+    async def get_partitions(self) -> list[PartitionInfo]:
+        """Return the system's partitions."""
+        what = f"GET /status/{self.name}/partitions"
+        found = await self._requests.answer(self._requests.pyfirecrest.partitions(self.name), what)
+        return parse_each(PartitionInfo, found, what)
 
     def _path(self, area: str, *segments: str) -> str:
         """Return a path below the API's root: an area, such as ``compute``, this system, and further segments."""

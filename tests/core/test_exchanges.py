@@ -12,6 +12,7 @@ from pytest_httpserver import HTTPServer
 from firecrest_core import errors
 from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.models import FileInfo, JobInfo
+from firecrest_core.api.nodes import NodeLoad
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.states import JobState
 
@@ -40,9 +41,9 @@ def completed(rows: list[JobInfo]) -> bool:
 
 GOOD: dict[str, tuple[Call, Callable[[Any], bool]]] = {
     "status_systems": (lambda s: s.client.list_systems(), lambda s: s[0].max_ops_file_size == 5242880 and s[0].healthy),
-    "status_nodes": (lambda s: raw(s).nodes("rig"), lambda n: n[0]["name"] == "nid001"),
+    "status_nodes": (lambda s: s.get_nodes(), lambda n: (n[0].name, n[0].load) == ("nid001", NodeLoad.FREE)),
     "status_reservations": (lambda s: raw(s).reservations("rig"), lambda r: r == []),
-    "status_partitions": (lambda s: raw(s).partitions("rig"), lambda p: len(p) == 5),
+    "status_partitions": (lambda s: s.get_partitions(), lambda p: len(p) == 5 and p[0].states == ("UP",)),
     "status_userinfo": (
         lambda s: s.get_userinfo(),
         lambda u: u.name == "fireuser" and u.accounts == ("test",),

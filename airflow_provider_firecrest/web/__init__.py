@@ -1,0 +1,1 @@
+"""The page *HPC Jobs* in Airflow's UI, served by its API server."""
