@@ -9,16 +9,18 @@ A job must not fail or wait because nobody can see it: what cannot be stored is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
-from airflow_provider_firecrest.airflow_internals import push_xcom
+from airflow_provider_firecrest.airflow_internals import get_xcom, push_xcom
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.snapshot import JobSnapshot
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,8 @@ ENDED_KEY = "firecrest_ended"
 """Where the task state store holds the snapshots of jobs that have ended, without their history, oldest first."""
 
 _MOST_ENDED = 20
+# Seconds for which a trigger waits at its end until Airflow has stored a snapshot.
+_FINISH_TIMEOUT = 5.0
 
 
 def push(ti: Any, snapshot: JobSnapshot) -> None:
@@ -44,6 +48,22 @@ def push(ti: Any, snapshot: JobSnapshot) -> None:
         _is_not_stored(snapshot, error)
 
 
+async def aread(ti: Any, job: Job) -> JobSnapshot | None:
+    """Return the newest snapshot of a task's job, in a trigger; ``None`` if there is none of this job.
+
+    :param ti: the task instance of the trigger
+    :param job: the job
+    """
+    from firecrest_core.jobs.snapshot import JobSnapshot
+
+    try:
+        stored = JobSnapshot.from_dict(await get_xcom(ti, SNAPSHOT_KEY))
+    except Exception as error:
+        log.debug("The earlier snapshot of %s on %s cannot be read: %s", job, job.system, error)
+        return None
+    return stored if (stored.system, stored.job_id) == (job.system, job.job_id) else None
+
+
 async def apush(ti: Any, snapshot: JobSnapshot) -> None:
     """Store the newest snapshot of a task's job, in a trigger.
 
@@ -54,6 +74,39 @@ async def apush(ti: Any, snapshot: JobSnapshot) -> None:
         await push_xcom(ti, SNAPSHOT_KEY, snapshot.to_dict())
     except Exception as error:
         _is_not_stored(snapshot, error)
+
+
+class NewestSnapshot:
+    """Stores the newest snapshot of a task's job beside a trigger that waits, one at a time.
+
+    :param ti: the task instance of the trigger
+    """
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+        self._next: JobSnapshot | None = None
+        self._storing: asyncio.Task[None] | None = None
+
+    def show(self, snapshot: JobSnapshot) -> None:
+        """Store a snapshot soon. One that waits to be stored is left out.
+
+        :param snapshot: the snapshot
+        """
+        self._next = snapshot
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store())
+
+    async def finish(self) -> None:
+        """Wait until no snapshot is on its way any more, so that none arrives after the worker's last one."""
+        self._next = None
+        if self._storing is not None:
+            # It is never cancelled: Airflow's answer would be taken for that to the next question.
+            await asyncio.wait({self._storing}, timeout=_FINISH_TIMEOUT)
+
+    async def _store(self) -> None:
+        while self._next is not None:
+            snapshot, self._next = self._next, None
+            await apush(self._ti, snapshot)
 
 
 def keep_ended(context: Context, snapshot: JobSnapshot) -> None:

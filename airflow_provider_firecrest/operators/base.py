@@ -187,6 +187,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             # old job, which this very try has cancelled, arrives here.
             self.log.info("That was about %s of an earlier run; still waiting.", describe_jobs(event["jobs"]))
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
+        self.tell(context, event)
         if event["status"] == "timeout":
             self._give_up(context, event["jobs"])
         if event["status"] == "success" and event["jobs"]:
@@ -198,6 +199,13 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
                 cancel_jobs(self.hook, event["jobs"])
             raise error from None
         return self.finish(context, event)
+
+    def tell(self, context: Context, event: dict[str, Any]) -> None:
+        """Say in the task's log what has happened during the wait; nothing, unless an operator says what.
+
+        :param context: the task's
+        :param event: the trigger's
+        """
 
     @abstractmethod
     def finish(self, context: Context, event: dict[str, Any]) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
-from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, FirecRESTWaitingOperator
+from airflow_provider_firecrest.job_snapshots import push
+from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.operators.job_files import JobFiles
+from airflow_provider_firecrest.operators.job_story import JobStory
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.triggers.transfer import FirecRESTTransferTrigger
 from airflow_provider_firecrest.xcom import job_mapping
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from firecrest_core.transfer import Transferred
 
 
-class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
+class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     """Submit a job, wait for its end, and return how it ended.
 
     The task's log shows the job's id, each change of its state with reason, node and elapsed time, and the last lines
@@ -234,6 +237,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
             job = self.hook.run(self._submit(context, system, spec, identity))
             self.log.info(job.submission_message())
             context["ti"].xcom_push(key="job_id", value=job.job_id)
+            self.show_submitted(context, job, spec)
         except SubmissionLimitReached as error:
             if identity is None:
                 raise
@@ -246,6 +250,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, FirecRESTWaitingOperator):
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
+        if not self.deferrable:
+            trigger.on_snapshot = partial(push, context["ti"])
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 

