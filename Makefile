@@ -25,7 +25,7 @@ LONG_PREFECT_TESTS := cancelling deployments inodes limit submit_limit suspensio
 TESTS_OF_FACES := $(AIRFLOW_TESTS) $(AIRFLOW_E2E_TESTS) $(PREFECT_TESTS) tests/prefect_e2e tests/both tests/quickstart
 
 # What each environment installs of this distribution, and the groups of tools beside it.
-EXTRAS_airflow := airflow,openlineage,local,examples
+EXTRAS_airflow := airflow,openlineage,mlflow,local,examples
 GROUPS_airflow := --group test --group fuzz --group postgresql --group lint --group browser
 EXTRAS_prefect := prefect,local,examples
 GROUPS_prefect := --group test --group browser

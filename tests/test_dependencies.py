@@ -18,6 +18,7 @@ IMPORTED_AS = {
     "pyfirecrest": "firecrest",
     "apache-airflow": "airflow",
     "apache-airflow-providers-openlineage": "openlineage",
+    "mlflow-skinny": "mlflow",
     "PyJWT": "jwt",
 }
 
@@ -47,7 +48,7 @@ def imported(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("firecrest_core", declared()),
+        ("firecrest_core", declared("mlflow")),
         ("airflow_provider_firecrest", declared("airflow", "openlineage")),
         ("prefect_firecrest", declared("prefect")),
         ("firecrest_local", declared("local")),
