@@ -5,21 +5,28 @@ the job's submission and at its end, and whoever waits, the trigger or the worke
 XComs of a task when its next try begins, so the jobs of earlier tries are in the task state store as well.
 
 A job must not fail or wait because nobody can see it: what cannot be stored is left out.
+
+Whoever may edit an XCom could send the readers of a page to any file of any connection. So where the output is, is
+signed with the secret of the connection, for the very task (:mod:`firecrest_core.jobs.signature`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
 from airflow_provider_firecrest.airflow_internals import get_xcom, push_xcom
+from airflow_provider_firecrest.identity import TaskKey, task_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.snapshot import JobSnapshot
 
@@ -36,14 +43,44 @@ _MOST_ENDED = 20
 _FINISH_TIMEOUT = 5.0
 
 
-def push(ti: Any, snapshot: JobSnapshot) -> None:
+def is_signed(snapshot: JobSnapshot, connection: Connection, task: TaskKey) -> bool:
+    """Tell whether the task itself has stored where the output of its job is.
+
+    :param snapshot: what was stored
+    :param connection: the one that the snapshot names
+    :param task: where it was found
+    """
+    from firecrest_core.jobs.signature import is_signed
+
+    return is_signed(connection, snapshot.signature, *_content(snapshot, task))
+
+
+def signed(snapshot: JobSnapshot, connection: Connection, task: TaskKey) -> JobSnapshot:
+    """Return the snapshot with a signature of where the output of its job is.
+
+    :param snapshot: what is going to be stored
+    :param connection: the one that it names
+    :param task: whose job it is
+    """
+    from firecrest_core.jobs.signature import sign
+
+    return replace(snapshot, signature=sign(connection, *_content(snapshot, task)))
+
+
+def _content(snapshot: JobSnapshot, task: TaskKey) -> tuple[object, ...]:
+    where = snapshot.connection_id, snapshot.system, snapshot.working_dir, snapshot.stdout, snapshot.stderr
+    return SNAPSHOT_KEY, task, *where
+
+
+def push(ti: Any, snapshot: JobSnapshot, connection: Connection) -> None:
     """Store the newest snapshot of a task's job, in a worker.
 
     :param ti: the task instance
     :param snapshot: the snapshot
+    :param connection: the one that it names
     """
     try:
-        ti.xcom_push(key=SNAPSHOT_KEY, value=snapshot.to_dict())
+        ti.xcom_push(key=SNAPSHOT_KEY, value=signed(snapshot, connection, task_key(ti)).to_dict())
     except Exception as error:
         _is_not_stored(snapshot, error)
 
@@ -64,26 +101,17 @@ async def aread(ti: Any, job: Job) -> JobSnapshot | None:
     return stored if (stored.system, stored.job_id) == (job.system, job.job_id) else None
 
 
-async def apush(ti: Any, snapshot: JobSnapshot) -> None:
-    """Store the newest snapshot of a task's job, in a trigger.
-
-    :param ti: the task instance of the trigger
-    :param snapshot: the snapshot
-    """
-    try:
-        await push_xcom(ti, SNAPSHOT_KEY, snapshot.to_dict())
-    except Exception as error:
-        _is_not_stored(snapshot, error)
-
-
 class NewestSnapshot:
     """Stores the newest snapshot of a task's job beside a trigger that waits, one at a time.
 
     :param ti: the task instance of the trigger
+    :param load: reads the connection that the snapshots name
     """
 
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, load: Callable[[], Awaitable[Connection]]) -> None:
         self._ti = ti
+        self._load = load
+        self._connection: Connection | None = None
         self._next: JobSnapshot | None = None
         self._storing: asyncio.Task[None] | None = None
 
@@ -106,20 +134,27 @@ class NewestSnapshot:
     async def _store(self) -> None:
         while self._next is not None:
             snapshot, self._next = self._next, None
-            await apush(self._ti, snapshot)
+            try:
+                self._connection = self._connection or await self._load()
+                await push_xcom(
+                    self._ti, SNAPSHOT_KEY, signed(snapshot, self._connection, task_key(self._ti)).to_dict()
+                )
+            except Exception as error:
+                _is_not_stored(snapshot, error)
 
 
-def keep_ended(context: Context, snapshot: JobSnapshot) -> None:
+def keep_ended(context: Context, snapshot: JobSnapshot, connection: Connection) -> None:
     """Store the snapshot of a job that has ended where it outlives the try, in a worker.
 
     :param context: the task's
     :param snapshot: the snapshot; it takes the place of an older one of the same job
+    :param connection: the one that it names
     """
     try:
         stored: Any = context["task_state_store"].get(ENDED_KEY)
         known = stored if isinstance(stored, list) else []  # a person may have edited it
         kept: list[Any] = [one for one in known if isinstance(one, dict) and not _is_same_job(one, snapshot)]
-        kept.append(snapshot.to_dict() | {"history": []})
+        kept.append(signed(snapshot, connection, task_key(context["ti"])).to_dict() | {"history": []})
         context["task_state_store"].set(ENDED_KEY, kept[-_MOST_ENDED:], retention=NEVER_EXPIRE)
     except Exception as error:
         _is_not_stored(snapshot, error)

@@ -251,7 +251,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             poll_interval=self.poll_interval,
         )
         if not self.deferrable:
-            trigger.on_snapshot = partial(push, context["ti"])
+            trigger.on_snapshot = partial(push, context["ti"], connection=connection)
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 

@@ -32,7 +32,7 @@ class JobStory(FirecRESTWaitingOperator):
             partition=spec.partition or "",
             connection_id=self.firecrest_conn_id,
         )
-        push(context["ti"], snapshot)
+        push(context["ti"], snapshot, self.hook.connection())
 
     def tell(self, context: Context, event: dict[str, Any]) -> None:
         """Log the job's history, and store how it ended.
@@ -50,6 +50,6 @@ class JobStory(FirecRESTWaitingOperator):
         snapshot = JobSnapshot.from_dict(event["snapshot"])
         for line in story(snapshot):
             self.log.info("%s", line)
-        push(context["ti"], snapshot)
+        push(context["ti"], snapshot, self.hook.connection())
         if snapshot.state.ended:
-            keep_ended(context, snapshot)
+            keep_ended(context, snapshot, self.hook.connection())

@@ -98,7 +98,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
 
     async def event(self) -> dict[str, Any]:
         """Wait, and return the event's JSON with what has happened to the job."""
-        newest = NewestSnapshot(self.task_instance)
+        newest = NewestSnapshot(self.task_instance, self.hook.aconnection)
         if self.on_snapshot is None:
             self.on_snapshot = newest.show
         try:

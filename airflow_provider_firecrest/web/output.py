@@ -12,6 +12,8 @@ from fastapi.responses import HTMLResponse
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import rights
 from airflow_provider_firecrest.cancellation.accounts import Account
+from airflow_provider_firecrest.job_snapshots import is_signed
+from airflow_provider_firecrest.monitoring.rows import JobRow
 from airflow_provider_firecrest.web.clients import Clients
 from airflow_provider_firecrest.web.found_job import JOB, FoundJob
 from airflow_provider_firecrest.web.job_view import JobView
@@ -24,6 +26,12 @@ routes = APIRouter()
 LINES = 200
 SECONDS = 4.0
 """How long what was read holds for all viewers of a job."""
+
+
+_NOT_SIGNED = (
+    "The output is not read: what Airflow keeps of this job is not signed with the present secret of its connection. "
+    "The secret was changed since, or somebody has edited it."
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ async def show_output(request: Request, viewer: Viewer, job: FoundJob) -> HTMLRe
         clients: Clients = request.app.state.clients
         reads: SharedReads[Stream] = request.app.state.output
         reading = [
-            reads.get((account, seen.system, path), partial(read_stream, clients, account, seen.system, title, path))
+            reads.get((account, job.address, path), partial(read_stream, clients, account, job.row, title, path))
             for title, path in zip(titles, names, strict=False)
         ]
         streams = list(await asyncio.gather(*reading))
@@ -81,13 +89,13 @@ def _nothing_to_read(job: JobView) -> str:
     return ""
 
 
-async def read_stream(clients: Clients, account: Account, system: str, title: str, path: str) -> Stream:
-    """Read the end of an output file.
+async def read_stream(clients: Clients, account: Account, row: JobRow, title: str, path: str) -> Stream:
+    """Read the end of an output file, if the job's own task has said that it is one.
 
     :param clients: the clients of this process
     :param account: the connection
-    :param system: where the file is
-    :param title: what it is called on the page
+    :param row: the job
+    :param title: what the file is called on the page
     :param path: its absolute path
     """
     from firecrest_core import errors
@@ -95,7 +103,9 @@ async def read_stream(clients: Clients, account: Account, system: str, title: st
 
     try:
         client = await clients.get(account)
-        return Stream(title, path, text=await read_tail(client.system(system), path, LINES))
+        if not is_signed(row.snapshot, client.connection, (row.dag_id, row.run_id, row.task_id, row.map_index)):
+            return Stream(title, path, error=_NOT_SIGNED)
+        return Stream(title, path, text=await read_tail(client.system(row.snapshot.system), path, LINES))
     except errors.RemotePathNotFound:
         return Stream(title, path, error="The file is not there: not written yet, or removed with its directory.")
     except errors.ConfigurationError as error:

@@ -48,6 +48,7 @@ class JobSnapshot:
     :param stderr: path of its standard error, in the same form
     :param seen_at: Unix time of this snapshot, on our clock
     :param history: what has happened so far, oldest first
+    :param signature: of where its output is, by whoever has stored it
     """
 
     job_id: str
@@ -73,6 +74,7 @@ class JobSnapshot:
     stderr: str | None = None
     seen_at: float = 0.0
     history: tuple[HistoryLine, ...] = ()
+    signature: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the snapshot as JSON types; :meth:`from_dict` reads them back."""

@@ -165,7 +165,9 @@ def run_task(ti: TaskInstance) -> Callable[..., Run]:
             deferrals.append(deferred)
             when_deferred()
             path, arguments = json.loads(json.dumps(deferred.trigger.serialize()))
-            events.append(asyncio.run(fire(import_string(path)(**arguments))))
+            trigger = import_string(path)(**arguments)
+            trigger.task_instance = ti
+            events.append(asyncio.run(fire(trigger)))
             kwargs = {"event": events[-1], **json.loads(json.dumps(deferred.kwargs or {}))}
             return resume(lambda: make().resume_execution(deferred.method_name, kwargs, context))
 

@@ -12,11 +12,36 @@ from typing import Any
 import pytest
 
 from airflow_provider_firecrest import job_snapshots
-from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY, NewestSnapshot, apush, keep_ended, push
+from airflow_provider_firecrest.identity import task_key
+from airflow_provider_firecrest.job_snapshots import (
+    ENDED_KEY,
+    SNAPSHOT_KEY,
+    NewestSnapshot,
+    is_signed,
+    keep_ended,
+    push,
+)
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.connection import Connection
 from firecrest_core.errors import JobFailed, JobStuck
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.states import JobState
+
+CONNECTION = Connection(
+    url="https://api.example.org", token_url="https://id.example.org", client_id="me", client_secret="secret"
+)
+
+
+async def load() -> Connection:
+    return CONNECTION
+
+
+def _keep(ti: Any, snapshot: JobSnapshot) -> None:
+    keep_ended({"ti": ti, "task_state_store": ti.state_store}, snapshot, CONNECTION)
+
+
+def _stored(value: dict[str, Any]) -> JobSnapshot:
+    return replace(JobSnapshot.from_dict(value), signature="")
 
 
 def _ended(job_id: int, **fields: Any) -> JobSnapshot:
@@ -25,32 +50,51 @@ def _ended(job_id: int, **fields: Any) -> JobSnapshot:
 
 
 def test_the_newest_snapshot_is_an_xcom_of_the_task(ti):
-    push(ti, _ended(57))
+    push(ti, _ended(57), CONNECTION)
 
-    assert JobSnapshot.from_dict(ti.pushed[SNAPSHOT_KEY]) == _ended(57)
+    assert _stored(ti.pushed[SNAPSHOT_KEY]) == _ended(57)
 
 
 async def test_a_trigger_stores_the_same(ti, mocker):
     stored = mocker.patch.object(job_snapshots, "push_xcom")
+    newest = NewestSnapshot(ti, load)
 
-    await apush(ti, _ended(57))
+    newest.show(_ended(57))
+    await asyncio.sleep(0)
+    await newest.finish()
 
-    stored.assert_awaited_once_with(ti, SNAPSHOT_KEY, _ended(57).to_dict())
+    push(ti, _ended(57), CONNECTION)
+    stored.assert_awaited_once_with(ti, SNAPSHOT_KEY, ti.pushed[SNAPSHOT_KEY])
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [{"stdout": "/users/other/.ssh/id_rsa"}, {"stderr": "/x"}, {"system": "eiger"}, {"connection_id": "other"},
+     {"signature": ""}],
+)  # fmt: skip
+def test_where_the_output_is_cannot_be_edited(ti, edited):
+    push(ti, _ended(57, connection_id="mine", stdout="/users/me/out", stderr="/users/me/err"), CONNECTION)
+    stored = JobSnapshot.from_dict(ti.pushed[SNAPSHOT_KEY])
+
+    assert is_signed(stored, CONNECTION, task_key(ti))
+    assert not is_signed(replace(stored, **edited), CONNECTION, task_key(ti))
+    assert not is_signed(stored, replace(CONNECTION, client_secret="another"), task_key(ti))
+    assert not is_signed(stored, CONNECTION, ("dag", "run", "another task", -1))
 
 
 def test_the_last_twenty_ended_jobs_outlive_the_try(ti):
     for number in range(25):
-        keep_ended({"task_state_store": ti.state_store}, _ended(number))
+        _keep(ti, _ended(number))
 
-    kept = [JobSnapshot.from_dict(one) for one in ti.state_store.get(ENDED_KEY)]
+    kept = [_stored(one) for one in ti.state_store.get(ENDED_KEY)]
     assert [one.job_id for one in kept] == [str(number) for number in range(5, 25)]
     assert not any(one.history for one in kept)
 
 
 def test_a_job_is_kept_once(ti):
-    keep_ended({"task_state_store": ti.state_store}, _ended(57))
-    keep_ended({"task_state_store": ti.state_store}, _ended(58))
-    keep_ended({"task_state_store": ti.state_store}, _ended(57, exit_code=1))
+    _keep(ti, _ended(57))
+    _keep(ti, _ended(58))
+    _keep(ti, _ended(57, exit_code=1))
 
     assert [(one["job_id"], one["exit_code"]) for one in ti.state_store.get(ENDED_KEY)] == [("58", None), ("57", 1)]
 
@@ -59,7 +103,7 @@ def test_a_job_is_kept_once(ti):
 def test_a_list_that_somebody_has_edited_does_no_harm(ti, edited):
     ti.state_store["firecrest_ended"] = json.dumps(edited)
 
-    keep_ended({"task_state_store": ti.state_store}, _ended(57))
+    _keep(ti, _ended(57))
 
     assert ti.state_store.get(ENDED_KEY)[-1]["job_id"] == "57"
 
@@ -69,9 +113,12 @@ async def test_what_cannot_be_stored_is_left_out(ti, mocker):
     mocker.patch.object(job_snapshots, "push_xcom", side_effect=RuntimeError("no supervisor"))
     mocker.patch.object(type(ti.state_store), "get", side_effect=RuntimeError("no supervisor"))
 
-    push(ti, _ended(57))
-    await apush(ti, _ended(57))
-    keep_ended({"task_state_store": ti.state_store}, _ended(57))
+    push(ti, _ended(57), CONNECTION)
+    newest = NewestSnapshot(ti, load)
+    newest.show(_ended(57))
+    await asyncio.sleep(0)
+    await newest.finish()
+    _keep(ti, _ended(57))
 
 
 # --- in a task ----------------------------------------------------------------------------------------
@@ -90,7 +137,7 @@ def snapshots(mocker) -> list[JobSnapshot]:
     """The snapshots that a task stores, by worker and trigger."""
     snapshots: list[JobSnapshot] = []
 
-    def keep(ti: Any, snapshot: JobSnapshot) -> None:
+    def keep(ti: Any, snapshot: JobSnapshot, connection: Connection) -> None:
         snapshots.append(JobSnapshot.from_dict(snapshot.to_dict()))
 
     async def akeep(ti: Any, key: str, value: Any) -> None:
@@ -158,7 +205,7 @@ def test_the_last_snapshot_is_the_workers(mocker, ti) -> None:
         order.append(value["job_id"])
 
     async def wait() -> None:
-        newest = NewestSnapshot(ti)
+        newest = NewestSnapshot(ti, load)
         for number in range(3):
             newest.show(_ended(number))
         await newest.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -17,10 +18,12 @@ from fastapi.testclient import TestClient
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.airflow_internals import MarkRefused
+from airflow_provider_firecrest.job_snapshots import signed
 from airflow_provider_firecrest.monitoring.query import JobPage, JobQuery, page_of, select
 from airflow_provider_firecrest.monitoring.rows import JobRow
 from airflow_provider_firecrest.web import cancelling, found_job, jobs_table
 from airflow_provider_firecrest.web.app import create_app
+from firecrest_core.connection import Connection
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.states import JobState
 
@@ -51,6 +54,12 @@ def row(job_id: str = "57", dag_id: str = "relax", task_state: str = "deferred",
         ended_earlier=False,
         snapshot=JobSnapshot(job_id=job_id, **usual | fields),
     )
+
+
+def signed_row(connection: Connection, **fields: Any) -> JobRow:
+    """A job whose task has said where its output is."""
+    one = row(**fields)
+    return replace(one, snapshot=signed(one.snapshot, connection, (one.dag_id, one.run_id, one.task_id, one.map_index)))
 
 
 class Rows:
@@ -360,26 +369,36 @@ def test_an_older_browser_is_known_by_its_origin() -> None:
 # --- output and systems -------------------------------------------------------------------------------
 
 
-def test_output_is_read_once_for_all_viewers(browser, board, connected, workdir, requests) -> None:
+def test_output_is_read_once_for_all_viewers(browser, board, connected, connection, workdir, requests) -> None:
     (workdir / "out.txt").write_text("step 1\n<b>step 2</b>\n")
-    board.rows = [row(system=connected.system, stdout=f"{workdir}/out.txt", stderr=f"{workdir}/out.txt")]
+    out = f"{workdir}/out.txt"
+    board.rows = [signed_row(connection, system=connected.system, stdout=out, stderr=out)]
     ada = browser()
     texts = [ada.get(f"{JOB}/output").text for _ in range(5)]
     assert all("step 1\n&lt;b&gt;step 2&lt;/b&gt;" in text for text in texts)
     assert requests["GET tail"] == 1
 
 
-def test_output_that_is_not_utf_8(browser, board, connected, workdir) -> None:
+def test_a_file_that_somebody_has_named_instead_is_not_read(browser, board, connected, connection, workdir) -> None:
+    (workdir / "key").write_text("private")
+    one = signed_row(connection, system=connected.system, stdout=f"{workdir}/out.txt")
+    board.rows = [replace(one, snapshot=replace(one.snapshot, stdout=f"{workdir}/key"))]
+    text = browser().get(f"{JOB}/output").text
+    assert "somebody has edited it" in text
+    assert "private" not in text
+
+
+def test_output_that_is_not_utf_8(browser, board, connected, connection, workdir) -> None:
     (workdir / "out.txt").write_bytes(b"caf\xe9 \xff\xfe\x00 end\n")
-    board.rows = [row(system=connected.system, stdout=f"{workdir}/out.txt", stderr=None)]
+    board.rows = [signed_row(connection, system=connected.system, stdout=f"{workdir}/out.txt", stderr=None)]
     answer = browser().get(f"{JOB}/output")
     assert answer.status_code == 200
     assert "end" in answer.text or "cannot be read" in answer.text
 
 
-def test_why_there_is_no_output(browser, board, connected, workdir, store, stored) -> None:
-    def said(**fields: Any) -> str:
-        board.rows = [row(**{"system": connected.system, "stdout": f"{workdir}/out.txt"} | fields)]
+def test_why_there_is_no_output(browser, board, connected, connection, workdir, store, stored) -> None:
+    def said(signer: Connection = connection, **fields: Any) -> str:
+        board.rows = [signed_row(signer, **{"system": connected.system, "stdout": f"{workdir}/out.txt"} | fields)]
         answer = browser().get(f"{JOB}/output")
         assert answer.status_code == 200
         return answer.text
@@ -389,7 +408,7 @@ def test_why_there_is_no_output(browser, board, connected, workdir, store, store
     assert "not known where" in said(connection_id="")
     assert "finds no connection &#39;gone&#39;" in said(connection_id="gone")
     store(stored | {"password": "wrong-secret"}, "refused")
-    text = said(connection_id="refused")
+    text = said(replace(connection, client_secret="wrong-secret"), connection_id="refused")
     assert "cannot be read now" in text
     assert "wrong-secret" not in text
     assert "Each element" in said(stdout="/scratch/out-%a.txt")
