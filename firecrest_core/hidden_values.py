@@ -36,8 +36,10 @@ def hide_value(value: str) -> None:
     """
     if len(value) < _SHORTEST:
         return
-    _hidden.pop(value, None)
-    _hidden[value] = None
+    # A key has many lines, and an output that is read piece by piece may end in the middle of it.
+    for one in {value, *(line for line in value.splitlines() if len(line) >= _SHORTEST)}:
+        _hidden.pop(one, None)
+        _hidden[one] = None
     while len(_hidden) > _MOST:
         _hidden.pop(next(iter(_hidden)), None)
 

@@ -29,6 +29,15 @@ def index_as_glob(path: str | None) -> str | None:
     return path and _INDEX.sub("*", path)
 
 
+def element_path(path: str | None, index: int) -> str | None:
+    """Return the path of an array element's output.
+
+    :param path: with ``%a`` or ``%4a``, as in :class:`JobResult`; any other path stays as it is
+    :param index: the element's
+    """
+    return path and _INDEX.sub(lambda width: padded(str(index), width[1]), path)
+
+
 def duration(seconds: int | float | None) -> str:
     """Format seconds as Slurm does: ``0:00:07``, ``1-02:00:00``, and ``?`` for ``None``."""
     if seconds is None:
@@ -166,8 +175,7 @@ class JobResult:
         paths = self.stdout, self.stderr
         if self.reported_element is None:
             return paths
-        index = str(self.reported_element.index)
-        stdout, stderr = (path and _INDEX.sub(lambda width: padded(index, width[1]), path) for path in paths)
+        stdout, stderr = (element_path(path, self.reported_element.index) for path in paths)
         return stdout, stderr
 
     def summary(self) -> str:

@@ -84,6 +84,17 @@ def checked_poll_interval(seconds: float) -> float:
     return seconds
 
 
+def checked_live_output(wanted: bool | int) -> bool | int:
+    """Return the argument ``live_output`` of an operator or a sensor, which is refused when the DAG is parsed.
+
+    :param wanted: what was given
+    :raises ConfigurationError: it is neither a truth value nor an index
+    """
+    if not isinstance(wanted, int) or wanted < 0:
+        raise ConfigurationError(f"live_output is {wanted!r}: give True, False, or the index of an array's element")
+    return wanted
+
+
 class FirecRESTWaitingOperator(FirecRESTBaseOperator):
     """An operator that waits for jobs, in the triggerer or in its worker; both run the same trigger.
 

@@ -12,7 +12,7 @@ from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.job_snapshots import push
-from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator
+from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.operators.job_files import JobFiles
 from airflow_provider_firecrest.operators.job_story import JobStory
@@ -101,6 +101,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param fail_if_stuck: cancel the job and fail, without a retry, when it can never start (its time limit is above
         the partition's, a job that it depends on has failed, …). The default is to warn at once, with the reason and
         what to do about it, and to wait on: an administrator may still change the limit
+    :param live_output: show in the task's log what the job prints while it runs, each line behind ``out |`` or
+        ``err |``; of an array, the element with this index: ``live_output=3``. With ``True``, no array is followed
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``element_counts`` and ``failed_indices`` (of an array), ``working_directory``, ``stdout`` and
@@ -157,12 +159,14 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         outputs: Mapping[str, str] | None = None,
         exactly_once: bool = True,
         fail_if_stuck: bool = False,
+        live_output: bool | int = True,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(type(self), kwargs)
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
         self.fail_if_stuck = fail_if_stuck
+        self.live_output = checked_live_output(live_output)
         self.ended_job: dict[str, Any] | None = None
         self.script = script
         self.script_path = script_path
@@ -208,7 +212,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
 
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
         from firecrest_core.paths import is_made
-        from firecrest_core.spec.sealing import seal
+        from firecrest_core.spec.sealing import seal, seal_secrets
 
         try:
             connection = self.hook.connection()
@@ -247,6 +251,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             job=job.to_dict(),
             submission=submission,
             fail_if_stuck=self.fail_if_stuck,
+            live_output=self.live_output,
+            secrets=seal_secrets(spec, connection.secret),
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
@@ -322,7 +328,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             return job
         context["ti"].xcom_push(key="job", value=job)
         trigger = FirecRESTTransferTrigger(
-            transfers=self.hook.run(self._begin_outputs(context, result, account)),
+            transfers=self.hook.run(self._begin_outputs(context, result, account, event)),
             owner=event["jobs"][0],
             result=event["result"],
             firecrest_conn_id=self.firecrest_conn_id,
@@ -334,14 +340,15 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             self.report_files(context, result, self.hook.run(self._finish(result, trigger.transfers)))
         return job
 
-    async def _begin_outputs(self, context: Context, result: JobResult, account: str | None) -> list[dict[str, Any]]:
-        from firecrest_core import lifecycle
+    async def _begin_outputs(
+        self, context: Context, result: JobResult, account: str | None, event: dict[str, Any]
+    ) -> list[dict[str, Any]]:
         from firecrest_core.return_value import read_return_value
 
         async with self.hook.client() as client:
             system = client.system(result.system)
             if result.succeeded:
-                await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
+                await self.show_end_of_output(system, result, event)
                 if (returned := await read_return_value(system, result)) is not None:
                     context["ti"].xcom_push(key="return", value=returned)
             return await self.begin_outputs(system, result, account)

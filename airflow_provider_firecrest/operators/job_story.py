@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.job_snapshots import keep_ended, push
 from airflow_provider_firecrest.operators.base import FirecRESTWaitingOperator
+from airflow_provider_firecrest.triggers.job import log_lines
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from firecrest_core.api.client import System
     from firecrest_core.jobs.job import Job
+    from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
 
 
@@ -53,3 +57,24 @@ class JobStory(FirecRESTWaitingOperator):
         push(context["ti"], snapshot, self.hook.connection())
         if snapshot.state.ended:
             keep_ended(context, snapshot, self.hook.connection())
+
+    async def show_end_of_output(self, system: System, result: JobResult, event: dict[str, Any]) -> None:
+        """Log the end of the output of a job that ended well, without what was shown while it ran.
+
+        :param system: where it ran
+        :param result: how it ended
+        :param event: the trigger's
+        """
+        from firecrest_core import lifecycle
+        from firecrest_core.follow.live_output import show_rest, shown_output
+
+        shown = shown_output(event.get("output", []))
+        await show_rest(system, shown, partial(log_lines, self.log), self.log.info)
+        known = {one.path for one in shown}
+
+        def log_output(path: str, tail: str) -> None:
+            if path not in known:
+                self.hook.log_output(path, tail)
+
+        if not known.issuperset(filter(None, result.output_paths())):
+            await lifecycle.raise_for_state(system, result, on_output=log_output)

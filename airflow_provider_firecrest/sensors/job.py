@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import PokeReturnValue
 
 from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.operators.base import checked_live_output
 from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from airflow_provider_firecrest.xcom import job_mapping
@@ -24,6 +25,8 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
 
     :param job_id: the job's id
     :param fail_if_stuck: fail when the job can never start, instead of only warning with the reason
+    :param live_output: show what the job prints while it runs, if this user may read it; as for
+        ``FirecRESTSubmitOperator``. It takes ``deferrable``
     :returns: the mapping that ``FirecRESTSubmitOperator`` returns
     :raises JobFailed: when the job ended otherwise than COMPLETED, with state, exit code and the last lines of its
         output, as far as this user may read them. No retry changes that, so the task is not tried again
@@ -32,10 +35,13 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
 
-    def __init__(self, *, job_id: str, fail_if_stuck: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, job_id: str, fail_if_stuck: bool = False, live_output: bool | int = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.job_id = job_id
         self.fail_if_stuck = fail_if_stuck
+        self.live_output = checked_live_output(live_output)
 
     def execute(self, context: Context) -> Any:
         """Wait for the job.
@@ -49,6 +55,7 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
             job=job.to_dict(),
             owned=False,
             fail_if_stuck=self.fail_if_stuck,
+            live_output=self.live_output,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
+from airflow_provider_firecrest.job_records import describe_jobs
 from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
+    from firecrest_core.follow.live_output import LiveOutput
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.snapshot import JobSnapshot
+    from firecrest_core.jobs.status import JobStatus
 
 # How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
 _CHECKS = 6
 _BETWEEN_CHECKS = 5.0
+
+
+def log_lines(log: Any, stream: str, lines: list[str]) -> None:
+    """Log lines that a job has printed.
+
+    :param log: the task's log
+    :param stream: ``out`` or ``err``
+    :param lines: the lines
+    """
+    for line in lines:
+        log.info("%s | %s", stream, line)
 
 
 class FirecRESTJobTrigger(FirecRESTTrigger):
@@ -36,6 +51,9 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param submission: what to submit first, as :func:`firecrest_core.spec.sealing.seal` gives it, once the limit on
         submitted jobs has room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds
         its job
+    :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
+    :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
+        must not show
     :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
     """
 
@@ -46,6 +64,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         owned: bool = True,
         fail_if_stuck: bool = False,
         submission: dict[str, Any] | None = None,
+        live_output: bool | int = False,
+        secrets: str | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -53,6 +73,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.owned = owned
         self.fail_if_stuck = fail_if_stuck
         self.submission = submission
+        self.live_output = live_output
+        self.secrets = secrets
         self.on_snapshot: Callable[[JobSnapshot], None] | None = None
         self._history: JobHistory | None = None
 
@@ -68,6 +90,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             "owned": self.owned,
             "fail_if_stuck": self.fail_if_stuck,
             "submission": self.submission,
+            "live_output": self.live_output,
+            "secrets": self.secrets,
         }
 
     @property
@@ -124,17 +148,50 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             if self.submission is not None:
                 job = await self._submit(system, job, self.submission)
             history = await self._begin_history(job)
-            result = await lifecycle.wait(
-                system,
-                job,
-                poll_interval=self.poll_interval,
-                on_message=self._message,
-                on_warning=self.warn,
-                on_status=history.on_status,
-                fail_if_stuck=self.fail_if_stuck,
-            )
+            async with self._output_of(system, job) as live:
+
+                def on_status(status: JobStatus) -> None:
+                    history.on_status(status)
+                    if self._shows_output(connection):
+                        live.on_status(status)
+
+                result = await lifecycle.wait(
+                    system,
+                    job,
+                    poll_interval=self.poll_interval,
+                    on_message=self._message,
+                    on_warning=self.warn,
+                    on_status=on_status,
+                    fail_if_stuck=self.fail_if_stuck,
+                )
             history.on_end(result)
-        return {"result": result.to_dict()}
+        shown = [[one.stream, one.path, one.offset] for one in live.shown]
+        return {"result": result.to_dict(), "output": shown}
+
+    def _output_of(self, system: System, job: Job) -> LiveOutput:
+        from firecrest_core.follow.live_output import LiveOutput
+
+        return LiveOutput(
+            system,
+            job,
+            partial(log_lines, self.log),
+            self.log.info,
+            element=None if isinstance(self.live_output, bool) else self.live_output,
+            poll_interval=self.poll_interval,
+        )
+
+    def _shows_output(self, connection: Connection) -> bool:
+        """Tell whether the output may be shown. This process has to know the job's secrets for it."""
+        from firecrest_core.spec.sealing import hide_secrets
+
+        if self.live_output is not False and not hide_secrets(self.secrets, connection.secret):
+            self.live_output = False
+            self.log.warning(
+                "The output of %s is not shown while it runs: the connection's secret has changed since the "
+                "submission, so nobody knows here what to leave out.",
+                describe_jobs([self.job]),
+            )
+        return self.live_output is not False
 
     async def _begin_history(self, job: Job) -> JobHistory:
         """Go on with the history that an earlier trigger or the worker has stored, or begin one."""

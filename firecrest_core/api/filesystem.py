@@ -13,6 +13,7 @@ from firecrest_core.api.models import (
     Checksum,
     DownloadTicket,
     FileInfo,
+    FilePart,
     FileStat,
     FileText,
     TransferJob,
@@ -142,13 +143,28 @@ class FilesystemEndpoints(SystemEndpoints):
         """
         return await self._tail(path, num_bytes=num_bytes, num_lines=lines)
 
-    async def read_from(self, path: str, offset: int) -> str:
+    @names_file_systems
+    async def read_from(self, path: str, offset: int, *, most: int = LARGEST_ANSWER) -> str:
         """Return a text file from a byte to its end.
 
         :param path: absolute path on the system
         :param offset: bytes to leave out at the beginning
+        :param most: bytes of the answer that are read at most
+        :returns: the text; each byte that is none is a replacement character
+        :raises FileTooLarge: there is more, or the server does not send so much
         """
-        return await self._tail(path, num_bytes=offset + 1, exclude_beginning=True)
+        check_remote_path(path)
+        what = f"Tail of {path} on {self.name}"
+        limits = ExchangeLimits.for_content(self._requests.connection.timeout, received=most)
+        try:
+            response = await self._requests.session.get(
+                self._path("filesystem", "ops", "tail"),
+                params={"path": path, "bytes": offset + 1, "skipHeading": "true"},
+                extensions={LIMITS: limits},
+            )
+        except AnswerTooLarge as error:
+            raise FileTooLarge(str(error)) from None
+        return parse(FilePart, self._requests.session.read_json(response, 200, what), what).output.content
 
     @names_file_systems
     async def _tail(self, path: str, /, **how: Any) -> str:

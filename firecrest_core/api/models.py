@@ -253,6 +253,12 @@ class FileText(_Answer):
     content: str
 
 
+class FilePart(_Answer):
+    """The whole answer of ``ops/tail``."""
+
+    output: FileText
+
+
 class Checksum(_Answer):
     """The answer of ``ops/checksum``."""
 

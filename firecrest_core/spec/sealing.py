@@ -10,9 +10,11 @@ from pydantic import SecretStr
 
 from firecrest_core.encryption import SecretChangedError, decrypt, encrypt
 from firecrest_core.errors import TransientError
+from firecrest_core.hidden_values import hide_value
 from firecrest_core.spec.jobspec import JobSpec
 
 _PURPOSE = "secrets of a job"
+_HIDING = "secrets of a job that no log shows"
 _SECRETS = "sealed_secrets"  # no field has this name
 
 
@@ -27,6 +29,35 @@ def seal(spec: JobSpec, client_secret: SecretStr) -> dict[str, Any]:
         secrets = encrypt(SecretStr(json.dumps(spec.secrets)), client_secret, _PURPOSE)
         sealed |= {"environment": spec.plain_environment, _SECRETS: secrets}
     return sealed
+
+
+def seal_secrets(spec: JobSpec, client_secret: SecretStr) -> str | None:
+    """Return a job's secrets encrypted, for :func:`hide_secrets` in another process; ``None`` if it has none.
+
+    :param spec: the job
+    :param client_secret: the connection's secret
+    """
+    if not spec.secrets:
+        return None
+    return encrypt(SecretStr(json.dumps(list(spec.secrets.values()))), client_secret, _HIDING)
+
+
+def hide_secrets(sealed: str | None, client_secret: SecretStr) -> bool:
+    """Let no output of the job show its secrets, in this process.
+
+    :param sealed: what :func:`seal_secrets` returned
+    :param client_secret: the connection's secret
+    :returns: ``False`` if they cannot be read any more, because the connection's secret has changed since
+    """
+    if sealed is None:
+        return True
+    try:
+        values = json.loads(decrypt(sealed, client_secret, _HIDING).get_secret_value())
+    except SecretChangedError:
+        return False
+    for value in values:
+        hide_value(value)
+    return True
 
 
 def unseal(sealed: Mapping[str, Any], client_secret: SecretStr) -> JobSpec:
