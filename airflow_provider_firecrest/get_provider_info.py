@@ -89,6 +89,14 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         "description": 'More names for paths on the systems: {"PROJECT": "/project/x"} lets tasks write $PROJECT/data.',
         "schema": {"type": ["object", "null"]},
     },
+    "job_url": {
+        "label": "Job page",
+        "description": (
+            "URL of a job's page in the centre's own web interface, to which tasks link. It may name {system}, "
+            "{job_id}, {name}, {account}, {partition}, {nodes}, {start} and {end}."
+        ),
+        "schema": {"type": ["string", "null"], "examples": ["https://ui.example.org/{system}/jobs/{job_id}"]},
+    },
 }
 
 
@@ -150,6 +158,10 @@ def get_provider_info() -> dict[str, Any]:
                 "handler": "airflow_provider_firecrest.assets.sanitize_uri",
                 "to_openlineage_converter": "airflow_provider_firecrest.assets.to_openlineage",
             }
+        ],
+        "extra-links": [
+            "airflow_provider_firecrest.links.job.HPCJobLink",
+            "airflow_provider_firecrest.links.job.CentreJobLink",
         ],
         "connection-types": [
             {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.job_pages import check_job_url
 from firecrest_core.sign_in import SignIn, SignInKind, parse_sign_in
 from firecrest_core.system_names import check_system_name
 from firecrest_core.urls import check_proxy_url, check_url, sends_in_clear
@@ -60,6 +61,8 @@ class Connection:
     :param base_dir: the directory on the systems that relative paths begin at, for example ``$SCRATCH/workflows``
     :param paths: more names for paths there, such as ``{"PROJECT": "/project/x"}`` for ``$PROJECT``; see
         :mod:`firecrest_core.paths`
+    :param job_url: template of the URL of a job's page in the centre's own web interface; see
+        :mod:`firecrest_core.job_pages`
     :param kept_in: what holds these settings, as messages call it: Airflow's ``connection``, Prefect's ``credentials
         block``
     :raises ConfigurationError: a value is missing, is no URL, is a plain one that is not allowed, or is out of range
@@ -80,6 +83,7 @@ class Connection:
     max_in_flight: int = 4
     base_dir: str | None = None
     paths: Mapping[str, str] = field(default_factory=dict, hash=False)
+    job_url: str = ""
     kept_in: str = field(default="connection", repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +112,8 @@ class Connection:
         if self.system is not None:
             object.__setattr__(self, "system", check_system_name(self.system))
         _check_paths(self.base_dir, self.paths)
+        if self.job_url:
+            check_job_url(self.job_url)
 
     def _check_url(self, name: str, value: str) -> None:
         check_url(name, value, query=name == "token_url")

@@ -32,7 +32,7 @@ from airflow_provider_firecrest.airflow_internals.state_store import (
     read_stored_values,
 )
 from airflow_provider_firecrest.airflow_internals.task_states import TaskDeleted, TaskStateUnknown, get_task_state
-from airflow_provider_firecrest.airflow_internals.xcoms import allow_in_xcoms, get_xcom, push_xcom
+from airflow_provider_firecrest.airflow_internals.xcoms import allow_in_xcoms, get_xcom, push_xcom, read_xcom
 
 __all__ = [
     "LONGEST_VALUE",
@@ -59,6 +59,7 @@ __all__ = [
     "may_be_triggerer",
     "push_xcom",
     "read_stored_values",
+    "read_xcom",
     "signing_key",
     "syntax_error",
     "teams_of",

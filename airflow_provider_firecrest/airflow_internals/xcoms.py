@@ -1,4 +1,4 @@
-"""XComs in a trigger, and which objects of ours Airflow reads from them."""
+"""XComs of a task instance, and which objects of ours Airflow reads from them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ async def get_xcom(ti: Any, key: str) -> Any:
         )
     except Exception as error:
         raise TaskStateUnknown(str(error)) from error
+
+
+def read_xcom(ti: Any, key: str) -> Any:
+    """Ask Airflow for an XCom of a task instance, in its worker; ``None`` if there is none.
+
+    It stands on ``XCom.get_value`` of the Task SDK's execution time, which ``airflow.sdk`` does not export.
+
+    :param ti: the task instance
+    :param key: the XCom's key
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+
+    return XCom.get_value(ti_key=ti, key=key)
 
 
 async def push_xcom(ti: Any, key: str, value: Any) -> None:

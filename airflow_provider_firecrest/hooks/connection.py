@@ -113,6 +113,7 @@ def parse(stored: AirflowConnection) -> Connection:
             max_in_flight=extra.whole_number("max_in_flight", 4),
             base_dir=extra.text("base_dir") or None,
             paths=extra.mapping("paths"),
+            job_url=extra.text("job_url"),
         )
     except ConfigurationError as error:
         name, blank, what = str(error).partition(" ")

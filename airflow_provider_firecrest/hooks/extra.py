@@ -29,6 +29,7 @@ NAMES = (
     "max_in_flight",
     "base_dir",
     "paths",
+    "job_url",
 )
 """The settings in an extra. ``token_url`` is another name of ``auth_url``; Airflow hides what ``token`` is part of."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from airflow_provider_firecrest.airflow_internals import jobs as tables
 from airflow_provider_firecrest.airflow_internals.jobs import StoredJob, StoredRun
@@ -20,11 +21,14 @@ WINDOW = 31 * 86400.0
 MOST_JOBS = 50_000
 """The newest jobs that are kept."""
 
-_SLICE = 100
-"""Runs that are read at once while the window is filled."""
+_SECONDS_OF_READING = 0.3
+"""How long one refresh reads the jobs of runs that it has not read yet; the next one goes on."""
 
-_SECONDS_OF_FILLING = 0.3
-"""How long one refresh reads older runs."""
+_SLICES = (16, 512)
+"""How many of them are read at once: at first and at least, and at most."""
+
+_SECONDS_OF_A_SLICE = 0.05
+"""How long that should take."""
 
 _CHECKED = 500
 """Ended runs that each refresh looks for: a person may have deleted or cleared them."""
@@ -40,7 +44,11 @@ _Place = tuple[str, int, str, bool]  # task id, map index, key, whether it is an
 
 @dataclass(slots=True)
 class _Cell:
-    stored: StoredJob
+    """A stored value, without its text, and with the jobs that it holds."""
+
+    stamp: float
+    task_state: str | None
+    try_number: int | None
     snapshots: tuple[JobSnapshot, ...]
 
 
@@ -66,31 +74,39 @@ class KnownRuns:
         self.truncated = False
         self.has_begun = False
         self._runs: dict[int, _Known] = {}
+        self._waiting: dict[int, StoredRun] = {}  # to be read, the newest first
+        self._slice = _SLICES[0]
         self._last_number = 0
-        self._filled_to: StoredRun | None = None
+        self._listed_to: StoredRun | None = None
+        self._all_listed = False
         self._checked_to = 0
         self._changed = False
 
     def refresh(self) -> None:
-        """Read active and new runs, check some ended ones, and go on to fill the window."""
-        now = time.time()
+        """Read what has changed in the runs that are known, and then others, as many as there is time for."""
+        now, until = time.time(), time.monotonic() + _SECONDS_OF_READING
         since = now - WINDOW
         if not self.has_begun:
             self._last_number = tables.last_run_number()
-        active = tables.active_runs()
+        active = {run.number: run for run in tables.active_runs()}
         new = tables.runs_after_number(self._last_number, _CHECKED)
         self._last_number = max([self._last_number, *(run.number for run in new)])
-        self._note_active({run.number for run in active}, now)
-        recent = [run for run in new if run.run_after >= since]
-        self._read({run.number: run for run in [*recent, *self._check(since, now), *active]}, now)
-        self._note_active({run.number for run in active}, now)
-        if not self.complete:
-            self._fill(since, now)
-        self.has_begun = True
+        self._note_active(active, now)
+        again = {run.number: run for run in self._check(since, now)}
+        self._read_again((again | active).values(), now)
+        self._waiting |= {run.number: run for run in new if run.run_after >= since}
+        self._read_waiting(now, until)
+        while not (self._all_listed or self._waiting):
+            self._list_older(since)
+            self._read_waiting(now, until)
+            if time.monotonic() >= until:
+                break
+        self._note_active(active, now)
+        self.complete, self.has_begun = self._all_listed and not self._waiting, True
         if self._changed:
             self._publish()
 
-    def _note_active(self, active: set[int], now: float) -> None:
+    def _note_active(self, active: Collection[int], now: float) -> None:
         for number, known in self._runs.items():
             if number in active:
                 known.due_until = math.inf
@@ -113,35 +129,55 @@ class KnownRuns:
                 again.append(run)
         return again
 
-    def _fill(self, since: float, now: float) -> None:
-        until = time.monotonic() + _SECONDS_OF_FILLING
-        while not self.complete and time.monotonic() < until:
-            older = tables.runs_by_date(since, self._filled_to, _SLICE)
-            self._read({run.number: run for run in older if run.number not in self._runs}, now)
-            self._filled_to = older[-1] if older else self._filled_to
-            self.truncated = sum(len(known.rows) for known in self._runs.values()) >= MOST_JOBS
-            self.complete = self.truncated or len(older) < _SLICE
+    def _list_older(self, since: float) -> None:
+        """Let older runs of the window wait for being read."""
+        older = tables.runs_by_date(since, self._listed_to, _SLICES[1])
+        self._waiting |= {run.number: run for run in older if run.number not in self._runs}
+        self._listed_to = older[-1] if older else self._listed_to
+        self.truncated = sum(len(known.rows) for known in self._runs.values()) >= MOST_JOBS
+        self._all_listed = self.truncated or len(older) < _SLICES[1]
 
-    def _read(self, runs: dict[int, StoredRun], now: float) -> None:
-        """Read the jobs of runs: of those that were read a moment ago, only values that are newer."""
-        new: list[int] = []
-        known: list[int] = []
-        for number, run in runs.items():
-            one = self._runs.get(number)
-            if one is None or one.run.run_id != run.run_id or one.run.dag_id != run.dag_id:
-                self._forget(number)
-                self._runs[number] = _Known(run, (run.updated_at or 0.0) + _SECONDS_OF_TRAILING)
-                new.append(number)
+    def _read_waiting(self, now: float, until: float) -> None:
+        """Read runs that wait, at least one slice: the first answer has jobs soon, however many jobs a run has."""
+        while self._waiting:
+            newest = heapq.nlargest(self._slice, self._waiting.values(), key=lambda run: (run.run_after, run.number))
+            began = time.monotonic()
+            self._read_whole(newest, now)
+            took = time.monotonic() - began
+            wished = self._slice * 2 if took < _SECONDS_OF_A_SLICE else self._slice // 2
+            self._slice = min(max(wished, _SLICES[0]), _SLICES[1])
+            if time.monotonic() >= until:
+                break
+
+    def _read_whole(self, runs: Iterable[StoredRun], now: float) -> None:
+        for run in runs:
+            self._waiting.pop(run.number, None)
+            known = self._runs.get(run.number)
+            if known is not None and _is_same(known.run, run):
+                known.run = run
             else:
-                one.run = run
-                (known if now - one.read_at < _SECONDS_OF_TRAILING else new).append(number)
-        newer_than = min((self._runs[number].read_at for number in known), default=now) - _OVERLAP
-        missed = self._take(known, tables.stored_jobs(known, SNAPSHOT_KEY, ENDED_KEY, newer_than=newer_than), now)
-        whole = [*new, *missed]
-        self._take(whole, tables.stored_jobs(whole, SNAPSHOT_KEY, ENDED_KEY), now)
-        for number in runs:
+                self._forget(run.number)
+                self._runs[run.number] = _Known(run, (run.updated_at or 0.0) + _SECONDS_OF_TRAILING)
+        numbers = [run.number for run in runs]
+        self._take(numbers, tables.stored_jobs(numbers, SNAPSHOT_KEY, ENDED_KEY), now)
+        for number in numbers:
             if not self._runs[number].rows and self._runs[number].due_until <= now:
                 del self._runs[number]
+
+    def _read_again(self, runs: Iterable[StoredRun], now: float) -> None:
+        """Read what is newer in runs that were read a moment ago; the others have to wait."""
+        recent: list[int] = []
+        for run in runs:
+            known = self._runs.get(run.number)
+            if known is not None and _is_same(known.run, run) and now - known.read_at < _SECONDS_OF_TRAILING:
+                known.run = run
+                recent.append(run.number)
+            else:
+                self._waiting[run.number] = run
+        newer_than = min((self._runs[number].read_at for number in recent), default=now) - _OVERLAP
+        found = tables.stored_jobs(recent, SNAPSHOT_KEY, ENDED_KEY, newer_than=newer_than)
+        if missed := self._take(recent, found, now):
+            self._read_whole([self._runs[number].run for number in missed], now)
 
     def _take(self, numbers: list[int], found: list[StoredJob], now: float) -> list[int]:
         """Take what was found in runs, and return those of which a value is still to be read."""
@@ -153,19 +189,20 @@ class KnownRuns:
             known = self._runs[number]
             cells: dict[_Place, _Cell] = {}
             for stored in all_stored:
-                place = (stored.task_id, stored.map_index, stored.key, stored.is_xcom)
+                place = _place(stored)
                 cell = known.cells.get(place)
-                if cell is None or cell.stored.stamp != stored.stamp:
-                    if stored.value is None and not stored.is_long:
-                        missed.append(number)
-                        break
-                    cell = _Cell(stored, stored_snapshots.read(stored.value))
-                cells[place] = _Cell(replace(stored, value=None), cell.snapshots)
+                if cell is not None and cell.stamp == stored.stamp:
+                    snapshots = cell.snapshots
+                elif stored.value is None and not stored.is_long:
+                    missed.append(number)
+                    break
+                else:
+                    snapshots = stored_snapshots.read(stored.value)
+                cells[place] = _Cell(stored.stamp, stored.task_state, stored.try_number, snapshots)
             else:
-                known.cells, known.read_at = cells, now
-                rows = tuple(_rows(known.run, cells.values()))
-                if rows != known.rows:
-                    known.rows, self._changed = rows, True
+                known.read_at = now
+                if cells != known.cells:
+                    known.cells, known.rows, self._changed = cells, tuple(_rows(known.run, cells)), True
         return missed
 
     def _forget(self, number: int) -> None:
@@ -188,6 +225,11 @@ class KnownRuns:
         self._changed = False
 
 
+def _is_same(known: StoredRun, run: StoredRun) -> bool:
+    """Tell whether it is the same run: databases use the numbers of deleted ones again."""
+    return (known.dag_id, known.run_id) == (run.dag_id, run.run_id)
+
+
 def rows_of(run: StoredRun, found: Iterable[StoredJob], *, with_history: bool = False) -> list[JobRow]:
     """Return the jobs of a run.
 
@@ -195,26 +237,34 @@ def rows_of(run: StoredRun, found: Iterable[StoredJob], *, with_history: bool = 
     :param found: what its tasks have stored
     :param with_history: with what happened to the jobs
     """
-    cells = [_Cell(one, stored_snapshots.read(one.value, with_history=with_history)) for one in found]
+    cells = {
+        _place(one): _Cell(
+            one.stamp, one.task_state, one.try_number, stored_snapshots.read(one.value, with_history=with_history)
+        )
+        for one in found
+    }
     return list(_rows(run, cells))
 
 
-def _rows(run: StoredRun, cells: Iterable[_Cell]) -> Iterator[JobRow]:
+def _place(stored: StoredJob) -> _Place:
+    return stored.task_id, stored.map_index, stored.key, stored.is_xcom
+
+
+def _rows(run: StoredRun, cells: dict[_Place, _Cell]) -> Iterator[JobRow]:
     """Yield the jobs of XComs, and then those of the state store that no XCom of the same task tells of."""
     seen: set[tuple[str, int, str, str]] = set()
-    for cell in sorted(cells, key=lambda cell: not cell.stored.is_xcom):
-        stored = cell.stored
+    for (task_id, map_index, _, is_xcom), cell in sorted(cells.items(), key=lambda item: not item[0][3]):
         for snapshot in cell.snapshots:
-            job = (stored.task_id, stored.map_index, snapshot.system, snapshot.job_id)
+            job = (task_id, map_index, snapshot.system, snapshot.job_id)
             if job not in seen:
                 seen.add(job)
                 yield JobRow(
                     dag_id=run.dag_id,
                     run_id=run.run_id,
-                    task_id=stored.task_id,
-                    map_index=stored.map_index,
-                    try_number=stored.try_number,
-                    task_state=stored.task_state,
-                    ended_earlier=not stored.is_xcom,
+                    task_id=task_id,
+                    map_index=map_index,
+                    try_number=cell.try_number,
+                    task_state=cell.task_state,
+                    ended_earlier=not is_xcom,
                     snapshot=snapshot,
                 )

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
-from firecrest_core.jobs.snapshot import JobSnapshot
+from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
+from firecrest_core.states import JobState
 
 _LONGEST = 300
 _LONGEST_PATH = 4096
+_LONGEST_MAPPING = 4096
 _MOST_LINES = 200
 _LARGEST = 1e12  # larger numbers are neither times nor sizes of a job
 
 _PATHS = frozenset({"working_dir", "stdout", "stderr"})
 
 # Many jobs share these.
-_SHARED = frozenset({"system", "account", "partition"})
+_SHARED = frozenset({"system", "connection_id", "account", "partition"})
+
+_STATES = {state.value: state for state in JobState}
 
 
 def read(value: str | None, *, with_history: bool = False) -> tuple[JobSnapshot, ...]:
@@ -29,9 +33,9 @@ def read(value: str | None, *, with_history: bool = False) -> tuple[JobSnapshot,
     :returns: nothing if it is something else, such as the reference of a custom XCom backend
     """
     try:
-        found = json.loads(value or "null")
+        found = _DECODER.decode(value or "null")
         if isinstance(found, str):
-            found = json.loads(found)
+            found = _DECODER.decode(found)
     except (ValueError, RecursionError):
         return ()
     several = found if isinstance(found, list) else [found]
@@ -40,53 +44,81 @@ def read(value: str | None, *, with_history: bool = False) -> tuple[JobSnapshot,
 
 
 def _snapshot(data: dict[str, Any], with_history: bool) -> JobSnapshot | None:
-    known = {field.name: field for field in fields(JobSnapshot)}
     clean: dict[str, Any] = {}
-    for name, value in data.items():
-        if name not in known or name == "history":
-            continue
-        read, ok = _field(name, str(known[name].type), value)
-        if ok:
-            clean[name] = read
-        elif known[name].default is MISSING:
-            return None
-    if with_history:
-        clean["history"] = list(_history(data.get("history")))
-    try:
-        snapshot = JobSnapshot.from_dict(clean)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    for name, field in _READERS.items():
+        value = data.get(name)
+        if value is not None and (value := field(value)) is not None:
+            clean[name] = value
+    if not (clean.get("job_id") and clean.get("system") and "state" in clean):
         return None
-    return snapshot if snapshot.job_id else None
+    if with_history:
+        clean["history"] = tuple(_history(data.get("history")))
+    return JobSnapshot(**clean)
 
 
-def _field(name: str, kind: str, value: Any) -> tuple[Any, bool]:
-    """Return a field's value, and whether it can be one."""
-    if name == "state" or kind.startswith("str"):
-        text = _text(value, _LONGEST_PATH if name in _PATHS else _LONGEST)
-        return sys.intern(text) if text and name in _SHARED else text, text is not None
-    if kind.startswith(("int", "float")):
-        number = _number(value)
-        return int(number) if number is not None and kind.startswith("int") else number, number is not None
-    return value, True
-
-
-def _history(lines: Any) -> Iterator[list[Any]]:
+def _history(lines: Any) -> Iterator[HistoryLine]:
     for line in lines[-_MOST_LINES:] if isinstance(lines, list) else ():
         if isinstance(line, list) and len(line) == 2:
-            at, text = _number(line[0]), _text(line[1], _LONGEST)
+            at, text = _number(line[0]), _text(line[1])
             if at is not None and text:
-                yield [at, text]
+                yield HistoryLine(at, text)
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if abs(value) <= _LARGEST else None  # also of NaN
+    return value if abs(value) <= _LARGEST else None
 
 
-def _text(value: Any, longest: int) -> str | None:
+def _whole_number(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _text(value: Any, longest: int = _LONGEST) -> str | None:
     if not isinstance(value, str):
         return None
-    # JSON may hold halves of characters, which no answer can be encoded with.
-    whole = value[: longest + 1].encode("utf-8", "replace").decode()
+    whole = value[: longest + 1]
+    if not whole.isascii():  # JSON may hold halves of characters, with which no answer can be encoded
+        whole = whole.encode("utf-8", "replace").decode()
     return whole if len(whole) <= longest else f"{whole[: longest - 1]}…"
+
+
+def _path(value: Any) -> str | None:
+    return _text(value, _LONGEST_PATH)
+
+
+def _shared_text(value: Any) -> str | None:
+    text = _text(value)
+    return None if text is None else sys.intern(text)
+
+
+def _state(value: Any) -> JobState | None:
+    return _STATES.get(value) if isinstance(value, str) else None
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) and len(json.dumps(value)) <= _LONGEST_MAPPING else None
+
+
+def _reader(name: str, kind: str) -> Callable[[Any], Any]:
+    if name == "state":
+        return _state
+    if name in _PATHS:
+        return _path
+    if name in _SHARED:
+        return _shared_text
+    return _BY_KIND[kind.removesuffix(" | None")]
+
+
+_BY_KIND: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "int": _whole_number,
+    "float": _number,
+    "Mapping[str, Any]": _mapping,
+}
+
+_READERS = {each.name: _reader(each.name, str(each.type)) for each in fields(JobSnapshot) if each.name != "history"}
+
+# NaN and the infinities are no JSON, but Python reads them.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)

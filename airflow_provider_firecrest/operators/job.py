@@ -12,6 +12,7 @@ from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.job_snapshots import push
+from airflow_provider_firecrest.links.job import CentreJobLink
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.operators.job_files import JobFiles
@@ -396,6 +397,7 @@ class FirecRESTCancelOperator(FirecRESTBaseOperator):
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, "job_id")
+    operator_extra_links = (CentreJobLink(),)
 
     def __init__(self, *, job_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.job_snapshots import keep_ended, push
+from airflow_provider_firecrest.links.job import CentreJobLink, HPCJobLink, push_links
 from airflow_provider_firecrest.operators.base import FirecRESTWaitingOperator
 from airflow_provider_firecrest.triggers.job import log_lines
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class JobStory(FirecRESTWaitingOperator):
-    """An operator that shows its job, from the submission to the end."""
+    """An operator that shows its job, from the submission to the end, and links to it."""
+
+    operator_extra_links = (HPCJobLink(), CentreJobLink())
 
     def show_submitted(self, context: Context, job: Job, spec: JobSpec) -> None:
         """Store the first snapshot of the job.
@@ -37,6 +40,8 @@ class JobStory(FirecRESTWaitingOperator):
             connection_id=self.firecrest_conn_id,
         )
         push(context["ti"], snapshot, self.hook.connection())
+        if not self.deferrable:  # else Airflow stores them when the task defers
+            push_links(context["ti"], snapshot, self.hook.connection().job_url)
 
     def tell(self, context: Context, event: dict[str, Any]) -> None:
         """Log the job's history, and store how it ended.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import PokeReturnValue
 
 from airflow_provider_firecrest.exceptions import task_error
+from airflow_provider_firecrest.links.job import CentreJobLink
 from airflow_provider_firecrest.operators.base import checked_live_output
 from airflow_provider_firecrest.sensors.base import FirecRESTBaseSensor
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
@@ -34,6 +35,7 @@ class FirecRESTJobSensor(FirecRESTBaseSensor):
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseSensor.template_fields, "job_id")
+    operator_extra_links = (CentreJobLink(),)
 
     def __init__(
         self, *, job_id: str, fail_if_stuck: bool = False, live_output: bool | int = False, **kwargs: Any

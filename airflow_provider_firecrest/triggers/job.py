@@ -11,6 +11,7 @@ from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
 from airflow_provider_firecrest.job_records import describe_jobs
 from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
+from airflow_provider_firecrest.links.job import apush_links
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.secrets = secrets
         self.on_snapshot: Callable[[JobSnapshot], None] | None = None
         self._history: JobHistory | None = None
+        self._job_url = ""
 
     def __repr__(self) -> str:
         """Name the job. The script and the environment of a submission are not for logs."""
@@ -143,6 +145,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         from firecrest_core.jobs.job import Job
 
         job = Job.from_dict(self.job)
+        self._job_url = connection.job_url
         async with self.client_type(connection) as client:
             system = client.system(job.system)
             if self.submission is not None:
@@ -202,6 +205,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             return JobHistory(begun)
         if self.submission is not None and self.on_snapshot is not None:
             self.on_snapshot(begun)
+        if self.submission is not None:
+            await apush_links(self.task_instance, begun, self._job_url)
         self._history = JobHistory(await aread(self.task_instance, job) or begun, self.on_snapshot)
         return self._history
 
