@@ -46,6 +46,7 @@ def job_mapping(result: JobResult) -> dict[str, Any]:
         "nodes": result.nodes,
         "node_count": result.node_count,
         "node_hours": None if result.node_hours is None else round(result.node_hours, 4),
+        "usage": None if result.usage is None else result.usage.to_dict(),
         "element_counts": {state.value: count for state, count in result.element_counts.items()},
         "failed_indices": str(result.failed_indices),
         "working_directory": result.working_dir,

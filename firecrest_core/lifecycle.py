@@ -179,6 +179,8 @@ async def wait(
         )
         owner = await protocol.find_owner(system, job, result)
         if isinstance(owner, JobResult):
+            if on_message is not None and (used := owner.usage_summary()):
+                on_message(f"{job} {used}.")
             return owner
         job = owner
 

@@ -12,6 +12,7 @@ from firecrest_core.diagnosis import describe_exit_code
 from firecrest_core.elements import ElementGroup, ElementResult, expand
 from firecrest_core.indices import Indices
 from firecrest_core.states import JobState
+from firecrest_core.usage import JobUsage
 
 # Characters of the indices of array elements in a message.
 _MOST_IN_MESSAGE = 60
@@ -99,6 +100,7 @@ class JobResult:
     :param stderr: path of the standard error, in the same form
     :param groups: the elements of an array, those that ended alike together and those that failed first; empty for any
         other job. All are counted; of very large arrays, the indices of some are left out.
+    :param usage: what it has used, if its meter has written that down
     :param fetched: where its files are now, on our side; empty unless the caller has fetched some with the result
     """
 
@@ -121,6 +123,7 @@ class JobResult:
     stdout: str | None = None
     stderr: str | None = None
     groups: tuple[ElementGroup, ...] = ()
+    usage: JobUsage | None = None
     fetched: tuple[str, ...] = ()
 
     @property
@@ -208,18 +211,29 @@ class JobResult:
             )
         return text + "."
 
+    def usage_summary(self) -> str:
+        """Return what the job has used in words, such as ``used 31 % of 128 cores``; empty if nothing is known."""
+        return "" if self.usage is None else self.usage.summary(self.elapsed)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON types; :meth:`from_dict` reads them back."""
         mapping = {each.name: getattr(self, each.name) for each in fields(self)}
         groups = [group.to_dict() for group in self.groups]
-        return mapping | {"state": self.state.value, "groups": groups, "fetched": list(self.fetched)}
+        usage = None if self.usage is None else self.usage.to_dict()
+        return mapping | {
+            "state": self.state.value,
+            "groups": groups,
+            "usage": usage,
+            "fetched": list(self.fetched),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobResult:
         """Return the result that :meth:`to_dict` wrote."""
         groups = tuple(map(ElementGroup.from_dict, data.get("groups", ())))
-        fetched = tuple(data.get("fetched", ()))
-        return cls(**{**data, "state": JobState(data["state"]), "groups": groups, "fetched": fetched})
+        usage = None if data.get("usage") is None else JobUsage.from_dict(data["usage"])
+        changes = {"groups": groups, "usage": usage, "fetched": tuple(data.get("fetched", ()))}
+        return cls(**{**data, "state": JobState(data["state"]), **changes})
 
     # What Airflow calls for an XCom.
     __version__: ClassVar[int] = 1

@@ -145,6 +145,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     requeue: bool | None = Field(
         default=None, description="Whether the scheduler itself may run the job again after a node failure."
     )
+    usage: bool = Field(
+        default=True, description="Whether the job writes down what it uses of its cores, memory and GPUs."
+    )
     poll_interval: float = Field(
         default=10.0,
         gt=0,

@@ -85,6 +85,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param stdout: file for the standard output
     :param stderr: file for the standard error
     :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption
+    :param usage: whether the job writes down what it uses of its cores, memory and GPUs (true unless given)
     :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
@@ -106,10 +107,11 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         ``err |``; of an array, the element with this index: ``live_output=3``. With ``True``, no array is followed
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
-        ``node_hours``, ``element_counts`` and ``failed_indices`` (of an array), ``working_directory``, ``stdout`` and
-        ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the job and with it the task has failed.
-        The id is pushed as XCom ``job_id`` as soon as it is known. If the job succeeded and has written a
-        ``return.json`` in its working directory (at most 64 KiB), what it holds is the XCom ``return``.
+        ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
+        ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the
+        job and with it the task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
+        succeeded and has written a ``return.json`` in its working directory (at most 64 KiB), what it holds is the XCom
+        ``return``.
     """
 
     template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, *JOB_FIELDS, "job", "inputs", "outputs")
@@ -154,6 +156,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         stdout: str | None = None,
         stderr: str | None = None,
         requeue: bool | str | None = None,
+        usage: bool | str | None = None,
         make_working_dir: bool | None = None,
         job: JobSpec | Mapping[str, Any] | str | None = None,
         inputs: Mapping[str, str] | None = None,
@@ -197,6 +200,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.stdout = stdout
         self.stderr = stderr
         self.requeue = requeue
+        self.usage = usage
         self.make_working_dir = make_working_dir
         self.keep_files(inputs, outputs)
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.

@@ -19,7 +19,7 @@ JOB_FIELDS = (
     "script", "script_path", "command", "working_dir", "name", "account", "partition", "nodes", "ntasks",
     "ntasks_per_node", "cpus_per_task", "gpus", "gpus_per_node", "memory", "time_limit", "array", "dependency", "qos",
     "constraint", "reservation", "environment", "uenv", "container", "signal", "directives", "stdout", "stderr",
-    "requeue",
+    "requeue", "usage",
 )  # fmt: skip
 TEMPLATE_FILES = (".sh", ".bash", ".sbatch", ".slurm", ".pbs", ".j2")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.claims.meter import Meter
 from firecrest_core.claims.prologue import prologue
 from firecrest_core.claims.secret_file import SecretFile
 from firecrest_core.jobs.key import ClaimKey
@@ -25,12 +26,14 @@ class BoundSubmission:
     :param name: the user's name for the job
     :param spec: the specification with the key in the job's name
     :param prologue: the lines of shell that check the claim
+    :param meter: what measures the job; ``None`` for an array, whose elements share a claim
     """
 
     key: ClaimKey
     name: str
     spec: JobSpec
     prologue: tuple[str, ...]
+    meter: Meter | None = None
 
     @classmethod
     def bind(cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm") -> BoundSubmission:
@@ -59,7 +62,9 @@ class BoundSubmission:
             if shared:
                 changes["directives"] = (*spec.directives, "--open-mode=append")
         lines = prologue(key, spec.working_dir, name, scheduler, shared_output=shared)
-        return cls(key, name, replace(spec, **changes), tuple(lines))
+        measured = spec.usage and spec.array is None and "array" not in own
+        meter = Meter.of_claim(key, spec, scheduler) if measured else None
+        return cls(key, name, replace(spec, **changes), tuple(lines), meter)
 
     def request(self, scheduler: Scheduler = "slurm", secret_file: SecretFile | None = None) -> SubmitRequest:
         """Return the body of the request that submits the job.
@@ -69,7 +74,9 @@ class BoundSubmission:
         :raises InvalidJobSpec: the scheduler cannot express a field
         """
         secrets = secret_file.lines() if secret_file else ()
-        return submit_request(self.spec, scheduler, prologue=self.prologue, secrets=secrets)
+        lines, at_end = (self.meter.lines, self.meter.at_end) if self.meter else ((), "")
+        prologue = (*self.prologue, *lines)
+        return submit_request(self.spec, scheduler, prologue=prologue, secrets=secrets, at_end=at_end)
 
 
 def _with_name(pattern: str, name: str) -> str:

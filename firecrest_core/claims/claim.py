@@ -13,6 +13,7 @@ Below the working directory::
     .firecrest/<identity>/<epoch>.<generation>/claim -> job-57
     .firecrest/<identity>/<epoch>.<generation>/claim -> cancelled
     .firecrest/<identity>/<epoch>.<generation>/secrets-1f0c…    (see firecrest_core.claims.secret_file)
+    .firecrest/<identity>/<epoch>.<generation>/usage.json       (see firecrest_core.claims.meter)
 
 The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
@@ -26,11 +27,12 @@ from dataclasses import dataclass
 
 from firecrest_core.api.models import FileInfo
 from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.usage import USAGE_FILE
 
 CANCELLED = "cancelled"
 """The holder of a claim that was taken from outside, so that no job gets it."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|secrets-[0-9a-f]+))?", re.ASCII)
+_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,13 @@ class Claims:
     :param holders: (epoch, generation) → a job's id, or :data:`CANCELLED`
     :param epochs: the epochs that have a directory
     :param secret_files: (epoch, generation, name) of each file with secrets
+    :param measured: (epoch, generation) of each job whose meter has written its file
     """
 
     holders: Mapping[tuple[int, int], str]
     epochs: frozenset[int]
     secret_files: Sequence[tuple[int, int, str]] = ()
+    measured: frozenset[tuple[int, int]] = frozenset()
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
@@ -53,7 +57,7 @@ class Claims:
         :param entries: the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`
         """
         holders: dict[tuple[int, int], str] = {}
-        epochs, secret_files = set(), []
+        epochs, secret_files, measured = set(), [], set()
         for entry in entries:
             match = _ENTRY.fullmatch(entry.name)
             if match is None:
@@ -63,9 +67,11 @@ class Claims:
             if name == "claim" and entry.link_target:
                 holder = posixpath.basename(entry.link_target)
                 holders[epoch, generation] = holder.removeprefix("job-")
+            elif name == USAGE_FILE:
+                measured.add((epoch, generation))
             elif name and name != "claim":
                 secret_files.append((epoch, generation, name))
-        return cls(holders, frozenset(epochs), tuple(secret_files))
+        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured))
 
     def holder(self, key: ClaimKey) -> str | None:
         """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""

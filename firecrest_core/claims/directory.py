@@ -20,6 +20,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, read_job_name
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir
+from firecrest_core.usage import LARGEST_USAGE_FILE, USAGE_FILE, JobUsage, parse_usage
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +157,21 @@ class ClaimDirectory:
             if over(epoch, generation):
                 directory = ClaimKey(self.identity, epoch, generation).directory(self.working_dir)
                 await remove_quietly(self.system, f"{directory}/{name}")
+
+    async def usage(self, claims: Claims, key: ClaimKey) -> JobUsage | None:
+        """Return what the job that holds a claim has used; a failure is no error. Without its file, nothing is asked.
+
+        :param claims: what was read
+        :param key: the key of the claim
+        """
+        if (key.epoch, key.generation) not in claims.measured:
+            return None
+        path = f"{key.directory(self.working_dir)}/{USAGE_FILE}"
+        try:
+            return parse_usage(await self.system.download_small(path, most=LARGEST_USAGE_FILE))
+        except errors.FirecRESTError as error:
+            log.debug("What %s has used is not known: %s", key.identity, error)
+            return None
 
     async def live(self) -> dict[tuple[int, int], list[str]]:
         """Return the task's jobs in the list of jobs that have not ended.

@@ -118,7 +118,8 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
     """Find the job that holds the claim after a job of the key has ended, because the payload may run in another job.
 
     A job that failed before it could claim (it was not launched, or was cancelled in the queue) gets the claim now, so
-    that no other job of the key runs after its failure was reported. This costs one listing of files.
+    that no other job of the key runs after its failure was reported. This costs one listing of files, and a request for
+    what the job has used if its meter has written that down.
 
     :param system: where the job is
     :param job: the job that has ended
@@ -137,6 +138,8 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
         owner = await _owner(claims, found, job, key, result)
         if isinstance(owner, JobResult):
             await claims.remove_secrets(found, lambda *of: of <= (key.epoch, key.generation))
+            if found.holder(key) == job.job_id:
+                owner = replace(owner, usage=await claims.usage(found, key))
         if owner is not None:
             return owner
         delay = next(pauses, None)

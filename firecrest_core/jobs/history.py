@@ -94,6 +94,7 @@ class JobHistory:
             working_dir=result.working_dir,
             stdout=result.stdout,
             stderr=result.stderr,
+            usage=None if result.usage is None else result.usage.to_dict(),
             seen_at=time.time(),
         )
 

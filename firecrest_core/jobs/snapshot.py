@@ -46,6 +46,7 @@ class JobSnapshot:
     :param working_dir: absolute path of its working directory on the system
     :param stdout: path of its standard output; ``%a`` stands for an array element's index
     :param stderr: path of its standard error, in the same form
+    :param usage: what it has used, once it has ended, as :meth:`firecrest_core.usage.JobUsage.to_dict` writes it
     :param seen_at: Unix time of this snapshot, on our clock
     :param history: what has happened so far, oldest first
     :param signature: of where its output is, by whoever has stored it
@@ -72,6 +73,7 @@ class JobSnapshot:
     working_dir: str = ""
     stdout: str | None = None
     stderr: str | None = None
+    usage: Mapping[str, Any] | None = None
     seen_at: float = 0.0
     history: tuple[HistoryLine, ...] = ()
     signature: str = ""

@@ -116,6 +116,8 @@ class JobSpec:
     :param stderr: file for the standard error; without it, Slurm writes both into one
     :param requeue: whether the scheduler may run the job a second time after a node failure or a preemption.
         ``None``: only if the script's own lines ask for it. PBS may always rerun the elements of an array.
+    :param usage: whether the job writes down what it uses of its cores, memory and GPUs, with a claim alone; see
+        :mod:`firecrest_core.usage`
     :raises InvalidJobSpec: a field is not valid; the message begins with its name
     """
 
@@ -147,13 +149,14 @@ class JobSpec:
     stdout: str | None = None
     stderr: str | None = None
     requeue: bool | None = None
+    usage: bool = True
 
     def __repr__(self) -> str:
         """Show the fields that were given, and of the environment the names alone: a value may be a secret."""
         given = {
             each.name: value
             for each in dataclasses.fields(self)
-            if (value := getattr(self, each.name)) not in (None, "", (), {})
+            if (value := getattr(self, each.name)) not in (None, "", (), {}, each.default)
         }
         if self.environment:
             given["environment"] = dict.fromkeys(self.environment, "…")
@@ -218,7 +221,7 @@ class JobSpec:
             value = getattr(self, each.name)
             if isinstance(value, tuple):
                 value = list(value)
-            if value not in (None, "", [], {}):
+            if value not in (None, "", [], {}, each.default):
                 mapping[each.name] = value
         return mapping
 

@@ -22,7 +22,12 @@ def may_start_again(spec: JobSpec, scheduler: Scheduler) -> bool:
 
 
 def render(
-    spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = (), secrets: Sequence[str] = ()
+    spec: JobSpec,
+    scheduler: Scheduler = "slurm",
+    *,
+    prologue: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    at_end: str = "",
 ) -> str:
     """Return the batch script with its directives.
 
@@ -30,6 +35,7 @@ def render(
     :param scheduler: ``slurm`` or ``pbs``
     :param prologue: lines of POSIX shell to run first, before the environment is changed
     :param secrets: lines of POSIX shell that export the job's secrets, which stand nowhere else in the script
+    :param at_end: a command for the end of the outer script, if the script is not for a POSIX shell
     :raises InvalidJobSpec: the scheduler cannot express a field, or the script is a ``script_path``
     """
     if spec.script_path is not None:
@@ -55,12 +61,17 @@ def render(
     elif setup or exports:
         # The outer script needs only the directives from the head of the original.
         head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
-        body = script.wrapped(text, exports)
+        body = script.wrapped(text, exports, at_end)
     return "\n".join([*head, *setup, *body]) + "\n"
 
 
 def submit_request(
-    spec: JobSpec, scheduler: Scheduler = "slurm", *, prologue: Sequence[str] = (), secrets: Sequence[str] = ()
+    spec: JobSpec,
+    scheduler: Scheduler = "slurm",
+    *,
+    prologue: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+    at_end: str = "",
 ) -> SubmitRequest:
     """Return the body of the request that submits a job.
 
@@ -68,16 +79,20 @@ def submit_request(
     :param scheduler: ``slurm`` or ``pbs``
     :param prologue: as for :func:`render`
     :param secrets: as for :func:`render`
+    :param at_end: as for :func:`render`
     :raises InvalidJobSpec: the scheduler cannot express a field, or the field cannot be used with a ``script_path``
     """
     if spec.secrets and not secrets:
         raise ValueError(f"the lines are missing that read {', '.join(spec.secrets)}")
     if spec.script_path is not None:
         _check_script_path(spec, scheduler)
+        text = None
+    else:
+        text = render(spec, scheduler, prologue=prologue, secrets=secrets, at_end=at_end)
     return SubmitRequest(
         name=spec.name,
         working_directory=spec.working_dir,
-        script=None if spec.script_path is not None else render(spec, scheduler, prologue=prologue, secrets=secrets),
+        script=text,
         script_path=spec.script_path,
         account=spec.account,
         partition=spec.partition,
@@ -93,7 +108,17 @@ def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:
     """Refuse the fields that need a directive in the script, because FirecREST has no field for them."""
     if scheduler == "pbs" and (spec.reservation is not None and spec.partition is not None):
         raise InvalidJobSpec("reservation", "in PBS a reservation is a queue of its own; leave `partition` out")
-    possible = {"working_dir", "script_path", "name", "account", "partition", "reservation", "stdout", "stderr"}
+    possible = {
+        "working_dir",
+        "script_path",
+        "name",
+        "account",
+        "partition",
+        "reservation",
+        "stdout",
+        "stderr",
+        "usage",
+    }
     possible |= {"environment", "constraint"} if scheduler == "slurm" else {"environment"}
     for field in spec.to_mapping():
         if field not in possible:

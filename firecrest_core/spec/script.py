@@ -47,7 +47,7 @@ def interpreter(script: str) -> str:
     return script.split("\n", 1)[0].removeprefix("#!").strip()
 
 
-def wrapped(script: str, exports: Sequence[str]) -> list[str]:
+def wrapped(script: str, exports: Sequence[str], at_end: str = "") -> list[str]:
     """Return lines of bash that run a script in another language with its own interpreter.
 
     They write a copy of the script to a private directory, which exists while the job runs. It is not ``/tmp`` itself,
@@ -56,16 +56,18 @@ def wrapped(script: str, exports: Sequence[str]) -> list[str]:
 
     :param script: the text of the script, with its ``#!`` line
     :param exports: lines of shell that export variables for it
+    :param at_end: a command to run when it has ended
     """
     program, _, argument = interpreter(script).partition(" ")
     # The kernel passes everything behind the interpreter as one argument.
     command = shell.join([program, *([argument.strip()] if argument.strip() else [])])
+    cleaning = 'rm -rf -- "$job_script"' + (f"; {at_end}" if at_end else "")
     end = "END_OF_SCRIPT"
     while end in lines(script):
         end += "_"
     return [
         "job_script=$(mktemp -d) || exit 1",
-        "trap 'rm -rf -- \"$job_script\"' EXIT",
+        f"trap {shell.quote(cleaning)} EXIT",
         f"cat > \"$job_script/script\" <<'{end}' || exit 1",
         *lines(script),
         end,

@@ -326,7 +326,7 @@ def _directives(field: str, value: Any) -> tuple[str, ...]:
     return tuple(checked_lines)
 
 
-def _requeue(field: str, value: Any) -> bool:
+def _boolean(field: str, value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     if not isinstance(value, bool):
@@ -362,5 +362,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "directives": _directives,
     "stdout": _path,
     "stderr": _path,
-    "requeue": _requeue,
+    "requeue": _boolean,
+    "usage": _boolean,
 }

@@ -123,6 +123,7 @@ class Row:
     """A job in the table.
 
     :param expected_start: when the scheduler expects it to start while it waits, to the minute
+    :param used: what it has used of what it was given, in words, once it has ended
     :param link: where Prefect shows the run that waits for it
     """
 
@@ -135,6 +136,7 @@ class Row:
     nodes: str = ""
     node_count: int | None = None
     elapsed: int | None = None
+    used: str = ""
     link: str | None = None
 
     @classmethod
@@ -150,6 +152,7 @@ class Row:
             nodes=status.nodes,
             node_count=status.node_count,
             elapsed=status.elapsed,
+            used=status.usage_summary().removeprefix("used ") if isinstance(status, JobResult) else "",
             link=link,
         )
 
@@ -173,6 +176,7 @@ class Row:
             nodes=cells["Nodes"],
             node_count=round(float(node_hours) * 3600 / elapsed) if node_hours and elapsed else None,
             elapsed=elapsed,
+            used=cells["Used"],
             link=link[1] if link else None,
         )
 
@@ -193,6 +197,7 @@ class Row:
             "Nodes": self.nodes,
             "Elapsed": "" if self.elapsed is None else duration(self.elapsed),
             "Node hours": "" if self.node_hours is None else f"{self.node_hours:.4f}",
+            "Used": self.used,
             "Log": f"[log]({self.link})" if self.link else "",
         }
 

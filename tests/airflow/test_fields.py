@@ -25,7 +25,7 @@ FIELDS: dict[str, Any] = {
     "cpus_per_task": 3, "gpus": 2, "gpus_per_node": 1, "memory": "4G", "time_limit": 5, "array": "0-3",
     "dependency": {"afterok": [12]}, "qos": "high", "constraint": "gpu", "reservation": "r", "environment": {"A": "1"},
     "uenv": "a/1:v1", "container": "c", "signal": "USR1@60", "directives": ["--exclusive"], "stdout": "o",
-    "stderr": "e", "requeue": True,
+    "stderr": "e", "requeue": True, "usage": False,
 }  # fmt: skip
 
 

@@ -162,7 +162,10 @@ def test_a_task_stores_each_change_of_its_job(connected, workdir, run_task, ti, 
     end = snapshots[-1]
     assert None not in (end.started_at, end.ended_at, end.node_hours)
     assert (end.account, end.partition) != ("", "")
-    assert end.history[-1].text.startswith(f"Job {end.job_id} (dag.task) on {connected.system} ended COMPLETED")
+    ended, used = end.history[-2:]
+    assert ended.text.startswith(f"Job {end.job_id} (dag.task) on {connected.system} ended COMPLETED")
+    assert used.text.startswith(f"Job {end.job_id} (dag.task) used at least ")
+    assert end.usage is not None
     assert [one["job_id"] for one in ti.state_store.get(ENDED_KEY)] == [end.job_id]
 
 

@@ -40,7 +40,7 @@ def run_job(request: pytest.FixtureRequest, workdir: Path, tmp_path: Path) -> Ca
 
     def run_job(job_id: str = "1", task: str = "task", line: str = "echo ran") -> None:
         path = tmp_path / f"script {job_id}"
-        spec = JobSpec(working_dir=str(workdir), script=f"#!/bin/sh\n{line}\n", name="relax")
+        spec = JobSpec(working_dir=str(workdir), script=f"#!/bin/sh\n{line}\n", name="relax", usage=False)
         script = BoundSubmission.bind(spec, ClaimKey(task, 3)).request().script
         assert script is not None
         path.write_text(script)

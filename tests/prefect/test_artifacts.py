@@ -22,7 +22,14 @@ def row(job_id: int, state: JobState = JobState.COMPLETED, **fields: Any) -> Row
 
 
 def test_a_row() -> None:
-    done = row(7, nodes="nid[001-002]", node_count=2, elapsed=5400, link="http://prefect/runs/task-run/1")
+    done = row(
+        7,
+        nodes="nid[001-002]",
+        node_count=2,
+        elapsed=5400,
+        used="31 % of 128 cores",
+        link="http://prefect/runs/task-run/1",
+    )
     assert done.cells() == {
         "Job": "7",
         "Name": "relax",
@@ -32,6 +39,7 @@ def test_a_row() -> None:
         "Nodes": "nid[001-002]",
         "Elapsed": "1:30:00",
         "Node hours": "3.0000",
+        "Used": "31 % of 128 cores",
         "Log": "[log](http://prefect/runs/task-run/1)",
     }
 
