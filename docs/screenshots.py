@@ -1,28 +1,36 @@
-"""Take the documentation's screenshots of a connection and of the example DAGs in Airflow's UI, after a real run.
+"""Take the documentation's screenshots of a connection, of the example DAGs and of HPC Jobs in Airflow's UI.
 
 `make screenshots` runs it. It needs a Chromium in PATH, or one that the variable CHROMIUM names.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 
+import httpx
 from playwright.sync_api import Page
 from rich.console import Console
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")  # for the templates of the page
 
+from airflow_provider_firecrest.web.systems import SystemView, count_loads  # noqa: E402
+from airflow_provider_firecrest.web.templating import render  # noqa: E402
+from docs.shown_jobs import shown_jobs  # noqa: E402
 from harness.airflow.deployment import USER  # noqa: E402
 from harness.airflow.runs import DAGRun, wait_for_runs  # noqa: E402
 from harness.airflow.stack import AirflowStack  # noqa: E402
 from harness.browser import browser  # noqa: E402
 from harness.examples import copy_structure  # noqa: E402
+from harness.service import wait_until  # noqa: E402
 
 IMAGES = Path(__file__).parent / "images"
 RUN = DAGRun("structure_energy", "silicon")
+WAITING = DAGRun("train_model", "nightly")
 CONN_ID = "firecrest_laptop"
 
 
@@ -33,6 +41,7 @@ def main() -> None:
         stack.wait_for_dags(RUN.dag_id)
         stack.api.trigger(RUN.dag_id, RUN.run_id)
         wait_for_runs(stack.api, [RUN], Console())
+        store_jobs(stack)
         with browser() as chromium:
             page = chromium.new_page(
                 viewport={"width": 1280, "height": 600}, device_scale_factor=2, color_scheme="light"
@@ -40,6 +49,7 @@ def main() -> None:
             log_in(page, stack)
             graph(page, stack)
             connection(page, stack)
+            hpc_jobs(page, stack)
 
 
 def log_in(page: Page, stack: AirflowStack) -> None:
@@ -84,6 +94,56 @@ def connection(page: Page, stack: AirflowStack) -> None:
     page.set_viewport_size({"width": 1280, "height": 500})
     page.get_by_text(" answers as ").wait_for()
     page.screenshot(path=IMAGES / "connection_test.png")
+
+
+def store_jobs(stack: AirflowStack) -> None:
+    """Give two runs jobs as a centre has them; the job of one of the runs goes on, so that its task waits."""
+    python = stack.home / "python"
+    python.write_text("#!/bin/bash\nsleep 600\n")
+    python.chmod(0o755)
+    stack.wait_for_dags(WAITING.dag_id)
+    stack.api.trigger(WAITING.dag_id, WAITING.run_id, {"python": str(python)})
+    wait_until(lambda: "RUNNING" in own_job(stack), "a job runs", services=stack.airflow.services)
+    for run, task_id, kind in ((RUN, "compute", "ended"), (WAITING, "train", "waiting")):
+        for number, snapshot in enumerate(shown_jobs(kind)):
+            key = "firecrest_job" if run is WAITING and number == 0 else f"firecrest_job.{number}"
+            path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/xcomEntries"
+            if key == "firecrest_job":
+                stack.api.request("PATCH", f"{path}/{key}", json={"value": snapshot})
+            else:
+                stack.api.request("POST", path, json={"key": key, "value": snapshot})
+
+
+def own_job(stack: AirflowStack) -> str:
+    """Return what the waiting task has stored of its own job."""
+    path = f"/dags/{WAITING.dag_id}/dagRuns/{WAITING.run_id}/taskInstances/train/xcomEntries/firecrest_job"
+    try:
+        return str(stack.api.request("GET", path)["value"])
+    except httpx.HTTPStatusError:
+        return ""
+
+
+def hpc_jobs(page: Page, stack: AirflowStack) -> None:
+    """Take the page of jobs, in light and in dark."""
+    loads = {"daint": (37, 20, 900, 14), "eiger": (112, 8, 380, 4)}
+    kinds = ("free", "mixed", "allocated", "down")
+    systems = [
+        SystemView(
+            name,
+            light="completed",
+            scheduler="Slurm 24.05",
+            nodes=sum(numbers),
+            counts=count_loads([kind for kind, number in zip(kinds, numbers, strict=True) for _ in range(number)]),
+        )
+        for name, numbers in loads.items()
+    ]
+    page.route("**/firecrest/systems*", lambda route: route.fulfill(body=render("systems.html", {"systems": systems})))
+    page.set_viewport_size({"width": 1280, "height": 720})
+    for theme in ("light", "dark"):
+        page.evaluate("theme => localStorage.setItem('theme', theme)", theme)
+        page.goto(f"{stack.airflow.url}/plugin/hpc-jobs")
+        page.frame_locator("iframe").get_by_text("of 971 nodes").wait_for()
+        page.screenshot(path=IMAGES / f"hpc_jobs_{theme}.png")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from airflow_provider_firecrest import airflow_internals
 from airflow_provider_firecrest.plugins import listener
+from airflow_provider_firecrest.web import WebApp
 from airflow_provider_firecrest.xcom import HOOK_RESULTS
 
 # Airflow loads its plugins in each process that executes a task, before it reads an XCom there.
@@ -51,7 +52,5 @@ class FirecRESTPlugin(AirflowPlugin):
         :param kwargs: nothing, so far
         """
         if airflow_internals.is_api_server():
-            from airflow_provider_firecrest.web.app import create_app
-
-            cls.fastapi_apps = [{"app": create_app(), "url_prefix": "/firecrest", "name": "HPC Jobs"}]
+            cls.fastapi_apps = [{"app": WebApp(), "url_prefix": "/firecrest", "name": "HPC Jobs"}]
             airflow_internals.give_connections_a_port("firecrest")

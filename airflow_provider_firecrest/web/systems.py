@@ -145,7 +145,7 @@ async def read_system(clients: Clients, account: Account, name: str) -> SystemVi
         light="completed" if info.healthy else "failed",
         scheduler=f"{info.scheduler_type.capitalize()} {info.scheduler_version}".strip(),
         nodes=len(loads),
-        counts=_counts(loads),
+        counts=count_loads(loads),
         unhealthy=unhealthy,
         partitions=[]
         if isinstance(partitions, BaseException)
@@ -153,7 +153,11 @@ async def read_system(clients: Clients, account: Account, name: str) -> SystemVi
     )
 
 
-def _counts(loads: list[str]) -> list[Load]:
+def count_loads(loads: list[str]) -> list[Load]:
+    """Count nodes by how they are used.
+
+    :param loads: how each node is used
+    """
     numbers, before, counts = Counter(loads), 0, []
     for kind in WORDS:
         if number := numbers[kind]:

@@ -53,7 +53,10 @@ def moment(at: float | None) -> Markup:
     """
     if at is None:
         return Markup("")
-    time = datetime.fromtimestamp(at, UTC)
+    try:
+        time = datetime.fromtimestamp(at, UTC)
+    except (OverflowError, OSError, ValueError):  # somebody has edited what the task had stored
+        return Markup("unknown")
     return Markup('<time datetime="{}">{}</time>').format(
         time.isoformat(timespec="seconds"), time.strftime("%Y-%m-%d %H:%M UTC")
     )
@@ -101,6 +104,15 @@ def airflow_address(request: Request, *segments: object) -> str:
     return "/".join([root, *(quote(str(one), safe="") for one in segments)])
 
 
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template.
+
+    :param template: a file in ``templates``
+    :param values: what it shows
+    """
+    return _environment.get_template(template).render(values)
+
+
 def page(request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
     """Return a page.
 
@@ -114,4 +126,4 @@ def page(request: Request, template: str, values: Mapping[str, Any], status: int
         "job_url": lambda job, *more: address(request, *job.address, *more),
         "airflow": lambda *segments: airflow_address(request, *segments),
     }
-    return HTMLResponse(_environment.get_template(template).render(**helpers, **values), status)
+    return HTMLResponse(render(template, {**helpers, **values}), status)

@@ -21,7 +21,7 @@ from airflow_provider_firecrest.airflow_internals import MarkRefused
 from airflow_provider_firecrest.job_snapshots import signed
 from airflow_provider_firecrest.monitoring.query import JobPage, JobQuery, page_of, select
 from airflow_provider_firecrest.monitoring.rows import JobRow
-from airflow_provider_firecrest.web import cancelling, found_job, jobs_table
+from airflow_provider_firecrest.web import WebApp, cancelling, found_job, jobs_table
 from airflow_provider_firecrest.web.app import create_app
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
@@ -116,7 +116,7 @@ def browser(board: Rows, auth: PerDag) -> Iterator[Callable[..., TestClient]]:
 
     def browser(role: str | None = "ADMIN", name: str = "ada") -> TestClient:
         airflow = FastAPI()
-        airflow.mount("/firecrest", create_app())
+        airflow.mount("/firecrest", WebApp())
         client = TestClient(airflow, follow_redirects=False).__enter__()
         opened.append(client)
         if role:
@@ -197,6 +197,15 @@ def test_what_comes_from_jobs_is_escaped(browser, board) -> None:
         assert "<script>alert" not in text
         assert "\x1b" not in text
         assert "\u202e" not in text
+
+
+def test_numbers_that_cannot_be_right_break_no_page(browser, board) -> None:
+    for number in (1e12, -1e12, 0.0):
+        odd = ("submitted_at", "started_at", "ended_at", "expected_start", "elapsed", "time_limit", "node_hours")
+        board.rows = [row(**dict.fromkeys((*odd, "node_count", "seen_at"), number), state=state) for state in JobState]
+        ada = browser()
+        for path in ("/firecrest/jobs", "/firecrest/jobs?order=-used", JOB):
+            assert ada.get(path).status_code == 200
 
 
 def test_each_page_forbids_what_it_does_not_need(browser, board) -> None:

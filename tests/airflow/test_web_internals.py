@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,6 +67,25 @@ def test_airflow_takes_the_views_of_the_plugin() -> None:
     views = [ExternalViewResponse.model_validate(view) for view in FirecRESTPlugin.external_views]
     assert [view.destination for view in views] == ["nav", "dag", "dag_run", "task", "task_instance"]
     assert len({view.url_route for view in views}) == 5
+
+
+PLUGIN = """
+import sys
+import airflow.api_fastapi.app
+import fastapi
+from airflow_provider_firecrest.plugins import firecrest
+before = set(sys.modules)
+sys.modules["airflow.api_fastapi.main"] = None
+firecrest.airflow_internals.give_connections_a_port = lambda conn_type: None
+firecrest.FirecRESTPlugin.on_load()
+assert [one["url_prefix"] for one in firecrest.FirecRESTPlugin.fastapi_apps] == ["/firecrest"]
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_the_start_of_the_api_server_does_not_wait_for_the_app() -> None:
+    done = subprocess.run([sys.executable, "-c", PLUGIN], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "['airflow.api_fastapi.main']"
 
 
 def test_other_processes_than_the_api_server_mount_nothing() -> None:
