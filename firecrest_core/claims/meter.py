@@ -6,8 +6,8 @@ because the script has a trap on EXIT of its own, ends in ``exec`` or is killed,
 
 - The trap is set in bash, dash and zsh alone. With one, ksh93 and mksh end otherwise at SIGTERM than without: ksh93
   exits with 15 in the place of dying of the signal, and mksh waits for the command that it runs.
-- The meter is no child of the script's shell, so that ``wait`` and ``jobs`` do not see it: a shell of its own begins
-  it, because ksh93 waits for what a subshell has begun. It ends when the script's shell has.
+- The meter is no child of the script's shell, so that ``wait`` and ``jobs`` do not see it. It ends when the
+  script's shell has.
 - A new file is written under another name first. That name is in ``.firecrest`` itself and not beside the claim: a
   file that vanishes while the claims are listed would break the listing. No directory is made for it.
 - CPU time and memory are those of the job's cgroup on this node, with all its steps. Without a cgroup of its own, the
@@ -136,11 +136,14 @@ class Meter:
         file = quote(posixpath.join(key.directory(spec.working_dir), USAGE_FILE))
         new = quote(posixpath.join(spec.working_dir, ".firecrest", f".usage-{key.identity}"))
         at_end = "(firecrest_usage end) < /dev/null > /dev/null 2>&1 || :"
+        shell = posix_shell(interpreter(spec.text))
+        # The script need not wait until the meter has forked. ksh93 alone would wait for it in `wait`.
+        begun = "" if shell == "ksh" else " &"
         lines = [
             f"# What the job uses is written to {USAGE_FILE} beside its claim.",
             f'firecrest_usage() {{ exec /bin/sh -c {quote(_PROGRAM)} sh "$1" "$$" {unit} {file} {new}; }}',
-            "(firecrest_usage meter) < /dev/null > /dev/null 2>&1 || :",
+            f"(firecrest_usage meter{begun}) < /dev/null > /dev/null 2>&1 || :",
         ]
-        if posix_shell(interpreter(spec.text)) in _WITH_TRAP:
+        if shell in _WITH_TRAP:
             lines.append(f"trap {quote(at_end)} EXIT")
         return cls(tuple(lines), at_end)

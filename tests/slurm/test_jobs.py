@@ -66,7 +66,10 @@ async def test_a_job_that_is_requeued_reads_its_secrets_again(
     assert "hf_abcdefgh" not in slurm.command("scontrol", "write", "batch_script", job.job_id, "-")
     slurm.command("scontrol", "requeue", job.job_id)
     (workdir / "go").touch()
-    assert (await waiting).state is JobState.COMPLETED
+    result = await waiting
+    assert result.state is JobState.COMPLETED
+    assert result.usage is not None
+    assert result.usage.cpus == 1
     assert (workdir / "runs").read_text() == "hf_abcdefgh\nhf_abcdefgh\n"
     assert not list(workdir.rglob("secrets-*"))
 
