@@ -18,7 +18,7 @@ import logging
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any
@@ -212,7 +212,7 @@ class OutputFollower:
         if not job.sizes and self._in_directory[directory] >= _FOR_A_LIST and directory not in self._unlisted:
             await self._list(system, directory)
             return
-        files = _PacedFiles(system, self._pace)
+        files = SystemFiles(system, self._pace)
         for file in job.files:
             if not job.sizes or file.has_news(job.sizes.get(file.path)):
                 written = await file.read(files, size=job.sizes.get(file.path))
@@ -248,21 +248,28 @@ class OutputFollower:
 
     async def _pace(self) -> None:
         """Wait until the budget allows the next request."""
-        at = max(now(), self._next_request)
-        self._next_request = at + 1 / BUDGET
-        await asyncio.sleep(at - now())
+        await asyncio.sleep(self._next_request - now())
+        self._next_request = now() + 1 / BUDGET
 
 
-class _PacedFiles:
-    """The files of a system, within the budget."""
+class SystemFiles:
+    """The files of a system, as an :class:`~firecrest_core.follow.output_file.OutputFile` reads them.
 
-    def __init__(self, system: System, pace: Callable[[], Any]) -> None:
+    :param system: where they are
+    :param pace: awaited before each request
+    """
+
+    def __init__(self, system: System, pace: Callable[[], Awaitable[None]] | None = None) -> None:
         self._system, self._pace = system, pace
 
     async def size(self, path: str) -> int:
-        await self._pace()
+        """Return the size of a file in bytes."""
+        if self._pace is not None:
+            await self._pace()
         return (await self._system.stat(path)).size
 
     async def read_from(self, path: str, offset: int) -> str:
-        await self._pace()
+        """Return a file from a byte to its end, if that is not much."""
+        if self._pace is not None:
+            await self._pace()
         return await self._system.read_from(path, offset, most=_LARGEST_ANSWER)

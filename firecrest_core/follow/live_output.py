@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError
-from firecrest_core.follow.follower import FollowedJob, OutputFollower
+from firecrest_core.follow.follower import FollowedJob, OutputFollower, SystemFiles
 from firecrest_core.follow.output_file import OutputFile, Written
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import JobStatus
-from firecrest_core.result import element_path
+from firecrest_core.result import JobResult, element_path
 from firecrest_core.spec.output_paths import completed_path
 from firecrest_core.states import Phase
 
@@ -82,8 +82,7 @@ class LiveOutput:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._follower is not None and self._followed is not None:
-            await self._follower.remove(self._followed)
+        await self.stop()
 
     @property
     def shown(self) -> list[ShownOutput]:
@@ -119,15 +118,30 @@ class LiveOutput:
             self._stopping.add(stopping)
             stopping.add_done_callback(self._stopping.discard)
 
-    def _files(self, status: JobStatus) -> dict[OutputFile, str]:
-        is_array = self._job.array_indices is not None or bool(status.groups)
+    async def stop(self) -> None:
+        """Follow the job no longer."""
+        if self._follower is not None and self._followed is not None:
+            await self._follower.remove(self._followed)
+
+    async def show_rest(self, result: JobResult) -> None:
+        """Show what was not shown yet of an ended job, be it all of it. What cannot be read is not shown.
+
+        :param result: how it ended
+        """
+        await self.stop()
+        self._streams = self._streams or self._files(result)
+        for file, stream in self._streams.items():
+            await _show_rest(self._system, stream, file, self._on_lines, self._on_remark)
+
+    def _files(self, seen: JobStatus | JobResult) -> dict[OutputFile, str]:
+        is_array = self._job.array_indices is not None or bool(seen.groups)
         if is_array and self._element is None:
             return {}
         streams: dict[str, str] = {}
         for stream, path in (("out", self._job.stdout), ("err", self._job.stderr)):
             if is_array:
                 path = element_path(path, self._element or 0)
-            path = completed_path(path, self._job.job_id, status.nodes, is_array=is_array)
+            path = completed_path(path, self._job.job_id, seen.nodes, is_array=is_array)
             if path is not None and "%" not in path:
                 streams.setdefault(path, stream)
         return {OutputFile(path): stream for path, stream in streams.items()}
@@ -145,12 +159,17 @@ async def show_rest(system: System, shown: Iterable[ShownOutput], on_lines: OnLi
     :param on_remark: as for :class:`LiveOutput`
     """
     for one in shown:
-        file = OutputFile(one.path, one.offset)
-        try:
-            async with asyncio.timeout(_REST_TIMEOUT):
-                _show(one.stream, await file.read(_Files(system), last=True), on_lines, on_remark)
-        except (FirecRESTError, TimeoutError) as error:
-            log.debug("The end of %s cannot be read: %s", one.path, error)
+        await _show_rest(system, one.stream, OutputFile(one.path, one.offset), on_lines, on_remark)
+
+
+async def _show_rest(system: System, stream: str, file: OutputFile, on_lines: OnLines, on_remark: OnRemark) -> None:
+    try:
+        async with asyncio.timeout(_REST_TIMEOUT):
+            written = await file.read(SystemFiles(system), last=True)
+    except (FirecRESTError, TimeoutError) as error:
+        log.debug("The end of %s cannot be read: %s", file.path, error)
+    else:
+        _show(stream, written, on_lines, on_remark)
 
 
 def _show(stream: str, written: Written, on_lines: OnLines, on_remark: OnRemark) -> None:
@@ -160,19 +179,6 @@ def _show(stream: str, written: Written, on_lines: OnLines, on_remark: OnRemark)
         on_lines(stream, written.lines)
     if written.after:
         on_remark(written.after)
-
-
-class _Files:
-    """The files of a system, for a single read."""
-
-    def __init__(self, system: System) -> None:
-        self._system = system
-
-    async def size(self, path: str) -> int:
-        return (await self._system.stat(path)).size
-
-    async def read_from(self, path: str, offset: int) -> str:
-        return await self._system.read_from(path, offset)
 
 
 def shown_output(data: Any) -> list[ShownOutput]:
