@@ -21,8 +21,8 @@ WINDOW = 31 * 86400.0
 MOST_JOBS = 50_000
 """The newest jobs that are kept."""
 
-_SECONDS_OF_READING = 0.3
-"""How long one refresh reads the jobs of runs that it has not read yet; the next one goes on."""
+_SECONDS_OF_READING = (0.2, 0.6)
+"""How long a refresh reads the jobs of runs that are not known yet: the first one, and each that goes on."""
 
 _SLICES = (16, 512)
 """How many of them are read at once: at first and at least, and at most."""
@@ -84,7 +84,7 @@ class KnownRuns:
 
     def refresh(self) -> None:
         """Read what has changed in the runs that are known, and then others, as many as there is time for."""
-        now, until = time.time(), time.monotonic() + _SECONDS_OF_READING
+        now = time.time()
         since = now - WINDOW
         if not self.has_begun:
             self._last_number = tables.last_run_number()
@@ -95,6 +95,7 @@ class KnownRuns:
         again = {run.number: run for run in self._check(since, now)}
         self._read_again((again | active).values(), now)
         self._waiting |= {run.number: run for run in new if run.run_after >= since}
+        until = time.monotonic() + _SECONDS_OF_READING[self.has_begun]
         self._read_waiting(now, until)
         while not (self._all_listed or self._waiting):
             self._list_older(since)

@@ -171,7 +171,7 @@ def test_an_ended_run_is_read_again_when_it_is_cleared(database, board, monkeypa
 
 def test_the_window_is_filled_in_slices_and_ends_after_a_month(database, board, monkeypatch) -> None:
     monkeypatch.setattr(known_runs, "_SLICES", (1, 2))
-    monkeypatch.setattr(known_runs, "_SECONDS_OF_READING", 0.0)
+    monkeypatch.setattr(known_runs, "_SECONDS_OF_READING", (0.0, 0.0))
     for number in range(1, 6):
         database.add(number, job(str(number)), state="success", age=timedelta(days=9 * (5 - number)))
     database.add(9, job("9"), age=timedelta(days=90))
