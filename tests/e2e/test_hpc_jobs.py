@@ -187,3 +187,20 @@ def test_a_name_that_somebody_has_edited_does_nothing(page: Page, stack: Airflow
     row.get_by_role("link").first.click()
     table.get_by_role("heading", name="<script>").wait_for()
     assert page.evaluate("window.owned") is None
+
+
+def test_cancelling_ends_the_job_and_fails_the_task(page: Page, stack: AirflowStack, tmp_path: Path) -> None:
+    run = SlowRun(stack, tmp_path, "hpc-jobs-cancelled")
+    run.wait_until(lambda: run.state() == "deferred")
+    table = open_table(page, stack)
+    row_of(table, run).get_by_role("link", name="train-digits").click()
+    table.get_by_role("link", name="Cancel…").click()
+    table.get_by_text("as failed. It is not retried.").wait_for()
+    assert not run.has_ended()
+    table.get_by_role("button", name="Cancel the job").click()
+    table.get_by_text("The task has ended (failed)").wait_for()
+    assert run.state() == "failed"
+    run.wait_until(run.has_ended)
+    assert table.get_by_role("link", name="Cancel…").count() == 0
+    events = stack.api.request("GET", "/eventLogs", params={"dag_id": "train_model", "event": "patch_task_instance"})
+    assert {one["owner"] for one in events["event_logs"]} == {USER}
