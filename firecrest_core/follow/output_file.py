@@ -22,8 +22,9 @@ MOST_LINES = 100
 MOST_SHOWN = 1024 * 1024
 """Characters that are shown of a file in all."""
 
-# Bytes. If more was written since the last read, only so much of its end is read.
-_WINDOW = 64 * 1024
+# Bytes. If more was written than the server sends at once, only so much of its end is read. Servers may be set to send
+# as little as 64 KiB.
+_WINDOW = 16 * 1024
 # What the server writes for a byte that is no text. It stands for one byte, or for a few.
 _NO_TEXT = "\N{REPLACEMENT CHARACTER}"
 

@@ -13,8 +13,9 @@ from firecrest_core.follow.output_file import MOST_LINES, MOST_SHOWN, OutputFile
 class Disk:
     """A file as the server reads it: by byte, as text, up to a largest answer."""
 
-    def __init__(self, content: bytes | None = b"") -> None:
+    def __init__(self, content: bytes | None = b"", largest: int = 1024 * 1024) -> None:
         self.content = content
+        self.largest = largest
         self.asked: list[str] = []
         self.sent = 0
 
@@ -29,7 +30,7 @@ class Disk:
         if self.content is None:
             raise RemotePathNotFound(path)
         text = self.content[offset:].decode(errors="replace")
-        if len(json.dumps(text)) > 1024 * 1024:
+        if len(json.dumps(text)) > self.largest:
             raise FileTooLarge(path)
         self.sent += len(text)
         return text
@@ -115,6 +116,13 @@ async def test_a_hundred_megabytes_in_a_minute(disk: Disk, file: OutputFile) -> 
         assert len(disk.asked) <= 3
     disk.content += b"slowly\n"
     assert (await file.read(disk)).lines == ["slowly"]
+
+
+async def test_a_server_that_sends_little_at_once(file: OutputFile) -> None:
+    disk = Disk(b"".join(b"%d\n" % number for number in range(100_000)), largest=64 * 1024)
+    written = await file.read(disk)
+    assert written.lines[-1] == "99999"
+    assert "bytes of /wd/out are left out" in written.before
 
 
 async def test_one_line_without_an_end_does_not_grow_in_memory(disk: Disk, file: OutputFile) -> None:
