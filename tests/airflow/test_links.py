@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import structlog
 from airflow.sdk import DAG
 
 from airflow_provider_firecrest.airflow_internals import xcoms
@@ -99,6 +100,20 @@ def test_airflow_reads_the_links_from_these_xcoms() -> None:
             "HPC job": HPC_JOB,
             "Job at the centre": CENTRE,
         }
+
+
+def test_airflow_stores_the_links_when_a_task_defers(xcoms_of, with_page, monkeypatch) -> None:
+    """A contract test: the task runner stores them at each end of its process, and a deferral is one."""
+    from airflow.sdk import TaskInstanceState
+    from airflow.sdk.execution_time import task_runner
+
+    pushed: dict[str, str] = {}
+    monkeypatch.setattr(task_runner, "_xcom_push_to_db", lambda ti, key, value: pushed.update({key: value}))
+    xcoms_of.task, xcoms_of.end_date = submit(), None
+    xcoms_of.xcom_push(SNAPSHOT_KEY, JobSnapshot(job_id="57", system="daint").to_dict())
+    task_runner.finalize(xcoms_of, TaskInstanceState.DEFERRED, {}, structlog.get_logger("task"))
+    assert pushed[HPC_JOB].endswith("/firecrest/jobs/dag/run/task/-1/57")
+    assert pushed[CENTRE].startswith("https://ui.example.org/daint/jobs/57?")
 
 
 def test_a_worker_that_waits_stores_the_links_at_the_submission(xcoms_of, with_page, run_task, workdir) -> None:
