@@ -72,29 +72,6 @@ async def read_tail(system: System, path: str, lines: int) -> str:
     return last_lines(text, lines, cut=len(text.encode()) >= limit)
 
 
-async def read_since(system: System, path: str, offset: int, size: int, lines: int, *, last: bool) -> tuple[str, int]:
-    """Return the last lines that a job has written since the caller last read its output.
-
-    :param system: where the job is
-    :param path: absolute path of the output file
-    :param offset: how many bytes the caller has read
-    :param size: current size of the output in bytes
-    :param lines: how many lines at most
-    :param last: the job has ended, so an incomplete last line is returned, too
-    :returns: the new lines, and the offset for the next call. If older new lines were left out, the first line is an
-        ellipsis.
-    """
-    left_out = max(0, size - _BYTES - offset)
-    start = offset + left_out
-    new = (await system.read_from(path, start)).encode()[: size - start]
-    if not last and len(new) < _BYTES:
-        new = new[: new.rfind(b"\n") + 1]
-    text = last_lines(new.decode(errors="replace"), lines, cut=left_out > 0).rstrip("\n")
-    if left_out or new.count(b"\n") > lines:
-        text = f"…\n{text}"
-    return (text, start + len(new)) if new else ("", offset)
-
-
 async def output_tails(system: System, result: JobResult, lines: int = 20) -> tuple[str, str]:
     """Return the last lines of standard output and of standard error, with secrets removed.
 

@@ -10,7 +10,6 @@ table.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -23,7 +22,6 @@ from firecrest_core.states import JobState, Phase
 from prefect_firecrest.identity import read_lineage
 from prefect_firecrest.observability import events
 from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row, progress_key, time_used
-from prefect_firecrest.observability.log_stream import LogStream
 from prefect_firecrest.prefect_internals import current_flow_run, current_run_ids, current_run_url
 from prefect_firecrest.runtime import runtime
 
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from firecrest_core.api.client import System
+    from firecrest_core.follow.live_output import LiveOutput
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -38,8 +37,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEW = 8
-# For the last read of the output: a job's end must not be reported any later.
-_LAST_READ_TIMEOUT = 10.0
+
+
+def _live_output(system: System, job: Job, on_message: Callable[[str], Any], poll_interval: float) -> LiveOutput:
+    """Return what writes the output of a job to the run's log, several lines in one message."""
+    from firecrest_core.follow.live_output import LiveOutput
+
+    def on_lines(stream: str, lines: list[str]) -> None:
+        where = " to its standard error" if stream == "err" else ""
+        on_message(f"{job} writes{where}:\n" + "\n".join(lines))
+
+    return LiveOutput(system, job, on_lines, lambda remark: on_message(f"{job}: {remark}"), poll_interval=poll_interval)
 
 
 class ActiveDisplays:
@@ -111,7 +119,7 @@ class Display:
         self._details: _Details | None = None
         if flow_run_id is not None:
             progress = Artifact("progress", progress_key(job), flow_run_id=flow_run_id, task_run_id=task_run_id)
-            self._details = _Details(job, progress, LogStream(system, job, on_message), poll_interval)
+            self._details = _Details(job, progress, _live_output(system, job, on_message, poll_interval))
 
     async def __aenter__(self) -> Self:
         if self._flow_run is not None:
@@ -124,7 +132,7 @@ class Display:
     ) -> None:
         self._active.displays.discard(self)
         if self._details:
-            await self._details.stop_following()
+            await self._details.live_output.stop()
 
     def on_status(self, status: JobStatus) -> None:
         """Show where the job is, before its end."""
@@ -139,6 +147,8 @@ class Display:
             events.emit("running", self._job, status.state)
         if self._details and self._active.are_few:
             self._details.on_status(status)
+        elif self._details:
+            self._details.live_output.pause()
 
     async def show_end(self, result: JobResult) -> None:
         """Show how the job ended."""
@@ -159,33 +169,20 @@ class Display:
 class _Details:
     """What only a few jobs have: a progress artifact, and the output in the log."""
 
-    def __init__(self, job: Job, progress: Artifact, log_stream: LogStream, poll_interval: float) -> None:
-        self._job, self._progress, self._log_stream = job, progress, log_stream
-        self._poll_interval = poll_interval
+    def __init__(self, job: Job, progress: Artifact, live_output: LiveOutput) -> None:
+        self._job, self._progress, self.live_output = job, progress, live_output
         self._active = runtime.state(ActiveDisplays)
-        self._following: asyncio.Task[None] | None = None
         self._percent = 0.0
 
     def on_status(self, status: JobStatus) -> None:
-        if self._following is None:
-            self._following = asyncio.create_task(
-                self._log_stream.run(self._poll_interval, is_wanted=lambda: self._active.are_few)
-            )
+        self.live_output.on_status(status)
         if used := time_used(status):
             self._percent, text = used
             self._progress.show(self._percent, f"{self._job} on {self._job.system}: {text}")
 
     async def show_end(self, result: JobResult) -> None:
-        await self.stop_following()
         if result.job_id == self._job.job_id and self._active.are_few:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_READ_TIMEOUT):
-                    await self._log_stream.copy_new(last=True)
+            await self.live_output.show_rest(result)
         if self._percent or (result.succeeded and self._active.are_few):
             self._progress.show(100.0 if result.succeeded else self._percent, result.summary())
             await self._progress.write()
-
-    async def stop_following(self) -> None:
-        if self._following:
-            self._following.cancel()
-            await asyncio.wait({self._following})

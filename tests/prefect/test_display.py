@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def test_the_output_is_in_the_log_while_the_job_runs(make: Make, workdir: Path) 
 def test_of_much_output_the_end_is_shown(make: Make) -> None:
     text = log(run(make("seq 1 100000")), "ended COMPLETED", "100000")
     lines = text[text.index("writes:") :].splitlines()
-    assert lines[1] == "…"
+    assert re.search(r"… [\d,]+ (lines|bytes) of \S+ are left out", text)
     assert "99999" in lines
     assert "90000" not in lines
     assert len(lines) < 150
@@ -196,7 +197,7 @@ def test_a_secret_in_the_output_is_masked(make: Make) -> None:
 
 
 def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path, mocker: MockerFixture) -> None:
-    sizes = mocker.spy(System, "stat")
+    reads, lists = mocker.spy(System, "read_from"), mocker.spy(System, "list_files")
     jobs = [make(f"echo {n}; until [ -e go ]; do sleep 0.2; done", name="point", time_limit=1) for n in range(20)]
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=20))
@@ -206,10 +207,10 @@ def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path
         while log(flow_run_id).count(": RUNNING") < 20:
             pass
         # The output of a job that ran while few others had come was read; from now on, none is.
-        before = sizes.call_count
+        before = reads.call_count + lists.call_count
         while len(json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)) < 20:
             pass
-        after = sizes.call_count
+        after = reads.call_count + lists.call_count
         (workdir / "go").touch()
         waiting.result()
         return flow_run_id, after - before
@@ -265,7 +266,7 @@ def test_nothing_is_shown_outside_of_a_flow_run(make: Make, mocker) -> None:
 
 def test_a_prefect_that_takes_nothing_does_not_matter(make: Make, mocker) -> None:
     mocker.patch("prefect_firecrest.observability.artifacts.Artifact._send", side_effect=OSError("the API is away"))
-    mocker.patch("prefect_firecrest.observability.log_stream.read_since", side_effect=FirecRESTError("no answer"))
+    mocker.patch("firecrest_core.follow.output_file.OutputFile.read", side_effect=FirecRESTError("no answer"))
     run(make("sleep 1"))
 
 
