@@ -13,10 +13,13 @@ import pytest
 import airflow_provider_firecrest
 import prefect_firecrest
 
+# Imported by Airflow's provider for OpenLineage alone, which is an extra.
+OF_AN_EXTRA = {"airflow_provider_firecrest.openlineage"}
 MODULES = [
     module.name
     for package in (airflow_provider_firecrest, prefect_firecrest)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if module.name not in OF_AN_EXTRA
 ]
 
 
