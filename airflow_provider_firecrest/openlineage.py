@@ -33,7 +33,7 @@ class FirecRESTJobRunFacet(RunFacet):
 
     @staticmethod
     def _get_schema() -> str:
-        return page_url("monitoring.html#lineage")
+        return page_url("monitoring.html#assets-and-lineage")
 
 
 def job_lineage(job: Mapping[str, Any] | None) -> OperatorLineage[Any, Any]:
