@@ -217,7 +217,7 @@ def test_the_claim_is_read_after_the_outage(kind: str, virtually: Any) -> None:
         async with site.client(CONNECTION) as client:
             client.trust_url()  # as `lifecycle.wait` does
             await asyncio.sleep(BEGINS + 1)
-            assert await find_owner(client.system(), job, result) is result
+            assert await find_owner(client.system(), job, result) == result
 
     virtually(scene())
 

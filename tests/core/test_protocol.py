@@ -185,7 +185,7 @@ async def test_a_job_that_never_claimed_keeps_its_failure_where_no_claim_can_be_
     system.symlink.side_effect = errors.RemotePathRefused("Permission denied")
     job = Job(system="rig", job_id="57", working_dir="/wd", key=KEY)
     result = JobResult(job_id="57", system="rig", state=JobState.FAILED)
-    assert await protocol.find_owner(system, job, result) is result
+    assert await protocol.find_owner(system, job, result) == result
 
 
 async def test_a_job_without_a_key_is_what_it_is(system: Any) -> None:
@@ -197,7 +197,7 @@ async def test_a_claim_that_cannot_be_seen_yet(system: Any, pauses: list[float])
     system.list_files.side_effect = [NO_CLAIMS] * 3 + [claimed("job-57")]  # NFS: made on another machine
     job = Job(system="rig", job_id="57", working_dir="/wd", key=KEY)
     result = JobResult(job_id="57", system="rig", state=JobState.COMPLETED)
-    assert await protocol.find_owner(system, job, result) is result
+    assert await protocol.find_owner(system, job, result) == result
     system.list_files.side_effect = NO_CLAIMS
     with pytest.raises(errors.ClaimMissing, match=r"/wd/\.firecrest/task/3\.0"):
         await protocol.find_owner(system, job, result)
