@@ -94,7 +94,7 @@ async def test_number_of_requests(
     job = await lifecycle.submit(system, spec("sleep 4"), replace(key, epoch=2), first_attempt=True)
     ended = await finish(system, job)
     monkeypatch.setattr(HTTPSession, "request", counted)
-    assert await cost(protocol.find_owner(system, job, ended)) == ["GET ops/ls"]
+    assert await cost(protocol.find_owner(system, job, ended)) == ["GET ops/ls", "GET ops/download"]
     assert await cost(lifecycle.submit(system, spec(), replace(key, epoch=2), resubmit_failed=False)) == ["GET ops/ls"]
     assert await cost(lifecycle.submit(system, spec(), replace(key, epoch=2))) == [
         "GET ops/ls",
