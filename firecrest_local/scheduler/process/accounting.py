@@ -58,6 +58,10 @@ def _time(elapsed: int, start: float | None, end: float | None, suspended: int |
     }
 
 
+# Seconds. Slurm plans the jobs of its queue now and then, so a new job has no expected start yet.
+_PLANNED_AFTER = 5.0
+
+
 def _elapsed(start: float | None, end: float | None, now: float) -> int:
     return 0 if start is None else int(end if end is not None else now) - int(start)
 
@@ -79,7 +83,8 @@ class AccountingView:
 
     def queue_row(self, job: Job, now: float) -> Row:
         """Return the row of one job that is pending or running."""
-        start = job.expected_start if job.pending else job.start
+        planned = job.expected_start if now - job.submitted >= _PLANNED_AFTER else None
+        start = planned if job.pending else job.start
         end = None if start is None or job.limit is None else start + job.limit
         return self._row(
             job,
