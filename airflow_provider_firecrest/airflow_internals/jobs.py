@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from airflow_provider_firecrest.airflow_internals.chunks import chunks
+
 LONGEST_JOB = 64 * 1024
 """Characters of a stored value that are read. A snapshot with its history takes a few thousand."""
-
-# Runs in one query: databases limit the variables of a statement.
-_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def runs_by_number(numbers: Collection[int]) -> list[StoredRun]:
     """
     from airflow.models.dagrun import DagRun
 
-    return [run for some in _chunks(numbers) for run in _read_runs(_runs().where(DagRun.id.in_(some)))]
+    return [run for some in chunks(numbers) for run in _read_runs(_runs().where(DagRun.id.in_(some)))]
 
 
 def run_by_name(dag_id: str, run_id: str) -> StoredRun | None:
@@ -165,7 +164,7 @@ def stored_jobs(
 
     found: list[StoredJob] = []
     with _session() as session:
-        for some in _chunks(runs):
+        for some in chunks(runs):
             for table, is_xcom in ((XCom, True), (Stored, False)):
                 query = _jobs(table, is_xcom, newer_than).where(table.dag_run_id.in_(some))
                 if is_xcom:
@@ -225,12 +224,6 @@ def _session() -> Iterator[Any]:
 
     with create_session() as session:
         yield session
-
-
-def _chunks(numbers: Collection[int]) -> Iterator[list[int]]:
-    ordered = sorted(numbers)
-    for at in range(0, len(ordered), _CHUNK):
-        yield ordered[at : at + _CHUNK]
 
 
 def _date(unix: float) -> datetime:

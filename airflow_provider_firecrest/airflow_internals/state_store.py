@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_firecrest.airflow_internals.chunks import chunks
+
 LONGEST_VALUE = 256 * 1024
 """Characters of a stored value that are read. A record takes a few hundred."""
-
-# Values in one query: databases limit the variables of a statement.
-_CHUNK = 500
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,9 @@ def read_stored_values(
         query = query.where(TaskInstance.state == state)
     queries = [query]
     if rows is not None:
-        queries = [query.where(Stored.id.in_(some)) for some in _chunks(rows)]
+        queries = [query.where(Stored.id.in_(some)) for some in chunks(rows)]
     if dag_runs is not None:
-        queries = [query.where(Stored.dag_run_id.in_(some)) for some in _chunks(dag_runs)]
+        queries = [query.where(Stored.dag_run_id.in_(some)) for some in chunks(dag_runs)]
     with create_session() as session:
         return [
             StoredValue(row, key, value, (dag_run, run_id), dag_id, task_id, index, bool(has_task), state, max_tries)
@@ -116,12 +115,6 @@ def last_stored_row() -> int:
 
     with create_session() as session:
         return session.scalar(select(func.max(Stored.id))) or 0
-
-
-def _chunks(numbers: Collection[int]) -> Iterator[list[int]]:
-    ordered = sorted(numbers)
-    for at in range(0, len(ordered), _CHUNK):
-        yield ordered[at : at + _CHUNK]
 
 
 def change_stored_values(
@@ -200,7 +193,7 @@ def existing_dag_runs(dag_runs: Iterable[tuple[int, str]]) -> set[tuple[int, str
     with create_session() as session:
         return {
             (number, name)
-            for some in _chunks({number for number, _ in asked})
+            for some in chunks({number for number, _ in asked})
             for number, name in session.execute(query.where(DagRun.id.in_(some)))
         } & asked
 
