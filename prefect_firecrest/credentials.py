@@ -113,6 +113,14 @@ class FirecRESTCredentials(CredentialsBlock):
         examples=[{"PROJECT": "/project/x"}],
     )
 
+    job_url: str = Field(
+        default="",
+        title="Job page",
+        description="URL of a job's page in the centre's own web interface, to which logs and tables link. It may name "
+        "{system}, {job_id}, {name}, {account}, {partition}, {nodes}, {start} and {end}.",
+        examples=["https://ui.example.org/{system}/jobs/{job_id}"],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_again(cls, values: Any) -> Any:
@@ -176,6 +184,7 @@ class FirecRESTCredentials(CredentialsBlock):
             max_in_flight=self.max_in_flight,
             base_dir=self.base_dir or None,
             paths=self.paths,
+            job_url=self.job_url,
             kept_in="credentials block",
         )
 

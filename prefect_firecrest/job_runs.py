@@ -254,6 +254,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         from firecrest_core.jobs.status import read_status
         from firecrest_core.states import JobState
         from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_submitted
 
         if self.spec is None:
@@ -271,8 +272,11 @@ class FirecRESTJobRun(JobRun["JobResult"]):
             job = await lifecycle.submit(system, spec, self.job.key, before_post=send)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
-            await show_submitted(job)
-            self.logger.info("%s was submitted in the place of job %s.", job, self.job_id)
+            page = centre_page(system.connection.job_url, job)
+            await show_submitted(job, page)
+            self.logger.info(
+                "%s was submitted in the place of job %s.%s", job, self.job_id, page and f" Its page: {page}"
+            )
         resumed = copy(self)
         resumed.job, resumed._result = job, None
         return resumed

@@ -252,6 +252,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.clients import client_of
         from prefect_firecrest.identity import TaskIdentity, is_repeated
+        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_submitted
 
         connection = self.credentials.connection()
@@ -271,8 +272,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 record = self._record(system, spec, job_id=job.job_id)
                 await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
                 await runtime.state(JobMonitor).write_down(record)
-        await show_submitted(job)
-        self.logger.info(job.submission_message())
+        page = centre_page(connection.job_url, job)
+        await show_submitted(job, page)
+        self.logger.info("%s%s", job.submission_message(), page and f" Its page: {page}")
         return FirecRESTJobRun(self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval)
 
     async def _submit_once(

@@ -25,7 +25,7 @@ from prefect_firecrest.cancellation.policy import EndReason
 from prefect_firecrest.cancellation.records import JobRecord
 from prefect_firecrest.clients import client_of
 from prefect_firecrest.observability import events
-from prefect_firecrest.observability.artifacts import JobTable, Row
+from prefect_firecrest.observability.job_table import JobTable, Row
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
@@ -129,7 +129,7 @@ async def _show(flow_runs: _Lineage, results: Sequence[JobResult], reason: EndRe
     for table in tables:
         for result in results:
             if not table.shows_end(result):
-                table.show(Row.of(result, result, None))
+                table.show(Row.of(result, result))
         await table.write()
     if cancelled := [one for one in results if one.state is JobState.CANCELLED]:
         await _tell(flow_runs, _sentence(cancelled, reason))

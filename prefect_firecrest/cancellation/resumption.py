@@ -20,7 +20,7 @@ from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact
 from prefect_firecrest.cancellation.saved_credentials import SavedCredentials
 from prefect_firecrest.clients import client_type
 from prefect_firecrest.observability import events
-from prefect_firecrest.observability.artifacts import JobTable, Row
+from prefect_firecrest.observability.job_table import JobTable, Row
 from prefect_firecrest.pause_key import PauseKey
 from prefect_firecrest.runtime import runtime
 
@@ -94,7 +94,7 @@ async def _has_ended(one: RecordedJob, tables: Mapping[UUID, JobTable], wait: bo
 
     def show(status: JobStatus | JobResult) -> None:
         for table in own:
-            table.show(Row.of(one.job, status, None))
+            table.show(Row.of(one.job, status))
 
     try:
         result = await JobWatcher.shared(connection, one.record.system, client_type(one.record.credentials)).wait(

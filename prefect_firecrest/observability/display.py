@@ -20,8 +20,10 @@ from prefect.logging.loggers import flow_run_logger
 
 from firecrest_core.states import JobState, Phase
 from prefect_firecrest.identity import read_lineage
-from prefect_firecrest.observability import events
-from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row, progress_key, time_used
+from prefect_firecrest.observability import events, markdown
+from prefect_firecrest.observability.artifacts import Artifact, progress_key, time_used
+from prefect_firecrest.observability.centre_page import centre_page
+from prefect_firecrest.observability.job_table import JobTable, Row
 from prefect_firecrest.prefect_internals import current_flow_run, current_run_ids, current_run_url
 from prefect_firecrest.runtime import runtime
 
@@ -62,14 +64,18 @@ class ActiveDisplays:
         return len(self.displays) <= _FEW
 
 
-async def show_submitted(job: Job) -> None:
-    """Show a job that was submitted, or found by its claim."""
+async def show_submitted(job: Job, page: str) -> None:
+    """Show a job that was submitted, or found by its claim.
+
+    :param job: the job
+    :param page: the URL of its page at the centre, or an empty text
+    """
     flow_run = current_flow_run()
     if flow_run is None:
         return
     lineage, link = await _lineage(flow_run), current_run_url()
     for one in lineage:
-        JobTable.of(one.id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, link=link))
+        JobTable.of(one.id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, page=page or None, link=link))
     _tell_callers(lineage, job.submission_message(), link)
     if job.submitted_at:  # now, and not earlier
         events.emit("submitted", job, JobState.PENDING)
@@ -110,6 +116,7 @@ class Display:
 
     def __init__(self, system: System, job: Job, on_message: Callable[[str], Any], poll_interval: float) -> None:
         self._job = job
+        self._template = system.connection.job_url
         task_run_id, flow_run_id = current_run_ids()
         self._flow_run = current_flow_run()
         self._lineage: list[FlowRun] = []
@@ -139,7 +146,7 @@ class Display:
         if self._flow_run is None:
             return
         for one in self._lineage:
-            JobTable.of(one.id).show(Row.of(self._job, status, self._link))
+            JobTable.of(one.id).show(self._row(self._job, status))
         if status.state.phase is not Phase.RUNNING:
             return
         if not self._is_running:
@@ -160,10 +167,13 @@ class Display:
             _tell_callers(self._lineage, result.summary(), self._link)
         async with asyncio.TaskGroup() as group:
             for table in tables:
-                table.show(Row.of(result, result, self._link), instead_of=self._job)
+                table.show(self._row(result, result), instead_of=self._job)
                 group.create_task(table.write())
             if self._details:
                 group.create_task(self._details.show_end(result))
+
+    def _row(self, job: Job | JobResult, seen: JobStatus | JobResult) -> Row:
+        return Row.of(job, seen, self._link, centre_page(self._template, job, seen) or None)
 
 
 class _Details:
@@ -178,11 +188,11 @@ class _Details:
         self.live_output.on_status(status)
         if used := time_used(status):
             self._percent, text = used
-            self._progress.show(self._percent, f"{self._job} on {self._job.system}: {text}")
+            self._progress.show(self._percent, markdown.escape(f"{self._job} on {self._job.system}: {text}"))
 
     async def show_end(self, result: JobResult) -> None:
         if result.job_id == self._job.job_id and self._active.are_few:
             await self.live_output.show_rest(result)
         if self._percent or (result.succeeded and self._active.are_few):
-            self._progress.show(100.0 if result.succeeded else self._percent, result.summary())
+            self._progress.show(100.0 if result.succeeded else self._percent, markdown.escape(result.summary()))
             await self._progress.write()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -13,8 +15,9 @@ import pytest
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import JobStatus
 from firecrest_core.states import JobState
-from prefect_firecrest.observability import artifacts
-from prefect_firecrest.observability.artifacts import Artifact, JobTable, Row
+from prefect_firecrest.observability import artifacts, job_table, markdown
+from prefect_firecrest.observability.artifacts import Artifact
+from prefect_firecrest.observability.job_table import JobTable, Row
 
 
 def row(job_id: int, state: JobState = JobState.COMPLETED, **fields: Any) -> Row:
@@ -28,6 +31,8 @@ def test_a_row() -> None:
         node_count=2,
         elapsed=5400,
         used="31 % of 128 cores",
+        metrics="loss 0.25 █▄▁ (step 2)",
+        page="https://ui.example.org/jobs/(7)",
         link="http://prefect/runs/task-run/1",
     )
     assert done.cells() == {
@@ -40,6 +45,8 @@ def test_a_row() -> None:
         "Elapsed": "1:30:00",
         "Node hours": "3.0000",
         "Used": "31 % of 128 cores",
+        "Metrics": "loss 0.25 █▄▁ (step 2)",
+        "Page": "[page](https://ui.example.org/jobs/%287%29)",
         "Log": "[log](http://prefect/runs/task-run/1)",
     }
 
@@ -60,7 +67,7 @@ def test_the_expected_start_of_a_job_that_waits() -> None:
 
 def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
     rows = [row(number, node_count=1, elapsed=36) for number in range(600)]
-    data, description = artifacts.render_table([*rows, row(1000, JobState.FAILED)])
+    data, description = job_table.render_table([*rows, row(1000, JobState.FAILED)])
     shown = json.loads(data)
     assert len(shown) == 500
     assert shown[0]["State"] == "FAILED"
@@ -72,15 +79,75 @@ def test_a_table_is_read_back_as_it_was_written() -> None:
         row(7, nodes="nid[001-002]", node_count=2, elapsed=93784, link="http://prefect/runs/task-run/1"),
         row(8, JobState.PENDING, reason="Priority"),
         row(9, JobState.PENDING, expected_start=datetime(2026, 11, 29, 14, 20, tzinfo=UTC)),
+        row(10, metrics="loss 0.25 █▄▁ (step 2)", page="https://ui.example.org/jobs/10"),
+        Row("11", "[<b>](javascript:alert(1))", "daint", JobState.COMPLETED),
     ]
-    data, description = artifacts.render_table(rows)
-    assert artifacts._read_rows(data) == rows
-    assert artifacts.render_table(artifacts._read_rows(data)) == (data, description)
+    data, description = job_table.render_table(rows)
+    assert job_table._read_rows(data) == rows
+    assert job_table.render_table(job_table._read_rows(data)) == (data, description)
+
+
+def test_columns_that_are_empty_in_every_row_are_left_out() -> None:
+    [cells] = json.loads(job_table.render_table([row(7)])[0])
+    assert not {"Metrics", "Page"} & set(cells)
+    first, second = json.loads(job_table.render_table([row(7), row(8, page="https://ui.example.org/8")])[0])
+    assert (first["Page"], second["Page"]) == ("", "[page](https://ui.example.org/8)")
+
+
+def test_a_row_that_knows_less_keeps_the_page_and_the_metrics(sent: list[Any]) -> None:
+    async def show() -> None:
+        table = JobTable(uuid4())
+        table.show(row(1, JobState.RUNNING, metrics="loss 1", page="https://ui.example.org/1"))
+        table.show(row(1, JobState.CANCELLED))
+        await table.write()
+
+    asyncio.run(show())
+    assert (sent[-1][0]["State"], sent[-1][0]["Metrics"]) == ("CANCELLED", "loss 1")
+    assert sent[-1][0]["Page"] == "[page](https://ui.example.org/1)"
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=https://evil.example/x.png>",
+    "[x](javascript:alert(1))",
+    "![x](https://evil.example/x.png)",
+    "[x][y]",
+    "https://evil.example",
+    "www.evil.example",
+    "WWW.evil.example",
+    "*a* _b_ `c` ~d~ a|b",
+    "&lt;b&gt;",
+    "a\n\n    code",
+    "\\[x](y)",
+    "\N{NULL}\ud800",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_others_is_shown_as_it_is(text: str) -> None:
+    shown = html.unescape(markdown.escape(text))
+    if "\N{NULL}" not in text:
+        assert shown == " ".join(text.split())
+    assert not set("<>[]*_`|\\\n") & set(markdown.escape(text))
+    assert not re.search(r"www\.|://", markdown.escape(text), re.IGNORECASE)
+    markdown.escape(text).encode()
+
+
+def test_words_and_numbers_stay_readable() -> None:
+    text = "Job 57 (train-digits) on daint: RUNNING, 0:00:04 of 1:00:00, 0.31 % = 1e-3/s é█"
+    assert markdown.escape(text) == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_cell_holds_no_tag_and_no_link_of_others(text: str) -> None:
+    cell = markdown.cell(text)
+    assert not re.search(r"<[a-z/!?]|\][(\[]|\n", cell, re.IGNORECASE)
+    assert markdown.read_cell(cell) == " ".join(text.split())
 
 
 @pytest.mark.parametrize("data", [None, "no JSON", "[1]", "7", '[{"Job": "7", "State": "LOST"}]', '[{"State": 3}]'])
 def test_what_is_no_table_is_read_as_an_empty_one(data: str | None) -> None:
-    assert artifacts._read_rows(data) == []
+    assert job_table._read_rows(data) == []
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
         ({"clientsecret": SECRET}, "clientsecret: no such field; there are url, auth, token_url, client_id"),
         ({"auth": f"Bearer {SECRET}"}, "auth is none of the ways to sign in: give client_secret_post"),
         ({"proxy": f"me:{SECRET}@proxy"}, "proxy is not the URL of a proxy"),
+        ({"job_url": "javascript:alert({job_id})"}, "job_url is no URL of a web page"),
+        ({"job_url": "https://ui.example.org/{user}"}, "job_url names {user}, which is nothing of a job"),
     ],
 )
 def test_what_cannot_be_right_is_refused_at_once(wrong: dict[str, str], words: str) -> None:

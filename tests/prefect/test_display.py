@@ -21,7 +21,16 @@ from pytest_mock import MockerFixture
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError, JobFailed
-from prefect_firecrest import FirecRESTJob, cancel_job, download_files, find_job, run_job, submit_job, wait_for_job
+from prefect_firecrest import (
+    FirecRESTCredentials,
+    FirecRESTJob,
+    cancel_job,
+    download_files,
+    find_job,
+    run_job,
+    submit_job,
+    wait_for_job,
+)
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.observability.display import ActiveDisplays
 from prefect_firecrest.runtime import runtime
@@ -74,6 +83,7 @@ def test_a_table_and_a_progress_artifact(make: Make) -> None:
     assert (row["Name"], row["State"]) == ("Relax Si_8", "COMPLETED")
     assert row["Elapsed"] >= "0:00:02"
     assert row["Nodes"]
+    assert "core" in row["Used"]
     assert float(row["Node hours"]) >= 2 / 3600 - 1e-4
     assert "/runs/task-run/" in row["Log"]
     assert table.description.startswith("1 job: 1 COMPLETED; 0.00")
@@ -81,6 +91,16 @@ def test_a_table_and_a_progress_artifact(make: Make) -> None:
     assert (progress.type, progress.data) == ("progress", 100.0)
     assert "ended COMPLETED" in progress.description
     assert progress.task_run_id
+
+
+def test_the_page_of_a_job_at_the_centre(make: Make, credentials: FirecRESTCredentials) -> None:
+    template = "https://ui.example.org/{system}/{job_id}?nodes={nodes}&to={end}&name={name}"
+    linked = credentials.model_copy(update={"job_url": template})
+    flow_run_id = run(make("true", name="a job & [more]", credentials=linked))
+    [row] = json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)
+    begin = f"https://ui.example.org/{row['System']}/{row['Job']}?nodes="
+    assert re.fullmatch(rf"\[page\]\({re.escape(begin)}\S+&to=\d{{13}}&name=a%20job%20%26%20%5Bmore%5D\)", row["Page"])
+    assert f" Its page: {begin}&to=now" in log(flow_run_id, "was submitted to")
 
 
 def test_the_progress_of_a_job_that_fails_stays_where_it_is(make: Make) -> None:
