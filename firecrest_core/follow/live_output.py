@@ -6,18 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError
-from firecrest_core.follow.follower import FollowedJob, OutputFollower, SystemFiles
+from firecrest_core.follow.follower import SystemFiles
+from firecrest_core.follow.live_files import LiveFiles
 from firecrest_core.follow.output_file import OutputFile, Written
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import JobStatus
 from firecrest_core.result import JobResult, element_path
 from firecrest_core.spec.output_paths import completed_path
-from firecrest_core.states import Phase
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +41,8 @@ class ShownOutput:
     offset: int
 
 
-class LiveOutput:
-    """Shows what a job prints while it runs; an asynchronous context manager around the wait for it.
-
-    It sends no request itself and raises nothing: the :class:`~firecrest_core.follow.follower.OutputFollower` that all
-    jobs share reads the files, and what cannot be read is not shown.
+class LiveOutput(LiveFiles):
+    """Shows what a job prints while it runs; see :class:`~firecrest_core.follow.live_files.LiveFiles`.
 
     :param system: where the job is
     :param job: the job
@@ -66,23 +62,10 @@ class LiveOutput:
         element: int | None = None,
         poll_interval: float = 10.0,
     ) -> None:
-        self._job = job
+        super().__init__(system, job, poll_interval=poll_interval)
         self._element = element
         self._on_lines, self._on_remark = on_lines, on_remark
-        self._poll_interval = poll_interval
-        self._system = system
-        self._follower: OutputFollower | None = None
         self._streams: dict[OutputFile, str] = {}
-        self._followed: FollowedJob | None = None
-        self._stopping: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     @property
     def shown(self) -> list[ShownOutput]:
@@ -90,38 +73,10 @@ class LiveOutput:
         files = [(file, stream) for file, stream in self._streams.items() if file.offset and not file.is_full]
         return [ShownOutput(stream, file.path, file.offset) for file, stream in files]
 
-    def on_status(self, status: JobStatus) -> None:
-        """Follow the job while it runs.
-
-        :param status: where it is
-        """
-        try:
-            self._follow(status)
-        except Exception as error:  # the wait for the job must not end because of its output
-            log.debug("The output of %s on %s is not followed: %s", self._job, self._job.system, error)
-
-    def _follow(self, status: JobStatus) -> None:
-        if status.state.phase is not Phase.RUNNING:
-            self.pause()
-        elif self._followed is None:
-            self._streams = self._streams or self._files(status)
-            if self._streams:
-                self._followed = FollowedJob(self._job.system, list(self._streams), self._show, self._poll_interval)
-                self._follower = OutputFollower.shared(self._system.connection, type(self._system.client))
-                self._follower.add(self._followed)
-
-    def pause(self) -> None:
-        """Follow the job no longer, until it is seen to run again."""
-        followed, self._followed = self._followed, None
-        if self._follower is not None and followed is not None:
-            stopping = asyncio.create_task(self._follower.remove(followed))
-            self._stopping.add(stopping)
-            stopping.add_done_callback(self._stopping.discard)
-
-    async def stop(self) -> None:
-        """Follow the job no longer."""
-        if self._follower is not None and self._followed is not None:
-            await self._follower.remove(self._followed)
+    def files(self, status: JobStatus) -> list[OutputFile]:
+        """As in :class:`~firecrest_core.follow.live_files.LiveFiles`."""
+        self._streams = self._streams or self._find(status)
+        return list(self._streams)
 
     async def show_rest(self, result: JobResult) -> None:
         """Show what was not shown yet of an ended job, be it all of it. What cannot be read is not shown.
@@ -129,11 +84,11 @@ class LiveOutput:
         :param result: how it ended
         """
         await self.stop()
-        self._streams = self._streams or self._files(result)
+        self._streams = self._streams or self._find(result)
         for file, stream in self._streams.items():
             await _show_rest(self._system, stream, file, self._on_lines, self._on_remark)
 
-    def _files(self, seen: JobStatus | JobResult) -> dict[OutputFile, str]:
+    def _find(self, seen: JobStatus | JobResult) -> dict[OutputFile, str]:
         is_array = self._job.array_indices is not None or bool(seen.groups)
         if is_array and self._element is None:
             return {}
@@ -146,7 +101,8 @@ class LiveOutput:
                 streams.setdefault(path, stream)
         return {OutputFile(path): stream for path, stream in streams.items()}
 
-    def _show(self, file: OutputFile, written: Written) -> None:
+    def show(self, file: OutputFile, written: Written) -> None:
+        """As in :class:`~firecrest_core.follow.live_files.LiveFiles`."""
         _show(self._streams[file], written, self._on_lines, self._on_remark)
 
 

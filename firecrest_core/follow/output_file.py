@@ -61,6 +61,9 @@ class OutputFile:
     :ivar is_full: so much was shown that no more is
     """
 
+    # Bytes of a line without an end that are shown before it has one.
+    _longest_line = _WINDOW
+
     def __init__(self, path: str, offset: int = 0) -> None:
         self.path = path
         self.offset = offset
@@ -133,14 +136,19 @@ class OutputFile:
             else:
                 return self._begins_anew()
         body, end, rest = text.rpartition("\n")
-        is_cut = last or _bytes(text) >= _WINDOW
+        is_cut = last or _bytes(text) >= self._longest_line
         body = text if is_cut else body + end
         self._in_line = is_cut and bool(rest)
         self._is_binary = self._is_binary or _NO_TEXT in body
         self.offset = start + _bytes(body)
-        return self._limited(body, left_out)
+        return self.limited(body, left_out)
 
-    def _limited(self, body: str, left_out: int) -> Written:
+    def limited(self, body: str, left_out: int) -> Written:
+        """Return what is shown of new lines.
+
+        :param body: the lines
+        :param left_out: bytes before them that were not read
+        """
         written = Written()
         if not body:
             return written
