@@ -54,6 +54,20 @@ class Series:
             self._every *= 2
 
 
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """The numbers of one line.
+
+    :param line: its number in the file, from 1
+    :param step: how far the training was
+    :param values: by name, also NaN and infinities
+    """
+
+    line: int
+    step: float
+    values: Mapping[str, float]
+
+
 @dataclass(slots=True)
 class Metrics:
     """What was read of a metrics file so far.
@@ -69,16 +83,18 @@ class Metrics:
     unreadable: int = 0
     left_out: bool = False
 
-    def add_lines(self, lines: Iterable[str]) -> list[dict[str, float]]:
+    def add_lines(self, lines: Iterable[str]) -> list[MetricRow]:
         """Read whole lines of the file.
 
         :param lines: in the order of the file
-        :returns: the numbers of each line that has some, its step among them under the name ``step``
+        :returns: a row for each line that has numbers
         """
-        return [row for line in lines if line.strip() and (row := self._add(line))]
+        return [row for line in lines if (row := self._add(line))]
 
-    def _add(self, line: str) -> dict[str, float] | None:
+    def _add(self, line: str) -> MetricRow | None:
         self.lines += 1
+        if not line.strip():
+            return None
         try:
             read = json.loads(line) if len(line) <= _LONGEST_LINE else None
         except (ValueError, RecursionError):
@@ -91,7 +107,7 @@ class Metrics:
         step = numbers.pop(counter) if counter else float(self.lines)
         for name, number in numbers.items():
             self._of(name).add(step, number)
-        return {"step": step, **numbers} if numbers else None
+        return MetricRow(self.lines, step, numbers) if numbers else None
 
     def _of(self, name: str) -> Series:
         name = name[:_LONGEST_NAME]

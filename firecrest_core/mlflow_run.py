@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from firecrest_core.api.backoff import Backoff
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.metrics import MetricRow
 from firecrest_core.states import JobState
 
 if TYPE_CHECKING:
@@ -52,16 +53,15 @@ class MLflowRun:
     _client: MlflowClient | None = field(default=None, repr=False)
     _run_id: str | None = None
     _sent: int = 0
-    _waiting: list[tuple[int, float, Mapping[str, float]]] = field(default_factory=list, repr=False)
+    _waiting: list[tuple[float, MetricRow]] = field(default_factory=list, repr=False)
     _outage: Backoff | None = None
 
-    async def log(self, rows: Sequence[Mapping[str, float]], lines: int) -> None:
-        """Send the metrics of new lines. What cannot be sent is sent with the next ones.
+    async def log(self, rows: Sequence[MetricRow]) -> None:
+        """Send the metrics of lines, but for those that the run has already. What cannot be sent waits for the next.
 
         :param rows: as :meth:`firecrest_core.metrics.Metrics.add_lines` returns them
-        :param lines: how many lines of the file were read by now
         """
-        self._waiting += [(lines, time.time(), row) for row in rows]
+        self._waiting += [(time.time(), row) for row in rows]
         del self._waiting[:-_LONGEST_WAIT]
         if self._waiting:
             await self._try(self._send)
@@ -92,18 +92,17 @@ class MLflowRun:
         client, run_id = self._connected()
         from mlflow.entities import Metric, RunTag
 
-        new = [one for one in self._waiting if one[0] > self._sent]
+        new = [(at, row) for at, row in self._waiting if row.line > self._sent]
         metrics = [
-            Metric(_allowed(name), value, int(at * 1000), _whole(row["step"]))
-            for _, at, row in new
-            for name, value in row.items()
-            if name != "step"
+            Metric(_allowed(name), value, int(at * 1000), _whole(row.step))
+            for at, row in new
+            for name, value in row.values.items()
         ]
         for first in range(0, len(metrics), _MOST):
             client.log_batch(run_id, metrics=metrics[first : first + _MOST])
         if new:
-            client.log_batch(run_id, tags=[RunTag(_LINES, str(new[-1][0]))])
-            self._sent = new[-1][0]
+            self._sent = new[-1][1].line
+            client.log_batch(run_id, tags=[RunTag(_LINES, str(self._sent))])
         self._waiting.clear()
 
     def _terminate(self, state: str) -> None:

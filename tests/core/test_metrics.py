@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firecrest_core.metrics import Metrics
+from firecrest_core.metrics import MetricRow, Metrics
 
 
 def read(*lines: object) -> Metrics:
@@ -22,7 +22,7 @@ def read(*lines: object) -> Metrics:
 def test_each_number_is_a_point_of_its_series() -> None:
     metrics = Metrics()
     rows = metrics.add_lines(['{"step": 1, "loss": 0.5}', "", '{"step": 2, "loss": 0.25, "lr": 1e-3}\n'])
-    assert rows == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25, "lr": 1e-3}]
+    assert rows == [MetricRow(1, 1, {"loss": 0.5}), MetricRow(3, 2, {"loss": 0.25, "lr": 1e-3})]
     assert {name: one.points for name, one in metrics.series.items()} == {
         "loss": [(1, 0.5), (2, 0.25)],
         "lr": [(2, 1e-3)],
