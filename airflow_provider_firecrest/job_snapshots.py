@@ -12,7 +12,6 @@ signed with the secret of the connection, for the very task (:mod:`firecrest_cor
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
-from airflow_provider_firecrest.airflow_internals import get_xcom, push_xcom
+from airflow_provider_firecrest.airflow_internals import get_xcom
 from airflow_provider_firecrest.identity import TaskKey, task_key
+from airflow_provider_firecrest.newest_xcom import NewestXCom
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,8 +39,6 @@ ENDED_KEY = "firecrest_ended"
 """Where the task state store holds the snapshots of jobs that have ended, without their history, oldest first."""
 
 _MOST_ENDED = 20
-# Seconds for which a trigger waits at its end until Airflow has stored a snapshot.
-_FINISH_TIMEOUT = 5.0
 
 
 def is_signed(snapshot: JobSnapshot, connection: Connection, task: TaskKey) -> bool:
@@ -101,46 +99,25 @@ async def aread(ti: Any, job: Job) -> JobSnapshot | None:
     return stored if (stored.system, stored.job_id) == (job.system, job.job_id) else None
 
 
-class NewestSnapshot:
-    """Stores the newest snapshot of a task's job beside a trigger that waits, one at a time.
+class NewestSnapshot(NewestXCom["JobSnapshot"]):
+    """Stores the newest snapshot of a task's job beside a trigger that waits.
 
     :param ti: the task instance of the trigger
     :param load: reads the connection that the snapshots name
     """
 
     def __init__(self, ti: Any, load: Callable[[], Awaitable[Connection]]) -> None:
-        self._ti = ti
+        super().__init__(ti, SNAPSHOT_KEY)
         self._load = load
         self._connection: Connection | None = None
-        self._next: JobSnapshot | None = None
-        self._storing: asyncio.Task[None] | None = None
 
-    def show(self, snapshot: JobSnapshot) -> None:
-        """Store a snapshot soon. One that waits to be stored is left out.
+    async def to_json(self, value: JobSnapshot) -> dict[str, Any]:
+        """Return the signed snapshot.
 
-        :param snapshot: the snapshot
+        :param value: the snapshot
         """
-        self._next = snapshot
-        if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._store())
-
-    async def finish(self) -> None:
-        """Wait until no snapshot is on its way any more, so that none arrives after the worker's last one."""
-        self._next = None
-        if self._storing is not None:
-            # It is never cancelled: Airflow's answer would be taken for that to the next question.
-            await asyncio.wait({self._storing}, timeout=_FINISH_TIMEOUT)
-
-    async def _store(self) -> None:
-        while self._next is not None:
-            snapshot, self._next = self._next, None
-            try:
-                self._connection = self._connection or await self._load()
-                await push_xcom(
-                    self._ti, SNAPSHOT_KEY, signed(snapshot, self._connection, task_key(self._ti)).to_dict()
-                )
-            except Exception as error:
-                _is_not_stored(snapshot, error)
+        self._connection = self._connection or await self._load()
+        return signed(value, self._connection, task_key(self.ti)).to_dict()
 
 
 def keep_ended(context: Context, snapshot: JobSnapshot, connection: Connection) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
+from airflow_provider_firecrest.job_metrics import MLflowSettings, push_metrics
 from airflow_provider_firecrest.job_snapshots import push
 from airflow_provider_firecrest.links.job import CentreJobLink
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
@@ -105,6 +106,11 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         what to do about it, and to wait on: an administrator may still change the limit
     :param live_output: show in the task's log what the job prints while it runs, each line behind ``out |`` or
         ``err |``; of an array, the element with this index: ``live_output=3``. With ``True``, no array is followed
+    :param metrics: file to which the job writes its metrics, one JSON object a line (``{"step": 1, "loss": 0.5}``),
+        relative to ``working_dir`` or in its forms. It is read while the job runs: the last values are in the task's
+        log and in the table of *HPC Jobs*, the job's page there shows their curves
+    :param mlflow_conn_id: an Airflow connection of the type ``http`` with the URL of an MLflow that gets the metrics;
+        without it, the one that ``MLFLOW_TRACKING_URI`` names in triggerer and worker. Needs the extra ``mlflow``
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
@@ -114,7 +120,15 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         ``return``.
     """
 
-    template_fields: Sequence[str] = (*FirecRESTBaseOperator.template_fields, *JOB_FIELDS, "job", "inputs", "outputs")
+    template_fields: Sequence[str] = (
+        *FirecRESTBaseOperator.template_fields,
+        *JOB_FIELDS,
+        "job",
+        "inputs",
+        "outputs",
+        "metrics",
+        "mlflow_conn_id",
+    )
     template_ext: Sequence[str] = TEMPLATE_FILES
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "script": "bash",
@@ -164,6 +178,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         exactly_once: bool = True,
         fail_if_stuck: bool = False,
         live_output: bool | int = True,
+        metrics: str | None = None,
+        mlflow_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(type(self), kwargs)
@@ -171,6 +187,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.exactly_once = exactly_once
         self.fail_if_stuck = fail_if_stuck
         self.live_output = checked_live_output(live_output)
+        self.metrics = metrics
+        self.mlflow_conn_id = mlflow_conn_id
         self.ended_job: dict[str, Any] | None = None
         self.script = script
         self.script_path = script_path
@@ -258,11 +276,14 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             fail_if_stuck=self.fail_if_stuck,
             live_output=self.live_output,
             secrets=seal_secrets(spec, connection.secret),
+            metrics=self.hook.run(self._metrics_path(system, spec)),
+            mlflow=asdict(MLflowSettings.of_task(context["ti"], self.mlflow_conn_id)) if self.metrics else None,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
         if not self.deferrable:
             trigger.on_snapshot = partial(push, context["ti"], connection=connection)
+            trigger.on_metrics = partial(push_metrics, context["ti"])
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 
@@ -271,6 +292,15 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
 
         async with self.hook.client() as client:
             return await expand_spec(client.system(system), spec, is_retry=is_retry)
+
+    async def _metrics_path(self, system: str, spec: JobSpec) -> str | None:
+        from firecrest_core import paths
+
+        if self.metrics is None:
+            return None
+        async with self.hook.client() as client:
+            where = client.system(system)
+            return await paths.expand(where, paths.join(paths.escaped(spec.working_dir), self.metrics))
 
     async def _make_working_dir(
         self, system: str, spec: JobSpec, identity: TaskIdentity | None, is_retry: bool
@@ -332,6 +362,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             self.report_files(context, result, self.hook.run(self._finish(result, event["transfers"])))
             return job
         context["ti"].xcom_push(key="job", value=job)
+        if event.get("metrics"):
+            mlflow = MLflowSettings.of_task(context["ti"], self.mlflow_conn_id)
+            self.finish_metrics(context, event, result, mlflow)
         trigger = FirecRESTTransferTrigger(
             transfers=self.hook.run(self._begin_outputs(context, result, account, event)),
             owner=event["jobs"][0],

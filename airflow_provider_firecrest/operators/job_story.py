@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_firecrest.job_metrics import MLflowSettings, push_metrics
 from airflow_provider_firecrest.job_snapshots import keep_ended, push
 from airflow_provider_firecrest.links.job import CentreJobLink, HPCJobLink, push_links
 from airflow_provider_firecrest.operators.base import FirecRESTWaitingOperator
@@ -62,6 +64,42 @@ class JobStory(FirecRESTWaitingOperator):
         push(context["ti"], snapshot, self.hook.connection())
         if snapshot.state.ended:
             keep_ended(context, snapshot, self.hook.connection())
+
+    def finish_metrics(
+        self, context: Context, event: dict[str, Any], result: JobResult, mlflow: MLflowSettings
+    ) -> None:
+        """Read the whole metrics file of an ended job, store what it holds, and send MLflow what it lacks.
+
+        :param context: the task's
+        :param event: the trigger's, with the path of the file and the job's snapshot
+        :param result: how the job ended
+        :param mlflow: the MLflow that gets them
+        """
+        from firecrest_core.follow.live_metrics import read_metrics
+        from firecrest_core.jobs.job import Job
+        from firecrest_core.jobs.snapshot import JobSnapshot
+        from firecrest_core.metrics import Metrics
+
+        path = event["metrics"]
+
+        async def finish() -> None:
+            async with self.hook.client() as client:
+                lines = await read_metrics(client.system(result.system), path)
+            metrics = Metrics()
+            rows = metrics.add_lines(lines or [])
+            if rows:
+                self.log.info("metrics | %s", metrics.summary())
+                push_metrics(context["ti"], metrics)
+                snapshot = replace(JobSnapshot.from_dict(event["snapshot"]), metrics=metrics.summary())
+                push(context["ti"], snapshot, self.hook.connection())
+            elif lines is not None:
+                self.log.warning("metrics: %s holds no numbers. One JSON object a line is needed.", path)
+            if run is not None:
+                await run.log(rows)
+                await run.end(result.state)
+
+        run = mlflow.run(Job(system=result.system, job_id=result.job_id, name=result.name))
+        self.hook.run(finish())
 
     async def show_end_of_output(self, system: System, result: JobResult, event: dict[str, Any]) -> None:
         """Log the end of the output of a job that ended well, without what was shown while it ran.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
+from airflow_provider_firecrest.job_metrics import JobMetrics, MLflowSettings, NewestMetrics
 from airflow_provider_firecrest.job_records import describe_jobs
 from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
 from airflow_provider_firecrest.links.job import apush_links
@@ -17,11 +19,13 @@ from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.connection import Connection
+    from firecrest_core.follow.live_metrics import LiveMetrics
     from firecrest_core.follow.live_output import LiveOutput
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.snapshot import JobSnapshot
     from firecrest_core.jobs.status import JobStatus
+    from firecrest_core.metrics import Metrics
 
 # How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
 _CHECKS = 6
@@ -55,7 +59,11 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
     :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
         must not show
+    :param metrics: absolute path of the file to which the job writes its metrics
+    :param mlflow: the MLflow that gets them, as ``dataclasses.asdict`` gives
+        :class:`~airflow_provider_firecrest.job_metrics.MLflowSettings`
     :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
+    :ivar on_metrics: stores the metrics of the job, set by such a worker
     """
 
     def __init__(
@@ -67,6 +75,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         submission: dict[str, Any] | None = None,
         live_output: bool | int = False,
         secrets: str | None = None,
+        metrics: str | None = None,
+        mlflow: dict[str, Any] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -76,6 +86,9 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.submission = submission
         self.live_output = live_output
         self.secrets = secrets
+        self.metrics = metrics
+        self.mlflow = mlflow
+        self.on_metrics: Callable[[Metrics], None] | None = None
         self.on_snapshot: Callable[[JobSnapshot], None] | None = None
         self._history: JobHistory | None = None
         self._job_url = ""
@@ -94,6 +107,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             "submission": self.submission,
             "live_output": self.live_output,
             "secrets": self.secrets,
+            "metrics": self.metrics,
+            "mlflow": self.mlflow,
         }
 
     @property
@@ -151,10 +166,12 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             if self.submission is not None:
                 job = await self._submit(system, job, self.submission)
             history = await self._begin_history(job)
-            async with self._output_of(system, job) as live:
+            async with self._output_of(system, job) as live, self._metrics_of(system, job, history) as metrics:
 
                 def on_status(status: JobStatus) -> None:
                     history.on_status(status)
+                    if metrics is not None:
+                        metrics.on_status(status)
                     if self._shows_output(connection):
                         live.on_status(status)
 
@@ -169,7 +186,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 )
             history.on_end(result)
         shown = [[one.stream, one.path, one.offset] for one in live.shown]
-        return {"result": result.to_dict(), "output": shown}
+        return {"result": result.to_dict(), "output": shown, "metrics": self.metrics}
 
     def _output_of(self, system: System, job: Job) -> LiveOutput:
         from firecrest_core.follow.live_output import LiveOutput
@@ -182,6 +199,29 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             element=None if isinstance(self.live_output, bool) else self.live_output,
             poll_interval=self.poll_interval,
         )
+
+    @asynccontextmanager
+    async def _metrics_of(self, system: System, job: Job, history: JobHistory) -> AsyncIterator[LiveMetrics | None]:
+        if self.metrics is None:
+            yield None
+            return
+        from firecrest_core.follow.live_metrics import LiveMetrics
+
+        newest = NewestMetrics(self.task_instance)
+        store = self.on_metrics or newest.show
+
+        def on_metrics(metrics: Metrics) -> None:
+            store(metrics)
+            history.on_metrics(metrics.summary())
+
+        mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
+        taken = JobMetrics(self.log, on_metrics, mlflow)
+        try:
+            async with LiveMetrics(system, job, self.metrics, taken.take, poll_interval=self.poll_interval) as live:
+                yield live
+        finally:
+            await taken.finish()
+            await newest.finish()
 
     def _shows_output(self, connection: Connection) -> bool:
         """Tell whether the output may be shown. This process has to know the job's secrets for it."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from firecrest_core.api.client import System
 from firecrest_core.errors import FirecRESTError
-from firecrest_core.follow.follower import SystemFiles
 from firecrest_core.follow.live_files import LiveFiles
 from firecrest_core.follow.output_file import OutputFile, Written
 from firecrest_core.jobs.job import Job
@@ -60,16 +59,16 @@ class LiveMetrics(LiveFiles):
         self._on_lines(written.lines)
 
 
-async def read_rest(system: System, path: str, offset: int) -> list[str]:
-    """Return the lines of a metrics file that were not read while the job ran; none if it cannot be read.
+async def read_metrics(system: System, path: str) -> list[str] | None:
+    """Return the lines of the metrics file of an ended job.
 
     :param system: where the job ran
-    :param path: of the file
-    :param offset: bytes that were read
+    :param path: absolute path of the file
+    :returns: ``None`` if it cannot be read, or is larger than what the server sends at once
     """
     try:
         async with asyncio.timeout(_REST_TIMEOUT):
-            return (await MetricsFile(path, offset).read(SystemFiles(system), last=True)).lines
+            return (await system.read_from(path, 0)).split("\n")
     except (FirecRESTError, TimeoutError) as error:
-        log.debug("The end of %s cannot be read: %s", path, error)
-        return []
+        log.debug("The metrics in %s cannot be read: %s", path, error)
+        return None

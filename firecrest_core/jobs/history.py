@@ -65,10 +65,20 @@ class JobHistory:
             elapsed=status.elapsed,
             time_limit=status.time_limit,
             working_dir=begun.working_dir or status.working_dir,
+            metrics=self._newest.metrics,
             seen_at=time.time(),
         )
         if self._key() != self._shown and self._on_change is not None:
             self._shown = self._key()
+            self._on_change(self.snapshot)
+
+    def on_metrics(self, summary: str) -> None:
+        """Take the last values of the job's metrics.
+
+        :param summary: the values, in a line
+        """
+        self._newest = replace(self._newest, metrics=summary, seen_at=time.time())
+        if self._on_change is not None:
             self._on_change(self.snapshot)
 
     def on_end(self, result: JobResult) -> None:

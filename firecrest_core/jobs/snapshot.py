@@ -48,6 +48,7 @@ class JobSnapshot:
     :param stderr: path of its standard error, in the same form
     :param usage: what it has used, once it has ended, as :meth:`firecrest_core.usage.JobUsage.to_dict` writes it
     :param seen_at: Unix time of this snapshot, on our clock
+    :param metrics: the last values of its metrics, in a line
     :param history: what has happened so far, oldest first
     :param signature: of where its output is, by whoever has stored it
     """
@@ -75,6 +76,7 @@ class JobSnapshot:
     stderr: str | None = None
     usage: Mapping[str, Any] | None = None
     seen_at: float = 0.0
+    metrics: str = ""
     history: tuple[HistoryLine, ...] = ()
     signature: str = ""
 

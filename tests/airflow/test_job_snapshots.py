@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_firecrest import job_snapshots
+from airflow_provider_firecrest import job_snapshots, newest_xcom
 from airflow_provider_firecrest.identity import task_key
 from airflow_provider_firecrest.job_snapshots import (
     ENDED_KEY,
@@ -56,7 +56,7 @@ def test_the_newest_snapshot_is_an_xcom_of_the_task(ti):
 
 
 async def test_a_trigger_stores_the_same(ti, mocker):
-    stored = mocker.patch.object(job_snapshots, "push_xcom")
+    stored = mocker.patch.object(newest_xcom, "push_xcom")
     newest = NewestSnapshot(ti, load)
 
     newest.show(_ended(57))
@@ -110,7 +110,7 @@ def test_a_list_that_somebody_has_edited_does_no_harm(ti, edited):
 
 async def test_what_cannot_be_stored_is_left_out(ti, mocker):
     mocker.patch.object(type(ti), "xcom_push", side_effect=RuntimeError("no supervisor"))
-    mocker.patch.object(job_snapshots, "push_xcom", side_effect=RuntimeError("no supervisor"))
+    mocker.patch.object(newest_xcom, "push_xcom", side_effect=RuntimeError("no supervisor"))
     mocker.patch.object(type(ti.state_store), "get", side_effect=RuntimeError("no supervisor"))
 
     push(ti, _ended(57), CONNECTION)
@@ -146,7 +146,7 @@ def snapshots(mocker) -> list[JobSnapshot]:
 
     for where in ("operators.job", "operators.job_story"):
         mocker.patch(f"airflow_provider_firecrest.{where}.push", keep)
-    mocker.patch.object(job_snapshots, "push_xcom", akeep)
+    mocker.patch.object(newest_xcom, "push_xcom", akeep)
     return snapshots
 
 
@@ -214,7 +214,7 @@ def test_the_last_snapshot_is_the_workers(mocker, ti) -> None:
         await newest.finish()
         order.append("the end")
 
-    mocker.patch.object(job_snapshots, "push_xcom", slow)
+    mocker.patch.object(newest_xcom, "push_xcom", slow)
     asyncio.run(wait())
 
     assert order[-1] == "the end"

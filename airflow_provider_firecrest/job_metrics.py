@@ -1,0 +1,178 @@
+"""The metrics of a task's job: in its log, in an XCom for the job's page, and in MLflow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_firecrest.newest_xcom import NewestXCom
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from firecrest_core.jobs.job import Job
+    from firecrest_core.metrics import MetricRow, Metrics
+    from firecrest_core.mlflow_run import MLflowRun
+
+log = logging.getLogger(__name__)
+
+METRICS_KEY = "firecrest_metrics"
+"""The XCom that holds the metrics of a task's job, as :meth:`firecrest_core.metrics.Metrics.to_dict` writes them."""
+
+# Seconds between two lines in the log, and between two XComs, at least.
+_BETWEEN_LINES = 60.0
+_BETWEEN_XCOMS = 10.0
+# Seconds for which a trigger waits at its end for MLflow.
+_FINISH_TIMEOUT = 5.0
+
+
+def push_metrics(ti: Any, metrics: Metrics) -> None:
+    """Store the metrics of a task's job, in a worker.
+
+    :param ti: the task instance
+    :param metrics: the metrics
+    """
+    try:
+        ti.xcom_push(key=METRICS_KEY, value=metrics.to_dict())
+    except Exception as error:
+        log.debug("The metrics of %s are not stored: %s", ti.task_id, error)
+
+
+class NewestMetrics(NewestXCom["Metrics"]):
+    """Stores the newest metrics beside a trigger that waits.
+
+    :param ti: the task instance of the trigger
+    """
+
+    def __init__(self, ti: Any) -> None:
+        super().__init__(ti, METRICS_KEY)
+
+    async def to_json(self, value: Metrics) -> dict[str, Any]:
+        """Return the metrics.
+
+        :param value: the metrics
+        """
+        return value.to_dict()
+
+
+class JobMetrics:
+    """Takes the lines of a metrics file as they come.
+
+    :param log: the task's log
+    :param on_metrics: stores the metrics so far
+    :param mlflow: the run that gets them, too
+    """
+
+    def __init__(self, log: Any, on_metrics: Callable[[Metrics], None], mlflow: MLflowRun | None = None) -> None:
+        from firecrest_core.metrics import Metrics
+
+        self.metrics = Metrics()
+        self._log = log
+        self._on_metrics = on_metrics
+        self._mlflow = mlflow
+        self._log_at = self._store_at = 0.0
+        self._waiting: list[MetricRow] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    def take(self, lines: list[str]) -> None:
+        """Take new lines.
+
+        :param lines: the lines
+        """
+        rows = self.metrics.add_lines(lines)
+        if not rows:
+            return
+        now = time.monotonic()
+        if now >= self._log_at:
+            self._log_at = now + _BETWEEN_LINES
+            self._log.info("metrics | %s", self.metrics.summary())
+        if now >= self._store_at:
+            self._store_at = now + _BETWEEN_XCOMS
+            self._on_metrics(self.metrics)
+        if self._mlflow is not None:
+            self._waiting += rows
+            if self._sending is None or self._sending.done():
+                self._sending = asyncio.create_task(self._send(self._mlflow))
+
+    async def finish(self) -> None:
+        """Give MLflow a moment for what is on its way. The worker sends the rest."""
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=_FINISH_TIMEOUT)
+
+    async def _send(self, mlflow: MLflowRun) -> None:
+        while self._waiting:
+            rows, self._waiting = self._waiting, []
+            await mlflow.log(rows)
+
+
+def tracking_uri(connection: Connection) -> str:
+    """Return where MLflow is, for its client.
+
+    :param connection: an Airflow connection of the type ``http`` with the URL of MLflow, and its user and password
+    """
+    host = connection.host or ""
+    if "://" not in host:
+        host = f"{connection.schema or 'http'}://{host}"
+    parts = urlsplit(host)
+    place = parts.hostname or ""
+    if port := connection.port or parts.port:
+        place += f":{port}"
+    if connection.login:
+        place = f"{quote(connection.login, safe='')}:{quote(connection.password or '', safe='')}@{place}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
+
+
+@dataclass(frozen=True)
+class MLflowSettings:
+    """Where the metrics of a task's jobs go.
+
+    :param conn_id: the Airflow connection of MLflow; without it, ``MLFLOW_TRACKING_URI`` of the process counts
+    :param experiment: the name of the experiment
+    :param tags: of each run
+    """
+
+    conn_id: str | None
+    experiment: str
+    tags: dict[str, str]
+
+    @classmethod
+    def of_task(cls, ti: Any, conn_id: str | None) -> MLflowSettings:
+        """Return the settings of a task: its DAG is the experiment.
+
+        :param ti: the task instance
+        :param conn_id: as for the class
+        """
+        names = ("dag_id", "run_id", "task_id", "map_index")
+        return cls(conn_id, ti.dag_id, {f"airflow.{name}": str(getattr(ti, name)) for name in names})
+
+    def run(self, job: Job) -> MLflowRun | None:
+        """Return the run of a job, in a worker; ``None`` if no MLflow is named.
+
+        :param job: the job
+        """
+        if self.conn_id is None:
+            return self._run_at(os.environ.get("MLFLOW_TRACKING_URI"), job)
+        return self._run_at(tracking_uri(BaseHook.get_connection(self.conn_id)), job)
+
+    async def arun(self, job: Job) -> MLflowRun | None:
+        """Do what :meth:`run` does, in a trigger.
+
+        :param job: the job
+        """
+        if self.conn_id is None:
+            return self.run(job)
+        return self._run_at(tracking_uri(await BaseHook.aget_connection(self.conn_id)), job)
+
+    def _run_at(self, uri: str | None, job: Job) -> MLflowRun | None:
+        from firecrest_core.mlflow_run import MLflowRun
+
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.experiment
+        return MLflowRun(uri, experiment, job, self.tags) if uri else None
