@@ -34,14 +34,19 @@ _BETWEEN_XCOMS = 10.0
 _FINISH_TIMEOUT = 5.0
 
 
-def push_metrics(ti: Any, metrics: Metrics) -> None:
+def _stored(metrics: Metrics, job_id: str) -> dict[str, Any]:
+    return {"job_id": job_id, **metrics.to_dict()}
+
+
+def push_metrics(ti: Any, job_id: str, metrics: Metrics) -> None:
     """Store the metrics of a task's job, in a worker.
 
     :param ti: the task instance
-    :param metrics: the metrics
+    :param job_id: the job
+    :param metrics: its metrics
     """
     try:
-        ti.xcom_push(key=METRICS_KEY, value=metrics.to_dict())
+        ti.xcom_push(key=METRICS_KEY, value=_stored(metrics, job_id))
     except Exception as error:
         log.debug("The metrics of %s are not stored: %s", ti.task_id, error)
 
@@ -50,17 +55,19 @@ class NewestMetrics(NewestXCom["Metrics"]):
     """Stores the newest metrics beside a trigger that waits.
 
     :param ti: the task instance of the trigger
+    :param job_id: the job
     """
 
-    def __init__(self, ti: Any) -> None:
+    def __init__(self, ti: Any, job_id: str) -> None:
         super().__init__(ti, METRICS_KEY)
+        self._job_id = job_id
 
     async def to_json(self, value: Metrics) -> dict[str, Any]:
         """Return the metrics.
 
         :param value: the metrics
         """
-        return value.to_dict()
+        return _stored(value, self._job_id)
 
 
 class JobMetrics:

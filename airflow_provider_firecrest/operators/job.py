@@ -283,7 +283,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         )
         if not self.deferrable:
             trigger.on_snapshot = partial(push, context["ti"], connection=connection)
-            trigger.on_metrics = partial(push_metrics, context["ti"])
+            trigger.on_metrics = partial(push_metrics, context["ti"], job.job_id)
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 

@@ -89,7 +89,7 @@ class JobStory(FirecRESTWaitingOperator):
             rows = metrics.add_lines(lines or [])
             if rows:
                 self.log.info("metrics | %s", metrics.summary())
-                push_metrics(context["ti"], metrics)
+                push_metrics(context["ti"], result.job_id, metrics)
                 snapshot = replace(JobSnapshot.from_dict(event["snapshot"]), metrics=metrics.summary())
                 push(context["ti"], snapshot, self.hook.connection())
             elif lines is not None:

@@ -207,7 +207,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             return
         from firecrest_core.follow.live_metrics import LiveMetrics
 
-        newest = NewestMetrics(self.task_instance)
+        newest = NewestMetrics(self.task_instance, job.job_id)
         store = self.on_metrics or newest.show
 
         def on_metrics(metrics: Metrics) -> None:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_firecrest.job_metrics import METRICS_KEY
 from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY
 from airflow_provider_firecrest.monitoring import board as board_module
 from airflow_provider_firecrest.monitoring import known_runs
 from airflow_provider_firecrest.monitoring.board import JobBoard
+from airflow_provider_firecrest.monitoring.metrics import metrics_of
 from airflow_provider_firecrest.monitoring.query import JobQuery, SortKey, select
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
+from firecrest_core.metrics import Metrics
 from firecrest_core.states import JobState, Phase
 
 NOW = datetime.now(UTC)
@@ -404,3 +407,29 @@ def test_time_stands_still_where_nobody_watches(database, board) -> None:
     assert (row.used(9000.0), row.waited(9000.0)) == (50, 300.0)
     waiting = replace(row, snapshot=job(submitted_at=100.0, seen_at=1000.0))
     assert waiting.waited(9000.0) == 900.0
+
+
+# --- metrics of a training ----------------------------------------------------------------------------
+
+
+def test_the_metrics_of_a_job(database, board) -> None:
+    database.add(1, job())
+    metrics = Metrics()
+    metrics.add_lines(['{"step": 1, "loss": 0.5}'])
+    task = {"dag_id": "dag", "run_id": "run-1", "task_id": "job", "map_index": 0}
+    row = board.get("dag", "run-1", "job", 0, "57")
+    assert metrics_of(row) is None
+    database.xcom(1, task, {"job_id": "57", **metrics.to_dict()}, METRICS_KEY)
+    assert metrics_of(row).series["loss"].points == [(1, 0.5)]
+    database.xcom(1, task, {"job_id": "56", **metrics.to_dict()}, METRICS_KEY)
+    assert metrics_of(row) is None
+
+
+@pytest.mark.parametrize(
+    "value", ["words", 7, None, [], {"job_id": "57"}, {"job_id": "57", "series": {"loss": {"points": [[1, "<b>"]]}}}]
+)
+def test_metrics_that_somebody_has_edited_are_left_out(database, board, value) -> None:
+    database.add(1, job())
+    task = {"dag_id": "dag", "run_id": "run-1", "task_id": "job", "map_index": 0}
+    database.xcom(1, task, value, METRICS_KEY)
+    assert metrics_of(board.get("dag", "run-1", "job", 0, "57")) is None

@@ -21,10 +21,11 @@ from airflow_provider_firecrest.airflow_internals import MarkRefused
 from airflow_provider_firecrest.job_snapshots import signed
 from airflow_provider_firecrest.monitoring.query import JobPage, JobQuery, page_of, select
 from airflow_provider_firecrest.monitoring.rows import JobRow
-from airflow_provider_firecrest.web import WebApp, cancelling, found_job, jobs_table
+from airflow_provider_firecrest.web import WebApp, cancelling, found_job, job_page, jobs_table
 from airflow_provider_firecrest.web.app import create_app
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
+from firecrest_core.metrics import Metrics
 from firecrest_core.states import JobState
 
 NOW = time.time()
@@ -106,6 +107,7 @@ def board(monkeypatch: pytest.MonkeyPatch) -> Rows:
     rows = Rows()
     for module in (jobs_table, found_job):
         monkeypatch.setattr(module, "board", lambda: rows)
+    monkeypatch.setattr(job_page, "metrics_of", lambda row: None)
     return rows
 
 
@@ -373,6 +375,25 @@ def test_an_older_browser_is_known_by_its_origin() -> None:
 
     assert cancelling.is_same_origin(sent(origin="https://airflow.example", host="airflow.example"))
     assert not cancelling.is_same_origin(sent(origin="null", host="airflow.example"))
+
+
+def test_the_curves_of_a_training(browser, board, monkeypatch) -> None:
+    metrics = Metrics()
+    metrics.add_lines(['{"step": 1, "loss": 0.5, "<script>alert(1)</script>": 1}', '{"step": 2, "loss": 0.25}'])
+    monkeypatch.setattr(job_page, "metrics_of", lambda row: metrics)
+    board.rows = [row(metrics="loss 0.25 (step 2)", usage={"elapsed": 10, "cpu_seconds": 5, "cpus": 1})]
+    text = browser().get(JOB).text
+    assert text.count("<polyline") == 2
+    assert "<script>alert" not in text
+    assert "loss 0.25 (step 2)" in text
+    assert "% of 1 core" in text
+    assert "loss 0.25 (step 2)" in browser().get("/firecrest/jobs").text
+
+
+@pytest.mark.parametrize("usage", [{"cpus": "<b>"}, {"elapsed": "x", "cpu_seconds": [1]}, {"surprise": 1}])
+def test_a_usage_that_somebody_has_edited_breaks_no_page(browser, board, usage) -> None:
+    board.rows = [row(usage=usage)]
+    assert browser().get(JOB).status_code == 200
 
 
 # --- output and systems -------------------------------------------------------------------------------
