@@ -2,7 +2,8 @@
 
 The data set is exported on Airflow's side. One task makes a directory on the cluster, uploads the data set and the
 training script, trains the model in a job with the resources that the parameters ask for, and downloads the model, its
-metrics and a plot of its learning curve. The run fails if the accuracy is under `min_accuracy`.
+metrics and a plot of its learning curve. The run fails if the accuracy is under `min_accuracy`. While the job runs, its
+page in HPC Jobs shows the curves of loss and accuracy.
 
     export_digits ─▶ train ─▶ check_accuracy
 
@@ -99,6 +100,7 @@ with DAG(
             "metrics.json": FOLDER + "/",
             "learning_curve.png": FOLDER + "/",
         },
+        metrics="metrics.jsonl",
         poll_interval=2,
     )
 

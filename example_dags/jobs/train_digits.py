@@ -48,6 +48,8 @@ def main() -> None:
                 "test_accuracy": network.score(scaled_test, test_digits),
             }
         )
+        with Path("metrics.jsonl").open("a") as lines:  # read while the job runs
+            lines.write(json.dumps(curve[-1]) + "\n")
         print("epoch {epoch:3d}  loss {loss:.4f}  accuracy {test_accuracy:.4f}".format_map(curve[-1]), flush=True)
 
     joblib.dump(make_pipeline(scaler, network), "model.joblib")

@@ -80,9 +80,9 @@ class AirflowAPI:
         instances: list[dict[str, Any]] = self.request("GET", path, params={"limit": 100})["task_instances"]
         return sorted(instances, key=lambda instance: instance["start_date"] or "9999")
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Read the return value of a task."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """Read an XCom of a task; the value that it has returned, unless a key is given."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
         return self.request("GET", path, params={"deserialize": "true"})["value"]
 
     def log(self, dag_id: str, run_id: str, instance: dict[str, Any]) -> str:
