@@ -20,6 +20,7 @@ from airflow_provider_firecrest.airflow_internals.connections import (
     give_connections_a_port,
     teams_of,
 )
+from airflow_provider_firecrest.airflow_internals.metrics import metrics_of_this_process
 from airflow_provider_firecrest.airflow_internals.operators import BeforeRendering, attach, syntax_error
 from airflow_provider_firecrest.airflow_internals.state_store import (
     LONGEST_VALUE,
@@ -57,6 +58,7 @@ __all__ = [
     "last_stored_row",
     "mark_failed",
     "may_be_triggerer",
+    "metrics_of_this_process",
     "push_xcom",
     "read_stored_values",
     "read_xcom",

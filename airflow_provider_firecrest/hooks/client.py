@@ -8,8 +8,13 @@ from airflow.sdk.log import amask_secret
 from pydantic import SecretStr
 
 from airflow_provider_firecrest.hooks import connection as stored_connection
+from airflow_provider_firecrest.telemetry import AirflowMetrics
+from firecrest_core import telemetry
 from firecrest_core.api.renewal import RenewingClient
 from firecrest_core.connection import Connection
+
+# Whoever has clients has numbers to tell.
+telemetry.give_to(AirflowMetrics())
 
 
 class ConnectedClient(RenewingClient):

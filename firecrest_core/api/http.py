@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from uuid import uuid4
 import httpx
 from pydantic import SecretStr
 
+from firecrest_core import telemetry
 from firecrest_core.api.backoff import retry_briefly
 from firecrest_core.api.error_mapping import NO_ANSWER, is_of_firecrest, map_failure, map_refusal
 from firecrest_core.api.exchange import LIMITS, ExchangeLimits, read_whole, time_limit
@@ -143,7 +145,14 @@ class HTTPSession(httpx.AsyncClient):
     @without_frames
     async def _exchange(self, method: str, url: str, token: SecretStr, **options: Any) -> httpx.Response:
         authentication = _Authentication(token, is_api_key=self._connection.sign_in.by_api_key)
-        return await super().request(method, url, **{**options, "auth": authentication})
+        began, status = time.monotonic(), "none"
+        try:
+            response = await super().request(method, url, **{**options, "auth": authentication})
+            status = str(response.status_code)
+            return response
+        finally:
+            telemetry.count("requests", method=method, status=status)
+            telemetry.timing("request", time.monotonic() - began, method=method)
 
     async def _answers_as_firecrest(self) -> bool:
         """Ask for what every FirecREST answers."""

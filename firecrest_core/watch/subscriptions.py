@@ -13,6 +13,7 @@ from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
 from firecrest_core.jobs.status import parse_status
 from firecrest_core.result import JobResult
+from firecrest_core.states import Phase
 from firecrest_core.watch.tracker import JobTracker
 
 
@@ -81,12 +82,14 @@ class WatchedJob:
     :param job_id: the job's id
     :ivar waiters: the waits for this job
     :ivar ask_at: no query for this job alone is sent before this time of the event loop's clock
+    :ivar phase: where it was seen last; ``None`` before the first answer
     """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.waiters: list[Waiter] = []
         self.ask_at = 0.0
+        self.phase: Phase | None = None
         self._outage: Backoff | None = None
         self._absences = 0
         self._unclear = False
@@ -105,6 +108,7 @@ class WatchedJob:
             if status.all_ended:
                 unclear = True
             elif rows:
+                self.phase = status.state.phase
                 waiter.notify(waiter.tracker.on_status, status)
         if unclear and not self._unclear:
             for waiter in self.waiters:
@@ -117,6 +121,7 @@ class WatchedJob:
         self.ask_at, self._outage = 0.0, None
         for waiter in self.waiters:
             status = parse_status(rows, self.job_id, waiter.tracker.job.array_indices)
+            self.phase = status.state.phase
             waiter.notify(waiter.tracker.on_status, status)
 
     def on_not_found(self, error: errors.JobNotFound) -> None:

@@ -23,19 +23,20 @@ import asyncio
 import math
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import replace
 from weakref import WeakKeyDictionary
 
-from firecrest_core import errors
+from firecrest_core import errors, telemetry
 from firecrest_core.api.backoff import OUTAGES, Backoff
 from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.models import JobInfo
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.result import JobResult
+from firecrest_core.states import Phase
 from firecrest_core.watch.subscriptions import StatusQueries, Waiter, WatchedJob, now
 from firecrest_core.watch.tracker import JobTracker, OnMessage, OnStatus
 
@@ -193,6 +194,7 @@ class JobWatcher:
             del self._peers()[self._key]
         task, self._task = self._task, None
         task.cancel()
+        self._tell_jobs(())
         await asyncio.wait({task})  # so that the client is closed before the event loop
 
     # --- the schedule -----------------------------------------------------------------------------
@@ -219,7 +221,7 @@ class JobWatcher:
     async def _round(self, system: System, watched: Sequence[WatchedJob]) -> None:
         """Query every job once."""
         unclear: Sequence[WatchedJob] | None = None
-        self._list_took = 0.0
+        asked_at, self._list_took = now(), 0.0
         if len(watched) > _ASKED_ONE_BY_ONE:
             try:
                 unclear = await self._query_list(system, watched)
@@ -239,12 +241,19 @@ class JobWatcher:
             self._server_is_down(last_error, queries.failed)
             return
         self._down = None
+        self._tell_jobs(watched)
+        telemetry.timing("poll", now() - asked_at, system=self._system)
         for one, its_error in queries.failed.items():
             one.put_off(its_error)
         if last_error and queries.given_up:
             self._put_off(last_error)
         else:
             self._ask_at, self._outage = 0.0, None
+
+    def _tell_jobs(self, watched: Sequence[WatchedJob]) -> None:
+        phases = Counter(one.phase for one in watched)
+        for name, phase in (("jobs.waiting", Phase.WAITING), ("jobs.running", Phase.RUNNING)):
+            telemetry.gauge(name, phases[phase], system=self._system)
 
     async def _only_the_list_fails(
         self, error: errors.FirecRESTError, system: System, watched: Sequence[WatchedJob]
