@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 
-from airflow_provider_firecrest.airflow_internals import metrics_of_this_process
+from airflow_provider_firecrest.airflow_internals import may_be_triggerer, metrics_of_this_process
 
 PREFIX = "firecrest."
+
+
+@cache
+def _hostname() -> str:
+    from airflow.utils.net import get_hostname  # as Airflow's own metrics of a triggerer name it
+
+    return get_hostname()
 
 
 class AirflowMetrics:
@@ -17,8 +25,13 @@ class AirflowMetrics:
         metrics_of_this_process().incr(PREFIX + name, tags=tags)
 
     def gauge(self, name: str, value: float, **tags: str) -> None:
-        """Say a number as it is now, for example ``jobs.waiting``."""
-        metrics_of_this_process().gauge(PREFIX + name, value, tags=tags)
+        """Say a number as it is now, for example ``jobs.waiting``, if this is a triggerer.
+
+        A backend keeps one number for a name and its tags: a worker with its one job would hide the thousands of the
+        triggerer.
+        """
+        if may_be_triggerer():
+            metrics_of_this_process().gauge(PREFIX + name, value, tags={**tags, "hostname": _hostname()})
 
     def timing(self, name: str, seconds: float, **tags: str) -> None:
         """Say how long something has lasted, for example ``poll``."""

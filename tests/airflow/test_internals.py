@@ -391,6 +391,38 @@ def test_may_be_triggerer(component, may_be) -> None:
         assert ran.stdout.split()[-1] == str(may_be)
 
 
+@pytest.mark.parametrize("component", ["triggerer", "worker"])
+def test_metrics_of_this_process(component, monkeypatch) -> None:
+    from airflow.jobs import triggerer_job_runner
+    from airflow.sdk._shared.observability.metrics.base_stats_logger import NoStatsLogger
+    from airflow.sdk.execution_time import task_runner
+
+    names = []
+
+    class Backend(NoStatsLogger):
+        def incr(self, stat, *_, **__):
+            names.append(stat)
+
+        gauge = timing = incr
+
+    runner = triggerer_job_runner if component == "triggerer" else task_runner
+    if component == "worker":
+        monkeypatch.delitem(sys.modules, "airflow.jobs.triggerer_job_runner")
+    with contract(
+        airflow_internals.metrics_of_this_process,
+        "a triggerer sets up the metrics of Airflow's core, and a task those of its Task SDK",
+    ):
+        try:
+            runner.stats.initialize(factory=Backend, export_legacy_names=True)
+            metrics = airflow_internals.metrics_of_this_process()
+            metrics.incr("firecrest.requests", tags={"status": "200"})
+            metrics.gauge("firecrest.jobs.waiting", 1, tags={"system": "here"})
+            metrics.timing("firecrest.poll", timedelta(seconds=1), tags={"system": "here"})
+        finally:
+            runner.stats.initialize(factory=NoStatsLogger, export_legacy_names=True)
+        assert names == ["firecrest.requests", "firecrest.jobs.waiting", "firecrest.poll"]
+
+
 IMPORTS = """
 import sys
 from airflow.api_fastapi.execution_api import app
