@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import cache
 
-from airflow_provider_firecrest.airflow_internals import may_be_triggerer, metrics_of_this_process
+from airflow_provider_firecrest.airflow_internals import hostname, may_be_triggerer, metrics_of_this_process
 
 PREFIX = "firecrest."
-
-
-@cache
-def _hostname() -> str:
-    from airflow.utils.net import get_hostname  # as Airflow's own metrics of a triggerer name it
-
-    return get_hostname()
 
 
 class AirflowMetrics:
@@ -31,7 +23,7 @@ class AirflowMetrics:
         triggerer.
         """
         if may_be_triggerer():
-            metrics_of_this_process().gauge(PREFIX + name, value, tags={**tags, "hostname": _hostname()})
+            metrics_of_this_process().gauge(PREFIX + name, value, tags={**tags, "hostname": hostname()})
 
     def timing(self, name: str, seconds: float, **tags: str) -> None:
         """Say how long something has lasted, for example ``poll``."""

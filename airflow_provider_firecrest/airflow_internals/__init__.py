@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from airflow_provider_firecrest.airflow_internals.api_server import MarkRefused, mark_failed, signing_key, viewer_of
 from airflow_provider_firecrest.airflow_internals.components import (
+    hostname,
     is_api_server,
     is_component,
     is_triggerer,
@@ -51,6 +52,7 @@ __all__ = [
     "get_task_state",
     "get_xcom",
     "give_connections_a_port",
+    "hostname",
     "is_api_server",
     "is_component",
     "is_reference",

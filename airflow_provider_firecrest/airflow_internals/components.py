@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 
 def is_component(starting: object) -> bool:
@@ -42,3 +43,14 @@ def is_api_server() -> bool:
     else. ``dag.test()`` and a task import other parts of it.
     """
     return "airflow.api_fastapi.main" in sys.modules
+
+
+@cache
+def hostname() -> str:
+    """Return the name of this host, as Airflow's own metrics and tables have it.
+
+    It stands on ``airflow.utils.net.get_hostname``.
+    """
+    from airflow.utils.net import get_hostname
+
+    return str(get_hostname())  # type: ignore[no-untyped-call]

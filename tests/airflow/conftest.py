@@ -37,6 +37,14 @@ def airflow_home() -> Iterator[None]:
     shutil.rmtree(os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def masker() -> None:
+    """Forget the secrets of the tests before: for each new one, Airflow's masker compiles all that it knows anew."""
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+
+    reset_secrets_masker()
+
+
 @pytest.fixture
 def stored(f7t: LocalFirecREST) -> dict[str, Any]:
     """The connection's fields, as Airflow's JSON form has them."""

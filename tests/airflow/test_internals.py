@@ -391,6 +391,11 @@ def test_may_be_triggerer(component, may_be) -> None:
         assert ran.stdout.split()[-1] == str(may_be)
 
 
+def test_hostname() -> None:
+    with contract(airflow_internals.hostname, "airflow.utils.net.get_hostname names this host"):
+        assert airflow_internals.hostname()
+
+
 @pytest.mark.parametrize("component", ["triggerer", "worker"])
 def test_metrics_of_this_process(component, monkeypatch) -> None:
     from airflow.jobs import triggerer_job_runner
