@@ -88,7 +88,8 @@ def test_the_start_of_the_api_server_does_not_wait_for_the_app() -> None:
     assert done.stdout.splitlines()[-1] == "['airflow.api_fastapi.main']"
 
 
-def test_other_processes_than_the_api_server_mount_nothing() -> None:
+def test_other_processes_than_the_api_server_mount_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(FirecRESTPlugin, "fastapi_apps", [])  # a test before may have stood for an API server
     assert not airflow_internals.is_api_server()
     FirecRESTPlugin.on_load()
     assert FirecRESTPlugin.fastapi_apps == []
