@@ -19,16 +19,16 @@ import math
 import posixpath
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from firecrest_core import errors
 from firecrest_core.api.backoff import OUTAGES, Backoff
 from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.connection import Connection
 from firecrest_core.follow.output_file import OutputFile, Written
+from firecrest_core.loop_worker import LoopWorker
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,6 @@ _LARGEST_ANSWER = 1024 * 1024
 _TIMEOUT = 20.0
 _CLOSE_TIMEOUT = 5.0
 _NEVER = math.inf
-
-_FollowerKey = tuple[Connection, type[FirecRESTClient]]
-_followers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_FollowerKey, OutputFollower]] = WeakKeyDictionary()
 
 
 def now() -> float:
@@ -91,7 +88,7 @@ class FollowedJob:
         self._context.run(self._on_written, file, written)
 
 
-class OutputFollower:
+class OutputFollower(LoopWorker):
     """Follows the output of all jobs of one user on one server, in one event loop.
 
     It runs while there are such jobs. Its client is its own.
@@ -101,13 +98,11 @@ class OutputFollower:
     """
 
     def __init__(self, connection: Connection, client_type: type[FirecRESTClient] = FirecRESTClient) -> None:
-        self._connection = connection
-        self._client_type = client_type
+        super().__init__(connection, client_type)
         self._jobs: set[FollowedJob] = set()
         self._in_directory: Counter[Any] = Counter()
         self._unlisted: set[Any] = set()
         self._outages: dict[str, Backoff] = {}
-        self._task: asyncio.Task[None] | None = None
         self._newcomer = asyncio.Event()
         self._next_request = 0.0
 
@@ -118,21 +113,17 @@ class OutputFollower:
         :param connection: the deployment and the user; the default system does not matter
         :param client_type: the class of the client
         """
-        follower = cls(replace(connection, system=None), client_type)
-        return follower._peers().setdefault(follower._key, follower)
+        return cls(replace(connection, system=None), client_type)._shared()
 
     def add(self, job: FollowedJob) -> None:
         """Follow a job from now on.
 
         :param job: the job
         """
-        self._peers().setdefault(self._key, self)
         self._jobs.add(job)
         self._in_directory[job.directory] += 1
         self._newcomer.set()
-        if self._task is None or self._task.done():
-            # An empty context: what the follower itself logs does not belong to one job's task.
-            self._task = asyncio.create_task(self._run(), context=Context())
+        self._start()
 
     async def remove(self, job: FollowedJob) -> None:
         """Follow a job no longer. It is not waited for what is being read of it.
@@ -146,20 +137,8 @@ class OutputFollower:
         if not self._in_directory[job.directory]:
             del self._in_directory[job.directory]
             self._unlisted.discard(job.directory)
-        if self._jobs or self._task is None:
-            return
-        if self._peers().get(self._key) is self:
-            del self._peers()[self._key]
-        task, self._task = self._task, None
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)  # so that the client is closed before the event loop
-
-    @property
-    def _key(self) -> _FollowerKey:
-        return self._connection, self._client_type
-
-    def _peers(self) -> dict[_FollowerKey, OutputFollower]:
-        return _followers.setdefault(asyncio.get_running_loop(), {})
+        if not self._jobs:
+            await self._end(_CLOSE_TIMEOUT)
 
     # --- the turns --------------------------------------------------------------------------------
 

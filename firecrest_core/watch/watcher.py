@@ -25,9 +25,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextvars import Context
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 from firecrest_core import errors, telemetry
 from firecrest_core.api.backoff import OUTAGES, Backoff
@@ -35,6 +33,7 @@ from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.models import JobInfo
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
+from firecrest_core.loop_worker import LoopWorker
 from firecrest_core.result import JobResult
 from firecrest_core.states import Phase
 from firecrest_core.watch.subscriptions import StatusQueries, Waiter, WatchedJob, now
@@ -58,11 +57,8 @@ _WINDOWS = {"1h": 3600, "8h": 8 * 3600, "24h": 24 * 3600, "3d": 3 * 24 * 3600, "
 # How many jobs are handled before other tasks of the event loop may run.
 _SLICE = 200
 
-_WatcherKey = tuple[Connection, type[FirecRESTClient]]
-_watchers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_WatcherKey, JobWatcher]] = WeakKeyDictionary()
 
-
-class JobWatcher:
+class JobWatcher(LoopWorker):
     """Queries all jobs that have waiters on one system, as one user, in one event loop.
 
     It runs while there are waiters. Its client is its own and is closed when the last waiter leaves.
@@ -75,11 +71,9 @@ class JobWatcher:
     def __init__(
         self, connection: Connection, system: str, client_type: type[FirecRESTClient] = FirecRESTClient
     ) -> None:
-        self._connection = replace(connection, system=system)
+        super().__init__(replace(connection, system=system), client_type)
         self._system = system
-        self._client_type = client_type
         self._jobs: dict[str, WatchedJob] = {}
-        self._task: asyncio.Task[None] | None = None
         self._newcomer = asyncio.Event()
         self._has_list = False
         self._list_failures = 0
@@ -101,8 +95,7 @@ class JobWatcher:
         :param system: the system's name
         :param client_type: the class of the client
         """
-        watcher = cls(connection, system, client_type)
-        return watcher._peers().setdefault(watcher._key, watcher)
+        return cls(connection, system, client_type)._shared()
 
     async def wait(
         self,
@@ -160,24 +153,15 @@ class JobWatcher:
 
     # --- the waiters ------------------------------------------------------------------------------
 
-    @property
-    def _key(self) -> _WatcherKey:
-        return self._connection, self._client_type
-
-    def _peers(self) -> dict[_WatcherKey, JobWatcher]:
-        return _watchers.setdefault(asyncio.get_running_loop(), {})
-
     def _waiters(self) -> Iterator[Waiter]:
         return (waiter for watched in self._jobs.values() for waiter in watched.waiters)
 
     def _join(self, waiter: Waiter) -> None:
         job = waiter.tracker.job
         self._jobs.setdefault(job.job_id, WatchedJob(job.job_id)).waiters.append(waiter)
-        if self._task is None or self._task.done():
-            self._peers().setdefault(self._key, self)
-            # An empty context: what the watcher itself logs does not belong to one waiter's task.
-            self._task = asyncio.create_task(self._run(), context=Context())
-        elif self._down:
+        if self._start():
+            return
+        if self._down:
             waiter.notify(waiter.tracker.on_error, self._down)
             waiter.round_passed()
         else:
@@ -188,14 +172,9 @@ class JobWatcher:
         watched.waiters.remove(waiter)
         if not watched.waiters:
             del self._jobs[watched.job_id]
-        if self._jobs or self._task is None:
-            return
-        if self._peers().get(self._key) is self:
-            del self._peers()[self._key]
-        task, self._task = self._task, None
-        task.cancel()
-        self._tell_jobs(())
-        await asyncio.wait({task})  # so that the client is closed before the event loop
+        if not self._jobs:
+            self._tell_jobs(())
+            await self._end()
 
     # --- the schedule -----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from firecrest_core import errors, lifecycle
+from firecrest_core import errors, lifecycle, loop_worker
 from firecrest_core.api.client import FirecRESTClient
 from firecrest_core.connection import Connection
 from firecrest_core.indices import Indices
@@ -27,7 +27,6 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
-from firecrest_core.watch import watcher as watcher_module
 from firecrest_core.watch.watcher import JobWatcher
 from firecrest_local import LocalFirecREST, Settings
 
@@ -352,7 +351,7 @@ def test_a_cancelled_waiter_leaves_at_once_and_nothing_behind(site: Any, virtual
         assert watcher._jobs == {}
         assert watcher._task is None
         assert len(asyncio.all_tasks()) == 1
-        assert not watcher_module._watchers[asyncio.get_running_loop()]
+        assert not loop_worker._workers[asyncio.get_running_loop()]
         left.append(weakref.ref(watcher))
 
     left: list[Any] = []
