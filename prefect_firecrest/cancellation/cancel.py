@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+class EndsNotShown(Exception):
+    """The jobs are cancelled, but Prefect does not show it yet."""
+
+
 async def cancel_recorded(connection: Connection, saved_as: str | None, records: Collection[JobRecord]) -> None:
     """Make sure that no job of these records runs any more, or ever.
 
@@ -56,6 +60,7 @@ async def cancel_with_saved_credentials(artifacts: Collection[RecordArtifact], r
     :param reason: why they are cancelled
     :raises CredentialsUnusable: some of the credentials cannot be used now
     :raises UnsignedRecord: a record is not signed with its credentials; the others are cancelled all the same
+    :raises EndsNotShown: all are cancelled, but Prefect's API did not take it
     :raises FirecRESTError: where it failed; the others are cancelled all the same
     """
     by_block: defaultdict[str | None, list[RecordArtifact]] = defaultdict(list)
@@ -73,7 +78,7 @@ async def cancel_with_saved_credentials(artifacts: Collection[RecordArtifact], r
         assert name is not None
         try:
             await _cancel_with(name, some, reason)
-        except (FirecRESTError, CredentialsUnusable, UnsignedRecord) as error:
+        except (FirecRESTError, CredentialsUnusable, UnsignedRecord, EndsNotShown) as error:
             problem = error
     if problem is not None:
         raise problem
@@ -87,6 +92,9 @@ async def _cancel_with(name: str, artifacts: Collection[RecordArtifact], reason:
         by_flow_run[artifact.flow_runs].update(signatures.signed(connection, artifact, name))
     signed = set().union(*by_flow_run.values())
     await cancel_recorded(connection, name, signed)
-    await show_ends(connection, name, by_flow_run, reason)
+    shown = await show_ends(connection, name, by_flow_run, reason)
     if len(signed) < len({record for one in artifacts for record in one.records if record.credentials == name}):
         raise UnsignedRecord(f"there are records that are not signed with the credentials {name!r}")
+    if not shown:
+        runs = ", ".join(str(flow_runs[0]) for flow_runs in by_flow_run)
+        raise EndsNotShown(f"The jobs of flow run {runs} were cancelled, but Prefect's API did not take it.")

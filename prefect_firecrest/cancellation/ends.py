@@ -1,7 +1,8 @@
 """What Prefect shows of jobs that were cancelled for their flow run: rows in its table, events, a line in its log.
 
 No process may wait for such a job any more, so whoever cancels it shows its end. This costs a list of jobs for each
-system, or a few. What fails here fails nothing else: the jobs are cancelled.
+system, or a few. What fails here fails nothing else: the jobs are cancelled. But their records stay then, and the
+reconciler shows it later.
 """
 
 from __future__ import annotations
@@ -46,23 +47,26 @@ _Lineage = tuple[UUID, ...]
 
 async def show_ends(
     connection: Connection, saved_as: str | None, jobs: Mapping[_Lineage, Iterable[JobRecord]], reason: EndReason
-) -> None:
+) -> bool:
     """Show that jobs were cancelled.
 
     :param connection: where the jobs are
     :param saved_as: the name of its block
     :param jobs: the records of the jobs by the flow run and those that it runs in, the innermost first
     :param reason: why they were cancelled
+    :returns: whether Prefect has it; otherwise it may be tried again
     """
     if reason is EndReason.DELETED:
-        return  # nobody looks there any more
+        return True  # nobody looks there any more
     try:
         async with asyncio.timeout(_LONGEST):
             found = await _find(connection, saved_as, {record for some in jobs.values() for record in some})
             for flow_runs, some in jobs.items():
                 await _show(flow_runs, [result for record in some for result in found.get(record, ())], reason)
     except Exception as error:
-        log.debug("The ends of cancelled jobs are not shown: %s", error)
+        log.debug("The ends of cancelled jobs are not shown: %s", str(error) or type(error).__name__)
+        return False
+    return True
 
 
 async def _find(
@@ -125,15 +129,16 @@ async def _show(flow_runs: _Lineage, results: Sequence[JobResult], reason: EndRe
     own = tables[0]
     # The others left without running anything, or their place was taken.
     results = [one for one in results if one.state is JobState.CANCELLED or own.shows(one)]
-    ended = [one for one in results if not own.shows_end(one)]
+    await events.send_ended(results, flow_runs[0])
     for table in tables:
         for result in results:
             if not table.shows_end(result):
                 table.show(Row.of(result, result))
-        await table.write()
+        if not await table.write():
+            raise OSError("a table was not written")
+    # Last, because what fails is tried again, and each line is one more.
     if cancelled := [one for one in results if one.state is JobState.CANCELLED]:
         await _tell(flow_runs, _sentence(cancelled, reason))
-    await events.send_ended(ended, flow_runs[0])
 
 
 def _sentence(cancelled: Sequence[JobResult], reason: EndReason) -> str:

@@ -287,7 +287,7 @@ class JobMonitor:
                 log.info("The flow run %s, and its jobs were cancelled.", reason)
                 for one in some:
                     one.alive = False
-                await show_ends(*login, _by_flow_run(some), reason)
+                succeeded &= await show_ends(*login, _by_flow_run(some), reason)
         return succeeded
 
 

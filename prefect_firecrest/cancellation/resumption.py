@@ -111,7 +111,7 @@ async def _has_ended(one: RecordedJob, tables: Mapping[UUID, JobTable], wait: bo
     except JobNotFound as error:
         log.warning("%s", error)
     else:
-        show(result)
         await events.send_ended([result], one.flow_runs[0])
+        show(result)  # whoever sees it sends no event any more
     log.debug("%s on %s has ended.", one.job, one.record.system)
     return True

@@ -56,18 +56,26 @@ class Artifact:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_soon())
 
-    async def write(self) -> None:
-        """Write what waits to be written now; callers who ask for it at the same time share a request."""
+    async def write(self) -> bool:
+        """Write what waits to be written now; callers who ask for it at the same time share a request.
+
+        :returns: whether that has succeeded; what could not be written waits for the next call
+        """
         async with self._writing:
-            if self._pending is None:
-                return
-            (data, description), self._pending = self._pending, None
+            if (writing := self._pending) is None:
+                return True
             try:
                 async with asyncio.timeout(_WRITE_TIMEOUT):
-                    await self._send(data, description)
+                    await self._send(*writing)
             except Exception as error:
                 log.debug("The artifact %s was not written: %s", self._key, error)
-            self._written_at = asyncio.get_running_loop().time()
+                return False
+            else:
+                if self._pending is writing:
+                    self._pending = None
+                return True
+            finally:
+                self._written_at = asyncio.get_running_loop().time()
 
     async def _write_soon(self) -> None:
         await asyncio.sleep(self._written_at + _INTERVAL - asyncio.get_running_loop().time())

@@ -163,7 +163,7 @@ class Display:
             return
         tables = [JobTable.of(one.id) for one in self._lineage]
         if not tables[0].shows_end(result):  # of a job that was cancelled for its flow run, the monitor has shown it
-            events.emit("ended", result, result.state)
+            events.emit_ended(result, self._flow_run.id)
             _tell_callers(self._lineage, result.summary(), self._link)
         async with asyncio.TaskGroup() as group:
             for table in tables:

@@ -3,6 +3,8 @@
 ``firecrest.job.submitted``, ``firecrest.job.running`` and ``firecrest.job.ended``, of the resource
 ``firecrest.job.<system>.<job id>``, which carries the job's state. Prefect adds the flow run, the task run, their
 flow, deployment and tags as related resources.
+
+Each job ends once, also if several processes say so: Prefect keeps one event of each id, and here the job gives it.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _PAYLOAD = (
 )
 
 
-def emit(kind: Kind, job: Job | JobResult, state: JobState) -> None:
+def emit(kind: Literal["submitted", "running"], job: Job, state: JobState) -> None:
     """Send an event of the current flow run; Prefect does that in the background.
 
     :param state: where the job is
@@ -47,10 +49,18 @@ def emit(kind: Kind, job: Job | JobResult, state: JobState) -> None:
     emit_event(**_event(kind, job, state))
 
 
+def emit_ended(result: JobResult, flow_run_id: UUID) -> None:
+    """Send that a job of the current flow run has ended; Prefect does that in the background.
+
+    :param flow_run_id: the current flow run
+    """
+    from prefect.events import emit_event
+
+    emit_event(**_ended(result, flow_run_id))
+
+
 async def send_ended(results: Iterable[JobResult], flow_run_id: UUID) -> None:
     """Send that jobs of another flow run have ended, and return when that is sent: the process may exit right after.
-
-    Each job ends once, also if several processes say so.
 
     :param flow_run_id: the flow run that the jobs belong to
     """
@@ -60,13 +70,17 @@ async def send_ended(results: Iterable[JobResult], flow_run_id: UUID) -> None:
     flow_run = {"prefect.resource.id": f"prefect.flow-run.{flow_run_id}", "prefect.resource.role": "flow-run"}
     events = []
     for result in results:
-        fields = _event("ended", result, result.state)
+        fields = _ended(result, flow_run_id)
         fields["related"].append(flow_run)
-        event_id = uuid5(flow_run_id, f"{fields['event']} {fields['resource']['prefect.resource.id']}")
-        events.append(Event(id=event_id, **fields).model_dump(mode="json"))
+        events.append(Event(**fields).model_dump(mode="json"))
     if events:
         async with get_client() as client:
             await client.request("POST", "/events", json=events)
+
+
+def _ended(result: JobResult, flow_run_id: UUID) -> dict[str, Any]:
+    fields = _event("ended", result, result.state)
+    return fields | {"id": uuid5(flow_run_id, f"{fields['event']} {fields['resource']['prefect.resource.id']}")}
 
 
 def _event(kind: Kind, job: Job | JobResult, state: JobState) -> dict[str, Any]:

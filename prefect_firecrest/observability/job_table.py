@@ -202,9 +202,9 @@ class JobTable:
         row = self._rows.get((job.system, job.job_id))
         return row is not None and row.state.ended
 
-    async def write(self) -> None:
-        """Write the table now."""
-        await self._artifact.write()
+    async def write(self) -> bool:
+        """Write the table now, and tell whether that has succeeded."""
+        return await self._artifact.write()
 
 
 class _JobTables:

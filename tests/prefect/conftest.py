@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from firecrest_core.states import JobState
@@ -18,9 +19,13 @@ from tests.prefect import real
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_api() -> Iterator[None]:
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An API with a database that is thrown away."""
-    with prefect_test_harness(server_startup_timeout=120):
+    authority = real.authority(tmp_path_factory.mktemp("authority"))
+    with (
+        temporary_settings({PREFECT_API_SSL_CERT_FILE: str(authority)}),
+        prefect_test_harness(server_startup_timeout=120),
+    ):
         yield
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
+import trustme
 
 from firecrest_local import LocalFirecREST
 
@@ -48,6 +49,13 @@ def process(
         started.wait()
 
 
+def authority(folder: Path) -> Path:
+    """Write a file with one certificate, for Prefect: each of its clients reads all authorities otherwise."""
+    path = folder / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
 def environment(home: Path) -> dict[str, str]:
     """Return the variables with which processes find a server of their own."""
     with socket.socket() as free:
@@ -59,6 +67,7 @@ def environment(home: Path) -> dict[str, str]:
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_API_SSL_CERT_FILE": str(authority(home)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent.parent), os.environ.get("PYTHONPATH")])),
     }
 
@@ -128,18 +137,18 @@ class Api:
 @contextmanager
 def server(environment: dict[str, str], logs: Path) -> Iterator[Api]:
     """Run the server that an environment names."""
-    url = environment["PREFECT_API_URL"]
+    api = Api(environment["PREFECT_API_URL"])
 
     def answers() -> bool:
         try:
-            return httpx.get(f"{url}/health").is_success
+            return api.client.get("/health").is_success
         except httpx.TransportError:
             return False
 
-    port = str(httpx.URL(url).port)
+    port = str(api.client.base_url.port)
     with process([*PREFECT, "server", "start", "--port", port], environment, logs / "server"):
         until(answers, "the server's start")
-        yield Api(url)
+        yield api
 
 
 def store_credentials(environment: dict[str, str], f7t: LocalFirecREST) -> None:
@@ -159,20 +168,23 @@ def store_credentials(environment: dict[str, str], f7t: LocalFirecREST) -> None:
 
 
 class Served:
-    """A process that serves the flows of ``served.py``, and starts their runs."""
+    """A process that serves the flows of ``served.py``, and starts their runs.
 
-    def __init__(self, api: Api, environment: dict[str, str], logs: Path) -> None:
-        self._api, self._environment, self._log = api, environment, logs / "served"
+    :param name: of its deployments; processes that serve the same ones take each other's runs
+    """
+
+    def __init__(self, api: Api, environment: dict[str, str], logs: Path, name: str = "served") -> None:
+        self._api, self._environment, self._log, self._name = api, environment, logs / "served", name
 
     @contextmanager
     def running(self) -> Iterator[psutil.Popen]:
         """Serve the flows, for a while."""
-        with process([sys.executable, str(HERE / "served.py")], self._environment, self._log) as runner:
+        with process([sys.executable, str(HERE / "served.py"), self._name], self._environment, self._log) as runner:
             yield runner
 
     def start(self, flow: str, **parameters: Any) -> str:
         """Start a flow run and return its id."""
-        deployment = until(lambda: self._api.get(f"/deployments/name/{flow}/served"), f"the deployment of {flow}")
+        deployment = until(lambda: self._api.get(f"/deployments/name/{flow}/{self._name}"), f"the deployment of {flow}")
         created = self._api.post(
             f"/deployments/{deployment['id']}/create_flow_run", parameters=parameters, idempotency_key=str(parameters)
         )

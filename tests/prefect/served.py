@@ -1,8 +1,9 @@
-"""Flows that tests serve, kill, cancel, suspend and run again: ``python served.py``."""
+"""Flows that tests serve, kill, cancel, suspend and run again: ``python served.py NAME``, the deployments' name."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -76,4 +77,4 @@ def sweep(working_dir: str, commands: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(*(each.to_deployment("served") for each in (relax, endless, patient, sweep)))
+    serve(*(each.to_deployment(sys.argv[1]) for each in (relax, endless, patient, sweep)))

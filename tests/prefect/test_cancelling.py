@@ -64,7 +64,7 @@ def test_a_suspended_flow_run_that_is_cancelled(
 def test_a_flow_run_whose_runner_was_killed_is_cancelled(
     api, environment, reconciled, tmp_path, workdir, lines, all_cancelled, shows_the_end
 ) -> None:
-    served = Served(api, environment, tmp_path)
+    served = Served(api, environment, tmp_path, "killed")
     with served.running() as runner:
         flow_run = served.start("endless", working_dir=str(workdir), case="submit")
         until(lambda: lines("runs"), "the start of the job")

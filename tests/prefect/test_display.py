@@ -34,6 +34,7 @@ from prefect_firecrest import (
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.observability.display import ActiveDisplays
 from prefect_firecrest.runtime import runtime
+from tests.prefect.real import until
 
 Make = Callable[..., FirecRESTJob]
 
@@ -58,21 +59,25 @@ def artifacts(flow_run_id: UUID) -> dict[str, list[Artifact]]:
 def log(flow_run_id: UUID, *words: str) -> str:
     """The flow run's log, when it holds these words: Prefect sends it in batches."""
     with get_client(sync_client=True) as client:
-        while True:
+
+        def text() -> str | None:
             lines = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run_id])))
             text = "\n".join(line.message for line in lines)
-            if all(word in text for word in words):
-                return text
+            return text if all(word in text for word in words) else None
+
+        return until(text, f"the words {words} in the log")
 
 
-def events(flow_run_id: UUID, until: str) -> list[dict[str, Any]]:
+def events(flow_run_id: UUID, last: str) -> list[dict[str, Any]]:
     """The events that name the flow run, when one of this name is among them: Prefect sends them in the background."""
     query = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{flow_run_id}"]}, "order": "ASC"}, "limit": 50}
     with get_client(sync_client=True) as client:
-        while True:
+
+        def found() -> list[dict[str, Any]] | None:
             found = client._client.post("/events/filter", json=query).raise_for_status().json()["events"]
-            if any(one["event"] == until for one in found):
-                return found
+            return found if any(one["event"] == last for one in found) else None
+
+        return until(found, f"the event {last}")
 
 
 def test_a_table_and_a_progress_artifact(make: Make) -> None:
@@ -224,12 +229,10 @@ def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path
     def sweep() -> tuple[UUID, int]:
         flow_run_id = FlowRunContext.get().flow_run.id
         waiting = wait_for_job.map(submit_job.map(jobs))
-        while log(flow_run_id).count(": RUNNING") < 20:
-            pass
+        until(lambda: log(flow_run_id, "RUNNING").count(": RUNNING") >= 20, "the start of all jobs")
         # The output of a job that ran while few others had come was read; from now on, none is.
         before = reads.call_count + lists.call_count
-        while len(json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)) < 20:
-            pass
+        until(lambda: len(json.loads(artifacts(flow_run_id)["firecrest-jobs"][0].data)) >= 20, "the table")
         after = reads.call_count + lists.call_count
         (workdir / "go").touch()
         waiting.result()
@@ -242,8 +245,17 @@ def test_many_jobs_have_one_table_and_cost_no_requests(make: Make, workdir: Path
     assert not runtime.state(ActiveDisplays).displays
 
 
-def test_events_name_a_job_and_its_run(make: Make) -> None:
-    run_id = run(make("sleep 2", name="eventful"))
+def test_events_name_a_job_and_its_run(make: Make, workdir: Path) -> None:
+    @flow
+    def eventful() -> UUID:
+        flow_run_id = FlowRunContext.get().flow_run.id
+        waiting = wait_for_job.submit(submit_job(make("until [ -e go ]; do sleep 0.1; done", name="eventful")))
+        log(flow_run_id, ": RUNNING")
+        (workdir / "go").touch()
+        waiting.result()
+        return flow_run_id
+
+    run_id = eventful()
     found = [one for one in events(run_id, "firecrest.job.ended") if one["event"].startswith("firecrest.")]
     assert [one["event"] for one in found] == [f"firecrest.job.{kind}" for kind in ("submitted", "running", "ended")]
     assert [one["resource"]["firecrest.job.state"] for one in found] == ["PENDING", "RUNNING", "COMPLETED"]

@@ -25,7 +25,7 @@ from prefect_firecrest.cancellation.records import JobRecord, RecordArtifact, Re
 from prefect_firecrest.runtime import runtime
 from tests.prefect.real import until
 
-PAYLOAD = "touch began; sleep 60"
+PAYLOAD = "touch began; sleep 600"
 
 
 class Lost(Exception):

@@ -10,11 +10,13 @@ from typing import Any
 from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.states import Cancelled, Completed
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Cancelling, Completed
 from pydantic import SecretStr
 
 from firecrest_core import lifecycle, pauses
@@ -22,7 +24,7 @@ from firecrest_core.api.client_tokens import ClientTokens
 from firecrest_core.errors import FirecRESTError, ServerFault
 from firecrest_core.states import JobState
 from firecrest_local import LocalFirecREST
-from prefect_firecrest import FirecRESTCredentials, FirecRESTJobRun
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJobRun, submit_job
 from prefect_firecrest.cancellation import records, saved_credentials
 from prefect_firecrest.cancellation.monitor import JobMonitor
 from prefect_firecrest.cancellation.reconciler import Reconciler
@@ -432,3 +434,58 @@ def test_a_block_that_is_gone(clock, caplog) -> None:
     reconcile(*rounds(5, clock, 5.0))
     assert len(warnings(caplog)) == 1
     assert saved_credentials.FIRST_PAUSE > 25.0
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Callable[[UUID], list[str]]:
+    """The events of the ends of a flow run's jobs. The first one that is sent gets no answer."""
+    request, failures = PrefectClient.request, [httpx.ReadTimeout("")]
+
+    async def fail_once(client: PrefectClient, method: str, path: str, **how: Any) -> Any:
+        if path == "/events" and failures:
+            raise failures.pop()
+        return await request(client, method, path, **how)
+
+    monkeypatch.setattr(PrefectClient, "request", fail_once)
+
+    async def read(flow_run: UUID) -> list[str]:
+        query = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{flow_run}"]}}}
+        async with get_client() as client:
+            found = (await request(client, "POST", "/events/filter", json=query)).json()["events"]
+            return [one["event"] for one in found if one["event"] == "firecrest.job.ended"]
+
+    return lambda flow_run: runtime.run(read(flow_run))
+
+
+def test_an_end_that_could_not_be_shown_is_shown_later(saved, submitted, clock, ends) -> None:
+    run, cancelled = submitted(), runtime.run(flow_run())
+    write((cancelled,), record_of(run).signed(saved.connection(), (cancelled,)))
+
+    def pass_time() -> None:
+        assert not is_running(run)
+        assert len(artifacts()) == 1
+        clock.now += 60
+
+    reconcile(pass_time)
+    assert artifacts() == []
+    until(lambda: ends(cancelled), "the event")
+
+
+def test_what_a_process_cannot_show_of_its_jobs_is_shown_by_the_reconciler(saved, make, workdir, ends) -> None:
+    job = make("touch began; sleep 60", credentials=FirecRESTCredentials.load(NAME))
+
+    @flow
+    def cancelled() -> UUID:
+        submit_job(job)
+        until((workdir / "began").exists, "the start of the job")
+        flow_run = FlowRunContext.get().flow_run.id
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run, Cancelling(), force=True)
+        runtime.run(runtime.state(JobMonitor).scan())
+        return flow_run
+
+    flow_run = cancelled()
+    assert len(artifacts()) == 1
+    reconcile()
+    assert artifacts() == []
+    until(lambda: ends(flow_run), "the event")
