@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
+from functools import cache
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,6 +27,8 @@ def tls_context(connection: Connection) -> ssl.SSLContext | bool:
     :raises ConfigurationError: the CA bundle or the client's certificate cannot be read
     """
     verify, certificate = connection.verify, connection.client_cert
+    if verify is True and certificate is None:
+        return _usual_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     context: ssl.SSLContext | bool = verify if isinstance(verify, bool) else _trusting(verify)
     if certificate is None:
         return context
@@ -40,6 +44,16 @@ def tls_context(connection: Connection) -> ssl.SSLContext | bool:
             "its key, which has no password."
         ) from None
     return context
+
+
+@cache
+def _usual_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Return what trusts the usual authorities; a process reads these hundreds of certificates once.
+
+    :param file: the variable that names another bundle, as httpx reads it
+    :param folder: the same of a folder
+    """
+    return httpx.create_ssl_context()
 
 
 def _trusting(bundle: str) -> ssl.SSLContext:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import trustme
 from pytest_httpserver import HTTPServer
 
 from firecrest_core.api import tls
@@ -52,6 +54,18 @@ async def test_plain_http_once_for_each_connection(caplog: pytest.LogCaptureFixt
     plain = replace(CONNECTION, url="http://api.example.org", allow_http=True)
     [warning] = await warnings(caplog, plain)
     assert "go to api.example.org without encryption" in warning
+
+
+def test_the_usual_authorities_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hundreds of certificates are read in a tenth of a second, and each task and each view of a page has a client."""
+    usual = tls.tls_context(CONNECTION)
+    assert tls.tls_context(replace(CONNECTION, url="https://other.example.org")) is usual
+    bundle = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(bundle)
+    assert tls.tls_context(replace(CONNECTION, verify=str(bundle))) is not usual
+    assert len(usual.get_ca_certs()) > 1
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert len(tls.tls_context(CONNECTION).get_ca_certs()) == 1
 
 
 @pytest.fixture
