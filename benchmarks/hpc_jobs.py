@@ -8,11 +8,14 @@ XComs. A fresh process of the API server reads them.
 SQLite is measured, and PostgreSQL if it is installed. The last line is a JSON object with, for each database:
 
 - ``first``: seconds until the first answer that has jobs, and how many it has
-- ``complete``: seconds of views until all jobs are known, and how many views that takes
+- ``complete``: seconds of views until all jobs are known, how many views that takes, and after how many seconds a
+  lone viewer has them, whose page asks again and again
 - ``refresh``: seconds in which a view brings the memory up to date, when nothing and when 20 jobs have changed
 - ``page``: seconds of a page with a filter, a search and a sort that nobody has asked for yet
 - ``job``: seconds of the page of one job
 - ``viewers``: statements and seconds of 50 views at once, each as a multiple of those of one view
+- ``wide``: seconds of reading one run of 10,000 mapped tasks that each have a job: the longest view while it is read
+  and how many views that takes, and of a refresh when one of the jobs has changed
 - ``megabytes``: memory of the process that the jobs take
 - ``scanned``: queries that use no index of Airflow's; PostgreSQL is kept from scanning where there is an index
 
@@ -42,7 +45,9 @@ from benchmarks.reconciler_scan import bare, connection, databases
 RUNS, JOBS_OF_A_RUN, ACTIVE = 200, 50, 20
 OTHER_RUNS, OTHER_XCOMS = 10_000, 10
 VIEWERS, ROUNDS = 50, 5
+WIDE = 10_000
 READABLE = frozenset({f"sweep-{number}" for number in range(10)})
+PAUSE = 0.5  # seconds between two questions of a page that is not complete yet, as in firecrest.js
 LONGEST_FIRST, LONGEST_REFRESH, LONGEST_PAGE = 1.0, 0.5, 0.1
 
 
@@ -125,11 +130,12 @@ def measure() -> dict[str, Any]:
         assert row is not None
     return {
         "first": {"seconds": round(first, 3), "jobs": page.total},
-        "complete": {"seconds": round(complete, 3), "views": views},
+        "complete": {"seconds": round(complete, 3), "views": views, "alone": round(complete + (views - 1) * PAUSE, 1)},
         "refresh": {"idle": round(idle, 4), "changed": round(min(changed), 4)},
         "page": round(min(pages), 4),
         "job": round(seconds, 4),
         "viewers": viewers(board),
+        "wide": wide(board),
         "megabytes": round(used, 1),
         "scanned": scanned([*first_statements, *refresh_statements, *job_statements]),
     }
@@ -170,6 +176,30 @@ def views_at_once(board: Any, count: int) -> tuple[int, float]:
         start.wait()
         took, _ = timed(lambda: [thread.join() for thread in threads])
     return len(sent), took
+
+
+def wide(board: Any) -> dict[str, float]:
+    """Return what a run with very many jobs costs."""
+    from airflow_provider_firecrest.monitoring.query import JobQuery
+
+    add_wide_run()
+    readable = READABLE | {"wide"}
+
+    def view() -> tuple[float, Any]:
+        board._due = 0.0
+        return timed(lambda: board.find(JobQuery(dag_id="wide"), readable))
+
+    took, page = view()
+    views = [took]
+    while not page.complete:
+        took, page = view()
+        views.append(took)
+    assert page.total == WIDE
+    changed = []
+    for _ in range(ROUNDS):
+        change_wide_job()
+        changed.append(view()[0])
+    return {"longest": round(max(views), 3), "views": len(views), "refresh": round(min(changed), 4)}
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -363,6 +393,41 @@ def change_jobs() -> None:
                 XComModel.key == "firecrest_job",
             )
             connected.execute(of_job.values(value=value, timestamp=timezone.utcnow()))
+
+
+def add_wide_run() -> None:
+    """Store one active run of a mapped task, with a job in each of its elements."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.xcom import XComModel
+    from airflow.sdk import timezone
+    from sqlalchemy import insert
+
+    number, now = RUNS + OTHER_RUNS + 1, timezone.utcnow()
+    name = {"dag_id": "wide", "run_id": "wide"}
+    run = next(run_rows()) | name | {"id": number, "state": "running"}
+    run |= dict.fromkeys(("run_after", "created_at", "updated_at"), now)
+    tasks = [name | {"task_id": "relax", "map_index": index} for index in range(WIDE)]
+    state = {"state": "deferred", "max_tries": 1, "try_number": 1, "pool": "default_pool", "pool_slots": 1}
+    xcom = {"key": "firecrest_job", "dag_run_id": number, "timestamp": now}
+    with connection() as connected:
+        connected.execute(insert(DagRun.__table__), [run])
+        connected.execute(insert(TaskInstance.__table__), [task | state | {"id": uuid.uuid4()} for task in tasks])
+        jobs = [task | xcom | {"value": snapshot(RUNS, index)} for index, task in enumerate(tasks)]
+        connected.execute(insert(XComModel.__table__), jobs)
+
+
+def change_wide_job() -> None:
+    """Store a new snapshot of one job of that run."""
+    from airflow.models.xcom import XComModel
+    from airflow.sdk import timezone
+    from sqlalchemy import update
+
+    of_job = update(XComModel).where(XComModel.dag_run_id == RUNS + OTHER_RUNS + 1, XComModel.map_index == 7)
+    with connection() as connected:
+        connected.execute(
+            of_job.values(value=snapshot(RUNS, 7) | {"seen_at": time.time()}, timestamp=timezone.utcnow())
+        )
 
 
 if __name__ == "__main__":

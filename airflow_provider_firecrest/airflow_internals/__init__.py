@@ -1,7 +1,7 @@
 """All that this provider uses of Airflow without Airflow's promise to keep it.
 
 Airflow promises its Task SDK, and the bases of triggers, plugins and listeners. The rest is in this package, one small
-function for each thing, and :file:`tests/airflow/test_internals.py` has a test for each. No other module of the
+function for each thing, and :file:`tests/airflow/internals` has a test for each. No other module of the
 provider imports Airflow's tables or SQLAlchemy. What is imported inside the functions would be paid for by each DAG
 file that is parsed.
 """
@@ -23,6 +23,7 @@ from airflow_provider_firecrest.airflow_internals.connections import (
 )
 from airflow_provider_firecrest.airflow_internals.metrics import metrics_of_this_process
 from airflow_provider_firecrest.airflow_internals.operators import BeforeRendering, attach, syntax_error
+from airflow_provider_firecrest.airflow_internals.rendered_fields import rendered_fields
 from airflow_provider_firecrest.airflow_internals.state_store import (
     LONGEST_VALUE,
     StoredValue,
@@ -34,7 +35,13 @@ from airflow_provider_firecrest.airflow_internals.state_store import (
     read_stored_values,
 )
 from airflow_provider_firecrest.airflow_internals.task_states import TaskDeleted, TaskStateUnknown, get_task_state
-from airflow_provider_firecrest.airflow_internals.xcoms import allow_in_xcoms, get_xcom, push_xcom, read_xcom
+from airflow_provider_firecrest.airflow_internals.xcoms import (
+    allow_in_xcoms,
+    change_xcoms,
+    get_xcom,
+    push_xcom,
+    read_xcom,
+)
 
 __all__ = [
     "LONGEST_VALUE",
@@ -46,6 +53,7 @@ __all__ = [
     "allow_in_xcoms",
     "attach",
     "change_stored_values",
+    "change_xcoms",
     "delete_stored_values",
     "existing_dag_runs",
     "get_connection_of_team",
@@ -64,6 +72,7 @@ __all__ = [
     "push_xcom",
     "read_stored_values",
     "read_xcom",
+    "rendered_fields",
     "signing_key",
     "syntax_error",
     "teams_of",

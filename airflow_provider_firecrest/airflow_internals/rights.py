@@ -50,6 +50,17 @@ def may_read_output(user: Any, dag_id: str) -> bool:
     return _may(user, dag_id, "GET", "TASK_LOGS")
 
 
+def may_read_script(user: Any, dag_id: str) -> bool:
+    """Tell whether a user may read the task instances of a DAG, to whose rendered fields the script of a job belongs.
+
+    It stands on what :func:`readable_dags` does.
+
+    :param user: the user
+    :param dag_id: the DAG
+    """
+    return _may(user, dag_id, "GET", "TASK_INSTANCE")
+
+
 def may_cancel(user: Any, dag_id: str) -> bool:
     """Tell whether a user may mark the task instances of a DAG, which cancels their jobs.
 

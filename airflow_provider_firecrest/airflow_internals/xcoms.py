@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from airflow_provider_firecrest.airflow_internals.state_store import StoredValue
 from airflow_provider_firecrest.airflow_internals.task_states import TaskStateUnknown
 
 
@@ -53,6 +55,44 @@ async def push_xcom(ti: Any, key: str, value: Any) -> None:
     await XCom.aset(
         key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=ti.map_index
     )
+
+
+def change_xcoms(
+    tasks: Iterable[StoredValue], key: str, change: Callable[[StoredValue, dict[str, Any]], dict[str, Any] | None]
+) -> None:
+    """Change XComs of tasks in the database.
+
+    It stands on the table of ``XComModel``, whose values are JSON or a text of JSON, and on ``create_session``.
+
+    :param tasks: any value of each task
+    :param key: the key of the XComs; keys that begin with it and a dot count, too
+    :param change: returns the new mapping for the task and the old one; ``None`` to leave it as it is
+    """
+    from airflow.models.xcom import XComModel as XCom
+    from airflow.utils.session import create_session
+    from sqlalchemy import func, select
+
+    with create_session() as session:
+        for task in tasks:
+            query = select(XCom).where(
+                XCom.dag_run_id == task.dag_run[0],
+                XCom.task_id == task.task_id,
+                XCom.map_index == task.map_index,
+                (XCom.key == key) | XCom.key.startswith(f"{key}.", autoescape=True),
+            )
+            for found in session.scalars(query.with_for_update()):
+                old = _parsed(found.value)
+                new = change(task, old) if isinstance(old, dict) else None
+                if new is not None:
+                    found.value = json.dumps(new) if isinstance(found.value, str) else new
+                    found.timestamp = func.now()
+
+
+def _parsed(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def allow_in_xcoms(names: Iterable[str]) -> None:

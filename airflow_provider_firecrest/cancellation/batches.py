@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_firecrest.cancel_policy import EndReason
 from airflow_provider_firecrest.cancellation.accounts import Account, by_account
+from airflow_provider_firecrest.cancellation.cancelled_snapshots import show_cancelled
 from airflow_provider_firecrest.cancellation.deletions import Deletions
 from airflow_provider_firecrest.cancellation.scan import Row, ScannedRecord
 from airflow_provider_firecrest.cancellation.signatures import RecordSignatures
@@ -161,6 +162,7 @@ class Batches:
         for one in cancelled:
             log.info("%s: cancelled %s.", one, describe_jobs(one.record.jobs))
             self._settled.add(one.row)
+        await show_cancelled(one for one in cancelled if one.reason is EndReason.FINISHED)
         # The new try of a cleared task must know what to wait for: a job that is cancelled may run on for a while.
         await self._deletions.delete(one for one in cancelled if one.reason is not EndReason.CLEARED)
 

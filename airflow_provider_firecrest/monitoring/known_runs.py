@@ -27,8 +27,8 @@ _SECONDS_OF_READING = (0.2, 0.6)
 _SLICES = (16, 512)
 """How many of them are read at once: at first and at least, and at most."""
 
-_SECONDS_OF_A_SLICE = 0.05
-"""How long that should take."""
+_SLICES_OF_READING = 4
+"""How many slices a refresh should read at least."""
 
 _CHECKED = 500
 """Ended runs that each refresh looks for: a person may have deleted or cleared them."""
@@ -95,11 +95,12 @@ class KnownRuns:
         again = {run.number: run for run in self._check(since, now)}
         self._read_again((again | active).values(), now)
         self._waiting |= {run.number: run for run in new if run.run_after >= since}
-        until = time.monotonic() + _SECONDS_OF_READING[self.has_begun]
-        self._read_waiting(now, until)
+        seconds = _SECONDS_OF_READING[self.has_begun]
+        until = time.monotonic() + seconds
+        self._read_waiting(now, until, seconds / _SLICES_OF_READING)
         while not (self._all_listed or self._waiting):
             self._list_older(since)
-            self._read_waiting(now, until)
+            self._read_waiting(now, until, seconds / _SLICES_OF_READING)
             if time.monotonic() >= until:
                 break
         self._note_active(active, now)
@@ -138,14 +139,14 @@ class KnownRuns:
         self.truncated = sum(len(known.rows) for known in self._runs.values()) >= MOST_JOBS
         self._all_listed = self.truncated or len(older) < _SLICES[1]
 
-    def _read_waiting(self, now: float, until: float) -> None:
+    def _read_waiting(self, now: float, until: float, seconds_of_slice: float) -> None:
         """Read runs that wait, at least one slice: the first answer has jobs soon, however many jobs a run has."""
         while self._waiting:
             newest = heapq.nlargest(self._slice, self._waiting.values(), key=lambda run: (run.run_after, run.number))
             began = time.monotonic()
             self._read_whole(newest, now)
             took = time.monotonic() - began
-            wished = self._slice * 2 if took < _SECONDS_OF_A_SLICE else self._slice // 2
+            wished = self._slice * 2 if took < seconds_of_slice else self._slice // 2
             self._slice = min(max(wished, _SLICES[0]), _SLICES[1])
             if time.monotonic() >= until:
                 break

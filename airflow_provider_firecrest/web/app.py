@@ -8,7 +8,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from airflow_provider_firecrest.web import cancelling, job_page, jobs_table, output, systems
+from airflow_provider_firecrest.web import cancelling, job_page, jobs_table, output, script, systems
 from airflow_provider_firecrest.web.clients import Clients
 from airflow_provider_firecrest.web.shared_reads import SharedReads
 from airflow_provider_firecrest.web.templating import HERE, address, page
@@ -30,7 +30,7 @@ def create_app() -> FastAPI:
     app.state.clients = Clients()
     app.state.output = SharedReads(output.SECONDS, 64)
     app.state.systems = SharedReads(systems.SECONDS, 64)
-    for part in (jobs_table, job_page, output, cancelling, systems):
+    for part in (jobs_table, job_page, script, output, cancelling, systems):
         app.include_router(part.routes)
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
 

@@ -51,7 +51,7 @@ def show_job(request: Request, viewer: Viewer, job: FoundJob) -> HTMLResponse:
         "resources": resources,
         "files": files,
         "may_cancel": job.is_watched and rights.may_cancel(viewer, job.row.dag_id),
-        "may_read": rights.may_read_output(viewer, job.row.dag_id),
+        "may_read_script": rights.may_read_script(viewer, job.row.dag_id),
     }
     return page(request, "job.html", values)
 

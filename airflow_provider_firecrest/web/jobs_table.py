@@ -91,6 +91,8 @@ def show_jobs(request: Request, viewer: Viewer) -> HTMLResponse:
         "total": found.total,
         "complete": found.complete,
         "truncated": found.truncated,
+        "first_address": asked.address(),
+        "last_address": asked.address(page=str(found.pages)),
         "previous_address": asked.address(page=str(found.page - 1)) if found.page > 1 else None,
         "next_address": asked.address(page=str(found.page + 1)) if found.page < found.pages else None,
     }

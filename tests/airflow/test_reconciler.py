@@ -42,6 +42,7 @@ class Database:
         self.scanned: list[ScannedRecord] = []
         self.deleted_runs: set[tuple[int, str]] = set()
         self.deleted_values: list[StoredValue] = []
+        self.shown_as_cancelled: list[StoredValue] = []
         self.away: set[str] = set()
 
     def read(self) -> list[ScannedRecord]:
@@ -56,6 +57,10 @@ class Database:
         self._reach("delete")
         self.deleted_values += values
 
+    def change_xcoms(self, tasks: list[StoredValue], key: str, change: Any) -> None:
+        self._reach("change_xcoms")
+        self.shown_as_cancelled += tasks
+
     def _reach(self, what: str) -> None:
         if what in self.away:
             raise OSError("the database is away\n[SQL: SELECT secret]")
@@ -66,6 +71,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     database = Database()
     monkeypatch.setattr(airflow_internals, "existing_dag_runs", database.existing_dag_runs)
     monkeypatch.setattr(airflow_internals, "delete_stored_values", database.delete)
+    monkeypatch.setattr(airflow_internals, "change_xcoms", database.change_xcoms)
     return database
 
 
@@ -123,6 +129,15 @@ def test_the_job_of_a_task_that_has_ended_is_cancelled_and_its_record_deleted(jo
     database.scanned = [failed(scanned)]
     reconcile(source=database)
     assert is_cancelled(job_id)
+    assert database.deleted_values == database.shown_as_cancelled == [one.stored for one in database.scanned]
+
+
+def test_a_job_is_cancelled_even_if_that_cannot_be_shown(job, database) -> None:
+    job_id, scanned = job
+    database.scanned = [failed(scanned)]
+    database.away = {"change_xcoms"}
+    reconcile(source=database)
+    assert is_cancelled(job_id)
     assert database.deleted_values == [one.stored for one in database.scanned]
 
 
@@ -131,7 +146,7 @@ def test_a_cleared_tasks_new_try_still_finds_what_to_wait_for(job, database) -> 
     database.scanned = [replace(scanned, reason=EndReason.CLEARED)]
     reconcile(source=database)
     assert is_cancelled(job_id)
-    assert database.deleted_values == []
+    assert database.deleted_values == database.shown_as_cancelled == []
 
 
 def test_the_job_of_a_run_that_was_deleted(job, database) -> None:

@@ -1,7 +1,9 @@
 "use strict";
 // Refreshes the parts of a page that change, as long as it is visible, and follows output at its end.
 
+// Milliseconds.
 const VISIBLE_AGAIN = 1000;
+const INCOMPLETE_AGAIN = 500; // as long as the server has not read all jobs
 
 // --- the theme: Airflow's own, which it keeps in the browser --------------------------------------
 
@@ -63,8 +65,9 @@ function replace(old, content) {
 async function load(address) {
   const answer = await fetch(address, { redirect: "error" });
   if (answer.status === 401) throw new Error("Your session has ended: load the page again.");
-  if (!answer.ok) throw new Error(`Airflow answered ${answer.status}.`);
-  return new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) throw new Error(page.querySelector("main > p")?.textContent ?? `Airflow answered ${answer.status}.`);
+  return page;
 }
 
 async function refresh(element) {
@@ -87,10 +90,11 @@ async function refresh(element) {
 }
 
 async function keepFresh(element) {
-  const every = 1000 * Number(element.dataset.every);
   let last = element.dataset.src ? -Infinity : performance.now();
   for (;;) {
-    if (document.visibilityState === "visible" && performance.now() - last >= every) {
+    const every = element.querySelector("[data-incomplete]") ? INCOMPLETE_AGAIN : 1000 * Number(element.dataset.every);
+    const isSeen = document.visibilityState === "visible" && !element.closest("details:not([open])");
+    if (isSeen && performance.now() - last >= every) {
       await refresh(element);
       last = performance.now();
     }
