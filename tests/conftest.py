@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -20,6 +20,9 @@ from firecrest_core.api.http import HTTPSession
 from firecrest_core.connection import Connection
 from firecrest_local import LocalFirecREST, Plan, Settings
 from harness.slurm import Slurm, missing_packages
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytest.register_assert_rewrite("tests.demo_suite")
 
@@ -81,6 +84,19 @@ def slurm(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str
     require(not packages, f"a real Slurm: apt-get install {' '.join(packages)}")
     with Slurm(tmp_path_factory.mktemp("slurm") / "slurm", cpus=32) as slurm:
         yield slurm
+
+
+@pytest.fixture(scope="module")
+def chromium(require: Callable[[bool, str], None]) -> Iterator[Browser]:
+    """A headless Chromium, not for longer than a module: Playwright's event loop runs in this thread."""
+    try:
+        from harness import browser
+    except ImportError:
+        require(False, "playwright is not installed")
+        raise
+    require(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
+    with browser.browser() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
+from harness.airflow.deployment import USER
 from harness.airflow.runs import DAGRun, wait_for_runs
 from harness.airflow.stack import AirflowStack
 from harness.errors import RunFailed
+from tests.e2e.hpc_jobs_page import log_in
+from tests.e2e.rights_per_dag import RightsPerDag
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).parent.parent.parent
+VIEWER = "vera"
 DAGS = ("structure_energy", "train_model", "parameter_sweep")
 _numbers = itertools.count(1)
 
@@ -28,9 +37,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
     """Airflow with the example DAGs and an embedded FirecREST."""
-    with AirflowStack(tmp_path_factory.mktemp("e2e") / "stack") as stack:
+    variables = {
+        "AIRFLOW__CORE__AUTH_MANAGER": f"{RightsPerDag.__module__}.{RightsPerDag.__name__}",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,{VIEWER}:viewer",
+        "PYTHONPATH": str(ROOT),
+    }
+    with AirflowStack(tmp_path_factory.mktemp("e2e") / "stack", variables=variables) as stack:
         stack.wait_for_dags(*DAGS)
         yield stack
+
+
+@pytest.fixture(scope="module")
+def page(chromium: Browser, stack: AirflowStack) -> Page:
+    """A page of a browser in which Airflow's administrator is logged in."""
+    return log_in(chromium, stack, USER, stack.airflow.password)
+
+
+@pytest.fixture(scope="module")
+def viewer(chromium: Browser, stack: AirflowStack) -> Page:
+    """A page in which a user is logged in who may only read, and not all DAGs."""
+    passwords = json.loads((stack.airflow.home / "passwords.json").read_text())
+    return log_in(chromium, stack, VIEWER, passwords[VIEWER])
 
 
 @pytest.fixture

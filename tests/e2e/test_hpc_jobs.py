@@ -2,87 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from harness.airflow.deployment import USER
-from harness.airflow.runs import DAGRun
 from harness.airflow.stack import AirflowStack
+from tests.e2e.hpc_jobs_page import EVIL, SlowRun, frame, open_table, row_of
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FrameLocator, Locator, Page
-
-# Milliseconds. On a busy machine a page takes long.
-TIMEOUT = 180_000
-
-EVIL = "<script>window.top.owned = 1</script><img src=x onerror='window.top.owned = 1'>"
-
-# Stands in the place of the job's Python, and lets the job wait.
-SLOW_PYTHON = """#!/bin/bash
-echo $SLURM_JOB_ID $$ > {folder}/new && mv {folder}/new {folder}/started
-echo "epoch 1 {evil}"
-until [ -e {folder}/second ]; do sleep 0.1; done
-echo "epoch 2"
-until [ -e {folder}/finish ]; do sleep 0.1; done
-"""
-
-
-@pytest.fixture(scope="module")
-def page(stack: AirflowStack, require: Callable[[bool, str], None]) -> Iterator[Page]:
-    """A browser in which Airflow's user is logged in."""
-    installed = True
-    try:
-        from harness import browser
-    except ImportError:
-        installed = False
-    require(installed, "playwright is not installed")
-    require(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
-    with browser.browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1400, "height": 900}, color_scheme="light")
-        page.set_default_timeout(TIMEOUT)
-        page.goto(stack.airflow.url)
-        page.get_by_label("Username").fill(USER)
-        page.get_by_label("Password").fill(stack.airflow.password)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("link", name="HPC Jobs").wait_for()
-        yield page
-
-
-class SlowRun:
-    """A run of `train_model` whose job writes two lines and waits before the second and before its end."""
-
-    def __init__(self, stack: AirflowStack, folder: Path, run_id: str) -> None:
-        self._stack, self._folder = stack, folder
-        self.run = DAGRun("train_model", run_id)
-        python = folder / "python"
-        python.write_text(SLOW_PYTHON.format(folder=folder, evil=EVIL.replace("'", '\\"').replace('"', '\\"')))
-        python.chmod(0o755)
-        params = {"python": str(python), "folder": str(folder), "time_limit": "00:30:00"}
-        stack.api.trigger("train_model", run_id, params)
-        self.wait_until(lambda: (folder / "started").exists())
-        self.job_id, self._pid = (folder / "started").read_text().split()
-
-    def go_on(self, until: str) -> None:
-        (self._folder / until).touch()
-
-    def has_ended(self) -> bool:
-        return not psutil.pid_exists(int(self._pid))
-
-    def state(self) -> str:
-        instances = self._stack.api.task_instances(self.run.dag_id, self.run.run_id)
-        return next(one["state"] for one in instances if one["task_id"] == "train")
-
-    @staticmethod
-    def wait_until(condition: Callable[[], Any]) -> None:
-        end = time.monotonic() + TIMEOUT / 1000
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.1)
+    from playwright.sync_api import Page
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +24,6 @@ def running(stack: AirflowStack, tmp_path_factory: pytest.TempPathFactory) -> It
     yield run
     run.go_on("second")
     run.go_on("finish")
-
-
-def frame(page: Page) -> FrameLocator:
-    return page.frame_locator("iframe[title='HPC Jobs']")
-
-
-def row_of(table: FrameLocator, run: SlowRun) -> Locator:
-    return table.get_by_role("row").filter(has=table.locator(f"a[href*='/{run.run.run_id}/train/']"))
-
-
-def open_table(page: Page, stack: AirflowStack) -> FrameLocator:
-    page.goto(f"{stack.airflow.url}/plugin/hpc-jobs")
-    table = frame(page)
-    table.get_by_role("heading", name="HPC Jobs").wait_for()
-    return table
 
 
 def background(page: Page) -> int:
@@ -130,6 +47,8 @@ def test_from_the_navigation_to_the_live_output_and_back(page: Page, running: Sl
     assert page.evaluate("window.owned") is None
     assert f"/firecrest/jobs/train_model/{running.run.run_id}/train/-1/{running.job_id}" in page.url
     table.get_by_text("submitted").first.wait_for()
+    table.locator("summary", has_text="Script").press("Enter")
+    table.locator("details.script pre", has_text="train_digits.py --data digits.csv").wait_for()
     table.get_by_role("link", name="train", exact=True).click()
     page.wait_for_url(f"**/dags/train_model/runs/{running.run.run_id}/tasks/train**")
 
@@ -198,7 +117,8 @@ def test_cancelling_ends_the_job_and_fails_the_task(page: Page, stack: AirflowSt
     table.get_by_text("as failed. It is not retried.").wait_for()
     assert not run.has_ended()
     table.get_by_role("button", name="Cancel the job").click()
-    table.get_by_text("The task has ended (failed)").wait_for()
+    table.get_by_text(re.compile(r"with its task; \w+ when last seen")).first.wait_for()
+    table.locator(".state", has_text="CANCELLED").wait_for()
     assert run.state() == "failed"
     run.wait_until(run.has_ended)
     assert table.get_by_role("link", name="Cancel…").count() == 0

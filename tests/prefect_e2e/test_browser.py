@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,25 +12,17 @@ import pytest
 from harness.prefect.stack import PrefectStack
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 # Milliseconds. Prefect's UI polls its API, so the network is never idle; on a busy machine a page takes long.
 TIMEOUT = 60_000
 
 
 @pytest.fixture(scope="module")
-def page(require: Callable[[bool, str], None]) -> Iterator[Page]:
-    installed = True
-    try:
-        from harness import browser
-    except ImportError:
-        installed = False
-    require(installed, "playwright is not installed")
-    require(browser.chromium() is not None, "no Chromium: apt-get install chromium, or name one in CHROMIUM")
-    with browser.browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1400, "height": 1200})
-        page.set_default_timeout(TIMEOUT)
-        yield page
+def page(chromium: Browser) -> Page:
+    page = chromium.new_page(viewport={"width": 1400, "height": 1200})
+    page.set_default_timeout(TIMEOUT)
+    return page
 
 
 @pytest.fixture(params=["", "/v2"], ids=["v1", "v2"])
