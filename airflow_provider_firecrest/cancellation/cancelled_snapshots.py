@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_firecrest import airflow_internals
@@ -50,14 +48,12 @@ async def show_cancelled(records: Iterable[ScannedRecord]) -> None:
 def as_cancelled(value: dict[str, Any], jobs: set[_Place]) -> dict[str, Any] | None:
     """Return the snapshot of a job that was cancelled with its task.
 
-    Nobody asks the scheduler afterwards, so the snapshot also says how the job was seen last.
-
     :param value: the snapshot as the task has stored it
     :param jobs: system and id of the jobs that were cancelled; an empty id stands for the job of the task
     :returns: ``None`` if it is no snapshot, its job has ended before, or was not cancelled
     """
-    from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
-    from firecrest_core.states import JobState
+    from firecrest_core.jobs.history import cancelled
+    from firecrest_core.jobs.snapshot import JobSnapshot
 
     try:
         seen = JobSnapshot.from_dict(value)
@@ -65,16 +61,7 @@ def as_cancelled(value: dict[str, Any], jobs: set[_Place]) -> dict[str, Any] | N
         return None
     if seen.state.ended or jobs.isdisjoint({(seen.system, seen.job_id), (seen.system, "")}):
         return None
-    now = time.time()
-    line = HistoryLine(now, f"The task has ended, so the job was cancelled. When last seen, it was {seen.state}.")
-    return replace(
-        seen,
-        state=JobState.CANCELLED,
-        reason=f"with its task; {seen.state} when last seen",
-        expected_start=None,
-        ended_at=int(now),
-        history=(*seen.history, line),
-    ).to_dict()
+    return cancelled(seen, "The task has ended").to_dict()
 
 
 def _task(stored: StoredValue) -> Any:

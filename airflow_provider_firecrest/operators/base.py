@@ -200,7 +200,7 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
             self.defer(trigger=trigger, method_name="execute_complete", kwargs={"awaited": awaited})
         self.tell(context, event)
         if event["status"] == "timeout":
-            self._give_up(context, event["jobs"])
+            self._give_up(context, event)
         if event["status"] == "success" and event["jobs"]:
             self._waiting_for = []
             self._record_end(context, event["jobs"])
@@ -226,8 +226,18 @@ class FirecRESTWaitingOperator(FirecRESTBaseOperator):
         :param event: the trigger's
         """
 
-    def _give_up(self, context: Context, jobs: list[dict[str, Any]]) -> NoReturn:
+    def tell_cancelled(self, context: Context, event: dict[str, Any], why: str) -> None:
+        """Show that the jobs were cancelled when the wait was over; nothing, unless an operator says how.
+
+        :param context: the task's
+        :param event: the trigger's
+        :param why: what has happened, as the beginning of a sentence
+        """
+
+    def _give_up(self, context: Context, event: dict[str, Any]) -> NoReturn:
+        jobs = event["jobs"]
         cancel_at_limit(self.hook, context, jobs)
+        self.tell_cancelled(context, event, f"execution_timeout ({self.execution_timeout}) has passed")
         raise AirflowTaskTimeout(
             f"execution_timeout ({self.execution_timeout}) has passed; cancelled {describe_jobs(jobs)}."
         )

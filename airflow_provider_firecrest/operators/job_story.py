@@ -101,6 +101,21 @@ class JobStory(FirecRESTWaitingOperator):
         run = mlflow.run(Job(system=result.system, job_id=result.job_id, name=result.name))
         self.hook.run(finish())
 
+    def tell_cancelled(self, context: Context, event: dict[str, Any], why: str) -> None:
+        """Store that the job was cancelled with its try: the next one removes what this one has shown.
+
+        :param context: the task's
+        :param event: the trigger's
+        :param why: what has happened, as the beginning of a sentence
+        """
+        from firecrest_core.jobs.history import cancelled
+        from firecrest_core.jobs.snapshot import JobSnapshot
+
+        if "snapshot" in event:
+            snapshot = cancelled(JobSnapshot.from_dict(event["snapshot"]), why)
+            push(context["ti"], snapshot, self.hook.connection())
+            keep_ended(context, snapshot, self.hook.connection())
+
     async def show_end_of_output(self, system: System, result: JobResult, event: dict[str, Any]) -> None:
         """Log the end of the output of a job that ended well, without what was shown while it ran.
 

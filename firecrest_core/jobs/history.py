@@ -13,6 +13,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.jobs.status import JobStatus
 from firecrest_core.result import JobResult, duration, index_as_glob
+from firecrest_core.states import JobState
 
 OnChange = Callable[[JobSnapshot], None]
 
@@ -161,6 +162,28 @@ def submitted(job: Job, *, account: str = "", partition: str = "", connection_id
         stderr=job.stderr,
         seen_at=now,
         history=(HistoryLine(job.submitted_at or now, job.submission_message()),),
+    )
+
+
+def cancelled(job: JobSnapshot, why: str) -> JobSnapshot:
+    """Return the snapshot of a job that its task has cancelled, and for which nobody waits any more.
+
+    Nobody asks the scheduler afterwards, so the snapshot also says how the job was seen last.
+
+    :param job: the job as it was seen last; one that has ended stays as it is
+    :param why: what has happened to the task, as the beginning of a sentence
+    """
+    if job.state.ended:
+        return job
+    now = time.time()
+    line = HistoryLine(now, f"{why}, so the job was cancelled. When last seen, it was {job.state}.")
+    return replace(
+        job,
+        state=JobState.CANCELLED,
+        reason=f"with its task; {job.state} when last seen",
+        expected_start=None,
+        ended_at=int(now),
+        history=(*job.history, line),
     )
 
 

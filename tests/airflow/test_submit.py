@@ -18,12 +18,14 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY
 from airflow_provider_firecrest.operators import FirecRESTCancelOperator, FirecRESTSubmitOperator
 from airflow_provider_firecrest.triggers import job as job_trigger
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobTimeLimit
+from firecrest_core.jobs.snapshot import JobSnapshot
 from firecrest_core.states import JobState
 
 TELLING = """#!/bin/bash
@@ -228,6 +230,11 @@ def test_execution_timeout_holds_and_cancels_the_job(connected, workdir, run_tas
     with pytest.raises(AirflowTaskTimeout, match=r"execution_timeout .* has passed; cancelled job"):
         run_task(make)
     assert cancelled(ti.pushed["job_id"])
+    shown = JobSnapshot.from_dict(ti.pushed[SNAPSHOT_KEY])
+    assert shown.state is JobState.CANCELLED
+    assert "has passed, so the job was cancelled" in shown.history[-1].text
+    [kept] = ti.state_store.get(ENDED_KEY)  # the next try removes the XCom
+    assert (kept["job_id"], kept["state"]) == (shown.job_id, "CANCELLED")
 
 
 def test_a_deadline_survives_the_triggerers_restart(connected, workdir, ti) -> None:

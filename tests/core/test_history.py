@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firecrest_core.jobs.history import JobHistory, story, submitted
+from firecrest_core.jobs.history import JobHistory, cancelled, story, submitted
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import JobSnapshot
 from firecrest_core.jobs.status import JobStatus
@@ -103,3 +103,16 @@ def test_the_story_of_a_job_that_never_ran() -> None:
 
     assert story(history.snapshot)[-1] == "  Its output is in /wd/slurm-57.out."
     assert len(story(history.snapshot)) == 3
+
+
+def test_a_cancelled_job_says_how_it_was_seen_last() -> None:
+    history, _ = followed()
+    history.on_status(PENDING)
+    seen = history.snapshot
+    job = cancelled(seen, "The limit has passed")
+
+    assert (job.state, job.reason) == (JobState.CANCELLED, "with its task; PENDING when last seen")
+    assert (job.expected_start, job.seen_at) == (None, seen.seen_at)
+    assert job.ended_at is not None
+    assert job.history[-1].text == "The limit has passed, so the job was cancelled. When last seen, it was PENDING."
+    assert cancelled(job, "Again") == job
