@@ -139,14 +139,14 @@ def workdir(f7t: LocalFirecREST, request: pytest.FixtureRequest) -> Path:
 class Demo(subprocess.Popen[str]):
     """A running demo."""
 
-    def read_until(self, *words: str) -> None:
-        """Read its messages until a line holds all of these words."""
+    def read_until(self, *words: str) -> str:
+        """Read its messages until a line holds all of these words, and return them."""
         assert self.stderr is not None
         lines = []
         for line in self.stderr:
             lines.append(line)
             if all(word in line for word in words):
-                return
+                return "".join(lines)
         pytest.fail(f"the demo ended before it printed {words}:\n{''.join(lines)}")
 
 

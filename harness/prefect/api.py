@@ -26,7 +26,7 @@ class PrefectAPI:
     """
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=f"{url}/api", timeout=30, trust_env=False)
+        self._http = httpx.Client(base_url=f"{url}/api", timeout=120, trust_env=False)
 
     def close(self) -> None:
         """Close its connections."""

@@ -15,34 +15,41 @@ from harness.airflow.deployment import USER
 from harness.airflow.runs import DAGRun, wait_for_runs
 from harness.airflow.stack import AirflowStack
 from harness.errors import RunFailed
+from harness.examples import EXAMPLE_DAGS, ROOT
 from tests.e2e.hpc_jobs_page import log_in
 from tests.e2e.rights_per_dag import RightsPerDag
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-ROOT = Path(__file__).parent.parent.parent
+HERE = Path(__file__).parent
 VIEWER = "vera"
-DAGS = ("structure_energy", "train_model", "parameter_sweep")
+DAGS = ("structure_energy", "train_model", "parameter_sweep", "limited", "fails")
 _numbers = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.is_relative_to(here):
+        if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
+    # An Airflow that has nothing to do takes time all the same: the shared one starts when the others have ended.
+    items.sort(key=lambda item: item.path.is_relative_to(HERE) and "stack" in item.fixturenames)
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
-    """Airflow with the example DAGs and an embedded FirecREST."""
+    """Airflow with the example DAGs and those of these tests, and an embedded FirecREST."""
+    folder = tmp_path_factory.mktemp("e2e")
+    dags = folder / "dags"
+    dags.mkdir()
+    (dags / "examples").symlink_to(EXAMPLE_DAGS)
+    (dags / "tests").symlink_to(HERE / "dags")
     variables = {
         "AIRFLOW__CORE__AUTH_MANAGER": f"{RightsPerDag.__module__}.{RightsPerDag.__name__}",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin,{VIEWER}:viewer",
         "PYTHONPATH": str(ROOT),
     }
-    with AirflowStack(tmp_path_factory.mktemp("e2e") / "stack", variables=variables) as stack:
+    with AirflowStack(folder / "stack", dags, variables) as stack:
         stack.wait_for_dags(*DAGS)
         yield stack
 

@@ -6,45 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from harness.airflow.stack import AirflowStack, stack_with_dags
-
-DAG = '''
-import os
-from datetime import timedelta
-
-from airflow.sdk import DAG
-
-from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
-from airflow_provider_firecrest.retry_policy import FirecRESTRetryPolicy
-
-# The script's parent supervises the job: when it dies, the embedded scheduler reports NODE_FAIL.
-NODE = """#!/bin/bash
-echo $SLURM_JOB_ID >> node.runs
-[ $(wc -l < node.runs) -gt 1 ] || kill -9 $PPID
-"""
-SCRIPT = """#!/bin/bash
-echo $SLURM_JOB_ID >> script.runs
-exit 3
-"""
-
-with DAG(
-    "fails",
-    schedule=None,
-    default_args={
-        "working_dir": os.environ["FIRECREST_WORKDIR"],
-        "poll_interval": 1,
-        "retries": 3,
-        "retry_delay": timedelta(0),
-        "retry_policy": FirecRESTRetryPolicy(delay=timedelta(seconds=1)),
-    },
-):
-    FirecRESTSubmitOperator(task_id="node", script=NODE)
-    FirecRESTSubmitOperator(task_id="node_in_worker", script=NODE.replace("node.", "worker."), deferrable=False)
-    FirecRESTSubmitOperator(task_id="script", script=SCRIPT)
-    FirecRESTSubmitOperator(task_id="script_in_worker", script=SCRIPT, deferrable=False)
-'''
+from harness.airflow.stack import AirflowStack
 
 
 def wait_for_end(stack: AirflowStack) -> dict[str, Any]:
@@ -55,21 +17,20 @@ def wait_for_end(stack: AirflowStack) -> dict[str, Any]:
     return {task["task_id"]: task for task in stack.api.task_instances("fails", "one")}
 
 
-def test_a_node_failure_is_retried_and_a_failing_script_is_not(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with stack_with_dags(tmp_path_factory.mktemp("retry-policy"), DAG, "fails") as stack:
-        stack.api.trigger("fails", "one")
-        tasks = wait_for_end(stack)
-        outcomes = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}
-        assert outcomes == {
-            "node": ("success", 2),
-            "node_in_worker": ("success", 2),
-            "script": ("failed", 1),
-            "script_in_worker": ("failed", 1),
-        }
-        folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
-        runs = {file.name: len(file.read_text().split()) for file in folder.glob("*.runs")}
-        assert runs == {"node.runs": 2, "worker.runs": 2, "script.runs": 2}  # the last one is written by two tasks
-        for name in ("script", "script_in_worker"):
-            log = stack.api.log("fails", "one", tasks[name])
-            assert "Retry policy decision" in log
-            assert "exit code 3" in log
+def test_a_node_failure_is_retried_and_a_failing_script_is_not(stack: AirflowStack) -> None:
+    stack.api.trigger("fails", "one")
+    tasks = wait_for_end(stack)
+    outcomes = {name: (task["state"], task["try_number"]) for name, task in tasks.items()}
+    assert outcomes == {
+        "node": ("success", 2),
+        "node_in_worker": ("success", 2),
+        "script": ("failed", 1),
+        "script_in_worker": ("failed", 1),
+    }
+    folder = Path(stack.firecrest.variables["FIRECREST_WORKDIR"])
+    runs = {file.name: len(file.read_text().split()) for file in folder.glob("*.runs")}
+    assert runs == {"node.runs": 2, "worker.runs": 2, "script.runs": 2}  # the last one is written by two tasks
+    for name in ("script", "script_in_worker"):
+        log = stack.api.log("fails", "one", tasks[name])
+        assert "Retry policy decision" in log
+        assert "exit code 3" in log

@@ -17,6 +17,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
+    # A server that has nothing to do takes time all the same: the shared one starts when the others have ended.
+    items.sort(key=lambda item: item.path.is_relative_to(here) and "stack" in item.fixturenames)
 
 
 @pytest.fixture(scope="session")

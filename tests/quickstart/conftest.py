@@ -37,6 +37,8 @@ def environment(home: Path, wheel: Path) -> dict[str, str]:
         "PIP_FIND_LINKS": links,
         "PIP_CACHE_DIR": cache,
         "PIP_PROGRESS_BAR": "off",
+        # Off: what is imported is compiled then, and most of it is not imported.
+        "PIP_NO_COMPILE": "0",
     }
 
 
