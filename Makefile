@@ -29,7 +29,7 @@ TESTS_OF_FACES := $(AIRFLOW_TESTS) $(AIRFLOW_E2E_TESTS) $(PREFECT_TESTS) $(PREFE
 # What each environment installs of this distribution, and the groups of tools beside it.
 EXTRAS_airflow := airflow,openlineage,mlflow,local,examples
 GROUPS_airflow := --group test --group fuzz --group postgresql --group lint --group browser
-EXTRAS_prefect := prefect,local,examples
+EXTRAS_prefect := prefect,mlflow,local,examples
 GROUPS_prefect := --group test --group browser
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.
 PINS_prefect := 'fastapi<0.151'

@@ -1,12 +1,8 @@
-"""The metrics of a task's job: in its log, in an XCom for the job's page, and in MLflow."""
+"""The metrics of a task's job: in an XCom for the job's page, and which MLflow gets them."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -19,19 +15,13 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from firecrest_core.jobs.job import Job
-    from firecrest_core.metrics import MetricRow, Metrics
+    from firecrest_core.metrics import Metrics
     from firecrest_core.mlflow_run import MLflowRun
 
 log = logging.getLogger(__name__)
 
 METRICS_KEY = "firecrest_metrics"
 """The XCom that holds the metrics of a task's job, as :meth:`firecrest_core.metrics.Metrics.to_dict` writes them."""
-
-# Seconds between two lines in the log, and between two XComs, at least.
-_BETWEEN_LINES = 60.0
-_BETWEEN_XCOMS = 10.0
-# Seconds for which a trigger waits at its end for MLflow.
-_FINISH_TIMEOUT = 5.0
 
 
 def _stored(metrics: Metrics, job_id: str) -> dict[str, Any]:
@@ -68,56 +58,6 @@ class NewestMetrics(NewestXCom["Metrics"]):
         :param value: the metrics
         """
         return _stored(value, self._job_id)
-
-
-class JobMetrics:
-    """Takes the lines of a metrics file as they come.
-
-    :param log: the task's log
-    :param on_metrics: stores the metrics so far
-    :param mlflow: the run that gets them, too
-    """
-
-    def __init__(self, log: Any, on_metrics: Callable[[Metrics], None], mlflow: MLflowRun | None = None) -> None:
-        from firecrest_core.metrics import Metrics
-
-        self.metrics = Metrics()
-        self._log = log
-        self._on_metrics = on_metrics
-        self._mlflow = mlflow
-        self._log_at = self._store_at = 0.0
-        self._waiting: list[MetricRow] = []
-        self._sending: asyncio.Task[None] | None = None
-
-    def take(self, lines: list[str]) -> None:
-        """Take new lines.
-
-        :param lines: the lines
-        """
-        rows = self.metrics.add_lines(lines)
-        if not rows:
-            return
-        now = time.monotonic()
-        if now >= self._log_at:
-            self._log_at = now + _BETWEEN_LINES
-            self._log.info("metrics | %s", self.metrics.summary())
-        if now >= self._store_at:
-            self._store_at = now + _BETWEEN_XCOMS
-            self._on_metrics(self.metrics)
-        if self._mlflow is not None:
-            self._waiting += rows
-            if self._sending is None or self._sending.done():
-                self._sending = asyncio.create_task(self._send(self._mlflow))
-
-    async def finish(self) -> None:
-        """Give MLflow a moment for what is on its way. The worker sends the rest."""
-        if self._sending is not None:
-            await asyncio.wait({self._sending}, timeout=_FINISH_TIMEOUT)
-
-    async def _send(self, mlflow: MLflowRun) -> None:
-        while self._waiting:
-            rows, self._waiting = self._waiting, []
-            await mlflow.log(rows)
 
 
 def tracking_uri(connection: Connection) -> str:
@@ -165,21 +105,18 @@ class MLflowSettings:
 
         :param job: the job
         """
-        if self.conn_id is None:
-            return self._run_at(os.environ.get("MLFLOW_TRACKING_URI"), job)
-        return self._run_at(tracking_uri(BaseHook.get_connection(self.conn_id)), job)
+        uri = None if self.conn_id is None else tracking_uri(BaseHook.get_connection(self.conn_id))
+        return self._run_at(uri, job)
 
     async def arun(self, job: Job) -> MLflowRun | None:
         """Do what :meth:`run` does, in a trigger.
 
         :param job: the job
         """
-        if self.conn_id is None:
-            return self.run(job)
-        return self._run_at(tracking_uri(await BaseHook.aget_connection(self.conn_id)), job)
+        uri = None if self.conn_id is None else tracking_uri(await BaseHook.aget_connection(self.conn_id))
+        return self._run_at(uri, job)
 
     def _run_at(self, uri: str | None, job: Job) -> MLflowRun | None:
-        from firecrest_core.mlflow_run import MLflowRun
+        from firecrest_core.job_metrics import mlflow_run
 
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.experiment
-        return MLflowRun(uri, experiment, job, self.tags) if uri else None
+        return mlflow_run(job, self.experiment, self.tags, uri)

@@ -46,6 +46,7 @@ def main() -> None:
             )
             flow_run(page, stack, runs["train_model"])
             jobs(page, stack, runs["parameter_sweep"])
+            curves(page, stack, runs["train_model"])
             with Service(
                 "the process that serves run_job",
                 [sys.executable, "-c", SERVE],
@@ -84,6 +85,16 @@ def jobs(page: Page, stack: PrefectStack, run_id: str) -> None:
     page.get_by_text("sweep-5").wait_for()
     page.wait_for_timeout(1000)
     page.screenshot(path=IMAGES / "prefect_jobs.png")
+
+
+def curves(page: Page, stack: PrefectStack, run_id: str) -> None:
+    """Take the curves of the training."""
+    metrics = next(one for one in stack.api.artifacts(run_id) if one["key"] == "firecrest-train-digits-metrics")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(f"{stack.server.url}/artifacts/artifact/{metrics['id']}")
+    page.get_by_alt_text("curves").wait_for()
+    page.wait_for_timeout(1000)
+    page.screenshot(path=IMAGES / "prefect_curves.png")
 
 
 if __name__ == "__main__":

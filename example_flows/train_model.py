@@ -2,7 +2,8 @@
 
 The data set is exported on our side and staged with the training script. A job trains the model with the resources
 that the parameters ask for; the model, its metrics and a plot of its learning curve are downloaded, and the run fails
-if the accuracy is under `min_accuracy`.
+if the accuracy is under `min_accuracy`. While the job runs, an artifact of the flow run shows the curves of loss and
+accuracy.
 
     export_digits ─▶ upload_files ─▶ submit_job ─▶ wait_for_job ─▶ download_files ─▶ check_accuracy
 
@@ -105,6 +106,7 @@ def train_model(
         partition=partition,
         account=account,
         environment={"OMP_NUM_THREADS": str(cpus)},
+        metrics="metrics.jsonl",
         poll_interval=2,
     )
 

@@ -27,7 +27,10 @@ _LONGEST_LINE = 64 * 1024
 class Series:
     """The values of one name.
 
-    :param points: (step, value), at most about 100: of longer ones, evenly spaced ones and the last
+    A training that goes back, to a checkpoint for example, replaces what it had reached.
+
+    :param points: (step, value), at most about 100, in the order of their steps: of longer ones, evenly spaced ones and
+        the last
     :param last: the last value as it was written, also NaN or infinite; ``None`` before the first
     :param not_finite: how many values were NaN or infinite
     """
@@ -44,6 +47,9 @@ class Series:
         if not math.isfinite(value):
             self.not_finite += 1
             return
+        while self.points and self.points[-1][0] > step:
+            self.points.pop()
+            self._seen = max(0, len(self.points) - 1) * self._every + bool(self.points)
         # The last point is always there, although the next one may replace it.
         if self.points and (self._seen - 1) % self._every:
             self.points.pop()
@@ -110,7 +116,8 @@ class Metrics:
         return MetricRow(self.lines, step, numbers) if numbers else None
 
     def _of(self, name: str) -> Series:
-        name = name[:_LONGEST_NAME]
+        # A log and a page show it.
+        name = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in name[:_LONGEST_NAME])
         if name not in self.series:
             if len(self.series) >= _MOST_SERIES:
                 self.left_out = True
@@ -123,6 +130,19 @@ class Metrics:
         values = [f"{name} {one.last:.6g}" for name, one in self.series.items() if one.last is not None]
         steps = [one.points[-1][0] for one in self.series.values() if one.points]
         return ", ".join(values) + (f" (step {max(steps):.12g})" if values and steps else "")
+
+    def remarks(self) -> list[str]:
+        """Return sentences on what no curve shows."""
+        said = [
+            f"{one.not_finite} of the values of {name} are NaN or infinite."
+            for name, one in self.series.items()
+            if one.not_finite
+        ]
+        if self.unreadable:
+            said.append(f"{self.unreadable} of {self.lines} lines are no JSON objects.")
+        if self.left_out:
+            said.append(f"There are more than {_MOST_SERIES} names. The others are left out.")
+        return said
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as JSON types, without NaN and infinities, which JSON does not know."""

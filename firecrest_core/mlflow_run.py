@@ -55,24 +55,28 @@ class MLflowRun:
     _sent: int = 0
     _waiting: list[tuple[float, MetricRow]] = field(default_factory=list, repr=False)
     _outage: Backoff | None = None
+    # A call that took too long may still be at work.
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     async def log(self, rows: Sequence[MetricRow]) -> None:
         """Send the metrics of lines, but for those that the run has already. What cannot be sent waits for the next.
 
         :param rows: as :meth:`firecrest_core.metrics.Metrics.add_lines` returns them
         """
-        self._waiting += [(time.time(), row) for row in rows]
-        del self._waiting[:-_LONGEST_WAIT]
-        if self._waiting:
-            await self._try(self._send)
+        async with self._turn:
+            self._waiting += [(time.time(), row) for row in rows]
+            del self._waiting[:-_LONGEST_WAIT]
+            if self._waiting:
+                await self._try(self._send)
 
     async def end(self, state: JobState) -> None:
         """Send what is left, and end the run.
 
         :param state: how the job has ended
         """
-        await self._try(self._send)
-        await self._try(self._terminate, _STATES.get(state, "FAILED"))
+        async with self._turn:
+            await self._try(self._send)
+            await self._try(self._terminate, _STATES.get(state, "FAILED"))
 
     async def _try(self, call: Any, *arguments: Any) -> None:
         try:

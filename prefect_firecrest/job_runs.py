@@ -41,6 +41,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     :param spec: what was asked for, to run it once more; ``None`` for a job that somebody else submitted
     :param inputs: what was sent for it, to send it once more
     :param poll_interval: seconds between two queries of its state at the most
+    :param metrics: absolute path of the file to which it writes its metrics
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         *,
         inputs: Mapping[str, str] | None = None,
         poll_interval: float = 10.0,
+        metrics: str | None = None,
     ) -> None:
         self._credentials: FirecRESTCredentials | str = credentials
         self.job = job
         self.spec = spec
         self.inputs = inputs
         self.poll_interval = poll_interval
+        self.metrics = metrics
         self._result: JobResult | None = None
         self._sealed_spec: dict[str, Any] | None = None
 
@@ -145,7 +148,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         monitor.on_wait(self.job)
         async with (
             self._on_system() as system,
-            Display(system, self.job, log.info, self.poll_interval) as display,
+            Display(system, self.job, log, self.poll_interval, self.metrics) as display,
         ):
             result = await lifecycle.wait(
                 system,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset(
-    {"credentials", "system", "make_working_dir", "secret_variables", "poll_interval", "exactly_once"}
+    {"credentials", "system", "make_working_dir", "secret_variables", "metrics", "poll_interval", "exactly_once"}
 )
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
@@ -148,6 +148,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     usage: bool = Field(
         default=True, description="Whether the job writes down what it uses of its cores, memory and GPUs."
     )
+    metrics: str | None = Field(
+        default=None,
+        description="File to which the job writes its metrics, one JSON object a line, relative to the working "
+        "directory or in its forms. It is read while the job runs.",
+        examples=["metrics.jsonl"],
+    )
     poll_interval: float = Field(
         default=10.0,
         gt=0,
@@ -248,6 +254,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     async def _submit(self, inputs: Mapping[str, str] | None) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
+        from firecrest_core.job_metrics import metrics_path
         from firecrest_core.paths import is_made, make_directory
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.clients import client_of
@@ -259,6 +266,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         async with client_of(connection, self.credentials.saved_as) as client:
             system = client.system(self.system)
             spec = await self.spec_on(system)
+            metrics = await metrics_path(system, spec.working_dir, self.metrics) if self.metrics else None
             for problem in spec.ignored_lines():
                 self.logger.warning("script, %s", problem)
             if is_made(self.spec(), self.make_working_dir):
@@ -275,7 +283,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         page = centre_page(connection.job_url, job)
         await show_submitted(job, page)
         self.logger.info("%s%s", job.submission_message(), page and f" Its page: {page}")
-        return FirecRESTJobRun(self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval)
+        return FirecRESTJobRun(
+            self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval, metrics=metrics
+        )
 
     async def _submit_once(
         self, system: System, spec: JobSpec, identity: TaskIdentity, inputs: Mapping[str, str] | None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from firecrest_core.api.client import System
     from firecrest_core.jobs.job import Job
+    from firecrest_core.metrics import Metrics
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
 
@@ -75,30 +76,21 @@ class JobStory(FirecRESTWaitingOperator):
         :param result: how the job ended
         :param mlflow: the MLflow that gets them
         """
-        from firecrest_core.follow.live_metrics import read_metrics
+        from firecrest_core.job_metrics import JobMetrics
         from firecrest_core.jobs.job import Job
         from firecrest_core.jobs.snapshot import JobSnapshot
-        from firecrest_core.metrics import Metrics
 
-        path = event["metrics"]
+        def on_metrics(metrics: Metrics) -> None:
+            push_metrics(context["ti"], result.job_id, metrics)
+            snapshot = replace(JobSnapshot.from_dict(event["snapshot"]), metrics=metrics.summary())
+            push(context["ti"], snapshot, self.hook.connection())
 
         async def finish() -> None:
             async with self.hook.client() as client:
-                lines = await read_metrics(client.system(result.system), path)
-            metrics = Metrics()
-            rows = metrics.add_lines(lines or [])
-            if rows:
-                self.log.info("metrics | %s", metrics.summary())
-                push_metrics(context["ti"], result.job_id, metrics)
-                snapshot = replace(JobSnapshot.from_dict(event["snapshot"]), metrics=metrics.summary())
-                push(context["ti"], snapshot, self.hook.connection())
-            elif lines is not None:
-                self.log.warning("metrics: %s holds no numbers. One JSON object a line is needed.", path)
-            if run is not None:
-                await run.log(rows)
-                await run.end(result.state)
+                await taken.finish(client.system(result.system), event["metrics"], result, self.log.warning)
 
         run = mlflow.run(Job(system=result.system, job_id=result.job_id, name=result.name))
+        taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, run)
         self.hook.run(finish())
 
     def tell_cancelled(self, context: Context, event: dict[str, Any], why: str) -> None:

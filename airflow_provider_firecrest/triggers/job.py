@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
-from airflow_provider_firecrest.job_metrics import JobMetrics, MLflowSettings, NewestMetrics
+from airflow_provider_firecrest.job_metrics import MLflowSettings, NewestMetrics
 from airflow_provider_firecrest.job_records import describe_jobs
 from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
 from airflow_provider_firecrest.links.job import apush_links
@@ -206,6 +206,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             yield None
             return
         from firecrest_core.follow.live_metrics import LiveMetrics
+        from firecrest_core.job_metrics import JobMetrics
 
         newest = NewestMetrics(self.task_instance, job.job_id)
         store = self.on_metrics or newest.show
@@ -215,12 +216,12 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             history.on_metrics(metrics.summary())
 
         mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
-        taken = JobMetrics(self.log, on_metrics, mlflow)
+        taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
         try:
             async with LiveMetrics(system, job, self.metrics, taken.take, poll_interval=self.poll_interval) as live:
                 yield live
         finally:
-            await taken.finish()
+            await taken.stop()
             await newest.finish()
 
     def _shows_output(self, connection: Connection) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from firecrest_core.api.client import System
-from firecrest_core.errors import FirecRESTError
 from firecrest_core.follow.live_files import LiveFiles
 from firecrest_core.follow.output_file import OutputFile, Written
 from firecrest_core.jobs.job import Job
@@ -16,9 +14,6 @@ from firecrest_core.jobs.status import JobStatus
 log = logging.getLogger(__name__)
 
 OnMetricLines = Callable[[list[str]], object]
-
-# Seconds for the last read.
-_REST_TIMEOUT = 10.0
 
 
 class MetricsFile(OutputFile):
@@ -57,18 +52,3 @@ class LiveMetrics(LiveFiles):
     def show(self, file: OutputFile, written: Written) -> None:
         """As in :class:`~firecrest_core.follow.live_files.LiveFiles`."""
         self._on_lines(written.lines)
-
-
-async def read_metrics(system: System, path: str) -> list[str] | None:
-    """Return the lines of the metrics file of an ended job.
-
-    :param system: where the job ran
-    :param path: absolute path of the file
-    :returns: ``None`` if it cannot be read, or is larger than what the server sends at once
-    """
-    try:
-        async with asyncio.timeout(_REST_TIMEOUT):
-            return (await system.read_from(path, 0)).split("\n")
-    except (FirecRESTError, TimeoutError) as error:
-        log.debug("The metrics in %s cannot be read: %s", path, error)
-        return None

@@ -1,10 +1,10 @@
-"""What Prefect shows of a job that a run waits for: a row in a table, its progress, its output, and events.
+"""What Prefect shows of a job that a run waits for: a row in a table, its progress, its output, metrics, and events.
 
 The flow runs that its flow run runs in show the row, too, and their logs say that it was submitted and how it ended.
 
 It costs no request for the job's state: the answers are those that the wait gets anyway. Only the output is read
-besides. So the output and the progress are shown while a process waits for a few jobs; a sweep of hundreds has its
-table.
+besides, and metrics on wish. So the output and the progress are shown while a process waits for a few jobs; a sweep of
+hundreds has its table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from firecrest_core.follow.live_output import LiveOutput
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
+    from firecrest_core.metrics import Metrics
     from firecrest_core.result import JobResult
+    from prefect_firecrest.observability.job_metrics import JobMetricsDisplay
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +113,14 @@ class Display:
 
     Outside of a flow run, nothing is shown.
 
-    :param on_message: writes to the run's log
-    :param poll_interval: seconds between two reads of the output at the most
+    :param logger: of the run
+    :param poll_interval: seconds between two reads of the output, and of the metrics, at the most
+    :param metrics: absolute path of the file to which the job writes its metrics
     """
 
-    def __init__(self, system: System, job: Job, on_message: Callable[[str], Any], poll_interval: float) -> None:
-        self._job = job
-        self._template = system.connection.job_url
+    def __init__(self, system: System, job: Job, logger: Any, poll_interval: float, metrics: str | None = None) -> None:
+        self._system, self._job = system, job
+        self._logger, self._poll_interval, self._metrics_path = logger, poll_interval, metrics
         task_run_id, flow_run_id = current_run_ids()
         self._flow_run = current_flow_run()
         self._lineage: list[FlowRun] = []
@@ -126,11 +130,20 @@ class Display:
         self._details: _Details | None = None
         if flow_run_id is not None:
             progress = Artifact("progress", progress_key(job), flow_run_id=flow_run_id, task_run_id=task_run_id)
-            self._details = _Details(job, progress, _live_output(system, job, on_message, poll_interval))
+            self._details = _Details(job, progress, _live_output(system, job, logger.info, poll_interval))
+        self._metrics_cell = ""
+        self._is_ending = False
+        self._metrics: JobMetricsDisplay | None = None
+        self._curves: Artifact | None = None
+        if metrics is not None and flow_run_id is not None:
+            key = f"{progress_key(job)}-metrics"
+            self._curves = Artifact("markdown", key, flow_run_id=flow_run_id, task_run_id=task_run_id)
 
     async def __aenter__(self) -> Self:
         if self._flow_run is not None:
             self._lineage = await _lineage(self._flow_run)
+        if self._metrics_path is not None:
+            self._metrics = await self._follow_metrics(self._metrics_path)
         self._active.displays.add(self)
         return self
 
@@ -140,9 +153,13 @@ class Display:
         self._active.displays.discard(self)
         if self._details:
             await self._details.live_output.stop()
+        if self._metrics is not None:
+            await self._metrics.stop()
 
     def on_status(self, status: JobStatus) -> None:
         """Show where the job is, before its end."""
+        if self._metrics is not None:
+            self._metrics.on_status(status)
         if self._flow_run is None:
             return
         for one in self._lineage:
@@ -159,6 +176,9 @@ class Display:
 
     async def show_end(self, result: JobResult) -> None:
         """Show how the job ended."""
+        if self._metrics is not None:
+            self._is_ending = True
+            await self._metrics.show_end(result)
         if self._flow_run is None:
             return
         tables = [JobTable.of(one.id) for one in self._lineage]
@@ -171,9 +191,35 @@ class Display:
                 group.create_task(table.write())
             if self._details:
                 group.create_task(self._details.show_end(result))
+            if self._curves is not None:
+                group.create_task(self._curves.write())
 
     def _row(self, job: Job | JobResult, seen: JobStatus | JobResult) -> Row:
-        return Row.of(job, seen, self._link, centre_page(self._template, job, seen) or None)
+        page = centre_page(self._system.connection.job_url, job, seen)
+        return replace(Row.of(job, seen, self._link, page or None), metrics=self._metrics_cell)
+
+    async def _follow_metrics(self, path: str) -> JobMetricsDisplay:
+        from prefect_firecrest.observability.job_metrics import JobMetricsDisplay, experiment
+
+        return JobMetricsDisplay(
+            self._system,
+            self._job,
+            path,
+            logger=self._logger,
+            on_metrics=self._on_metrics,
+            poll_interval=self._poll_interval,
+            experiment=await experiment(self._lineage[-1] if self._lineage else None),
+        )
+
+    def _on_metrics(self, metrics: Metrics) -> None:
+        from prefect_firecrest.observability.job_metrics import cell, page
+
+        self._metrics_cell = cell(metrics)
+        for one in self._lineage:
+            JobTable.of(one.id).show_metrics(self._job, self._metrics_cell)
+        if self._curves is not None and (self._active.are_few or self._is_ending):
+            title = f"{self._job} on {self._job.system}"
+            self._curves.show(page(title, metrics), markdown.escape(f"{title}: {metrics.summary()}"))
 
 
 class _Details:

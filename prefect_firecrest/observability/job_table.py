@@ -193,6 +193,17 @@ class JobTable:
             self._rows[key] = row
             self._artifact.show(*render_table(self._rows.values()))
 
+    def show_metrics(self, job: Job, metrics: str) -> None:
+        """Show new metrics of a job soon, if it has a row.
+
+        :param job: the job
+        :param metrics: as in :class:`Row`
+        """
+        key = job.system, job.job_id
+        if (row := self._rows.get(key)) is not None and row.metrics != metrics:
+            self._rows[key] = replace(row, metrics=metrics)
+            self._artifact.show(*render_table(self._rows.values()))
+
     def shows(self, job: Job | JobResult) -> bool:
         """Tell whether the table has a row of a job."""
         return (job.system, job.job_id) in self._rows

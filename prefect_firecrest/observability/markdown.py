@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-# It stands for itself in Markdown, wherever it is. `://` and `www.` would make a link.
-_PLAIN = r"(?:[a-z0-9 ,;%()=+/-]|:(?!//)|(?<!www)\.|[^\x00-\x7f\ud800-\udfff])"
-_NOT_PLAIN = re.compile(rf"(?!{_PLAIN}).", re.DOTALL | re.IGNORECASE)
+_SPECIAL = re.compile(r"""[\\`*_{}\[\]<>#|~!&$^"'@]""")
+# What makes links of bare addresses.
+_ADDRESS = re.compile(r":(?=//)|www(?=\.)", re.IGNORECASE)
 # No tag, link or image goes on behind it; nobody sees it.
 _JOINER = "\N{WORD JOINER}"
 _BEGINS = re.compile(r"<|](?=[(\[])")
@@ -19,9 +19,11 @@ _LINK = re.compile(r"\[\w+\]\((.*)\)")
 def escape(text: str) -> str:
     """Return Markdown that shows a text as it is.
 
-    :param text: any text; its line breaks become blanks
+    :param text: any text; its line breaks become blanks, and what cannot be printed is replaced
     """
-    return _NOT_PLAIN.sub(lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    line = " ".join(text.split())
+    line = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)
+    return _ADDRESS.sub(rf"\g<0>{_JOINER}", _SPECIAL.sub(r"\\\g<0>", line))
 
 
 def cell(text: str) -> str:

@@ -72,7 +72,7 @@ def test_a_job_that_fails_keeps_its_metrics(connected, workdir, run_task, ti, ke
 
 
 @pytest.mark.parametrize(
-    ("written", "said"), [("", ""), ("epoch 1\n", "holds no numbers"), ('{"loss": "NaN"}\n', "loss nan")]
+    ("written", "said"), [("", "there is no "), ("epoch 1\n", "holds no numbers"), ('{"loss": "NaN"}\n', "loss nan")]
 )
 def test_files_without_a_curve(connected, workdir, run_task, task_log, written, said) -> None:
     script = f"#!/bin/bash\nprintf '%s' '{written}' > metrics.jsonl\n" if written else "#!/bin/bash\ntrue\n"

@@ -46,6 +46,16 @@ def test_a_name_is_text() -> None:
     assert picture.findtext("title", "").startswith("</title><script>alert(1)</script>\ufffd: 2 at 1")
 
 
+def test_a_picture_holds_all_plots_side_by_side() -> None:
+    name = "<script>alert(1)</script>"
+    picture = ElementTree.fromstring(curve.picture({"loss": [(0, 1), (1, 2)], name: [], "lr": [(0, 1)]}))
+    svg = "{http://www.w3.org/2000/svg}"
+    places = [(plot.get("x"), plot.get("y")) for plot in picture.findall(f"{svg}svg")]
+    assert places == [("0", "0"), (str(curve.WIDTH), "0"), ("0", str(curve.HEIGHT))]
+    assert picture.find(f".//{svg}script") is None
+    assert ElementTree.fromstring(curve.picture({"loss": [(0, 1)]})).get("width") == str(curve.WIDTH)
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [([], ""), ([1.0], "▄"), ([1, 1, 1], "▄▄▄"), ([0, 7], "▁█"), ([7, 6, 5, 4, 3, 2, 1, 0], "█▇▆▅▄▃▂▁"),

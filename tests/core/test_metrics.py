@@ -109,3 +109,28 @@ def test_all_that_was_read_can_be_stored_and_shown(rows: list[dict[str, object]]
 def test_what_somebody_has_edited_is_refused(data: dict[str, object]) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
         Metrics.from_dict({"lines": 1, "unreadable": 0, "left_out": False, **data})
+
+
+def test_a_training_that_goes_back_replaces_what_it_had_reached() -> None:
+    reached = [{"step": step, "loss": 1} for step in range(300)]
+    points = read(*reached, {"step": 150, "loss": 2}, {"step": 160, "loss": 3}).series["loss"].points
+    assert [step for step, _ in points] == sorted(step for step, _ in points)
+    assert points[-1] == (160, 3)
+    assert all(value == 1 for step, value in points if step < 150)
+    again = read({"step": 5, "loss": 1}, {"step": 1, "loss": 2})
+    assert again.series["loss"].points == [(1, 2)]
+
+
+def test_what_no_curve_shows_is_said() -> None:
+    names = {f"n{number}": 1 for number in range(21)}
+    assert read("no json", {"loss": "NaN"}, names).remarks() == [
+        "1 of the values of loss are NaN or infinite.",
+        "1 of 3 lines are no JSON objects.",
+        "There are more than 20 names. The others are left out.",
+    ]
+    assert read({"loss": 1}).remarks() == []
+
+
+def test_names_are_printable() -> None:
+    metrics = read('{"a\\n\\u001b[2J\\ud800": 1}')
+    assert list(metrics.series) == ["a\ufffd\ufffd[2J\ufffd"]

@@ -75,6 +75,15 @@ def test_the_progress_of_a_job(page: Page, ui: str, stack: PrefectStack, finishe
     page.get_by_text("100%").first.wait_for()
 
 
+def test_the_curves_of_a_training(page: Page, ui: str, stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    key = "firecrest-train-digits-metrics"
+    page.goto(f"{ui}/artifacts/artifact/{artifact(stack, finished_runs['train_model'], key)}")
+    page.get_by_text("test_accuracy", exact=True).first.wait_for()
+    curves = page.get_by_alt_text("curves").first
+    curves.wait_for()
+    assert curves.evaluate("image => image.decode().then(() => image.naturalWidth)") == 720
+
+
 def test_the_events_of_a_job(page: Page, stack: PrefectStack, finished_runs: dict[str, str]) -> None:
     from playwright import sync_api
 

@@ -69,6 +69,12 @@ def test_model_metrics_and_plot_are_downloaded(stack: PrefectStack, finished_run
     assert (results / "learning_curve.png").read_bytes().startswith(PNG)
     assert (results / "model.joblib").exists()
     assert "epoch  40  loss" in stack.api.log(finished_runs["train_model"])
+    shown = {one["key"]: one["data"] for one in stack.api.artifacts(finished_runs["train_model"])}
+    [row] = json.loads(shown["firecrest-jobs"])
+    assert row["Metrics"].endswith("(step 40)")
+    curves = shown["firecrest-train-digits-metrics"]
+    assert f"| test\\_accuracy | {metrics['accuracy']:.6g} |" in curves
+    assert "![curves](data:image/svg+xml;base64," in curves
 
 
 def test_a_model_that_is_not_good_enough_fails_the_run(stack: PrefectStack) -> None:
