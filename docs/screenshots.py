@@ -41,7 +41,7 @@ def main() -> None:
         stack.wait_for_dags(RUN.dag_id)
         stack.api.trigger(RUN.dag_id, RUN.run_id)
         wait_for_runs(stack.api, [RUN], Console())
-        store_jobs(stack)
+        train(stack)
         with browser() as chromium:
             page = chromium.new_page(
                 viewport={"width": 1280, "height": 600}, device_scale_factor=2, color_scheme="light"
@@ -49,6 +49,8 @@ def main() -> None:
             log_in(page, stack)
             graph(page, stack)
             connection(page, stack)
+            training(page, stack)
+            store_jobs(stack)
             hpc_jobs(page, stack)
 
 
@@ -96,14 +98,29 @@ def connection(page: Page, stack: AirflowStack) -> None:
     page.screenshot(path=IMAGES / "connection_test.png")
 
 
-def store_jobs(stack: AirflowStack) -> None:
-    """Give two runs jobs as a centre has them; the job of one of the runs goes on, so that its task waits."""
+def train(stack: AirflowStack) -> None:
+    """Train a network in a job that goes on for ten minutes afterwards, so that its task waits."""
     python = stack.home / "python"
-    python.write_text("#!/bin/bash\nsleep 600\n")
+    python.write_text(f'#!/bin/bash\n{sys.executable} "$@"\nsleep 600\n')
     python.chmod(0o755)
     stack.wait_for_dags(WAITING.dag_id)
-    stack.api.trigger(WAITING.dag_id, WAITING.run_id, {"python": str(python)})
-    wait_until(lambda: "RUNNING" in own_job(stack), "a job runs", services=stack.airflow.services)
+    stack.api.trigger(WAITING.dag_id, WAITING.run_id, {"python": str(python), "time_limit": "00:30:00"})
+    wait_until(lambda: "accuracy" in own_job(stack), "a job trains", services=stack.airflow.services)
+
+
+def training(page: Page, stack: AirflowStack) -> None:
+    """Take the page of the job that trains."""
+    page.set_viewport_size({"width": 1280, "height": 1150})
+    page.goto(f"{stack.airflow.url}/plugin/hpc-jobs")
+    frame = page.frame_locator("iframe")
+    frame.locator(f"a[href*='/{WAITING.run_id}/train/']").first.click()
+    frame.locator("figure, svg.curve, .curves svg").first.wait_for()
+    frame.get_by_text("epoch  40").wait_for()
+    page.screenshot(path=IMAGES / "hpc_job.png")
+
+
+def store_jobs(stack: AirflowStack) -> None:
+    """Give two runs jobs as a centre has them."""
     for run, task_id, kind in ((RUN, "compute", "ended"), (WAITING, "train", "waiting")):
         for number, snapshot in enumerate(shown_jobs(kind)):
             key = "firecrest_job" if run is WAITING and number == 0 else f"firecrest_job.{number}"
@@ -115,7 +132,7 @@ def store_jobs(stack: AirflowStack) -> None:
 
 
 def own_job(stack: AirflowStack) -> str:
-    """Return what the waiting task has stored of its own job."""
+    """Return what the waiting task has stored of its own job; an empty text before it has."""
     path = f"/dags/{WAITING.dag_id}/dagRuns/{WAITING.run_id}/taskInstances/train/xcomEntries/firecrest_job"
     try:
         return str(stack.api.request("GET", path)["value"])
