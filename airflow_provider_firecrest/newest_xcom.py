@@ -1,4 +1,4 @@
-"""An XCom that a trigger keeps up to date beside its wait, without ever holding that up."""
+"""An XCom that is kept up to date beside a wait, without ever holding that up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_firecrest.airflow_internals import push_xcom
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a trigger waits at its end until Airflow has stored a value.
+# Seconds to wait at the end until Airflow has stored a value.
 _FINISH_TIMEOUT = 5.0
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class NewestXCom(Generic[T]):
     """Stores the newest value in an XCom, one at a time. A value that cannot be stored is left out.
 
-    :param ti: the task instance of the trigger
+    :param ti: the task instance
     :param key: the XCom's key
     """
 
@@ -37,6 +37,23 @@ class NewestXCom(Generic[T]):
         :param value: what was shown
         """
 
+    async def push(self, value: Any) -> None:
+        """Store a value as a trigger does.
+
+        :param value: in JSON types
+        """
+        await push_xcom(self.ti, self.key, value)
+
+    async def store(self, value: T) -> None:
+        """Store a value now.
+
+        :param value: the value
+        """
+        try:
+            await self.push(await self.to_json(value))
+        except Exception as error:
+            log.debug("The XCom %s is not stored: %s", self.key, error)
+
     def show(self, value: T) -> None:
         """Store a value soon. One that waits to be stored is left out.
 
@@ -44,7 +61,7 @@ class NewestXCom(Generic[T]):
         """
         self._next = value
         if self._storing is None or self._storing.done():
-            self._storing = asyncio.create_task(self._store())
+            self._storing = asyncio.create_task(self._store_all())
 
     async def finish(self) -> None:
         """Wait until no value is on its way any more, so that none arrives after the worker's last one."""
@@ -53,10 +70,7 @@ class NewestXCom(Generic[T]):
             # It is never cancelled: Airflow's answer would be taken for that to the next question.
             await asyncio.wait({self._storing}, timeout=_FINISH_TIMEOUT)
 
-    async def _store(self) -> None:
+    async def _store_all(self) -> None:
         while self._next is not None:
             value, self._next = self._next, None
-            try:
-                await push_xcom(self.ti, self.key, await self.to_json(value))
-            except Exception as error:
-                log.debug("The XCom %s is not stored: %s", self.key, error)
+            await self.store(value)

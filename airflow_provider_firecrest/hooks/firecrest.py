@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import FileInfo, SystemInfo
     from firecrest_core.connection import Connection
+    from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -271,18 +272,24 @@ class FirecRESTHook(BaseHook):
         """Do what :meth:`wait_for_job` does."""
         from firecrest_core import lifecycle
 
+        task = TaskJobs.current()
         async with self.client() as client:
             where, found = await _find(client, job, system)
-            result = await lifecycle.wait(
-                where,
-                found,
-                poll_interval=poll_interval,
-                timeout=timeout,
-                on_message=self.log.info,
-                on_warning=self.log.warning,
-                fail_if_stuck=fail_if_stuck,
-            )
-            if (task := TaskJobs.current()) is not None:
+            shown = None if task is None else task.shown(found)
+            async with nullcontext() if shown is None else shown.waited_for() as history:
+                result = await lifecycle.wait(
+                    where,
+                    found,
+                    poll_interval=poll_interval,
+                    timeout=timeout,
+                    on_message=_to_both(self.log.info, history),
+                    on_warning=_to_both(self.log.warning, history),
+                    on_status=None if history is None else history.on_status,
+                    fail_if_stuck=fail_if_stuck,
+                )
+                if history is not None:
+                    history.on_end(result)
+            if task is not None:
                 await task.note_end(found)
             return await lifecycle.raise_for_state(where, result, on_output=self.log_output) if check else result
 
@@ -498,6 +505,15 @@ async def _find(client: FirecRESTClient, job: Job | str, system: str | None) -> 
         return client.system(job.system), job
     where = client.system(system)
     return where, await lifecycle.find(where, job)
+
+
+def _to_both(log: Callable[[str], None], history: JobHistory | None) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        log(line)
+        if history is not None:
+            history.on_message(line)
+
+    return tell
 
 
 def build_spec(job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[str, Any]) -> JobSpec:

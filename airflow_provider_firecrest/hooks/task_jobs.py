@@ -23,6 +23,7 @@ from airflow.sdk import get_current_context
 from airflow_provider_firecrest.airflow_internals import attach
 from airflow_provider_firecrest.hooks.job_ending import cancel_each, end_with_task, is_last_try
 from airflow_provider_firecrest.hooks.masking import values_to_mask
+from airflow_provider_firecrest.hooks.shown_job import ShownJob
 from airflow_provider_firecrest.identity import CallIdentities, named
 from airflow_provider_firecrest.job_records import (
     JobRecord,
@@ -52,11 +53,13 @@ class _Call:
 
     :param record_key: where the record of its job is
     :param job: the job, without an id before it was submitted
+    :param shown: what one sees of it
     """
 
     hook: FirecRESTHook
     record_key: str
     job: Job
+    shown: ShownJob | None = None
 
     def is_of(self, job: Job) -> bool:
         return (self.job.system, self.job.job_id) == (job.system, job.job_id)
@@ -127,7 +130,17 @@ class TaskJobs:
             call.job = await lifecycle.submit(system, spec)
             self._owned[call.record_key] = call
         await record()
+        name = call.record_key.rpartition(".")[2]
+        call.shown = ShownJob(self._context, hook, name, call.job, spec, self._ask)
+        await call.shown.begin()
         return call.job
+
+    def shown(self, job: Job) -> ShownJob | None:
+        """Return what one sees of a job; ``None`` if it is not the task's.
+
+        :param job: the job
+        """
+        return next((call.shown for call in self._owned.values() if call.is_of(job)), None)
 
     async def note_end(self, job: Job) -> None:
         """Record that a job has ended, if it is the task's.

@@ -14,8 +14,11 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+from airflow_provider_firecrest.identity import task_key
 from airflow_provider_firecrest.job_records import JobRecord, list_call_records
+from airflow_provider_firecrest.job_snapshots import is_signed
 from firecrest_core.errors import JobFailed
+from firecrest_core.jobs.snapshot import JobSnapshot
 from firecrest_core.states import JobState
 
 SCRIPT = """#!/bin/bash
@@ -270,3 +273,55 @@ def test_elements_of_a_mapped_task_have_jobs_of_their_own(connected, run_functio
     others = [replace(ti, map_index=index, state_store=type(ti.state_store)()) for index in range(2)]
     jobs = {run_function(lambda: wait(submit()), one).job_id for one in others}
     assert len(jobs) == 2
+
+
+# --- what one sees of them ------------------------------------------------------------------------------
+
+
+def snapshots(ti: Any) -> list[dict[str, Any]]:
+    return [value for key, value in ti.pushed.items() if key.startswith("firecrest_job.")]
+
+
+def test_each_job_is_shown_from_its_submission_to_its_end(connected, run_function, ti, runs, submit, let_go) -> None:
+    def two() -> None:
+        first, second = submit(name="first"), submit(name="second")
+        assert [one["state"] for one in snapshots(ti)] == ["PENDING", "PENDING"]
+        until(runs)
+        let_go()
+        wait(second)
+        wait(first)
+
+    run_function(two)
+    shown = {one["name"]: one for one in snapshots(ti)}
+    assert {name: one["state"] for name, one in shown.items()} == {"first": "COMPLETED", "second": "COMPLETED"}
+    assert shown["first"]["exit_code"] == 0
+    texts = [text for _, text in shown["second"]["history"]]
+    assert "was submitted to" in texts[0]
+    assert any("ended COMPLETED" in text for text in texts)
+    assert {one["name"] for one in ti.state_store.get("firecrest_ended")} == {"first", "second"}
+    connection = FirecRESTHook().connection()
+    for one in shown.values():
+        assert is_signed(JobSnapshot.from_dict(one), connection, task_key(ti))
+
+
+def test_a_job_that_failed_is_shown_so(connected, run_function, ti, submit, let_go) -> None:
+    let_go(3)
+    with pytest.raises(JobFailed):
+        run_function(lambda: wait(submit()))
+    assert [(one["state"], one["exit_code"]) for one in snapshots(ti)] == [("FAILED", 3)]
+
+
+def test_a_job_that_cannot_be_shown_runs_on(connected, run_function, ti, submit, let_go, monkeypatch) -> None:
+    def refuse(key: str, value: Any) -> None:
+        raise RuntimeError("Airflow is away")
+
+    monkeypatch.setattr(ti, "xcom_push", refuse)
+    let_go()
+    assert run_function(lambda: wait(submit()).state) is JobState.COMPLETED
+
+
+def test_the_job_of_somebody_else_is_not_shown(connected, run_function, ti, submit, let_go) -> None:
+    let_go()
+    job_id = submit().job_id
+    run_function(lambda: wait(job_id))
+    assert snapshots(ti) == []
