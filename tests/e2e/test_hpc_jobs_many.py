@@ -116,5 +116,6 @@ def test_a_job_whose_connection_is_gone(page: Page, stack: AirflowStack, stored:
     page.get_by_text("finds no connection 'no_such'").wait_for()
     page.goto(f"{stack.airflow.url}/firecrest/jobs?dag_id=orphaned")
     page.get_by_role("link", name="<script>").wait_for()
+    page.reload()  # the systems of new jobs are asked once a minute
     page.locator("#systems").get_by_text("finds no connection 'no_such'").wait_for()
     assert page.evaluate("window.owned") is None
