@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
-import time
 from collections.abc import Callable, Mapping
 
 from firecrest_core import paths
@@ -65,10 +65,9 @@ class JobMetrics:
         mlflow: MLflowRun | None = None,
     ) -> None:
         self.metrics = Metrics()
-        self._on_message = on_message
-        self._on_metrics = on_metrics
+        self._tell = _Seldom(_BETWEEN_LINES, lambda: on_message(self.metrics.summary()))
+        self._show = _Seldom(_BETWEEN_VIEWS, lambda: on_metrics(self.metrics))
         self._mlflow = mlflow
-        self._message_at = self._view_at = 0.0
         self._waiting: list[MetricRow] = []
         self._sending: asyncio.Task[None] | None = None
 
@@ -80,20 +79,17 @@ class JobMetrics:
         rows = self.metrics.add_lines(lines)
         if not rows:
             return
-        now = time.monotonic()
-        if now >= self._message_at:
-            self._message_at = now + _BETWEEN_LINES
-            self._on_message(self.metrics.summary())
-        if now >= self._view_at:
-            self._view_at = now + _BETWEEN_VIEWS
-            self._on_metrics(self.metrics)
+        self._tell.soon()
+        self._show.soon()
         if self._mlflow is not None:
             self._waiting += rows
             if self._sending is None or self._sending.done():
                 self._sending = asyncio.create_task(self._send(self._mlflow))
 
     async def stop(self) -> None:
-        """Give MLflow a moment for what is on its way. What it lacks then, it gets at the end."""
+        """Tell no more, and give MLflow a moment for what is on its way. What it lacks then, it gets at the end."""
+        self._tell.cancel()
+        self._show.cancel()
         if self._sending is not None:
             await asyncio.wait({self._sending}, timeout=_STOP_TIMEOUT)
 
@@ -116,8 +112,8 @@ class JobMetrics:
             else:
                 on_warning(f"metrics: {path} holds no numbers. One JSON object a line is needed.")
         if self.metrics.series:
-            self._on_message(self.metrics.summary())
-            self._on_metrics(self.metrics)
+            self._tell.now()
+            self._show.now()
         if self._mlflow is not None:
             try:
                 async with asyncio.timeout(_MLFLOW_TIMEOUT):
@@ -130,6 +126,39 @@ class JobMetrics:
         while self._waiting:
             rows, self._waiting = self._waiting, []
             await mlflow.log(rows)
+
+
+class _Seldom:
+    """Does something now and then. What it was last asked to do is done, if later.
+
+    :param seconds: between two times, at least
+    :param act: what is done
+    """
+
+    def __init__(self, seconds: float, act: Callable[[], object]) -> None:
+        self._seconds, self._act = seconds, act
+        self._next_at = -math.inf
+        self._later: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Do it now, or as soon as the time has passed."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next_at:
+            self.now()
+        elif self._later is None:
+            self._later = loop.call_at(self._next_at, self.now)
+
+    def now(self) -> None:
+        """Do it now."""
+        self.cancel()
+        self._next_at = asyncio.get_running_loop().time() + self._seconds
+        self._act()
+
+    def cancel(self) -> None:
+        """Do not do it later."""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
 
 async def _read(system: System, path: str, on_warning: Callable[[str], object]) -> list[str] | None:
