@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, nullcontext
-from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-
-from airflow_provider_firecrest.assets import Copied, report_lineage
-from airflow_provider_firecrest.exceptions import task_error
-from airflow_provider_firecrest.hooks import connection as stored_connection
+from airflow_provider_firecrest.hooks.files import FileMethods
 from airflow_provider_firecrest.hooks.task_jobs import TaskJobs
-from firecrest_core.errors import (
-    ConfigurationError,
-    FileTooLarge,
-    FirecRESTError,
-    RemotePathRefused,
-    SystemNotFound,
-)
+from firecrest_core.errors import FirecRESTError, SystemNotFound
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient, System
-    from firecrest_core.api.models import FileInfo, SystemInfo
-    from firecrest_core.connection import Connection
+    from firecrest_core.api.models import SystemInfo
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
-    from firecrest_core.transfer import Transferred
-
-    LocalPath = str | PathLike[str]
-
-T = TypeVar("T")
 
 
-class FirecRESTHook(BaseHook):
+class FirecRESTHook(FileMethods):
     """Run jobs and move files on HPC systems behind a FirecREST v2.
 
     Every method exists twice: ``submit_job`` for a function, which waits for the answer, and ``asubmit_job`` for a
@@ -58,70 +41,6 @@ class FirecRESTHook(BaseHook):
 
     :param firecrest_conn_id: an Airflow connection of the type ``firecrest``
     """
-
-    conn_name_attr = "firecrest_conn_id"
-    default_conn_name = "firecrest_default"
-    conn_type = "firecrest"
-    hook_name = "FirecREST"
-
-    def __init__(self, firecrest_conn_id: str = default_conn_name) -> None:
-        super().__init__()
-        self.firecrest_conn_id = firecrest_conn_id
-        self._connection: Connection | None = None
-
-    # --- connection ---------------------------------------------------------------------------------
-
-    def connection(self) -> Connection:
-        """Return where FirecREST is and as whom to speak to it.
-
-        :raises ConfigurationError: when the Airflow connection is missing or incomplete
-        """
-        if self._connection is None:
-            try:
-                self._connection = stored_connection.load(self.firecrest_conn_id)
-            except ConfigurationError as error:
-                raise task_error(error) from None
-        return self._connection
-
-    async def aconnection(self) -> Connection:
-        """Do what :meth:`connection` does, inside an event loop.
-
-        :raises ConfigurationError: when the Airflow connection is missing or incomplete
-        """
-        if self._connection is None:
-            try:
-                self._connection = await stored_connection.aload(self.firecrest_conn_id)
-            except ConfigurationError as error:
-                raise task_error(error) from None
-        return self._connection
-
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[FirecRESTClient]:
-        """Open the core's client, for what this hook has no method for. It belongs to one event loop."""
-        from airflow_provider_firecrest.hooks.client import MaskedClient, client_type
-
-        try:
-            async with client_type(self.firecrest_conn_id, MaskedClient)(await self.aconnection()) as client:
-                yield client
-        except FirecRESTError as error:
-            raise task_error(error) from None
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run one of this hook's coroutines to its end.
-
-        :param coroutine: for example ``hook.asubmit_job(…)``
-        """
-        from firecrest_core.sync import run
-
-        try:
-            # Airflow's own call to its supervisor blocks: better before the event loop than inside it.
-            self.connection()
-            return run(coroutine)
-        except FirecRESTError as error:
-            # The traceback behind it is asyncio's and httpx's, which tells the reader of a task's log nothing.
-            raise task_error(error) from None
-        finally:
-            coroutine.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Say which systems answer, and as whom."""
@@ -322,167 +241,6 @@ class FirecRESTHook(BaseHook):
         self.log.info("Last lines of %s:", path)
         for line in tail.splitlines():
             self.log.info("  %s", line)
-
-    # --- files ------------------------------------------------------------------------------------------
-
-    def upload(self, source: LocalPath, target: str, *, system: str | None = None) -> Transferred:
-        """Copy a file or a directory to a system, whatever its size, and compare size and SHA-256 at the end.
-
-        :param source: a local path, or an ``ObjectStoragePath``
-        :param target: the path on the system. If it ends in ``/`` or is a directory, the source keeps its name
-        :param system: the system; the connection's default system if left out
-        """
-        return self.run(self.aupload(source, target, system=system))
-
-    async def aupload(self, source: LocalPath, target: str, *, system: str | None = None) -> Transferred:
-        """Do what :meth:`upload` does."""
-        from firecrest_core import paths, transfer
-
-        async with self.client() as client:
-            where = client.system(system)
-            uploaded = await transfer.upload(where, source, await paths.expand(where, target))
-        report_lineage(self, [Copied(where.name, uploaded, fetched=False)])
-        return uploaded
-
-    def download(
-        self,
-        source: str,
-        target: LocalPath,
-        *,
-        system: str | None = None,
-        max_unpacked_size: int | None = None,
-        max_unpacked_files: int | None = None,
-    ) -> Transferred:
-        """Copy a file or a directory from a system. A file appears under its name only when it is whole.
-
-        :param source: the path on the system
-        :param target: a local path or an ``ObjectStoragePath``. If it ends in ``/`` or is a directory, the source keeps
-            its name
-        :param system: the system; the connection's default system if left out
-        :param max_unpacked_size: bytes that a directory may have in all; nine tenths of the free disk unless given
-        :param max_unpacked_files: how many files a directory may have in all; a million unless given
-        """
-        limits = {"max_unpacked_size": max_unpacked_size, "max_unpacked_files": max_unpacked_files}
-        return self.run(self.adownload(source, target, system=system, **limits))
-
-    async def adownload(
-        self,
-        source: str,
-        target: LocalPath,
-        *,
-        system: str | None = None,
-        max_unpacked_size: int | None = None,
-        max_unpacked_files: int | None = None,
-    ) -> Transferred:
-        """Do what :meth:`download` does."""
-        from firecrest_core import paths, transfer
-
-        async with self.client() as client:
-            where = client.system(system)
-            downloaded = await transfer.download(
-                where,
-                await paths.expand(where, source),
-                target,
-                max_unpacked_size=max_unpacked_size,
-                max_unpacked_files=max_unpacked_files,
-            )
-        report_lineage(self, [Copied(where.name, downloaded, fetched=True)])
-        return downloaded
-
-    def list_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
-        """List a directory, or a file alone.
-
-        :param path: absolute path
-        :param system: the system; the connection's default system if left out
-        :param hidden: names that begin with a dot, too
-        :raises RemotePathNotFound: when it does not exist
-        """
-        return self.run(self.alist_files(path, system=system, hidden=hidden))
-
-    async def alist_files(self, path: str, *, system: str | None = None, hidden: bool = False) -> list[FileInfo]:
-        """Do what :meth:`list_files` does."""
-        from firecrest_core import paths
-
-        async with self.client() as client:
-            where = client.system(system)
-            return await where.list_files(await paths.expand(where, path), hidden=hidden)
-
-    def make_directory(self, path: str, *, system: str | None = None) -> str:
-        """Make a directory, and those above it. One that exists is no error.
-
-        :param path: the path on the system
-        :param system: the system; the connection's default system if left out
-        :returns: its absolute path
-        """
-        return self.run(self.amake_directory(path, system=system))
-
-    async def amake_directory(self, path: str, *, system: str | None = None) -> str:
-        """Do what :meth:`make_directory` does."""
-        from firecrest_core import paths
-
-        async with self.client() as client:
-            where = client.system(system)
-            path = await paths.expand(where, path)
-            await where.make_directory(path)
-        return path
-
-    def read_text(self, path: str, *, system: str | None = None) -> str:
-        """Return the content of a small text file in UTF-8. ``download`` is for all others.
-
-        :param path: absolute path
-        :param system: the system; the connection's default system if left out
-        :raises RemotePathNotFound: when it does not exist
-        :raises RemotePathRefused: when it is no text in UTF-8
-        :raises FileTooLarge: when it is larger than the site allows for one request (5 MiB on most sites)
-        """
-        return self.run(self.aread_text(path, system=system))
-
-    async def aread_text(self, path: str, *, system: str | None = None) -> str:
-        """Do what :meth:`read_text` does."""
-        from firecrest_core import paths
-
-        async with self.client() as client:
-            where = client.system(system)
-            path = await paths.expand(where, path)
-            try:
-                content = await where.download_small(path)
-                return content.decode()
-            except FileTooLarge:
-                raise FileTooLarge(
-                    f"{path} on {where} is too large to be read in one request. Download it instead."
-                ) from None
-            except UnicodeDecodeError as error:
-                raise RemotePathRefused(
-                    f"{path} on {where} is no text in UTF-8 (its byte {error.start} is {content[error.start]:#04x}). "
-                    "Download it instead."
-                ) from None
-
-    def tail(self, path: str, *, lines: int = 20, system: str | None = None) -> str:
-        """Return the last lines of a text file, as they are.
-
-        :param path: the path on the system
-        :param lines: how many lines, at least one
-        :param system: the system; the connection's default system if left out
-        :raises RemotePathNotFound: when it does not exist
-        :raises FileTooLarge: when these lines are larger than the site allows for one request
-        """
-        return self.run(self.atail(path, lines=lines, system=system))
-
-    async def atail(self, path: str, *, lines: int = 20, system: str | None = None) -> str:
-        """Do what :meth:`tail` does."""
-        from firecrest_core import paths
-        from firecrest_core.errors import FileTooLarge
-
-        async with self.client() as client:
-            where = client.system(system)
-            path = await paths.expand(where, path)
-            try:
-                return await where.tail(path, lines=lines)
-            except FileTooLarge:
-                raise FileTooLarge(
-                    f"The last lines of {path} on {where} ({lines}) are too large to be read in one request. Ask for "
-                    "fewer, or download it."
-                ) from None
 
     # --- systems ------------------------------------------------------------------------------------------
 

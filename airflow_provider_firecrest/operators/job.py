@@ -294,13 +294,12 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             return await expand_spec(client.system(system), spec, is_retry=is_retry)
 
     async def _metrics_path(self, system: str, spec: JobSpec) -> str | None:
-        from firecrest_core import paths
+        from firecrest_core.job_metrics import metrics_path
 
         if self.metrics is None:
             return None
         async with self.hook.client() as client:
-            where = client.system(system)
-            return await paths.expand(where, paths.join(paths.escaped(spec.working_dir), self.metrics))
+            return await metrics_path(client.system(system), spec.working_dir, self.metrics)
 
     async def _make_working_dir(
         self, system: str, spec: JobSpec, identity: TaskIdentity | None, is_retry: bool
