@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -25,10 +27,17 @@ def test_two_run_beside_each_other_and_leave_no_process(slurm: Slurm, tmp_path: 
         assert all(psutil.pid_exists(pid) for pid in pids)
     assert (tmp_path / "account").read_text() == "test\n"
     assert slurm.command("sinfo", "-h", "-o", "%T").split()[0] == "idle"
+    left = list(processes())
+    assert not [words for _, words in left if any(str(second.home) in word for word in words)]
+    assert not [pid for pid, _ in left if pid in pids]
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """Ids and words of all processes that live; those of others may end at any moment."""
     for process in psutil.process_iter():
-        words = process.cmdline() if process.status() != psutil.STATUS_ZOMBIE else []
-        assert not any(str(second.home) in word for word in words), words
-    assert not any(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids if psutil.pid_exists(pid))
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                yield process.pid, process.cmdline()
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
