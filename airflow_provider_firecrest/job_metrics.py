@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_firecrest.newest_xcom import NewestXCom
 
@@ -101,11 +102,15 @@ class MLflowSettings:
         return cls(conn_id, ti.dag_id, {f"airflow.{name}": str(getattr(ti, name)) for name in names})
 
     def run(self, job: Job) -> MLflowRun | None:
-        """Return the run of a job, in a worker; ``None`` if no MLflow is named.
+        """Return the run of a job, in a worker; ``None`` if no MLflow is named, or its connection cannot be used.
 
         :param job: the job
         """
-        uri = None if self.conn_id is None else tracking_uri(BaseHook.get_connection(self.conn_id))
+        try:
+            uri = None if self.conn_id is None else tracking_uri(BaseHook.get_connection(self.conn_id))
+        except Exception as error:  # the job must not end because of it
+            self._is_unusable(error)
+            return None
         return self._run_at(uri, job)
 
     async def arun(self, job: Job) -> MLflowRun | None:
@@ -113,8 +118,17 @@ class MLflowSettings:
 
         :param job: the job
         """
-        uri = None if self.conn_id is None else tracking_uri(await BaseHook.aget_connection(self.conn_id))
+        try:
+            uri = None if self.conn_id is None else tracking_uri(await BaseHook.aget_connection(self.conn_id))
+        except Exception as error:
+            self._is_unusable(error)
+            return None
         return self._run_at(uri, job)
+
+    def _is_unusable(self, error: Exception) -> None:
+        # The words of others may repeat the URL, with the password in it.
+        why = str(error) if isinstance(error, AirflowNotFoundException) else type(error).__name__
+        log.warning("No MLflow gets the metrics, for its connection %r cannot be used: %s", self.conn_id, why)
 
     def _run_at(self, uri: str | None, job: Job) -> MLflowRun | None:
         from firecrest_core.job_metrics import mlflow_run

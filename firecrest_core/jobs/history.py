@@ -177,8 +177,15 @@ def cancelled(job: JobSnapshot, why: str) -> JobSnapshot:
         return job
     now = time.time()
     line = HistoryLine(now, f"{why}, so the job was cancelled. When last seen, it was {job.state}.")
+    elapsed = job.elapsed
+    if job.started_at is not None:  # on the system's clock
+        elapsed = max(int(now - job.started_at), elapsed or 0)
+        if job.time_limit is not None:  # whoever cancels it may come days later
+            elapsed = min(elapsed, job.time_limit)
     return replace(
         job,
+        elapsed=elapsed,
+        node_hours=job.node_count * elapsed / 3600 if job.node_count and elapsed else None,
         state=JobState.CANCELLED,
         reason=f"with its task; {job.state} when last seen",
         expected_start=None,

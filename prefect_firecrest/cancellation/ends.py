@@ -12,10 +12,14 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from firecrest_core.claims.claim import CANCELLED
+from firecrest_core.claims.directory import ClaimDirectory
+from firecrest_core.errors import FirecRESTError
 from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import fingerprint, read_job_name, users_name
@@ -41,6 +45,7 @@ _LONGEST = 15.0
 _LONGEST_LAG = 5.0
 _PAUSE = 0.5
 _MOST_NAMED = 5
+_NEVER_BEGAN = "cancelled before it began"
 
 _Lineage = tuple[UUID, ...]
 
@@ -86,8 +91,25 @@ async def _find_on(system: System, records: Sequence[JobRecord]) -> dict[JobReco
     while True:
         found = _read(await system.get_jobs(), records)
         if len(found) == len(records) or time.monotonic() > give_up_at:
-            return found
+            break
         await asyncio.sleep(_PAUSE)
+    return {record: [await _as_claimed(system, record, one) for one in results] for record, results in found.items()}
+
+
+async def _as_claimed(system: System, record: JobRecord, result: JobResult) -> JobResult:
+    """Return what a job's end means: one that began after it was cancelled has completed, but ran nothing."""
+    if record.identity is None or not result.succeeded:
+        return result
+    try:
+        claims = await ClaimDirectory(system, record.working_dir, record.identity).read()
+    except FirecRESTError as error:
+        log.debug("Nothing says whether job %s ran: %s", result.job_id, error)
+        return result
+    ran = result.job_id in claims.jobs([record.epoch])
+    was_cancelled = CANCELLED in [holder for (epoch, _), holder in claims.holders.items() if epoch == record.epoch]
+    if ran or not was_cancelled:
+        return result
+    return replace(result, state=JobState.CANCELLED, reason=_NEVER_BEGAN)
 
 
 def _read(rows: Iterable[JobInfo], records: Iterable[JobRecord]) -> dict[JobRecord, list[JobResult]]:
@@ -128,7 +150,9 @@ async def _show(flow_runs: _Lineage, results: Sequence[JobResult], reason: EndRe
     tables = [await JobTable.find(flow_run_id) for flow_run_id in flow_runs]
     own = tables[0]
     # The others left without running anything, or their place was taken.
-    results = [one for one in results if one.state is JobState.CANCELLED or own.shows(one)]
+    results = [
+        one for one in results if own.shows(one) or (one.state is JobState.CANCELLED and one.reason != _NEVER_BEGAN)
+    ]
     await events.send_ended(results, flow_runs[0])
     for table in tables:
         for result in results:

@@ -108,3 +108,12 @@ def test_mlflow_gets_each_value_once(
 )
 def test_where_mlflow_is(fields: dict[str, Any], uri: str) -> None:
     assert tracking_uri(AirflowConnection(conn_id="mlflow", conn_type="http", **fields)) == uri
+
+
+@both_ways
+def test_a_connection_of_mlflow_that_is_missing_does_not_concern_the_job(
+    connected, workdir, run_task, ti, kept, deferrable, caplog
+) -> None:
+    run_task(train(workdir, deferrable=deferrable, mlflow_conn_id="no_such_mlflow"))
+    assert points(ti.pushed[METRICS_KEY]) == [(1, 0.5), (2, 0.25)]
+    assert "its connection 'no_such_mlflow' cannot be used" in caplog.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from firecrest_core.jobs.history import JobHistory, cancelled, story, submitted
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import JobSnapshot
@@ -116,3 +118,13 @@ def test_a_cancelled_job_says_how_it_was_seen_last() -> None:
     assert job.ended_at is not None
     assert job.history[-1].text == "The limit has passed, so the job was cancelled. When last seen, it was PENDING."
     assert cancelled(job, "Again") == job
+
+
+def test_a_cancelled_job_costs_what_it_ran_until_then() -> None:
+    began = int(time.time()) - 7200
+    seen = JobSnapshot(job_id="57", system="daint", state=JobState.RUNNING, started_at=began, elapsed=60, node_count=2)
+    job = cancelled(seen, "The task has ended")
+    assert 7200 <= job.elapsed < 7300
+    assert 4 <= job.node_hours < 4.1
+    waited = cancelled(JobSnapshot(job_id="57", system="daint", state=JobState.PENDING), "The task has ended")
+    assert (waited.elapsed, waited.node_hours) == (None, None)
