@@ -44,12 +44,7 @@ class ShownJob(NewestXCom["JobSnapshot"]):
 
         super().__init__(context["ti"], f"{SNAPSHOT_KEY}.{name}")
         self._context, self._hook, self._ask = context, hook, ask
-        self._newest = submitted(
-            job,
-            account=spec.account or "",
-            partition=spec.partition or "",
-            connection_id=hook.firecrest_conn_id,
-        )
+        self._newest = submitted(job, spec, connection_id=hook.firecrest_conn_id)
 
     async def begin(self) -> None:
         """Store the first snapshot."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from firecrest_core.api.client import System
     from firecrest_core.jobs.job import Job
+    from firecrest_core.jobs.snapshot import JobSnapshot
     from firecrest_core.metrics import Metrics
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
@@ -36,12 +37,7 @@ class JobStory(FirecRESTWaitingOperator):
         """
         from firecrest_core.jobs.history import submitted
 
-        snapshot = submitted(
-            job,
-            account=spec.account or "",
-            partition=spec.partition or "",
-            connection_id=self.firecrest_conn_id,
-        )
+        snapshot = submitted(job, spec, connection_id=self.firecrest_conn_id)
         push(context["ti"], snapshot, self.hook.connection())
         if not self.deferrable:  # else Airflow stores them when the task defers
             push_links(context["ti"], snapshot, self.hook.connection().job_url)
@@ -62,6 +58,9 @@ class JobStory(FirecRESTWaitingOperator):
         snapshot = JobSnapshot.from_dict(event["snapshot"])
         for line in story(snapshot):
             self.log.info("%s", line)
+        self._store(context, snapshot)
+
+    def _store(self, context: Context, snapshot: JobSnapshot) -> None:
         push(context["ti"], snapshot, self.hook.connection())
         if snapshot.state.ended:
             keep_ended(context, snapshot, self.hook.connection())
@@ -104,9 +103,7 @@ class JobStory(FirecRESTWaitingOperator):
         from firecrest_core.jobs.snapshot import JobSnapshot
 
         if "snapshot" in event:
-            snapshot = cancelled(JobSnapshot.from_dict(event["snapshot"]), why)
-            push(context["ti"], snapshot, self.hook.connection())
-            keep_ended(context, snapshot, self.hook.connection())
+            self._store(context, cancelled(JobSnapshot.from_dict(event["snapshot"]), why))
 
     async def show_end_of_output(self, system: System, result: JobResult, event: dict[str, Any]) -> None:
         """Log the end of the output of a job that ended well, without what was shown while it ran.

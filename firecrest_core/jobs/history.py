@@ -13,6 +13,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.jobs.status import JobStatus
 from firecrest_core.result import JobResult, duration, index_as_glob
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 
 OnChange = Callable[[JobSnapshot], None]
@@ -140,12 +141,11 @@ class _Lines:
         return (*self._first, HistoryLine(self._first[-1].at, f"… {left_out} lines are left out here …"), *self._last)
 
 
-def submitted(job: Job, *, account: str = "", partition: str = "", connection_id: str = "") -> JobSnapshot:
+def submitted(job: Job, spec: JobSpec | None = None, *, connection_id: str = "") -> JobSnapshot:
     """Return the first snapshot of a job, just after its submission.
 
     :param job: the job
-    :param account: the account that was asked for
-    :param partition: the partition that was asked for
+    :param spec: what was asked for; ``None`` where nobody knows it any more
     :param connection_id: the engine's name of the connection that it was submitted with
     """
     now = time.time()
@@ -154,8 +154,8 @@ def submitted(job: Job, *, account: str = "", partition: str = "", connection_id
         system=job.system,
         connection_id=connection_id,
         name=job.name,
-        account=account,
-        partition=partition,
+        account=(spec and spec.account) or "",
+        partition=(spec and spec.partition) or "",
         submitted_at=job.submitted_at or None,
         working_dir=job.working_dir,
         stdout=job.stdout,

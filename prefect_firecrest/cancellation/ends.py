@@ -93,7 +93,12 @@ async def _find_on(system: System, records: Sequence[JobRecord]) -> dict[JobReco
         if len(found) == len(records) or time.monotonic() > give_up_at:
             break
         await asyncio.sleep(_PAUSE)
-    return {record: [await _as_claimed(system, record, one) for one in results] for record, results in found.items()}
+    pairs = [(record, one) for record, results in found.items() for one in results]
+    ended: defaultdict[JobRecord, list[JobResult]] = defaultdict(list)
+    results = await asyncio.gather(*(_as_claimed(system, *pair) for pair in pairs))
+    for (record, _), result in zip(pairs, results, strict=True):
+        ended[record].append(result)
+    return ended
 
 
 async def _as_claimed(system: System, record: JobRecord, result: JobResult) -> JobResult:

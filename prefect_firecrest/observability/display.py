@@ -194,9 +194,9 @@ class Display:
             if self._curves is not None:
                 group.create_task(self._curves.write())
 
-    def _row(self, job: Job | JobResult, seen: JobStatus | JobResult) -> Row:
-        page = centre_page(self._system.connection.job_url, job, seen)
-        return replace(Row.of(job, seen, self._link, page or None), metrics=self._metrics_cell)
+    def _row(self, job: Job | JobResult, status: JobStatus | JobResult) -> Row:
+        page = centre_page(self._system.connection.job_url, job, status)
+        return replace(Row.of(job, status, self._link, page or None), metrics=self._metrics_cell)
 
     async def _follow_metrics(self, path: str) -> JobMetricsDisplay:
         from prefect_firecrest.observability.job_metrics import JobMetricsDisplay, experiment

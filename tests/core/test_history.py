@@ -9,6 +9,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import JobSnapshot
 from firecrest_core.jobs.status import JobStatus
 from firecrest_core.result import JobResult
+from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 
 JOB = Job(
@@ -20,12 +21,13 @@ JOB = Job(
     stderr="/wd/slurm-57.out",
     submitted_at=1_000_000.0,
 )
+SPEC = JobSpec(working_dir="/wd", command="true", partition="debug")
 PENDING = JobStatus(state=JobState.PENDING, reason="Priority", account="lp01", partition="normal", expected_start=7000)
 
 
 def followed() -> tuple[JobHistory, list[JobSnapshot]]:
     shown: list[JobSnapshot] = []
-    return JobHistory(submitted(JOB, partition="debug", connection_id="firecrest_default"), shown.append), shown
+    return JobHistory(submitted(JOB, SPEC, connection_id="firecrest_default"), shown.append), shown
 
 
 def test_a_snapshot_comes_with_each_change_and_not_with_each_poll() -> None:
