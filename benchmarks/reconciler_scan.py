@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ServiceFailed
-from tests.chaos.postgresql import PostgreSQL
+from harness.postgresql import PostgreSQL
 
 TASKS, ROWS, TASKS_OF_A_RUN = 50_000, 155_000, 100
 LARGEST_SHARE, LONGEST_MARK = 0.01, 0.05

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness import postgresql
 from harness.examples import ROOT
 from harness.slurm import missing_packages
 from tests.chaos.plan import (
@@ -33,7 +33,6 @@ CASES = (0, 1, 5, 8, 10, 11, 13, 16, 18, 23, 29, 61, 99, 134, 222, 274)
 #: Those in which Slurm itself has a part: kills and actions while it has the job, and answers about a job that it has.
 SLURM_CASES = (0, 8, 10, 13, 16, 18, 61, 99)
 SEED = 0
-POSTGRESQL = "a PostgreSQL for Airflow: apt-get install postgresql, pip install psycopg2-binary asyncpg"
 
 RunChaos = Callable[..., dict[str, Any]]
 
@@ -41,8 +40,7 @@ RunChaos = Callable[..., dict[str, Any]]
 @pytest.fixture
 def run_chaos(require: Callable[[bool, str], None]) -> RunChaos:
     """Run the command and return its report."""
-    drivers = all(importlib.util.find_spec(name) for name in ("psycopg2", "asyncpg"))
-    require(drivers and bool(list(Path("/usr/lib/postgresql").glob("*/bin/postgres"))), POSTGRESQL)
+    require(postgresql.is_installed(), postgresql.REQUIREMENT)
 
     def run_chaos(*options: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "tests.chaos", *options]

@@ -18,6 +18,7 @@ from harness.airflow.api import AirflowAPI
 from harness.airflow.deployment import AirflowDeployment
 from harness.firecrest import FirecRESTServer
 from harness.ports import free_port
+from harness.postgresql import PostgreSQL
 from harness.service import wait_until
 from harness.service_group import ServiceGroup
 from harness.slurm import Slurm
@@ -25,7 +26,6 @@ from tests.chaos.cluster import ClusterClient
 from tests.chaos.component import Component, EventLog, send_signal, session_members
 from tests.chaos.gateway import Gateway
 from tests.chaos.plan import dag_id
-from tests.chaos.postgresql import PostgreSQL
 
 POLL_INTERVAL = 2.0
 # Seconds after which a finished task's claims may go. A worker is paused for at most 30 s, a submission held for 25 s.

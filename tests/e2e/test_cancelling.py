@@ -6,43 +6,61 @@ Some tests suspend one of Airflow's components meanwhile.
 from __future__ import annotations
 
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
+import psycopg2
 import pytest
 
+from harness import postgresql
 from harness.airflow.stack import AirflowStack
 from tests.e2e.waiting_run import WaitingRun, waiting_dags
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStack]:
-    with waiting_dags(tmp_path_factory.mktemp("cancelling")) as stack:
+def database(
+    require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[postgresql.PostgreSQL]:
+    """Airflow's database: with SQLite, a suspended component can lock out all others."""
+    require(postgresql.is_installed(), postgresql.REQUIREMENT)
+    with postgresql.PostgreSQL(tmp_path_factory.mktemp("database") / "postgresql.log") as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, database: postgresql.PostgreSQL) -> Iterator[AirflowStack]:
+    with waiting_dags(tmp_path_factory.mktemp("cancelling"), database.url) as stack:
         yield stack
 
 
 @pytest.fixture
-def run(stack: AirflowStack, request: pytest.FixtureRequest) -> Callable[[str], WaitingRun]:
-    """Start a run whose id holds the test's name."""
+def run(stack: AirflowStack, request: pytest.FixtureRequest) -> Iterator[Callable[[str], WaitingRun]]:
+    """Start a run whose id holds the test's name. When the test ends, nothing of it holds one of Airflow's slots."""
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
-    return lambda dag_id: WaitingRun(stack, dag_id, f"{dag_id}-{name}")
+    runs: list[WaitingRun] = []
+
+    def run(dag_id: str) -> WaitingRun:
+        runs.append(WaitingRun(stack, dag_id, f"{dag_id}-{name}"))
+        return runs[-1]
+
+    yield run
+    for started in runs:
+        started.give_up()
 
 
 @pytest.fixture
-def frozen(stack: AirflowStack) -> Callable[[str], Any]:
+def frozen(stack: AirflowStack, database: postgresql.PostgreSQL) -> Callable[[str], Any]:
     """Suspend all processes of one of Airflow's components inside a context."""
 
     @contextmanager
     def frozen(name: str) -> Iterator[None]:
         parent = psutil.Process(stack.airflow.service(name).pid)
         processes = [parent, *parent.children(recursive=True)]
-        # A process that is suspended inside a transaction would lock SQLite for everybody.
-        while not _suspend(processes, stack.airflow.home / "airflow.db"):
+        # A process that is suspended inside a transaction keeps its locks, for which others wait.
+        while not _suspend(processes, database.url):
             time.sleep(0.1)
         try:
             yield
@@ -53,19 +71,19 @@ def frozen(stack: AirflowStack) -> Callable[[str], Any]:
     return frozen
 
 
-def _suspend(processes: list[psutil.Process], database: Path) -> bool:
-    """Suspend processes; return False, with all of them resumed, if one of them holds the database's lock."""
+def _suspend(processes: list[psutil.Process], url: str) -> bool:
+    """Suspend processes; return False, with all of them resumed, if one of them is inside a transaction."""
     for process in processes:
         process.suspend()
-    with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+    ports = [connection.laddr.port for process in processes for connection in process.net_connections("tcp")]
+    inside = "SELECT count(*) FROM pg_stat_activity WHERE client_port = ANY(%s) AND xact_start IS NOT NULL"
+    with psycopg2.connect(url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute(inside, [ports])
+        if cursor.fetchone() == (0,):
             return True
-        except sqlite3.OperationalError:
-            for process in reversed(processes):
-                process.resume()
-            return False
+    for process in reversed(processes):
+        process.resume()
+    return False
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

@@ -8,13 +8,15 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from airflow_provider_firecrest.job_records import STORE_KEY
+from harness.airflow.api import FINISHED
 from harness.airflow.stack import AirflowStack, stack_with_dags
 from harness.service import Service
 
@@ -114,10 +116,13 @@ class WaitingRun:
                 print(end)  # pytest shows it if the test fails all the same
 
     def _stacks(self) -> str:
-        """Abort what may hang, and return its logs, which then end with the stacks of its threads."""
+        """Abort what may hang, and return its logs, which then end with the stacks of its threads; start it again."""
         suspects = [service for service in self._services if service.name != "Airflow's api-server"]
         _abort(suspects)
-        return "\n\n".join(f"{service.log}:\n{service.tail(80)}" for service in suspects)
+        stacks = "\n\n".join(f"{service.log}:\n{service.tail(80)}" for service in suspects)
+        for service in suspects:
+            service.start()
+        return stacks
 
     def task(self) -> dict[str, Any]:
         return next(one for one in self._api.task_instances(self.dag_id, self.run_id) if one["task_id"] == "job")
@@ -155,6 +160,13 @@ class WaitingRun:
         """Let the job end successfully."""
         (self._folder / f"{self.run_id}.finish").touch()
 
+    def give_up(self) -> None:
+        """End the run in whatever state a failed test has left it, so that it takes no slot from others."""
+        self.finish_job()
+        with suppress(httpx.HTTPStatusError):  # the test has deleted it
+            if self.run_state() not in FINISHED:
+                self.mark_run("failed")
+
     def mark(self, state: str) -> None:
         self._api.request("PATCH", f"{self._run}/taskInstances/job", json={"new_state": state})
 
@@ -191,9 +203,14 @@ def _abort(services: list[Service]) -> None:
 
 
 @contextmanager
-def waiting_dags(home: Path) -> Iterator[AirflowStack]:
-    """Start an Airflow with the DAGs of this module."""
+def waiting_dags(home: Path, database: str) -> Iterator[AirflowStack]:
+    """Start an Airflow with the DAGs of this module.
+
+    :param home: an existing directory
+    :param database: the URL of Airflow's database
+    """
     operators = ("deferred", "worker", "last_try", "retried", "limited", "limited_run")
     dag_ids = (*operators, "function", "retried_function", "limited_function")
-    with stack_with_dags(home, DAGS, *dag_ids, variables={"PYTHONFAULTHANDLER": "1"}) as stack:
+    variables = {"PYTHONFAULTHANDLER": "1", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database}
+    with stack_with_dags(home, DAGS, *dag_ids, variables=variables) as stack:
         yield stack

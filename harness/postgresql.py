@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -14,8 +15,15 @@ from harness.errors import ServiceFailed
 from harness.ports import free_port
 from harness.service import Service, wait_until
 
+#: What a test needs to use it, in words.
+REQUIREMENT = "a PostgreSQL for Airflow: apt-get install postgresql, pip install psycopg2-binary asyncpg"
 USER = "airflow"
 _NOBODY = 65534
+
+
+def is_installed() -> bool:
+    """Return whether there are PostgreSQL's programs, and the drivers with which Airflow speaks to it."""
+    return _programs() is not None and all(importlib.util.find_spec(name) for name in ("psycopg2", "asyncpg"))
 
 
 class PostgreSQL:
@@ -36,7 +44,7 @@ class PostgreSQL:
         if programs is None:
             raise ServiceFailed("PostgreSQL is not installed: apt-get install postgresql")
         # Not below `home`: the user nobody may not enter root's directories.
-        self._home = Path(tempfile.mkdtemp(prefix="kill-matrix-postgresql-"))
+        self._home = Path(tempfile.mkdtemp(prefix="airflow-postgresql-"))
         password = secrets.token_urlsafe(12)
         secret = self._home / "password"
         secret.touch(mode=0o600)
