@@ -30,6 +30,7 @@ from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.logs import output_tails
+from firecrest_core.jobs.partition import choose_partition
 from firecrest_core.jobs.status import parse_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission, with_text
 from firecrest_core.jobs.submission_queue import SubmissionQueue
@@ -84,6 +85,7 @@ async def submit(
     if key is None:
         if spec.secrets and spec.script_path is not None:
             spec = await with_text(system, spec, spec.script_path)
+        spec = await choose_partition(system, spec)
         scheduler = await system.scheduler()
         secret_file = SecretFile.without_claim(spec, scheduler)
         request = submit_request(spec, scheduler, secrets=secret_file.lines() if secret_file else ())

@@ -12,6 +12,12 @@ Words = Annotated[
     BeforeValidator(lambda value: (value,) if isinstance(value, str) else tuple(value or ())),
 ]
 
+# Slurm's features are one text, ``mc,gpu``.
+Features = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else tuple(value or ())),
+]
+
 
 class NodeLoad(StrEnum):
     """Whether jobs can run on a node now."""
@@ -37,12 +43,18 @@ class NodeInfo(BaseModel):
     """A node, from ``GET /status/{system}/nodes``.
 
     :param states: the scheduler's words
+    :param cpus: all of its CPUs, as the scheduler counts them
+    :param features: what a job's ``constraint`` may ask for
+    :param partitions: the names of the partitions that it is in; PBS names none
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     states: Words = Field((), validation_alias="state")
+    cpus: int = 0
+    features: Features = ()
+    partitions: Words = ()
 
     @property
     def load(self) -> NodeLoad:
@@ -62,3 +74,8 @@ class PartitionInfo(BaseModel):
     name: str
     states: Words = Field((), validation_alias="partition")
     total_nodes: int | None = Field(None, validation_alias="totalNodes")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it starts jobs now."""
+        return not {word.upper() for word in self.states} & {"DOWN", "DRAIN", "INACTIVE"}

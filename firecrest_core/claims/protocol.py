@@ -35,6 +35,7 @@ from firecrest_core.claims.directory import ClaimDirectory, wait_until_gone
 from firecrest_core.claims.secret_file import SecretFile, written
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.jobs.partition import choose_partition
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission, scheduler_paths, with_text
 from firecrest_core.result import JobResult
@@ -239,7 +240,7 @@ class _Submission:
 
     async def post(self, key: ClaimKey) -> Job:
         """Submit once."""
-        bound = BoundSubmission.bind(self.spec, key, self.scheduler)
+        bound = BoundSubmission.bind(await choose_partition(self.system, self.spec), key, self.scheduler)
         secret_file = SecretFile.of_claim(self.spec, key.directory(self.spec.working_dir), self.scheduler)
         request = bound.request(self.scheduler, secret_file)
         async with written(self.system, secret_file):
@@ -269,7 +270,7 @@ class _Submission:
             await self.claims.end_older(latest)
         try:
             return await self.post(latest)
-        except errors.SubmissionRejected:
+        except (errors.SubmissionRejected, errors.InvalidJobSpec):
             # An earlier submission whose answer was lost may be in the queue. It may even be the reason, if there is a
             # limit on submitted jobs. A job that is reported as rejected must not run later.
             if await self._withdraw(latest):

@@ -58,9 +58,14 @@ _PLAIN = re.compile(r"[\w@%+=:,./^?\[\]-]+", re.ASCII)
 # getopt_long does not take for another option of sbatch.
 _SBATCH = {
     "array": ("a", "ar"),
+    "constraint": ("C", "cons"),
+    "cpus-per-task": ("c", "cpus-per-t"),
     "error": ("e", "er"),
     "job-name": ("J", "jo"),
     "no-requeue": ("", "no-r"),
+    "nodes": ("N", "nodes"),
+    "ntasks": ("n", "ntasks"),
+    "ntasks-per-node": ("", "ntasks-per-n"),
     "output": ("o", "ou"),
     "requeue": ("", "req"),
 }
@@ -72,8 +77,8 @@ _QSUB = {"J": "array", "N": "job-name", "e": "error", "j": "join", "o": "output"
 def script_options(script: str, scheduler: str = "slurm") -> Mapping[str, str]:
     """Return the options that a script's own ``#SBATCH`` and ``#PBS`` lines set. The last one wins.
 
-    Only ``array``, ``error``, ``job-name``, ``output``, ``requeue``, ``no-requeue``, and PBS's ``join`` and
-    ``rerunable`` are read. In a heterogeneous job only the first component counts, because the script runs there.
+    Only those of sbatch are read that something here asks for, and PBS's ``join`` and ``rerunable``. In a heterogeneous
+    job only the first component counts, because the script runs there.
 
     :param script: the text of a batch script
     :param scheduler: ``slurm`` or ``pbs``
