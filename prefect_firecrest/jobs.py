@@ -21,6 +21,7 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
+    from firecrest_core.dry_run import DryRun
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.key import ClaimKey
     from firecrest_core.spec.jobspec import JobSpec
@@ -93,7 +94,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     )
     name: str | None = Field(default=None, title="Job name", description="The job's name, at most 230 characters.")
     account: str | None = Field(default=None, description="Account or project to charge.")
-    partition: str | None = Field(default=None, description="Slurm's partition, or PBS's queue.")
+    partition: str | None = Field(
+        default=None, description="Slurm's partition ('auto': all that can run the job), or PBS's queue."
+    )
     nodes: int | str | None = Field(default=None, description="Number of nodes, or Slurm's 2-4 or 2,4,8.")
     ntasks: int | None = Field(default=None, title="Tasks", description="Number of tasks (MPI ranks) in all.")
     ntasks_per_node: int | None = Field(
@@ -251,6 +254,33 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     async def atrigger(self, inputs: Mapping[str, str] | None = None) -> FirecRESTJobRun:
         """Do what :meth:`trigger` does, in a coroutine."""
         return await runtime.arun(self._submit(inputs))
+
+    def dry_run(self) -> DryRun:
+        """Return the script that would be submitted, and why the site would refuse the job, without submitting it.
+
+        The run's log shows the script.
+
+        :raises InvalidJobSpec: naming the field that cannot be right
+        :raises RemotePathNotFound: there is no file ``script_path``
+        """
+        return runtime.run(self._dry_run())
+
+    async def adry_run(self) -> DryRun:
+        """Do what :meth:`dry_run` does, in a coroutine."""
+        return await runtime.arun(self._dry_run())
+
+    async def _dry_run(self) -> DryRun:
+        from firecrest_core.dry_run import dry_run
+        from firecrest_core.paths import is_made
+        from prefect_firecrest.clients import client_of
+
+        async with client_of(self.credentials.connection(), self.credentials.saved_as) as client:
+            system = client.system(self.system)
+            made = is_made(self.spec(), self.make_working_dir)
+            found = await dry_run(system, await self.spec_on(system), makes_working_dir=made)
+        for line in found.lines():
+            self.logger.info("%s", line)
+        return found
 
     async def _submit(self, inputs: Mapping[str, str] | None) -> FirecRESTJobRun:
         from firecrest_core import lifecycle

@@ -15,6 +15,7 @@ from airflow_provider_firecrest.job_metrics import MLflowSettings, push_metrics
 from airflow_provider_firecrest.job_snapshots import push
 from airflow_provider_firecrest.links.job import CentreJobLink
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
+from airflow_provider_firecrest.operators.dry_run import show_dry_run
 from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, JobFields, refuse_unknown
 from airflow_provider_firecrest.operators.job_files import JobFiles
 from airflow_provider_firecrest.operators.job_story import JobStory
@@ -62,7 +63,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         begins with ``~`` or a variable such as ``$SCRATCH``, or is relative to the connection's base directory
     :param name: the job's name
     :param account: account or project to charge
-    :param partition: Slurm's partition, PBS's queue
+    :param partition: Slurm's partition, PBS's queue; ``"auto"`` is all of Slurm's that can run the job
     :param nodes: number of nodes, or ``"2-4"``
     :param ntasks: number of tasks (MPI ranks) in all
     :param ntasks_per_node: number of tasks on each node
@@ -111,6 +112,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         log and in the table of *HPC Jobs*, the job's page there shows their curves
     :param mlflow_conn_id: an Airflow connection of the type ``http`` with the URL of an MLflow that gets the metrics;
         without it, the one that ``MLFLOW_TRACKING_URI`` names in triggerer and worker. Needs the extra ``mlflow``
+    :param dry_run: submit nothing. The log shows the script, and the task fails if the site would refuse the job. It
+        returns a mapping with ``dry_run``, ``system``, ``name`` and ``script``
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
@@ -180,6 +183,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         live_output: bool | int = True,
         metrics: str | None = None,
         mlflow_conn_id: str | None = None,
+        dry_run: bool = False,
         **kwargs: Any,
     ) -> None:
         refuse_unknown(type(self), kwargs)
@@ -189,6 +193,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.live_output = checked_live_output(live_output)
         self.metrics = metrics
         self.mlflow_conn_id = mlflow_conn_id
+        self.is_dry_run = dry_run  # each operator of Airflow has a method `dry_run`
         self.ended_job: dict[str, Any] | None = None
         self.script = script
         self.script_path = script_path
@@ -249,6 +254,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         mask_secret(values_to_mask(given))
         is_retry = context["ti"].try_number > 1
         spec = self.hook.run(self._expand(system, given, is_retry))
+        if self.is_dry_run:
+            made = is_made(given, self.make_working_dir)
+            shown: dict[str, Any] = self.hook.run(show_dry_run(self.hook, system, spec, makes_working_dir=made))
+            return shown
         earlier_ended = self.cancel_earlier_run(context)
         identity = TaskIdentity.load(context, connection, system, spec) if self.exactly_once else None
         if identity is not None and not earlier_ended:

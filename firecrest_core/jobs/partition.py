@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from asyncio import gather
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from firecrest_core.api.client import System
@@ -26,18 +25,27 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A partition, with those of its nodes that a job could run on."""
+class Candidate:
+    """A partition for a job.
+
+    :param partition: the partition
+    :param nodes: those of its nodes that the job could run on. A node that is down counts: it may be back before the
+        job starts.
+    """
 
     partition: PartitionInfo
     nodes: tuple[NodeInfo, ...]
 
     @property
     def free(self) -> int:
+        """How many of its nodes are free now."""
         return sum(node.load is NodeLoad.FREE for node in self.nodes)
 
     def problem(self, demand: Demand) -> str | None:
-        """Return why the job cannot run there, or ``None``."""
+        """Return what it lacks, as words behind "it has"; ``None`` if the job can run there.
+
+        :param demand: what the job needs
+        """
         if len(self.nodes) < demand.nodes:
             kind = f" with {_cpus(demand.cpus_per_node)}" if demand.cpus_per_node > 1 else ""
             kind += f" and the features {', '.join(sorted(demand.features))}" if demand.features else ""
@@ -64,11 +72,10 @@ async def choose_partition(system: System, spec: JobSpec) -> JobSpec:
         raise InvalidJobSpec(
             "partition", "'auto' is for Slurm; PBS's default queue routes jobs by itself, so leave it out"
         )
-    partitions, nodes = await gather(system.get_partitions(), system.get_nodes())
-    if any(partition.name == AUTO for partition in partitions):
-        return spec
     demand = Demand.of(spec)
-    candidates = [_candidate(partition, nodes, demand) for partition in partitions]
+    candidates = await find_candidates(system, demand)
+    if any(each.partition.name == AUTO for each in candidates):
+        return spec
     fitting = [candidate for candidate in candidates if candidate.problem(demand) is None]
     if not fitting:
         lacks = "; ".join(f"{each.partition.name} has {each.problem(demand)}" for each in candidates)
@@ -80,21 +87,18 @@ async def choose_partition(system: System, spec: JobSpec) -> JobSpec:
     return replace(spec, partition=",".join(candidate.partition.name for candidate in chosen))
 
 
-def _candidate(partition: PartitionInfo, nodes: Iterable[NodeInfo], demand: Demand) -> _Candidate:
-    """A node that is down counts: it may be back before the job starts."""
-    return _Candidate(
-        partition,
-        tuple(
-            node
-            for node in nodes
-            if partition.name in node.partitions
-            and node.cpus >= demand.cpus_per_node
-            and demand.features <= frozenset(node.features)
-        ),
-    )
+async def find_candidates(system: System, demand: Demand) -> list[Candidate]:
+    """Return all partitions of a system, each with the nodes that a job could run on.
+
+    :param system: the system; with PBS, no queue has nodes here, because PBS does not tell which
+    :param demand: what the job needs
+    """
+    partitions, nodes = await gather(system.get_partitions(), system.get_nodes())
+    able = [node for node in nodes if node.cpus >= demand.cpus_per_node and demand.features <= frozenset(node.features)]
+    return [Candidate(each, tuple(node for node in able if each.name in node.partitions)) for each in partitions]
 
 
-def _summary(system: System, chosen: list[_Candidate], left_out: list[_Candidate], demand: Demand) -> str:
+def _summary(system: System, chosen: list[Candidate], left_out: list[Candidate], demand: Demand) -> str:
     names = ", ".join(f"{each.partition.name} ({each.free} of {len(each.nodes)} nodes are free)" for each in chosen)
     line = f"partition: auto is {names} on {system}."
     if len(chosen) > 1:

@@ -84,7 +84,8 @@ class JobSpec:
     :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
         ``,`` ``/`` ``\``, quotes, or control characters
     :param account: account or project to charge
-    :param partition: Slurm's partition, PBS's queue
+    :param partition: Slurm's partition, PBS's queue. ``"auto"`` is all of Slurm's partitions that can run the job, see
+        :mod:`firecrest_core.jobs.partition`
     :param nodes: number of nodes, Slurm's range ``"2-4"``, or, where Slurm is newer than 22.05, the numbers that will
         do: ``"2,4,8"``, ``"1-15:4"``
     :param ntasks: number of tasks (MPI ranks) in all. PBS shares tasks evenly among ``nodes``; without

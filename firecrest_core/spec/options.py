@@ -57,6 +57,7 @@ _PLAIN = re.compile(r"[\w@%+=:,./^?\[\]-]+", re.ASCII)
 # The options that are read from scripts. Each has its short form and the shortest abbreviation of its long form that
 # getopt_long does not take for another option of sbatch.
 _SBATCH = {
+    "account": ("A", "acco"),
     "array": ("a", "ar"),
     "constraint": ("C", "cons"),
     "cpus-per-task": ("c", "cpus-per-t"),
@@ -67,6 +68,7 @@ _SBATCH = {
     "ntasks": ("n", "ntasks"),
     "ntasks-per-node": ("", "ntasks-per-n"),
     "output": ("o", "ou"),
+    "partition": ("p", "part"),
     "requeue": ("", "req"),
 }
 _FLAGS = frozenset({"requeue", "no-requeue"})

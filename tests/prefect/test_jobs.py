@@ -236,3 +236,14 @@ def test_a_run_of_saved_credentials_goes_on_elsewhere(make, credentials) -> None
     run = pickle.loads(kept)
     run.wait_for_completion()
     assert run.fetch_result().succeeded
+
+
+def test_a_dry_run_submits_nothing(make, workdir) -> None:
+    job = make("echo hello", partition="auto")
+    found = job.dry_run()
+    assert "#SBATCH --partition=normal,debug" in found.script
+    assert not found.problems
+    assert not (workdir / ".firecrest").exists()
+    assert make("true", partition="gpu").dry_run().problems == (
+        "partition: there is no 'gpu'; there are normal, debug.",
+    )

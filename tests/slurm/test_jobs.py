@@ -203,3 +203,12 @@ def test_a_missing_slurm_is_reported_in_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     with pytest.raises(ConnectionError, match="no Slurm answers here"):
         LocalFirecREST(Settings(root=tmp_path / "cluster", scheduler="slurm")).start()
+
+
+async def test_slurm_passes_over_a_partition_with_a_shorter_limit(client: FirecRESTClient, workdir: Path) -> None:
+    job = await submit(client, workdir, "echo $SLURM_JOB_PARTITION > where", partition="auto", time_limit="2:00:00")
+    assert (await wait(client, job)).state is JobState.COMPLETED
+    metadata = await client.system().get_job_metadata(job.job_id)
+    [asked] = [line for line in metadata.script.splitlines() if "--partition" in line]
+    assert "debug" in asked
+    assert (workdir / "where").read_text().strip() in {"normal", "low", "lowrequeue", "high"}
