@@ -96,22 +96,30 @@ async def expand_spec(system: System, spec: JobSpec, *, is_retry: bool = False) 
     :raises InvalidJobSpec: naming the field with a variable that is not known, or without a base directory
     """
     expansion, changes = _Expansion(system), dict[str, Any]()
-    for name, expanded in (
+
+    async def expanded(name: str, path: str, expand: Callable[[str], Awaitable[str]]) -> str:
+        try:
+            result = await _retried(system, partial(expand, path), is_retry)
+        except InvalidFileName as error:
+            raise InvalidJobSpec(name, str(error)) from None
+        if result != path:
+            log.info("%s: %s is %s on %s.", name, path, result, system)
+        return result
+
+    for name, how in (
         ("working_dir", expansion.absolute),
         ("script_path", expansion.absolute),
         ("stdout", expansion.substituted),
         ("stderr", expansion.substituted),
+        ("container", expansion.substituted),
     ):
-        path = getattr(spec, name)
-        if path is None:
-            continue
-        try:
-            changes[name] = await _retried(system, partial(expanded, path), is_retry)
-        except InvalidFileName as error:
-            raise InvalidJobSpec(name, str(error)) from None
-        if changes[name] != path:
-            log.info("%s: %s is %s on %s.", name, path, changes[name], system)
-    return replace(spec, **changes)
+        if (path := getattr(spec, name)) is not None:
+            changes[name] = await expanded(name, path, how)
+    mounts = []
+    for mount in spec.container_mounts:
+        parts = [await expanded("container_mounts", part, expansion.substituted) for part in mount.split(":")]
+        mounts.append(":".join(parts))
+    return replace(spec, container_mounts=mounts, **changes)
 
 
 def is_made(spec: JobSpec, make_working_dir: bool | None) -> bool:

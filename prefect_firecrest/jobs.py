@@ -34,6 +34,8 @@ _NOT_OF_SPEC = frozenset(
 )
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
+# Lists that may be given as a text.
+_LISTS = frozenset({"modules", "setup", "container_mounts"})
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
@@ -92,6 +94,18 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     command: str | list[str] | None = Field(
         default=None, description="A line of shell, or the words of one command; run by bash."
     )
+    launcher: str | None = Field(
+        default=None,
+        description="What starts the command as many processes on all nodes: srun, torchrun, mpirun or ray.",
+        examples=["torchrun"],
+    )
+    login_shell: bool | None = Field(
+        default=None,
+        title="Login shell",
+        description="Whether the script's shell is a login shell (bash -l), which some sites' modules need.",
+    )
+    modules: list[str] = Field(default_factory=list, description="Environment modules to load.")
+    setup: list[str] = Field(default_factory=list, description="Lines of shell that run before the script.")
     name: str | None = Field(default=None, title="Job name", description="The job's name, at most 230 characters.")
     account: str | None = Field(default=None, description="Account or project to charge.")
     partition: str | None = Field(
@@ -134,7 +148,20 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         "Secret are added here, so that a saved job knows them.",
     )
     uenv: str | None = Field(default=None, title="uenv", description="CSCS's user environment, name/version:tag.")
-    container: str | None = Field(default=None, description="CSCS's container engine: name or path of an EDF file.")
+    container: str | None = Field(
+        default=None,
+        description="Name or path of an EDF file of CSCS's container engine, or an image for another runtime.",
+    )
+    container_runtime: str | None = Field(
+        default=None,
+        title="Container runtime",
+        description="What starts the container: edf (if empty), pyxis or apptainer.",
+    )
+    container_mounts: list[str] = Field(
+        default_factory=list,
+        title="Container mounts",
+        description="Further directories in a container of Pyxis or Apptainer, such as $SCRATCH/data:/data:ro.",
+    )
     signal: str | None = Field(default=None, description="Signal before the time limit, such as USR1@60.")
     directives: list[str] = Field(
         default_factory=list, description="Further options of sbatch or qsub, such as --exclusive."
@@ -148,8 +175,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     requeue: bool | None = Field(
         default=None, description="Whether the scheduler itself may run the job again after a node failure."
     )
-    usage: bool = Field(
-        default=True, description="Whether the job writes down what it uses of its cores, memory and GPUs."
+    usage: bool | None = Field(
+        default=None,
+        description="Whether the job writes down what it uses of its cores, memory and GPUs; it does if empty.",
     )
     metrics: str | None = Field(
         default=None,
@@ -190,6 +218,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             return cls.model_fields[name].get_default(call_default_factory=True)
         if name == "environment" and isinstance(value, Mapping):
             return hide_values(value)
+        if name in _LISTS:
+            return list(validation.checked(name, value))
         return validation.checked(name, value) if name in _NUMBERS or isinstance(value, timedelta | Mapping) else value
 
     @model_validator(mode="after")

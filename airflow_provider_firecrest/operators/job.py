@@ -61,6 +61,11 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param command: in place of a script, a line of shell or the words of one command; run by bash
     :param working_dir: the directory on the system where the job runs. Like ``script_path``, it is an absolute path, or
         begins with ``~`` or a variable such as ``$SCRATCH``, or is relative to the connection's base directory
+    :param launcher: what starts the ``command`` as many processes on all nodes: ``"srun"``, ``"torchrun"``,
+        ``"mpirun"`` or ``"ray"``
+    :param login_shell: whether the script's shell is a login shell (``bash -l``)
+    :param modules: environment modules to load
+    :param setup: lines of shell that run before the script
     :param name: the job's name
     :param account: account or project to charge
     :param partition: Slurm's partition, PBS's queue; ``"auto"`` is all of Slurm's that can run the job
@@ -81,7 +86,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         is a ``SecretStr`` of pydantic, reaches the job by a file that only its owner may read, and is shown nowhere. A
         ``SecretStr`` is a template as well: ``SecretStr("{{ conn.hf.password }}")``
     :param uenv: CSCS's user environment, ``"name/version:tag"``
-    :param container: CSCS's container engine: name or path of an environment definition file
+    :param container: name or path of an environment definition file (EDF) of CSCS's container engine, or an image for
+        another ``container_runtime``
+    :param container_runtime: ``"edf"`` (unless given), ``"pyxis"`` or ``"apptainer"``
+    :param container_mounts: further directories in a container of Pyxis or Apptainer, ``"$SCRATCH/data:/data:ro"``
     :param signal: signal before the time limit, ``"B:USR1@60"``
     :param directives: further options of the scheduler, ``["--exclusive"]``
     :param stdout: file for the standard output
@@ -136,6 +144,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "script": "bash",
         "command": "bash",
+        "setup": "bash",
         "environment": "json",
         "job": "json",
         "inputs": "json",
@@ -148,6 +157,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         script: str | None = None,
         script_path: str | None = None,
         command: str | Sequence[str] | None = None,
+        launcher: str | None = None,
+        login_shell: bool | str | None = None,
+        modules: Sequence[str] | str | None = None,
+        setup: Sequence[str] | str | None = None,
         working_dir: str | None = None,
         name: str | None = None,
         account: str | None = None,
@@ -168,6 +181,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         environment: Mapping[str, Any] | str | None = None,
         uenv: str | None = None,
         container: str | None = None,
+        container_runtime: str | None = None,
+        container_mounts: Sequence[str] | str | None = None,
         signal: str | None = None,
         directives: Sequence[str] | str | None = None,
         stdout: str | None = None,
@@ -198,6 +213,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.script = script
         self.script_path = script_path
         self.command = command
+        self.launcher = launcher
+        self.login_shell = login_shell
+        self.modules = modules
+        self.setup = setup
         self.working_dir = working_dir
         self.name = name
         self.account = account
@@ -218,6 +237,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.environment = environment
         self.uenv = uenv
         self.container = container
+        self.container_runtime = container_runtime
+        self.container_mounts = container_mounts
         self.signal = signal
         self.directives = directives
         self.stdout = stdout

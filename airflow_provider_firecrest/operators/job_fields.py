@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
 
 JOB_FIELDS = (
-    "script", "script_path", "command", "working_dir", "name", "account", "partition", "nodes", "ntasks",
-    "ntasks_per_node", "cpus_per_task", "gpus", "gpus_per_node", "memory", "time_limit", "array", "dependency", "qos",
-    "constraint", "reservation", "environment", "uenv", "container", "signal", "directives", "stdout", "stderr",
-    "requeue", "usage",
+    "script", "script_path", "command", "launcher", "login_shell", "modules", "setup", "working_dir", "name", "account",
+    "partition", "nodes", "ntasks", "ntasks_per_node", "cpus_per_task", "gpus", "gpus_per_node", "memory", "time_limit",
+    "array", "dependency", "qos", "constraint", "reservation", "environment", "uenv", "container", "container_runtime",
+    "container_mounts", "signal", "directives", "stdout", "stderr", "requeue", "usage",
 )  # fmt: skip
+# Whether one of these is right may depend on the others.
+_JUDGED_TOGETHER = ("launcher", "container", "container_runtime", "container_mounts")
 TEMPLATE_FILES = (".sh", ".bash", ".sbatch", ".slurm", ".pbs", ".j2")
 
 _LITERAL = (
@@ -82,6 +84,8 @@ class JobFields(BeforeRendering):
             check_names(job or {})
         given = {**(job if complete and job else {}), **given_fields(self._own_fields())}
         known = given_fields({field: value for field, value in given.items() if not is_template(value)})
+        if not set(_JUDGED_TOGETHER) & given.keys() <= known.keys():
+            known = {field: value for field, value in known.items() if field not in _JUDGED_TOGETHER}
         script = known.get("script")
         if _names_template_file(script):
             del known["script"]  # its text is not here yet

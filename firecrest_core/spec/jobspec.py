@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import looks_secret
 from firecrest_core.indices import Indices
-from firecrest_core.spec import arrays, options, shell, validation
-from firecrest_core.spec.script import interpreter
+from firecrest_core.spec import arrays, containers, launchers, options, quantities, shell, validation
+from firecrest_core.spec.script import interpreter, login_line
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -81,6 +81,15 @@ class JobSpec:
         overrides them.
     :param script_path: path of a batch script on the cluster
     :param command: a line of shell, or the words of one command (quoted as needed); run by bash
+    :param launcher: what starts the ``command`` as many processes on all nodes: ``"srun"``, ``"torchrun"``,
+        ``"mpirun"`` or ``"ray"``, see :mod:`firecrest_core.spec.launchers`. Without it, the command runs once, on the
+        first node; a script starts its processes itself. With ``srun`` and ``mpirun``, a job that asks for GPUs and
+        for no number of tasks gets a task for each GPU. PBS has ``mpirun`` alone
+    :param login_shell: whether the script's shell is a login shell (``bash -l``), which reads ``/etc/profile``. Some
+        sites define ``module`` there alone
+    :param modules: environment modules to load, in this order, before ``setup``. If one cannot be loaded, the job fails
+    :param setup: lines of shell that run before the script, as a text or one by one, such as
+        ``"source venv/bin/activate"``. A script that is not for a POSIX shell gets what they export
     :param name: the job's name, at most 230 characters; no ``|`` (such a job would be invisible in FirecREST), no
         ``,`` ``/`` ``\``, quotes, or control characters
     :param account: account or project to charge
@@ -108,7 +117,13 @@ class JobSpec:
         because it joins variables with commas, so a comma in a value would make a second variable. If the script is not
         for a POSIX shell (Python, csh, …), it is wrapped in a bash script that runs it with its own interpreter.
     :param uenv: CSCS's user environment, ``"name/version:tag"``, with views as ``"name/version:tag --view=default"``
-    :param container: CSCS's container engine: name or path of an environment definition file (EDF)
+    :param container: name or path of an environment definition file (EDF) of CSCS's container engine, or the image
+        for another ``container_runtime``. An EDF alone is that of the whole batch script; with a launcher, and with
+        Pyxis or Apptainer, the container is that of the ``command``
+    :param container_runtime: what starts the container: ``"edf"`` (unless given), ``"pyxis"`` or ``"apptainer"``; see
+        :mod:`firecrest_core.spec.containers`
+    :param container_mounts: further directories in a container of Pyxis or Apptainer, ``"/scratch"`` or
+        ``"$SCRATCH/data:/data:ro"``, in the forms of ``working_dir``, which is mounted anyway
     :param signal: signal before the time limit, ``"USR1@60"`` (seconds), ``"B:USR1@60"`` to the script alone (Slurm)
     :param directives: further options for which there is no field, ``["--exclusive", "--gres=craynetwork:0"]``,
         with or without the prefix ``#SBATCH`` or ``#PBS``
@@ -126,6 +141,10 @@ class JobSpec:
     script: str | None = None
     script_path: str | None = None
     command: str | Sequence[str] | None = None
+    launcher: str | None = None
+    login_shell: bool = False
+    modules: Sequence[str] = ()
+    setup: Sequence[str] = ()
     name: str | None = None
     account: str | None = None
     partition: str | None = None
@@ -145,6 +164,8 @@ class JobSpec:
     environment: Mapping[str, str | SecretStr] = field(default_factory=dict, hash=False)
     uenv: str | None = None
     container: str | None = None
+    container_runtime: str | None = None
+    container_mounts: Sequence[str] = ()
     signal: str | None = None
     directives: Sequence[str] = ()
     stdout: str | None = None
@@ -182,6 +203,19 @@ class JobSpec:
             gpus=self.gpus,
             gpus_per_node=self.gpus_per_node,
         )
+        if self.launcher is not None and self.command is None:
+            raise InvalidJobSpec(
+                "launcher", f"{self.launcher} starts a command, and a script starts its processes itself; give command"
+            )
+        containers.check_container(
+            container=self.container,
+            container_runtime=self.container_runtime,
+            container_mounts=self.container_mounts,
+            has_command=self.command is not None,
+            launcher=self.launcher,
+        )
+        if self.login_shell and self.script_path is None:
+            self._check_login_shell()
         if self.script_path is None:
             validation.check_variables(self.environment, shell.posix_shell(interpreter(self.text)) or "bash")
         own = self.script_options()
@@ -191,6 +225,12 @@ class JobSpec:
             raise InvalidJobSpec("script", f"its own --array: {error}") from None
         if self.name is None and "job-name" in own:
             validation.check_name("script", own["job-name"])
+
+    def _check_login_shell(self) -> None:
+        try:
+            login_line(self.text)
+        except ValueError as error:
+            raise InvalidJobSpec("login_shell", str(error)) from None
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> JobSpec:
@@ -281,7 +321,24 @@ class JobSpec:
         if self.script is not None:
             return self.script
         line = self.command if isinstance(self.command, str) else shell.join(self.command or ())
-        return f"#!/bin/bash\n{line}\n"
+        return "\n".join(["#!/bin/bash", *launchers.start(self.launcher, line, self._container_of_command)]) + "\n"
+
+    @property
+    def is_script_in_container(self) -> bool:
+        """Whether the batch script as a whole is in the container: that of an EDF, without a launcher."""
+        return self.container is not None and self.container_runtime in (None, "edf") and self.launcher is None
+
+    @property
+    def _container_of_command(self) -> containers.Container | None:
+        if self.container is None or self.is_script_in_container:
+            return None
+        return containers.Container(
+            image=self.container,
+            runtime=self.container_runtime or containers.RUNTIMES[0],
+            mounts=self.container_mounts,
+            working_dir=self.working_dir,
+            gpus=bool(quantities.gpu_count(self.gpus) or quantities.gpu_count(self.gpus_per_node)),
+        )
 
     def script_options(self, scheduler: Scheduler = "slurm") -> Mapping[str, str]:
         """Return the options that the script's own lines set, by sbatch's long names; none without a ``script``.

@@ -13,7 +13,7 @@ from firecrest_core.spec import arrays, quantities
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.options import quote, with_prefix
 
-_PBS_CANNOT = ("qos", "constraint", "signal", "uenv", "container")
+_PBS_CANNOT = ("qos", "constraint", "signal", "uenv")
 _PBS_DEPENDENCIES = frozenset({"after", "afterany", "afternotok", "afterok"})
 
 
@@ -42,6 +42,10 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> tuple[list[str], list[s
             raise InvalidJobSpec(
                 field, "PBS has nothing like it; leave it out, or say it in PBS's own words in `directives`"
             )
+    if spec.container is not None and spec.container_runtime != "apptainer":
+        raise InvalidJobSpec("container", "EDFs and Pyxis are Slurm's; in PBS, give container_runtime='apptainer'")
+    if spec.launcher not in (None, "mpirun"):
+        raise InvalidJobSpec("launcher", f"{spec.launcher} needs srun, which PBS has not; give 'mpirun', or a script")
     resources = []
     if chunk := _chunk(spec):
         resources.append(f"#PBS -l select={chunk}")

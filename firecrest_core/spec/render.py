@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.spec import options, pbs, script, shell, slurm
+from firecrest_core.spec import options, pbs, quantities, script, shell, slurm
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 
 
@@ -41,6 +42,7 @@ def render(
     if spec.script_path is not None:
         raise InvalidJobSpec("script_path", "a file on the cluster cannot be rendered")
     spec.check_working_dir()
+    spec = _with_task_for_each_gpu(spec)
     text = spec.text
     own = options.script_options(text, scheduler)
     setup = list(prologue)
@@ -55,13 +57,15 @@ def render(
         raise ValueError(f"{scheduler!r} is no scheduler; 'slurm' and 'pbs' are")
     head, body = script.with_directives(text, first, last)
     # The values of PATH and the like must not change what the lines for the secrets call.
-    exports = [*secrets, *script.exports(spec.plain_environment)]
+    exports = [*secrets, *script.exports(spec.plain_environment), *script.load_modules(spec.modules), *spec.setup]
     if shell.posix_shell(script.interpreter(text)):
         setup += exports
-    elif setup or exports:
+    elif setup or exports or spec.login_shell:
         # The outer script needs only the directives from the head of the original.
         head = ["#!/bin/bash", *(line for line in head[1:] if script.is_directive(line))]
         body = script.wrapped(text, exports, at_end)
+    if spec.login_shell:
+        head = [script.login_line(text), *head[1:]]
     return "\n".join([*head, *setup, *body]) + "\n"
 
 
@@ -102,6 +106,16 @@ def submit_request(
         standard_error=spec.stderr,
         env=spec.plain_environment or None if spec.script_path is not None else None,
     )
+
+
+def _with_task_for_each_gpu(spec: JobSpec) -> JobSpec:
+    """Return a job with a number of tasks, if a launcher starts a process for each and the job asks for GPUs alone."""
+    if spec.launcher not in ("srun", "mpirun") or spec.ntasks is not None or spec.ntasks_per_node is not None:
+        return spec
+    gpus, each = quantities.gpu_count(spec.gpus), quantities.gpu_count(spec.gpus_per_node)
+    if gpus:
+        return replace(spec, ntasks=gpus)
+    return replace(spec, ntasks_per_node=each) if each else spec
 
 
 def _check_script_path(spec: JobSpec, scheduler: Scheduler) -> None:

@@ -10,6 +10,7 @@ Facts: the sbatch manual and trials with sbatch 22.05; PBS Professional's qsub a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -47,6 +48,36 @@ def interpreter(script: str) -> str:
     return script.split("\n", 1)[0].removeprefix("#!").strip()
 
 
+def login_line(script: str) -> str:
+    """Return the first line of a script that its shell, as a login shell, is to run.
+
+    :param script: the text of a batch script. One that is not for a POSIX shell is run by a script of bash.
+    :raises ValueError: the first line has an option that no other can be added to
+    """
+    line, words = script.split("\n", 1)[0], interpreter(script).split()
+    if not shell.posix_shell(interpreter(script)):
+        return "#!/bin/bash -l"
+    if len(words) == 1:
+        return f"#!{words[0]} -l"
+    # The kernel passes everything behind the interpreter as one argument.
+    if words[0].endswith("/env") and len(words) == 2:
+        return f"#!/usr/bin/env -S {words[1]} -l"
+    if words[1:] == ["--login"] or (len(words) == 2 and re.fullmatch(r"-[a-zA-Z]+", words[1])):
+        return line if "l" in words[1] else f"#!{words[0]} {words[1]}l"
+    raise ValueError(f"cannot be added to the script's first line, {line!r}; write it there")
+
+
+def load_modules(modules: Sequence[str]) -> list[str]:
+    """Return lines of shell that load environment modules, and end the job if one cannot be loaded."""
+    if not modules:
+        return []
+    problem = f"firecrest: module load {shell.join(modules)} has failed, so nothing runs."
+    hint = "Where a shell has no command module, a login shell may have it (login_shell)."
+    return [
+        f"module load {shell.join(modules)} || {{ printf '%s\\n' {shell.quote(f'{problem} {hint}')} >&2; exit 1; }}"
+    ]
+
+
 def wrapped(script: str, exports: Sequence[str], at_end: str = "") -> list[str]:
     """Return lines of bash that run a script in another language with its own interpreter.
 
@@ -55,7 +86,7 @@ def wrapped(script: str, exports: Sequence[str], at_end: str = "") -> list[str]:
     program, and its exit code is the job's. The environment is the program's alone, so that it changes nothing here.
 
     :param script: the text of the script, with its ``#!`` line
-    :param exports: lines of shell that export variables for it
+    :param exports: lines of shell that export variables for it, or prepare something else
     :param at_end: a command to run when it has ended
     """
     program, _, argument = interpreter(script).partition(" ")

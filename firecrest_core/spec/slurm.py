@@ -30,7 +30,7 @@ def directives(spec: JobSpec, own: Mapping[str, str]) -> list[str]:
     lines = []
     for field, option in SLURM_OPTIONS.items():
         value = getattr(spec, field)
-        if value is None:
+        if value is None or (field == "container" and not spec.is_script_in_container):
             continue
         if field == "uenv":
             image, _, views = value.partition(" --view=")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import hide_value, looks_secret
-from firecrest_core.spec import arrays, options, quantities, shell
+from firecrest_core.spec import arrays, containers, launchers, options, quantities, shell
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -326,6 +326,48 @@ def _directives(field: str, value: Any) -> tuple[str, ...]:
     return tuple(checked_lines)
 
 
+def _one_of(values: Iterable[str]) -> Callable[[str, Any], str]:
+    def check(field: str, value: Any) -> str:
+        text = _text(field, value).strip()
+        if text not in values:
+            raise InvalidJobSpec(field, f"{text!r}; there are {', '.join(map(repr, values))}")
+        return text
+
+    return check
+
+
+def _modules(field: str, value: Any) -> tuple[str, ...]:
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, Sequence):
+        raise InvalidJobSpec(field, f"a sequence of modules is needed, not {value!r}")
+    return tuple(_word(field, name) for name in names)
+
+
+def _setup(field: str, value: Any) -> tuple[str, ...]:
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, Sequence):
+        raise InvalidJobSpec(field, f"lines of shell are needed, not {value!r}")
+    lines: list[str] = []
+    for part in parts:
+        if not isinstance(part, str):
+            raise InvalidJobSpec(field, f"a line of shell is needed, not {part!r}")
+        if problem := _not_of_a_file(part):
+            raise InvalidJobSpec(field, f"holds {problem}")
+        lines += _with_unix_lines(part).removesuffix("\n").split("\n")
+    return tuple(lines)
+
+
+def _mounts(field: str, value: Any) -> tuple[str, ...]:
+    mounts = [value] if isinstance(value, str) else value
+    if not isinstance(mounts, Sequence):
+        raise InvalidJobSpec(field, f"a sequence of mounts is needed, not {value!r}")
+    for mount in mounts:
+        parts = _word(field, mount).split(":")
+        if len(parts) > 3 or "," in mount or not all(part.startswith(("/", "~", "$")) for part in parts[:2]):
+            raise InvalidJobSpec(field, f"{mount!r}; the form is '/path' or '/path/there:/path/in/the/container:ro'")
+    return tuple(mounts)
+
+
 def _boolean(field: str, value: Any) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
@@ -339,6 +381,10 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "script": _script,
     "script_path": _remote,
     "command": _command,
+    "launcher": _one_of(launchers.LAUNCHERS),
+    "login_shell": _boolean,
+    "modules": _modules,
+    "setup": _setup,
     "name": check_name,
     "account": _word,
     "partition": _word,
@@ -358,6 +404,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "environment": _environment,
     "uenv": _uenv,
     "container": _path,
+    "container_runtime": _one_of(containers.RUNTIMES),
+    "container_mounts": _mounts,
     "signal": _signal,
     "directives": _directives,
     "stdout": _path,

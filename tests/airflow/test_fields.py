@@ -25,8 +25,14 @@ FIELDS: dict[str, Any] = {
     "cpus_per_task": 3, "gpus": 2, "gpus_per_node": 1, "memory": "4G", "time_limit": 5, "array": "0-3",
     "dependency": {"afterok": [12]}, "qos": "high", "constraint": "gpu", "reservation": "r", "environment": {"A": "1"},
     "uenv": "a/1:v1", "container": "c", "signal": "USR1@60", "directives": ["--exclusive"], "stdout": "o",
-    "stderr": "e", "requeue": True, "usage": False,
+    "stderr": "e", "requeue": True, "usage": False, "launcher": "srun", "login_shell": True, "modules": ["gcc"],
+    "setup": ["ulimit -s unlimited"], "container_runtime": "apptainer", "container_mounts": ["/data"],
 }  # fmt: skip
+# What another field needs beside it.
+BESIDE: dict[str, dict[str, Any]] = {
+    "container_runtime": {"container": "c"},
+    "container_mounts": {"container": "c", "container_runtime": "apptainer"},
+}
 
 
 def make(**given: Any) -> FirecRESTSubmitOperator:
@@ -54,7 +60,8 @@ def test_the_operator_has_every_field_of_a_job() -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_works_as_in_job(field: str) -> None:
-    assert rendered(command="true", **{field: FIELDS[field]}) == rendered(job={"command": "true", field: FIELDS[field]})
+    given = {"command": "true", **BESIDE.get(field, {})}
+    assert rendered(**given, **{field: FIELDS[field]}) == rendered(job={**given, field: FIELDS[field]})
     assert set(FIELDS) | {"script", "script_path", "command", "working_dir"} == {
         each.name for each in dataclasses.fields(JobSpec)
     }
@@ -86,6 +93,21 @@ def test_default_args() -> None:
 
 def test_a_job_spec_without_a_working_directory() -> None:
     assert rendered(job=JobSpec(command="true", nodes=2)) == JobSpec(command="true", nodes=2, working_dir="/w")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"container": "{{ params.image }}", "container_runtime": "apptainer"},
+        {"container": "image", "container_runtime": "pyxis", "launcher": "{{ params.launcher }}"},
+        {"container": "image", "container_runtime": "{{ params.runtime }}", "container_mounts": ["/data"]},
+    ],
+)
+def test_fields_that_depend_on_a_template_are_not_judged(given: dict[str, Any]) -> None:
+    params = {"image": "p.sif", "launcher": "srun", "runtime": "apptainer"}
+    assert rendered(command="true", params=params, **given).container in ("p.sif", "image")
+    with pytest.raises(InvalidJobSpec, match=r"^container_mounts: "):
+        make(command="true", container_mounts=["/data"])
 
 
 def test_fields_survive_airflows_serialization() -> None:

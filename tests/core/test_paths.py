@@ -224,6 +224,24 @@ async def test_the_paths_of_a_job(connection, serve, caplog):
     assert "working_dir: run is /users/fireuser/run on rig." in caplog.text
 
 
+async def test_the_paths_of_a_container(connection, serve):
+    serve([USERS, SCRATCH], DIRECTORIES)
+    given = JobSpec(
+        command="true",
+        working_dir="/w",
+        container="~/image.sif",
+        container_runtime="apptainer",
+        container_mounts=["$SCRATCH", "$SCRATCH/data:/data:ro"],
+    )
+    async with FirecRESTClient(connection) as client:
+        spec = await paths.expand_spec(client.system(), given)
+        registry = await paths.expand_spec(client.system(), replace(given, container="docker://python:3.12"))
+    assert spec.container == "/users/fireuser/image.sif"
+    scratch = "/capstor/scratch/cscs/fireuser"
+    assert spec.container_mounts == (scratch, f"{scratch}/data:/data:ro")
+    assert registry.container == "docker://python:3.12"
+
+
 async def test_the_field_with_the_wrong_path_is_named(connection, serve):
     serve([USERS])
     async with FirecRESTClient(connection) as client:
