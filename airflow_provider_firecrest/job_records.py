@@ -203,16 +203,18 @@ def same_jobs(reported: list[dict[str, Any]], awaited: list[dict[str, Any]]) -> 
     """Tell whether a trigger has reported on the jobs that a try waits for.
 
     :param reported: as in :class:`JobRecord`
-    :param awaited: in the same form; a job without an id was submitted by the trigger, under the same key
+    :param awaited: in the same form; the trigger itself submits a job without an id, and those that follow another one
     """
     return len(reported) == len(awaited) and all(map(_same_job, reported, awaited))
 
 
 def _same_job(reported: dict[str, Any], awaited: dict[str, Any]) -> bool:
-    if awaited["job_id"]:
-        return reported == awaited
-    return reported["system"] == awaited["system"] and _run(reported) == _run(awaited)
+    if reported == awaited:
+        return True
+    if not reported["key"] or not awaited["key"] or _run(reported) != _run(awaited):
+        return False
+    return not awaited["job_id"] or reported["key"]["generation"] > awaited["key"]["generation"]
 
 
-def _run(job: dict[str, Any]) -> tuple[Any, Any]:
-    return job["key"]["identity"], job["key"]["epoch"]
+def _run(job: dict[str, Any]) -> tuple[Any, ...]:
+    return job["system"], job["key"]["identity"], job["key"]["epoch"]

@@ -49,6 +49,7 @@ def job_mapping(result: JobResult) -> dict[str, Any]:
         "usage": None if result.usage is None else result.usage.to_dict(),
         "element_counts": {state.value: count for state, count in result.element_counts.items()},
         "failed_indices": str(result.failed_indices),
+        "course": None if result.course is None else result.course.to_dict(),
         "working_directory": result.working_dir,
         "stdout": index_as_glob(result.stdout),
         "stderr": index_as_glob(result.stderr),

@@ -9,7 +9,7 @@ Messages say what happened, where, and what to do. They never contain a token, a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from firecrest_core.diagnosis import advice
 from firecrest_core.result import JobResult
@@ -26,7 +26,7 @@ class FirecRESTError(Exception):
     """
 
     retryable: bool = False
-    user_error: ClassVar[bool] = False
+    user_error: bool = False
     retry_after: float | None = None
     server_message: str = ""
 
@@ -254,7 +254,9 @@ class WaitTimedOut(FirecRESTError):
 
 
 class JobFailed(FirecRESTError):
-    """The job ended in another state than COMPLETED.
+    """The job ended in another state than COMPLETED, or no other job of its chain follows and the work is not done.
+
+    Where an escalation policy or a chain has come to its bound, a person has to look, and no retry helps.
 
     :param result: the job's result
     :param stderr_tail: the last lines of its standard error
@@ -271,7 +273,9 @@ class JobFailed(FirecRESTError):
         silent = not stderr_tail.strip()
         tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
         hint = advice(result.state, result.signal, result.exit_code, f"{stderr_tail}\n{stdout_tail}")
-        message = " ".join(filter(None, (result.summary(), hint)))
+        message = " ".join(filter(None, (result.summary(), result.problem or hint)))
+        if result.problem:
+            self.retryable, self.user_error = False, True
         if path:
             message += f" See {path}."
         self.shown_path = path if tail.strip() else None

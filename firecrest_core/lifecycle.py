@@ -56,6 +56,7 @@ async def submit(
     resubmit_failed: bool = True,
     wait_for_room: bool = True,
     before_post: protocol.BeforePost | None = None,
+    adjust: protocol.Adjust = protocol.unchanged,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
@@ -72,6 +73,8 @@ async def submit(
     :param before_post: awaited once, before the first POST of this call; only with a key. Here the caller records what
         it must not lose: from now on the job may exist. Without a POST it is not called, because the job exists
         already, or because nothing can have reached the scheduler. An error of it prevents the POST.
+    :param adjust: makes the specification of a job that follows others of its epoch; only with a key. See
+        :mod:`firecrest_core.campaign`.
     :returns: the job that was submitted or found
     :raises InvalidJobSpec: the job has no working directory, or the scheduler cannot express a field
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
@@ -111,6 +114,7 @@ async def submit(
             first_attempt=first,
             resubmit_failed=resubmit_failed,
             before_post=before_first_post,
+            adjust=adjust,
         )
 
     if not wait_for_room:

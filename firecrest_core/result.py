@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from firecrest_core.course import Course
 from firecrest_core.diagnosis import describe_exit_code
 from firecrest_core.elements import ElementGroup, ElementResult, expand
 from firecrest_core.indices import Indices
@@ -101,6 +102,7 @@ class JobResult:
     :param groups: the elements of an array, those that ended alike together and those that failed first; empty for any
         other job. All are counted; of very large arrays, the indices of some are left out.
     :param usage: what it has used, if its meter has written that down
+    :param course: the jobs before it and what it was given, if its task has an escalation policy or a chain
     :param fetched: where its files are now, on our side; empty unless the caller has fetched some with the result
     """
 
@@ -124,12 +126,18 @@ class JobResult:
     stderr: str | None = None
     groups: tuple[ElementGroup, ...] = ()
     usage: JobUsage | None = None
+    course: Course | None = None
     fetched: tuple[str, ...] = ()
 
     @property
     def succeeded(self) -> bool:
-        """Whether the job ended COMPLETED."""
-        return self.state is JobState.COMPLETED
+        """Whether the job ended COMPLETED, and the work is done for which others may have run before it."""
+        return self.state is JobState.COMPLETED and not self.problem
+
+    @property
+    def problem(self) -> str:
+        """A sentence: why no other job follows, although the work of the task is not done; empty in any other case."""
+        return "" if self.course is None else self.course.problem
 
     @property
     def node_hours(self) -> float | None:
@@ -188,11 +196,12 @@ class JobResult:
         if self.cancelled_by is not None:
             text += f" by {'root' if self.cancelled_by == 0 else f'user {self.cancelled_by}'}"
         # Slurm writes exit code 0 for a job that it ended itself: at a limit, by a cancel, after a failed launch.
-        if self.exit_code or (self.exit_code == 0 and self.succeeded):
+        completed = self.state is JobState.COMPLETED
+        if self.exit_code or (self.exit_code == 0 and completed):
             text += f", {describe_exit_code(self.exit_code)}"
         if self.signal and self.state is not JobState.OUT_OF_MEMORY:  # there it is 125, Slurm's own mark
             text += f", signal {self.signal}"
-        if self.reason and not self.succeeded:
+        if self.reason and not completed:
             text += f", reason {self.reason}"
         if self.elapsed is not None:
             text += f", after {duration(self.elapsed)}"
@@ -224,6 +233,7 @@ class JobResult:
             "state": self.state.value,
             "groups": groups,
             "usage": usage,
+            "course": None if self.course is None else self.course.to_dict(),
             "fetched": list(self.fetched),
         }
 
@@ -232,7 +242,8 @@ class JobResult:
         """Return the result that :meth:`to_dict` wrote."""
         groups = tuple(map(ElementGroup.from_dict, data.get("groups", ())))
         usage = None if data.get("usage") is None else JobUsage.from_dict(data["usage"])
-        changes = {"groups": groups, "usage": usage, "fetched": tuple(data.get("fetched", ()))}
+        course = None if data.get("course") is None else Course.from_dict(data["course"])
+        changes = {"groups": groups, "usage": usage, "course": course, "fetched": tuple(data.get("fetched", ()))}
         return cls(**{**data, "state": JobState(data["state"]), **changes})
 
     # What Airflow calls for an XCom.

@@ -100,6 +100,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
+    :param escalate: which job follows one that ended for want of memory, time or a node, by itself and without a try of
+        the task: ``{"out_of_memory": {"memory": "x2", "max": "480G"}, "time_limit": {"time_limit": "x2", "max":
+        "24:00:00"}, "node_failure": {"exclude": "node", "max": 3}, "preempted": "wait"}``, each of them if wanted. A
+        step is a factor (``"x1.5"``) or what is added (``"+16G"``). See :mod:`firecrest_core.escalation`
     :param inputs: files and directories to send before the job is submitted: for each path on Airflow's side, the path
         on the system. They are not sent again when a retry finds the job that exists
     :param outputs: files and directories to fetch when the job has ended: for each path on the system, also with
@@ -125,8 +129,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
-        ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the
-        job and with it the task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
+        ``course`` (with ``escalate``: what the last job was given, and the jobs before it), ``working_directory``,
+        ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the job and with it the
+        task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
         succeeded and has written a ``return.json`` in its working directory (at most 64 KiB), what it holds is the XCom
         ``return``.
     """
@@ -191,6 +196,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         usage: bool | str | None = None,
         make_working_dir: bool | None = None,
         job: JobSpec | Mapping[str, Any] | str | None = None,
+        escalate: Mapping[str, Any] | None = None,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
         exactly_once: bool = True,
@@ -204,6 +210,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         refuse_unknown(type(self), kwargs)
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
+        self.escalate = escalate
         self.fail_if_stuck = fail_if_stuck
         self.live_output = checked_live_output(live_output)
         self.metrics = metrics
@@ -287,7 +294,6 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
             self.own_jobs(context, [identity.placeholder_job().to_dict()])
-        submission = None
         try:
             if is_made(given, self.make_working_dir):
                 self.hook.run(self._make_working_dir(system, spec, identity, is_retry))
@@ -299,10 +305,12 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             if identity is None:
                 raise
             self.log.info("%s The triggerer waits for room and submits it.", error)
-            job, submission = identity.placeholder_job(), seal(identity.spec, connection.secret)
+            job = identity.placeholder_job()
+        submits = identity is not None and (self.escalate is not None or not job.job_id)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
-            submission=submission,
+            submission=seal(identity.spec, connection.secret) if identity is not None and submits else None,
+            escalate=self.escalate,
             fail_if_stuck=self.fail_if_stuck,
             live_output=self.live_output,
             secrets=seal_secrets(spec, connection.secret),
@@ -313,7 +321,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         )
         if not self.deferrable:
             trigger.on_snapshot = partial(push, context["ti"], connection=connection)
-            trigger.on_metrics = partial(push_metrics, context["ti"], job.job_id)
+            trigger.on_metrics = partial(push_metrics, context["ti"])
+            trigger.on_next_job = partial(self.show_next_job, context)
         result: dict[str, Any] = self.wait(context, trigger)
         return result
 
@@ -343,6 +352,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
 
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
+        from firecrest_core.campaign import Campaign
+        from firecrest_core.escalation import Escalation
 
         async def prepare() -> None:
             assert identity is not None
@@ -354,13 +365,13 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 await self.send_inputs(client.system(system), spec)
                 # A triggerer that is restarted could not find this job again, so the worker submits it.
                 return await lifecycle.submit(client.system(system), spec)
-            return await lifecycle.submit(
-                client.system(identity.system),
-                identity.spec,
+            escalation = None if self.escalate is None else Escalation.parse(self.escalate)
+            return await Campaign(client.system(identity.system), identity.spec, escalation).submit(
                 identity.key,
                 first_attempt=identity.first_attempt,
                 wait_for_room=not self.deferrable,
                 before_post=prepare,
+                on_message=self.log.info,
             )
 
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ _LITERAL = (
     "It is a template, in which {{, {% and {# have a meaning. Put text that holds them between {% raw %} and "
     "{% endraw %}, or give the whole as literal(…) of airflow.sdk."
 )
+_SCRIPTS = {"script", "script_path", "command"}
 _MARKS = ("{{", "{%", "{#")
 # Behind a text, Python's literals end here, also those before a comment.
 _END = "\n\0"
@@ -41,6 +42,8 @@ class JobFields(BeforeRendering):
     """
 
     job: Any
+    escalate: Any
+    exactly_once: bool
     template_ext: Sequence[str]
     script: Any
     environment: Any
@@ -100,9 +103,25 @@ class JobFields(BeforeRendering):
             if complete and not given.keys() & {"script", "script_path", "command"}:
                 raise InvalidJobSpec("script", "nothing says what to run; give a script, script_path or command")
             known["command"] = "true"  # in the place of what is not known
-        JobSpec(**known)
+        spec = JobSpec(**known)
+        if self.escalate is not None:
+            self._check_escalation(spec, given.keys() - known.keys(), complete=complete)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
+
+    def _check_escalation(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
+        """Refuse a policy that is wrong, or does not fit the job, as far as the job is known."""
+        from firecrest_core.errors import InvalidJobSpec
+        from firecrest_core.escalation import Escalation
+
+        if not self.exactly_once:
+            raise InvalidJobSpec(
+                "escalate", "each job that follows is a generation of the claim; leave exactly_once on"
+            )
+        escalation = Escalation.parse(self.escalate)
+        script_is_known = spec.script is not None or (spec.command is not None and not unknown & _SCRIPTS)
+        if complete and not unknown & {"memory", "time_limit", "array"}:
+            escalation.check(spec, script_is_known=script_is_known)
 
     def _renders_native(self) -> bool | None:
         """Return whether templates become Python's objects; ``None`` if the operator has no DAG yet."""

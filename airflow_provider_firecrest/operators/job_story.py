@@ -28,12 +28,12 @@ class JobStory(FirecRESTWaitingOperator):
 
     operator_extra_links = (HPCJobLink(), CentreJobLink())
 
-    def show_submitted(self, context: Context, job: Job, spec: JobSpec) -> None:
+    def show_submitted(self, context: Context, job: Job, spec: JobSpec | None) -> None:
         """Store the first snapshot of the job.
 
         :param context: the task's
         :param job: the job that was submitted or found
-        :param spec: what was asked for
+        :param spec: what was asked for, if that is known here
         """
         from firecrest_core.jobs.history import submitted
 
@@ -41,6 +41,16 @@ class JobStory(FirecRESTWaitingOperator):
         push(context["ti"], snapshot, self.hook.connection())
         if not self.deferrable:  # else Airflow stores them when the task defers
             push_links(context["ti"], snapshot, self.hook.connection().job_url)
+
+    def show_next_job(self, context: Context, job: Job) -> None:
+        """Store which job follows another one, in a worker that waits by itself.
+
+        :param context: the task's
+        :param job: the job that was submitted
+        """
+        context["ti"].xcom_push(key="job_id", value=job.job_id)
+        self.show_submitted(context, job, None)
+        self.own_jobs(context, [job.to_dict()])
 
     def tell(self, context: Context, event: dict[str, Any]) -> None:
         """Log the job's history, and store how it ended.
@@ -55,10 +65,11 @@ class JobStory(FirecRESTWaitingOperator):
 
         if "snapshot" not in event:
             return
-        snapshot = JobSnapshot.from_dict(event["snapshot"])
-        for line in story(snapshot):
-            self.log.info("%s", line)
-        self._store(context, snapshot)
+        # Of the jobs that were followed by another one first.
+        for snapshot in map(JobSnapshot.from_dict, [*event.get("earlier", ()), event["snapshot"]]):
+            for line in story(snapshot):
+                self.log.info("%s", line)
+            self._store(context, snapshot)
 
     def _store(self, context: Context, snapshot: JobSnapshot) -> None:
         push(context["ti"], snapshot, self.hook.connection())

@@ -87,7 +87,8 @@ class FirecRESTTrigger(BaseTrigger):
         left = None if self.deadline is None else max(0.0, self.deadline - time.time())
         try:
             async with asyncio.timeout(left) as limit:
-                return {"status": "success", "jobs": self.jobs, **await self.wait(await self.hook.aconnection())}
+                told = await self.wait(await self.hook.aconnection())
+                return {"status": "success", "jobs": self.jobs, **told}
         except FirecRESTError as error:
             return to_event(error) | {"jobs": self.jobs}
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The trigger that waits for a job, and submits it first if there was no room for it."""
+"""The trigger that waits for a job and those that follow it, and submits it first if there was no room for it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
+    from firecrest_core.campaign import Campaign
     from firecrest_core.connection import Connection
     from firecrest_core.follow.live_metrics import LiveMetrics
     from firecrest_core.follow.live_output import LiveOutput
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from firecrest_core.jobs.snapshot import JobSnapshot
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.metrics import Metrics
+    from firecrest_core.result import JobResult
 
 # How often, and how far apart in seconds, it is checked whether a task waits for a job that was cancelled.
 _CHECKS = 6
@@ -44,18 +46,21 @@ def log_lines(log: Any, stream: str, lines: list[str]) -> None:
 
 
 class FirecRESTJobTrigger(FirecRESTTrigger):
-    """Waits for one job's end, and logs each change of its state in the task's log.
+    """Waits for a job's end, and for those of the jobs that follow it, and logs each change of their states.
 
-    One trigger waits from the job's submission to its end: deferring again just to log would cut Airflow's log of the
-    trigger short. The event holds the job's ``result`` and, if the job belongs to the task, the ``snapshot`` with its
-    history; Airflow has the newest snapshot as an XCom meanwhile.
+    Where another job follows, it submits that one. One trigger waits from the first submission to the last end:
+    deferring again would cut Airflow's log of the trigger short. The event holds the ``result`` of the last job and, if
+    it belongs to the task, the ``snapshot`` with its history and those of the jobs before it, ``earlier``; Airflow has
+    the newest snapshot as an XCom meanwhile.
 
     :param job: the job, as ``firecrest_core.jobs.job.Job.to_dict`` gives it
     :param owned: the job belongs to the task and ends with it; ``False`` for one that somebody else submitted
     :param fail_if_stuck: fire with ``JobStuck`` when the job can never start, instead of only warning
-    :param submission: what to submit first, as :func:`firecrest_core.spec.sealing.seal` gives it, once the limit on
-        submitted jobs has room. The job has no id yet then, but a key, so that a triggerer that goes on with this finds
-        its job
+    :param submission: what to submit, as :func:`firecrest_core.spec.sealing.seal` gives it: once the limit on submitted
+        jobs has room, if the job has no id yet, and where another job follows. The job has a key, so that a triggerer
+        that goes on with this finds the one that was last
+    :param escalate: the policy that says which job follows, as :meth:`firecrest_core.escalation.Escalation.parse` reads
+        it; only with a ``submission``
     :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
     :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
         must not show
@@ -63,7 +68,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param mlflow: the MLflow that gets them, as ``dataclasses.asdict`` gives
         :class:`~airflow_provider_firecrest.job_metrics.MLflowSettings`
     :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
-    :ivar on_metrics: stores the metrics of the job, set by such a worker
+    :ivar on_metrics: stores the metrics of a job with this id, set by such a worker
+    :ivar on_next_job: stores which job follows, set by such a worker
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         owned: bool = True,
         fail_if_stuck: bool = False,
         submission: dict[str, Any] | None = None,
+        escalate: dict[str, Any] | None = None,
         live_output: bool | int = False,
         secrets: str | None = None,
         metrics: str | None = None,
@@ -84,13 +91,16 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.owned = owned
         self.fail_if_stuck = fail_if_stuck
         self.submission = submission
+        self.escalate = escalate
         self.live_output = live_output
         self.secrets = secrets
         self.metrics = metrics
         self.mlflow = mlflow
-        self.on_metrics: Callable[[Metrics], None] | None = None
+        self.on_metrics: Callable[[str, Metrics], None] | None = None
+        self.on_next_job: Callable[[Job], None] | None = None
         self.on_snapshot: Callable[[JobSnapshot], None] | None = None
         self._history: JobHistory | None = None
+        self._earlier: list[JobSnapshot] = []
         self._job_url = ""
 
     def __repr__(self) -> str:
@@ -105,6 +115,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             "owned": self.owned,
             "fail_if_stuck": self.fail_if_stuck,
             "submission": self.submission,
+            "escalate": self.escalate,
             "live_output": self.live_output,
             "secrets": self.secrets,
             "metrics": self.metrics,
@@ -146,47 +157,68 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             event = await super().event()
         finally:
             await newest.finish()
-        return event if self._history is None else event | {"snapshot": self._history.snapshot.to_dict()}
+        if self._history is None:
+            return event
+        earlier = [snapshot.to_dict() for snapshot in self._earlier]
+        return event | {"snapshot": self._history.snapshot.to_dict(), "earlier": earlier}
 
     async def wait(self, connection: Connection) -> dict[str, Any]:
-        """Submit the job if it is not submitted yet, and wait for its end, whatever it is.
+        """Submit the job if it is not submitted yet, and wait for its end, whatever it is, and for those that follow.
 
         :param connection: where to ask, and as whom
         :raises SubmissionRejected: the scheduler refused it
         :raises JobNotFound: when the scheduler does not know the job for a minute
         :raises JobStuck: if wanted; the job is left in the queue
         """
-        from firecrest_core import lifecycle
         from firecrest_core.jobs.job import Job
 
         job = Job.from_dict(self.job)
         self._job_url = connection.job_url
         async with self.client_type(connection) as client:
             system = client.system(job.system)
-            if self.submission is not None:
-                job = await self._submit(system, job, self.submission)
-            history = await self._begin_history(job)
-            async with self._output_of(system, job) as live, self._metrics_of(system, job, history) as metrics:
-
-                def on_status(status: JobStatus) -> None:
-                    history.on_status(status)
-                    if metrics is not None:
-                        metrics.on_status(status)
-                    if self._shows_output(connection):
-                        live.on_status(status)
-
-                result = await lifecycle.wait(
-                    system,
-                    job,
-                    poll_interval=self.poll_interval,
-                    on_message=self._message,
-                    on_warning=self.warn,
-                    on_status=on_status,
-                    fail_if_stuck=self.fail_if_stuck,
-                )
-            history.on_end(result)
+            campaign = self._campaign(system)
+            is_new = not job.job_id
+            if is_new and campaign is not None and job.key is not None:
+                job = await campaign.submit(job.key, on_message=self._message)
+                await self._tell_submitted(job)
+            while True:
+                history = await self._begin_history(job, is_new=is_new)
+                result, live = await self._wait_for(connection, system, job, history)
+                following = result if campaign is None else await campaign.follow(job, result, self._message)
+                if not isinstance(following, Job):
+                    break
+                self._earlier.append(history.snapshot)
+                job, is_new = following, True
+                await self._tell_submitted(job)
         shown = [[one.stream, one.path, one.offset] for one in live.shown]
-        return {"result": result.to_dict(), "output": shown, "metrics": self.metrics}
+        return {"result": following.to_dict(), "output": shown, "metrics": self.metrics}
+
+    async def _wait_for(
+        self, connection: Connection, system: System, job: Job, history: JobHistory
+    ) -> tuple[JobResult, LiveOutput]:
+        """Wait for one job, and show what it prints and measures meanwhile."""
+        from firecrest_core import lifecycle
+
+        async with self._output_of(system, job) as live, self._metrics_of(system, job, history) as metrics:
+
+            def on_status(status: JobStatus) -> None:
+                history.on_status(status)
+                if metrics is not None:
+                    metrics.on_status(status)
+                if self._shows_output(connection):
+                    live.on_status(status)
+
+            result = await lifecycle.wait(
+                system,
+                job,
+                poll_interval=self.poll_interval,
+                on_message=self._message,
+                on_warning=self.warn,
+                on_status=on_status,
+                fail_if_stuck=self.fail_if_stuck,
+            )
+        history.on_end(result)
+        return result, live
 
     def _output_of(self, system: System, job: Job) -> LiveOutput:
         from firecrest_core.follow.live_output import LiveOutput
@@ -209,7 +241,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         from firecrest_core.job_metrics import JobMetrics
 
         newest = NewestMetrics(self.task_instance, job.job_id)
-        store = self.on_metrics or newest.show
+        store = partial(self.on_metrics, job.job_id) if self.on_metrics else newest.show
 
         def on_metrics(metrics: Metrics) -> None:
             store(metrics)
@@ -237,16 +269,16 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             )
         return self.live_output is not False
 
-    async def _begin_history(self, job: Job) -> JobHistory:
+    async def _begin_history(self, job: Job, *, is_new: bool) -> JobHistory:
         """Go on with the history that an earlier trigger or the worker has stored, or begin one."""
         from firecrest_core.jobs.history import JobHistory, submitted
 
         begun = submitted(job, connection_id=self.firecrest_conn_id)
         if not self.owned:
             return JobHistory(begun)
-        if self.submission is not None and self.on_snapshot is not None:
+        if is_new and self.on_snapshot is not None:
             self.on_snapshot(begun)
-        if self.submission is not None:
+        if is_new and self.on_next_job is None:
             await apush_links(self.task_instance, begun, self._job_url)
         self._history = JobHistory(await aread(self.task_instance, job) or begun, self.on_snapshot)
         return self._history
@@ -265,12 +297,21 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         if self._history is not None:
             self._history.on_message(line)
 
-    async def _submit(self, system: System, job: Job, submission: dict[str, Any]) -> Job:
-        from firecrest_core import lifecycle
+    def _campaign(self, system: System) -> Campaign | None:
+        """Return what submits the jobs; ``None`` if there is nothing to submit."""
+        from firecrest_core.campaign import Campaign
+        from firecrest_core.escalation import Escalation
         from firecrest_core.spec.sealing import unseal
 
-        job = await lifecycle.submit(system, unseal(submission, system.connection.secret), job.key)
+        if self.submission is None:
+            return None
+        spec = unseal(self.submission, system.connection.secret)
+        return Campaign(system, spec, None if self.escalate is None else Escalation.parse(self.escalate))
+
+    async def _tell_submitted(self, job: Job) -> None:
         self.job = job.to_dict()
         self.log.info(job.submission_message())
-        await push_xcom(self.task_instance, "job_id", job.job_id)
-        return job
+        if self.on_next_job is not None:
+            self.on_next_job(job)
+        else:
+            await push_xcom(self.task_instance, "job_id", job.job_id)

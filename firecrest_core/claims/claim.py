@@ -14,6 +14,7 @@ Below the working directory::
     .firecrest/<identity>/<epoch>.<generation>/claim -> cancelled
     .firecrest/<identity>/<epoch>.<generation>/secrets-1f0c…    (see firecrest_core.claims.secret_file)
     .firecrest/<identity>/<epoch>.<generation>/usage.json       (see firecrest_core.claims.meter)
+    .firecrest/<identity>/<epoch>.<generation>/cause -> time_limit    (the generation is over: another one follows)
 
 The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from firecrest_core.api.models import FileInfo
 from firecrest_core.jobs.key import ClaimKey
@@ -32,7 +33,7 @@ from firecrest_core.usage import USAGE_FILE
 CANCELLED = "cancelled"
 """The holder of a claim that was taken from outside, so that no job gets it."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
+_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,16 @@ class Claims:
     :param epochs: the epochs that have a directory
     :param secret_files: (epoch, generation, name) of each file with secrets
     :param measured: (epoch, generation) of each job whose meter has written its file
+    :param causes: (epoch, generation) → why another generation follows it, as it was written down
+    :param claimed_at: (epoch, generation) → when its claim was made, as the listing gives it (``2026-11-20T15:05:40``)
     """
 
     holders: Mapping[tuple[int, int], str]
     epochs: frozenset[int]
     secret_files: Sequence[tuple[int, int, str]] = ()
     measured: frozenset[tuple[int, int]] = frozenset()
+    causes: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    claimed_at: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
@@ -57,6 +62,7 @@ class Claims:
         :param entries: the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`
         """
         holders: dict[tuple[int, int], str] = {}
+        causes, claimed_at = dict(holders), dict(holders)
         epochs, secret_files, measured = set(), [], set()
         for entry in entries:
             match = _ENTRY.fullmatch(entry.name)
@@ -67,15 +73,30 @@ class Claims:
             if name == "claim" and entry.link_target:
                 holder = posixpath.basename(entry.link_target)
                 holders[epoch, generation] = holder.removeprefix("job-")
+                claimed_at[epoch, generation] = entry.last_modified
+            elif name == "cause" and entry.link_target:
+                causes[epoch, generation] = posixpath.basename(entry.link_target)
             elif name == USAGE_FILE:
                 measured.add((epoch, generation))
-            elif name and name != "claim":
+            elif name and name.startswith("secrets-"):
                 secret_files.append((epoch, generation, name))
-        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured))
+        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured), causes, claimed_at)
 
     def holder(self, key: ClaimKey) -> str | None:
         """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""
         return self.holders.get((key.epoch, key.generation))
+
+    def cause(self, key: ClaimKey) -> str | None:
+        """Return why another generation follows that of a key; ``None`` if none does, as far as was written down."""
+        return self.causes.get((key.epoch, key.generation))
+
+    def causes_before(self, key: ClaimKey) -> list[str]:
+        """Return what was written down of the generations before that of a key, the oldest first."""
+        return [
+            cause
+            for (epoch, generation), cause in sorted(self.causes.items())
+            if epoch == key.epoch and generation < key.generation
+        ]
 
     def latest(self, epoch: int) -> int:
         """Return the latest generation of an epoch that is claimed; -1 for none."""

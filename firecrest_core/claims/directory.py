@@ -6,6 +6,7 @@ import logging
 import math
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -86,6 +87,16 @@ class ClaimDirectory:
             await check_working_dir(self.system, self.working_dir)
             await self.system.make_directory(directory)
         raise AssertionError("the second round returns or raises")
+
+    async def note_cause(self, key: ClaimKey, cause: str) -> None:
+        """Write down why another generation follows that of a key, unless that was done.
+
+        :param key: the key of a generation whose job has ended
+        :param cause: why, as the name of a file
+        """
+        directory = key.directory(self.working_dir)
+        with suppress(errors.RemotePathExists):
+            await self.system.symlink(f"{directory}/{cause}", f"{directory}/cause")
 
     async def withdraw(self, epoch: int) -> Claims:
         """Take the next free claim of an epoch as cancelled, so that no further job of the epoch can run.

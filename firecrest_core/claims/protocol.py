@@ -12,8 +12,9 @@
 Each of these may be interrupted at any moment and called again. All state that must survive is in the claim directory,
 so no call needs to know what the previous one has done.
 
-A *generation* begins only when a failed job holds the claim of the generation before. So only the first generation
-without a claim may still get one. Taking that claim as ``cancelled`` ends the epoch.
+A *generation* begins only when a job that has ended holds the claim of the generation before: it has failed, or its
+directory says why another job follows. So only the first generation without a claim may still get one. Taking that
+claim as ``cancelled`` ends the epoch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import logging
 import math
 import time
 from asyncio import sleep
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -53,6 +54,15 @@ _FAULTS = (errors.ServerFault, errors.RateLimited, errors.SystemUnhealthy)
 
 BeforePost = Callable[[], Awaitable[None]]
 
+Adjust = Callable[[JobSpec, Scheduler, Sequence[str]], JobSpec]
+"""Returns the specification of a generation: from the first one's, whose script is read, from what runs it, and from
+what was written down of the generations before, the oldest first."""
+
+
+def unchanged(spec: JobSpec, scheduler: Scheduler, causes: Sequence[str]) -> JobSpec:
+    """Return the same specification for each generation."""
+    return spec
+
 
 async def submit(
     system: System,
@@ -62,6 +72,7 @@ async def submit(
     first_attempt: bool = False,
     resubmit_failed: bool = True,
     before_post: BeforePost | None = None,
+    adjust: Adjust = unchanged,
 ) -> Job:
     """Submit the job of a key, or find the one that was submitted. One payload runs, however often this is called.
 
@@ -80,6 +91,7 @@ async def submit(
     :param resubmit_failed: begin the next generation if the job of the latest one has failed, as an automatic retry
         needs it; with ``False``, the failed job is returned
     :param before_post: awaited before each POST that submits the job, when nothing else is left that could prevent it
+    :param adjust: makes the specification of a generation
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
     :raises SubmissionLimitReached: no job was taken now; an earlier one, whose answer was lost, may be in the queue
@@ -97,10 +109,10 @@ async def submit(
     submission: _Submission | None = None
     while True:
         try:
-            submission = submission or await _Submission.prepare(system, spec, key.identity, before_post)
+            submission = submission or await _Submission.prepare(system, spec, key.identity, before_post, adjust)
             if find_first:
                 return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
-            return await submission.post(key)
+            return await submission.post(key, Claims({}, frozenset()))
         except errors.SubmissionUnknown as error:
             # The job may exist, so search for it before submitting it once more.
             find_first, limit = True, math.inf
@@ -221,14 +233,17 @@ class _Submission:
     spec: JobSpec
     scheduler: Scheduler
     before_post: BeforePost | None
+    adjust: Adjust
 
     @classmethod
-    async def prepare(cls, system: System, spec: JobSpec, identity: str, before_post: BeforePost | None) -> _Submission:
+    async def prepare(
+        cls, system: System, spec: JobSpec, identity: str, before_post: BeforePost | None, adjust: Adjust
+    ) -> _Submission:
         scheduler = await system.scheduler()
         await check_working_dir(system, spec.working_dir)
         if spec.script_path is not None:
             spec = await with_text(system, spec, spec.script_path)
-        return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler, before_post)
+        return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler, before_post, adjust)
 
     @property
     def system(self) -> System:
@@ -238,10 +253,14 @@ class _Submission:
     def name(self) -> str:
         return self.spec.job_name(self.scheduler)
 
-    async def post(self, key: ClaimKey) -> Job:
+    def _spec_of(self, key: ClaimKey, found: Claims) -> JobSpec:
+        return self.adjust(self.spec, self.scheduler, found.causes_before(key))
+
+    async def post(self, key: ClaimKey, found: Claims) -> Job:
         """Submit once."""
-        bound = BoundSubmission.bind(await choose_partition(self.system, self.spec), key, self.scheduler)
-        secret_file = SecretFile.of_claim(self.spec, key.directory(self.spec.working_dir), self.scheduler)
+        spec = await choose_partition(self.system, self._spec_of(key, found))
+        bound = BoundSubmission.bind(spec, key, self.scheduler)
+        secret_file = SecretFile.of_claim(spec, key.directory(self.spec.working_dir), self.scheduler)
         request = bound.request(self.scheduler, secret_file)
         async with written(self.system, secret_file):
             if self.before_post is not None:
@@ -260,16 +279,18 @@ class _Submission:
         if holder == CANCELLED:
             raise self._withdrawn("it was cancelled")
         if holder is not None:
-            if not (resubmit_failed or key.generation > latest.generation) or not await self._has_failed(holder):
-                return await self._found(latest, holder)
+            if found.cause(latest) is not None:
+                await self._end(holder)
+            elif not (resubmit_failed or key.generation > latest.generation) or not await self._has_failed(holder):
+                return await self._found(latest, holder, found)
             latest = latest.next_generation()
         live = (await self.claims.live()).get((latest.epoch, latest.generation))
         if live:
-            return await self._found(latest, live[0])
+            return await self._found(latest, live[0], found)
         if latest.epoch > 0:  # the process that began this epoch may have died before the older ones had ended
             await self.claims.end_older(latest)
         try:
-            return await self.post(latest)
+            return await self.post(latest, found)
         except (errors.SubmissionRejected, errors.InvalidJobSpec):
             # An earlier submission whose answer was lost may be in the queue. It may even be the reason, if there is a
             # limit on submitted jobs. A job that is reported as rejected must not run later.
@@ -289,10 +310,13 @@ class _Submission:
             return False
         if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
             return False
-        # The scheduler may be requeuing it, for example after a node failure.
+        await self._end(job_id)
+        return True
+
+    async def _end(self, job_id: str) -> None:
+        """Keep a job that has failed from coming back: the scheduler may be requeuing it, after a node failure say."""
         if await self.system.cancel_job(job_id):
             await wait_until_gone(self.system, job_id)
-        return True
 
     async def _withdraw(self, key: ClaimKey) -> bool:
         try:
@@ -301,8 +325,10 @@ class _Submission:
             log.debug("%s: the claim cannot be cancelled. %s", self.name, error)
             return True
 
-    async def _found(self, key: ClaimKey, job_id: str) -> Job:
-        return await self._job(BoundSubmission.bind(self.spec, key, self.scheduler), job_id, submitted_at=0.0)
+    async def _found(self, key: ClaimKey, job_id: str, found: Claims) -> Job:
+        return await self._job(
+            BoundSubmission.bind(self._spec_of(key, found), key, self.scheduler), job_id, submitted_at=0.0
+        )
 
     async def _job(self, bound: BoundSubmission, job_id: str, submitted_at: float) -> Job:
         return await job_from_submission(

@@ -62,7 +62,9 @@ _SBATCH = {
     "constraint": ("C", "cons"),
     "cpus-per-task": ("c", "cpus-per-t"),
     "error": ("e", "er"),
+    "exclude": ("x", "exclud"),
     "job-name": ("J", "jo"),
+    "mem": ("", "mem"),
     "no-requeue": ("", "no-r"),
     "nodes": ("N", "nodes"),
     "ntasks": ("n", "ntasks"),
@@ -70,6 +72,7 @@ _SBATCH = {
     "output": ("o", "ou"),
     "partition": ("p", "part"),
     "requeue": ("", "req"),
+    "time": ("t", "time"),
 }
 _FLAGS = frozenset({"requeue", "no-requeue"})
 _QSUB = {"J": "array", "N": "job-name", "e": "error", "j": "join", "o": "output", "r": "rerunable"}

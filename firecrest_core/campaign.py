@@ -1,0 +1,167 @@
+"""A campaign: the jobs that one task needs, one after the other, because of its escalation policy.
+
+Each job is a generation of the task's claim. What a generation gets is computed from what the claim directory holds of
+the ones before it, so a worker or a triggerer that comes after a crash goes on where the last one was. That is used
+like this::
+
+    campaign = Campaign(system, spec, escalation)
+    job = await campaign.submit(key)
+    while isinstance(job, Job):
+        result = await lifecycle.wait(system, job)
+        job = await campaign.follow(job, result)    # the next job, or how the last one ended
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from firecrest_core import lifecycle
+from firecrest_core.api.backoff import retry_transient
+from firecrest_core.api.client import System
+from firecrest_core.claims.claim import Claims
+from firecrest_core.claims.directory import ClaimDirectory
+from firecrest_core.claims.protocol import BeforePost
+from firecrest_core.course import Course, EarlierJob
+from firecrest_core.errors import WaitTimedOut
+from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes
+from firecrest_core.followup import FollowUp, Note, Stop
+from firecrest_core.jobs.job import Job
+from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.jobs.submission import with_text
+from firecrest_core.result import JobResult
+from firecrest_core.spec.jobspec import JobSpec, Scheduler
+from firecrest_core.watch.tracker import OnMessage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """The jobs of one task.
+
+    :param system: where they run
+    :param spec: what the first one asks for
+    :param escalation: what the next one gets; without it, there is one job, as the task's retries want it
+    """
+
+    system: System
+    spec: JobSpec
+    escalation: Escalation | None
+
+    async def submit(
+        self,
+        key: ClaimKey,
+        *,
+        first_attempt: bool = False,
+        resubmit_failed: bool = True,
+        wait_for_room: bool = True,
+        before_post: BeforePost | None = None,
+        on_message: OnMessage = log.info,
+    ) -> Job:
+        """Submit the task's job, or find the one that is alive or was last.
+
+        :param key: of the task and its epoch
+        :param first_attempt: as for :func:`firecrest_core.lifecycle.submit`, as the following ones are
+        :param resubmit_failed: if the last job has failed, submit another one in any case: as the policy says, and
+            where it says nothing, as it was
+        :param wait_for_room: wait while a limit on submitted jobs is reached
+        :param before_post: awaited once, before the first POST
+        :param on_message: gets a line for each job that is followed by another one
+        :raises InvalidJobSpec: the policy cannot begin with this job
+        :raises FirecRESTError: as :func:`firecrest_core.lifecycle.submit`
+        """
+        submit = partial(
+            lifecycle.submit,
+            self.system,
+            self.spec,
+            key,
+            wait_for_room=wait_for_room,
+            before_post=before_post,
+            adjust=self._adjust,
+        )
+        if self.escalation is None:
+            return await submit(first_attempt=first_attempt, resubmit_failed=resubmit_failed)
+        job = await submit(first_attempt=first_attempt, resubmit_failed=False)
+        if first_attempt or job.submitted_at or not resubmit_failed:
+            return job
+        try:
+            result = await lifecycle.wait(self.system, job, timeout=0)
+        except WaitTimedOut:
+            return job
+        course = await self._go_on(job, result, on_message)
+        if course is not None and result.succeeded:
+            return job
+        return await submit(resubmit_failed=course is not None)
+
+    async def follow(self, job: Job, result: JobResult, on_message: OnMessage = log.info) -> Job | JobResult:
+        """Submit the next job, if one follows a job that has ended.
+
+        :param job: the job
+        :param result: how it ended
+        :param on_message: gets a line that says why another one follows
+        :returns: the next job, or the result of the last one with its course
+        :raises JobWithdrawn: the task was cancelled
+        :raises SubmissionRejected: the scheduler refused the next job
+        """
+        if self.escalation is None:
+            return result
+        course = await self._go_on(job, result, on_message)
+        if course is not None:
+            return replace(result, course=course)
+        return await lifecycle.submit(self.system, self.spec, job.key, resubmit_failed=False, adjust=self._adjust)
+
+    async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> Course | None:
+        """Write down that another job follows, and why. If none does, return the course that has ended here."""
+        assert job.key is not None, "only jobs with a claim are followed by others"
+        key, directory = job.key, ClaimDirectory(self.system, job.working_dir, job.key.identity)
+        claims = await retry_transient(directory.read, math.inf)
+        if claims.cause(key) is not None:  # whoever waited before has written it down
+            on_message(f"{job} was followed by another job.")
+            return None
+        causes = claims.causes_before(key)
+        scheduler = await retry_transient(self.system.scheduler, math.inf)
+        spec = self._adjust(await self._with_text(), scheduler, causes)
+        decision = self.escalation.after(result, spec, _notes(causes)) if self.escalation else None
+        if isinstance(decision, FollowUp):
+            await retry_transient(partial(directory.note_cause, key, decision.note.to_text()), math.inf)
+            on_message(decision.reason)
+            return None
+        return Course(
+            earlier_jobs=_earlier_jobs(claims, key),
+            memory=MEMORY.given(spec),
+            time_limit=TIME_LIMIT.given(spec),
+            excluded_nodes=excluded_nodes(spec),
+            problem=decision.problem if isinstance(decision, Stop) else "",
+        )
+
+    async def _with_text(self) -> JobSpec:
+        if self.spec.script_path is None:
+            return self.spec
+        return await retry_transient(partial(with_text, self.system, self.spec, self.spec.script_path), math.inf)
+
+    def _adjust(self, spec: JobSpec, scheduler: Scheduler, causes: Sequence[str]) -> JobSpec:
+        """Return what a generation asks for, from what the first one does and the notes of those before it."""
+        if self.escalation is None:
+            return spec
+        self.escalation.check(spec, scheduler)
+        for note in _notes(causes):
+            spec = self.escalation.apply(spec, note)
+        return spec
+
+
+def _notes(causes: Sequence[str]) -> list[Note]:
+    return [note for cause in causes if (note := Note.parse(cause)) is not None]
+
+
+def _earlier_jobs(claims: Claims, key: ClaimKey) -> tuple[EarlierJob, ...]:
+    """Return the jobs of the generations before that of a key."""
+    earlier = []
+    for (epoch, generation), job_id in sorted(claims.holders.items()):
+        if epoch == key.epoch and generation < key.generation:
+            note = Note.parse(claims.causes.get((epoch, generation), ""))
+            earlier.append(EarlierJob(job_id, "retry" if note is None else note.cause.value))
+    return tuple(earlier)

@@ -1,0 +1,72 @@
+"""What follows the end of a job: another job of the same task, and what is written down of the reason.
+
+The reason is a symbolic link ``cause -> node_failure,nodes=nid007`` in the claim directory of the job's generation. It
+is written before the next job is submitted. So whoever comes after a crash reads from the links which generation has
+ended and why, and finds the same specification for the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import quote, unquote
+
+
+class Cause(StrEnum):
+    """Why a job is followed by another one."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    TIME_LIMIT = "time_limit"
+    NODE_FAILURE = "node_failure"
+    PREEMPTED = "preempted"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is written down of a job that is followed by another one.
+
+    :param cause: why
+    :param nodes: the nodes that the next jobs leave out, in the scheduler's form
+    """
+
+    cause: Cause
+    nodes: str = ""
+
+    def to_text(self) -> str:
+        """Return the note as the name of a file; :meth:`parse` reads it back."""
+        parts = {"nodes": self.nodes}
+        return ",".join([self.cause, *(f"{name}={quote(text, safe='')}" for name, text in parts.items() if text)])
+
+    @classmethod
+    def parse(cls, text: str) -> Note | None:
+        """Return the note of a text; ``None`` if it has another form.
+
+        :param text: what a claim directory holds, which a person may have changed
+        """
+        cause, *parts = text.split(",")
+        given = {name: unquote(value) for name, _, value in (part.partition("=") for part in parts)}
+        if cause not in set(Cause) or not given.keys() <= {"nodes"}:
+            return None
+        return cls(Cause(cause), **given)
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Another job follows.
+
+    :param note: what is written down
+    :param reason: a sentence for the log: what has happened, and what the next job gets
+    """
+
+    note: Note
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """No other job follows, although the work is not done, and a person has to look.
+
+    :param problem: a sentence that says why
+    """
+
+    problem: str

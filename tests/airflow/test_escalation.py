@@ -1,0 +1,129 @@
+"""A task whose job is followed by others, as its escalation policy says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+from airflow.sdk.module_loading import import_string
+
+from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
+from firecrest_core.errors import InvalidJobSpec, JobNodeFailure
+
+both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+
+# The parent of a script is what stands for the daemon of its node.
+SCRIPT = """#!/bin/bash
+echo $SLURM_JOB_ID >> jobs
+if [ $(wc -l < jobs) -lt {enough} ]; then kill -9 $PPID; exit; fi
+"""
+POLICY = {"node_failure": {"exclude": "node", "max": 2}, "time_limit": {"time_limit": "x2", "max": 60}}
+
+
+@pytest.fixture(autouse=True)
+def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What triggers have stored as XComs. A job that has lost its node does not come back."""
+    xcoms: dict[str, Any] = {}
+
+    async def push(ti: Any, key: str, value: Any) -> None:
+        xcoms[key] = value
+
+    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
+    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
+    return xcoms
+
+
+@pytest.fixture
+def make(connected: Any, workdir: Path) -> Callable[..., Callable[[], FirecRESTSubmitOperator]]:
+    def make(enough: int, **more: Any) -> Callable[[], FirecRESTSubmitOperator]:
+        arguments = {"escalate": POLICY, "time_limit": 30, "poll_interval": 0.2} | more
+        script = SCRIPT.replace("{enough}", str(enough))
+        return lambda: FirecRESTSubmitOperator(task_id="job", script=script, working_dir=str(workdir), **arguments)
+
+    return make
+
+
+def jobs_in(workdir: Path) -> list[str]:
+    return (workdir / "jobs").read_text().split()
+
+
+@both_ways
+def test_jobs_follow_within_one_try(make, workdir, run_task, ti, pushed, task_log, deferrable) -> None:
+    run = run_task(make(enough=3, deferrable=deferrable))
+    first, second, last = jobs_in(workdir)
+    course = run.result["course"]
+    assert (run.result["state"], run.result["job_id"]) == ("COMPLETED", last)
+    assert course["earlier_jobs"] == [
+        {"job_id": first, "cause": "node_failure"},
+        {"job_id": second, "cause": "node_failure"},
+    ]
+    assert (course["time_limit"], course["excluded_nodes"]) == ("00:30:00", "nid001")
+    assert (pushed if deferrable else ti.pushed)["job_id"] == last
+    log = task_log()
+    for job_id in (first, second):
+        assert f"Job {job_id} ended NODE_FAIL: the next job runs without nid001." in log
+    assert [line["job_id"] for line in ti.state_store.get("firecrest_ended")] == [first, second, last]
+    assert len(run.deferrals) == deferrable
+
+
+@both_ways
+def test_a_bound_fails_the_task_without_a_retry(make, workdir, run_task, deferrable) -> None:
+    with pytest.raises(JobNodeFailure, match="Before it, 2 jobs have lost a node") as failed:
+        run_task(make(enough=9, deferrable=deferrable))
+    assert isinstance(failed.value, AirflowFailException)
+    assert len(jobs_in(workdir)) == 3
+
+
+def test_a_triggerer_that_is_restarted_goes_on_with_the_last_job(make, workdir, ti, first_event) -> None:
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    with pytest.raises(TaskDeferred) as deferred:
+        make(enough=2)().execute(context)
+    path, arguments = json.loads(json.dumps(deferred.value.trigger.serialize()))
+    for _ in range(2):  # the second one begins with the same arguments
+        trigger = import_string(path)(**arguments)
+        trigger.task_instance = ti
+        event = asyncio.run(first_event(trigger))
+        assert event["result"]["job_id"] == event["jobs"][0]["job_id"] == jobs_in(workdir)[-1]
+    assert len(jobs_in(workdir)) == 2
+    kwargs = {"event": event, **deferred.value.kwargs}
+    result = make(enough=2)().resume_execution("execute_complete", kwargs, context)
+    assert [job["cause"] for job in result["course"]["earlier_jobs"]] == ["node_failure"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"escalate": {"oom": {}}}, "escalate: 'oom' is no cause"),
+        ({"escalate": {"out_of_memory": {"memory": "xtwo", "max": "4G"}}}, "escalate: out_of_memory: memory is 'xtwo'"),
+        ({"memory": "8G", "escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "max is 4G, and the job"),
+        ({"escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "memory: missing"),
+        ({"exactly_once": False, "escalate": POLICY}, "escalate: .*leave exactly_once on"),
+        ({"array": "0-3", "escalate": POLICY}, "escalate: of an array"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
+    with DAG("d", schedule=None), pytest.raises(InvalidJobSpec, match=words):
+        FirecRESTSubmitOperator(task_id="job", command="true", working_dir="/wd", **{"time_limit": 30} | arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"command": "true", "time_limit": "{{ params.limit }}"},
+        {"script": "job.sh"},
+        {"script": "{{ params.script }}"},
+        {"script_path": "/wd/job.sh"},
+        {"script": "#!/bin/bash\n#SBATCH -t 30\necho {{ ds }}\n", "time_limit": 30},
+        {"job": "{{ params.job }}", "render_template_as_native_obj": True},
+    ],
+)
+def test_what_is_not_known_yet_is_not_refused(arguments: dict[str, Any]) -> None:
+    dag = {"render_template_as_native_obj": arguments.pop("render_template_as_native_obj", False)}
+    with DAG("d", schedule=None, **dag):
+        FirecRESTSubmitOperator(task_id="job", working_dir="/wd", escalate=POLICY, **arguments)
