@@ -1,7 +1,8 @@
-"""One job of the scheduler, from its submission to its end."""
+"""One job of the scheduler, from its submission to its end, and those that follow it."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from copy import copy
@@ -19,7 +20,9 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
+    from firecrest_core.campaign import Campaign
     from firecrest_core.connection import Connection
+    from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -37,11 +40,12 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     credentials' block again, so a run that is used in another process needs credentials that were saved. The job's own
     secrets are encrypted with the client's.
 
-    :param job: the job itself
+    :param job: the job itself; where another one follows, that one from then on
     :param spec: what was asked for, to run it once more; ``None`` for a job that somebody else submitted
     :param inputs: what was sent for it, to send it once more
     :param poll_interval: seconds between two queries of its state at the most
     :param metrics: absolute path of the file to which it writes its metrics
+    :param escalation: the policy that says which job follows
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         inputs: Mapping[str, str] | None = None,
         poll_interval: float = 10.0,
         metrics: str | None = None,
+        escalation: Escalation | None = None,
     ) -> None:
         self._credentials: FirecRESTCredentials | str = credentials
         self.job = job
@@ -60,6 +65,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.inputs = inputs
         self.poll_interval = poll_interval
         self.metrics = metrics
+        self.escalation = escalation
         self._result: JobResult | None = None
         self._sealed_spec: dict[str, Any] | None = None
 
@@ -139,17 +145,37 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         return self._result or await self._wait_for_result(timeout=0)
 
     async def _wait_for_result(self, timeout: float | None, fail_if_stuck: bool = False) -> JobResult:
+        from firecrest_core.jobs.job import Job
+        from prefect_firecrest.cancellation.monitor import JobMonitor
+        from prefect_firecrest.observability.centre_page import centre_page
+        from prefect_firecrest.observability.display import show_submitted
+
+        monitor, log, began = runtime.state(JobMonitor), self.logger, time.monotonic()
+        async with self._on_system() as system:
+            while True:
+                left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
+                result = await self._wait_for_job(system, left, fail_if_stuck)
+                following = await self._follow(system, result)
+                if not isinstance(following, Job):
+                    break
+                self.job = following
+                monitor.on_submitted(following)
+                page = centre_page(system.connection.job_url, following)
+                await show_submitted(following, page)
+                log.info("%s%s", following.submission_message(), page and f" Its page: {page}")
+        monitor.on_end(self.job)
+        self._result = following
+        return following
+
+    async def _wait_for_job(self, system: System, timeout: float | None, fail_if_stuck: bool) -> JobResult:
         from firecrest_core import lifecycle
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import Display
 
-        monitor, log = runtime.state(JobMonitor), self.logger
+        log = self.logger
         how = "cancel the job, and this task fails" if self.spec is None else "cancel the flow run"
-        monitor.on_wait(self.job)
-        async with (
-            self._on_system() as system,
-            Display(system, self.job, log, self.poll_interval, self.metrics) as display,
-        ):
+        runtime.state(JobMonitor).on_wait(self.job)
+        async with Display(system, self.job, log, self.poll_interval, self.metrics) as display:
             result = await lifecycle.wait(
                 system,
                 self.job,
@@ -161,9 +187,18 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 fail_if_stuck=fail_if_stuck,
             )
             await display.show_end(result)
-        monitor.on_end(self.job)
-        self._result = result
         return result
+
+    async def _follow(self, system: System, result: JobResult) -> Job | JobResult:
+        """Return the job that follows one that has ended, or the result if none does."""
+        if self.spec is None or self.job.key is None:
+            return result
+        return await self._campaign(system).follow(self.job, result, self.logger.info)
+
+    def _campaign(self, system: System) -> Campaign:
+        from firecrest_core.campaign import Campaign
+
+        return Campaign(system, self.whole_spec(system.connection), self.escalation)
 
     # --- while it runs ----------------------------------------------------------------------------------
 
@@ -271,8 +306,11 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     return self
                 await send()
             monitor.on_submit(self.job)
-            spec = self.whole_spec(system.connection)
-            job = await lifecycle.submit(system, spec, self.job.key, before_post=send)
+            if self.job.key is None:
+                job = await lifecycle.submit(system, self.whole_spec(system.connection))
+            else:
+                submit = self._campaign(system).submit
+                job = await submit(self.job.key, before_post=send, on_message=self.logger.info)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
             page = centre_page(system.connection.job_url, job)

@@ -10,7 +10,7 @@ from prefect.blocks.abstract import JobBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from firecrest_core.documentation import page_url
-from firecrest_core.errors import JobWithdrawn
+from firecrest_core.errors import InvalidJobSpec, JobWithdrawn
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.files import send_inputs
 from prefect_firecrest.handed_over import read_job_again
@@ -22,6 +22,7 @@ from prefect_firecrest.runtime import runtime
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.dry_run import DryRun
+    from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.key import ClaimKey
     from firecrest_core.spec.jobspec import JobSpec
@@ -30,7 +31,16 @@ if TYPE_CHECKING:
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset(
-    {"credentials", "system", "make_working_dir", "secret_variables", "metrics", "poll_interval", "exactly_once"}
+    {
+        "credentials",
+        "system",
+        "make_working_dir",
+        "secret_variables",
+        "escalate",
+        "metrics",
+        "poll_interval",
+        "exactly_once",
+    }
 )
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
@@ -179,6 +189,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         default=None,
         description="Whether the job writes down what it uses of its cores, memory and GPUs; it does if empty.",
     )
+    escalate: dict[str, Any] | None = Field(
+        default=None,
+        description="Which job follows one that ended for want of memory, time or a node, such as "
+        '{"out_of_memory": {"memory": "x2", "max": "480G"}}; the causes are out_of_memory, time_limit, node_failure '
+        "and preempted.",
+    )
     metrics: str | None = Field(
         default=None,
         description="File to which the job writes its metrics, one JSON object a line, relative to the working "
@@ -226,9 +242,20 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     def _check_spec(self) -> Self:
         self.environment = hide_values(self.environment, self.secret_variables)
         self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
-        self.spec()
+        spec, escalation = self.spec(), self._escalation()
+        if escalation is not None:
+            if not self.exactly_once:
+                raise InvalidJobSpec(
+                    "escalate", "each job that follows is a generation of the claim; leave exactly_once on"
+                )
+            escalation.check(spec, script_is_known=spec.script_path is None)
         take_identity(self)
         return self
+
+    def _escalation(self) -> Escalation | None:
+        from firecrest_core.escalation import Escalation
+
+        return None if self.escalate is None else Escalation.parse(self.escalate)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show of the environment the names alone."""
@@ -344,13 +371,19 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         await show_submitted(job, page)
         self.logger.info("%s%s", job.submission_message(), page and f" Its page: {page}")
         return FirecRESTJobRun(
-            self.credentials, job, spec, inputs=inputs, poll_interval=self.poll_interval, metrics=metrics
+            self.credentials,
+            job,
+            spec,
+            inputs=inputs,
+            poll_interval=self.poll_interval,
+            metrics=metrics,
+            escalation=self._escalation(),
         )
 
     async def _submit_once(
         self, system: System, spec: JobSpec, identity: TaskIdentity, inputs: Mapping[str, str] | None
     ) -> Job:
-        from firecrest_core import lifecycle
+        from firecrest_core.campaign import Campaign
         from firecrest_core.jobs.key import ClaimKey
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.pause_key import was_awaited
@@ -358,7 +391,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = was_awaited(identity.pauses, identity.digest)
-        monitor = runtime.state(JobMonitor)
+        monitor, campaign = runtime.state(JobMonitor), Campaign(system, spec, self._escalation())
         while True:
             record = self._record(system, spec, key)
 
@@ -368,13 +401,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
             await monitor.watch(identity.flow_runs, system.connection, record)
             try:
-                job = await lifecycle.submit(
-                    system,
-                    spec,
+                job = await campaign.submit(
                     key,
                     first_attempt=identity.first_attempt,
                     resubmit_failed=not was_suspended,
                     before_post=before_post,
+                    on_message=self.logger.info,
                 )
             except JobWithdrawn:
                 # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.
