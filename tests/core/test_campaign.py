@@ -25,7 +25,7 @@ from firecrest_local import LocalFirecREST, Plan, Settings
 
 POLICY = {
     "out_of_memory": {"memory": "x2", "max": "512M"},
-    "time_limit": {"time_limit": "x2", "max": "00:00:04"},
+    "time_limit": {"time_limit": "x20", "max": "00:01:00"},
     "node_failure": {"exclude": "node", "max": 3},
 }
 KEY = ClaimKey("campaign")
@@ -54,7 +54,7 @@ async def system(f7t: LocalFirecREST) -> AsyncIterator[System]:
 
 
 def job_of(workdir: Path, script: str, **fields: Any) -> JobSpec:
-    asked = {"working_dir": str(workdir), "script": COUNT + script, "memory": "64M", "time_limit": "00:00:02"}
+    asked = {"working_dir": str(workdir), "script": COUNT + script, "memory": "64M", "time_limit": "00:00:05"}
     return JobSpec(**asked | fields)
 
 
@@ -88,7 +88,7 @@ async def test_memory_time_and_node_are_mended_without_a_person(system: System, 
         EarlierJob(third, "node_failure"),
     )
     assert result.job_id == last
-    assert (result.course.memory, result.course.time_limit) == ("128M", "00:00:04")
+    assert (result.course.memory, result.course.time_limit) == ("128M", "00:01:00")
     assert result.course.excluded_nodes == result.nodes
     assert [line.partition(":")[0] for line in lines] == [
         f"Job {first} ended OUT_OF_MEMORY with a memory of 64M",
@@ -123,7 +123,7 @@ async def test_a_retry_goes_on_with_what_the_policy_says(system: System, workdir
     await lifecycle.wait(system, job, poll_interval=0.2)
     result = await run(campaign)
     assert result.course is not None
-    assert (result.succeeded, result.course.time_limit) == (True, "00:00:02")
+    assert (result.succeeded, result.course.time_limit) == (True, "00:00:20")
 
 
 @pytest.mark.parametrize("request_name", ["symlink", "submit_job"])
@@ -172,7 +172,7 @@ async def test_a_script_on_the_cluster_is_read(system: System, workdir: Path) ->
     policy = {"time_limit": POLICY["time_limit"]}
     result = await run(Campaign(system, spec, Escalation.parse(policy)), first_attempt=True)
     assert result.course is not None
-    assert (result.succeeded, result.course.time_limit) == (True, "00:00:02")
+    assert (result.succeeded, result.course.time_limit) == (True, "00:00:20")
     with pytest.raises(InvalidJobSpec, match="memory: missing"):
         await Campaign(system, spec, Escalation.parse(POLICY)).submit(ClaimKey("other"), first_attempt=True)
 
