@@ -7,10 +7,11 @@ The process that serves them runs them, too, until it is stopped.
 
 from __future__ import annotations
 
+from array_sweep import array_sweep
 from parameter_sweep import parameter_sweep
 from prefect import serve
 from structure_energy import structure_energy
 from train_model import train_model
 
 if __name__ == "__main__":
-    serve(*[each.to_deployment("example") for each in (structure_energy, train_model, parameter_sweep)])
+    serve(*[each.to_deployment("example") for each in (structure_energy, train_model, parameter_sweep, array_sweep)])

@@ -15,6 +15,7 @@ from prefect_firecrest.jobs import FirecRESTJob
 from prefect_firecrest.retries import is_retryable
 
 if TYPE_CHECKING:
+    from prefect_firecrest.array import arun_array, run_array
     from prefect_firecrest.flows import arun_job, run_job
     from prefect_firecrest.hooks import cancel_jobs
     from prefect_firecrest.observability.assets import local_asset
@@ -56,6 +57,7 @@ __all__ = [
     "afind_job",
     "alist_files",
     "amake_directory",
+    "arun_array",
     "arun_job",
     "arun_jobs",
     "asubmit_job",
@@ -73,6 +75,7 @@ __all__ = [
     "list_files",
     "local_asset",
     "make_directory",
+    "run_array",
     "run_job",
     "run_jobs",
     "submit_job",
@@ -84,11 +87,13 @@ __all__ = [
 
 
 _MODULES = {
+    "arun_array": "array",
     "arun_job": "flows",
     "arun_jobs": "sweep",
     "asuspend_until_ended": "suspension",
     "cancel_jobs": "hooks",
     "local_asset": "observability.assets",
+    "run_array": "array",
     "run_job": "flows",
     "run_jobs": "sweep",
     "suspend_until_ended": "suspension",

@@ -1,5 +1,6 @@
 """All operators, by their names."""
 
+from airflow_provider_firecrest.operators.array import FirecRESTArrayOperator
 from airflow_provider_firecrest.operators.filesystem import FirecRESTDeleteOperator, FirecRESTMakeDirectoryOperator
 from airflow_provider_firecrest.operators.job import FirecRESTCancelOperator, FirecRESTSubmitOperator
 from airflow_provider_firecrest.operators.transfer import (
@@ -9,6 +10,7 @@ from airflow_provider_firecrest.operators.transfer import (
 )
 
 __all__ = [
+    "FirecRESTArrayOperator",
     "FirecRESTCancelOperator",
     "FirecRESTDeleteOperator",
     "FirecRESTDownloadFromJobOperator",

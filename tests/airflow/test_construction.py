@@ -27,6 +27,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "working_dir": "/scratch/{{ ds }}",
         "job": {"nodes": "{{ params.nodes }}", "environment": {"DAY": "{{ ds }}"}},
     },
+    "FirecRESTArrayOperator": {
+        "command": "score --seed $SEED",
+        "working_dir": "/scratch/{{ ds }}",
+        "over": [{"SEED": 1}, {"SEED": "{{ ds }}"}],
+    },
     "FirecRESTCancelOperator": {"job_id": "{{ ds }}"},
     "FirecRESTUploadOperator": {"source_path": "/data/{{ ds }}", "target_path": "/scratch/{{ ds }}"},
     "FirecRESTDownloadOperator": {"remote_files": ["/scratch/{{ ds }}"], "local_path": "/data/{{ ds }}"},

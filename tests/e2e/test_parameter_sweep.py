@@ -1,4 +1,4 @@
-"""The DAG `parameter_sweep`: a job for each point of the grid, one table and one plot."""
+"""The DAGs `parameter_sweep`, a job for each point of a grid, and `array_sweep`, one array for all of them."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ def test_each_point_becomes_a_job_and_a_row(
     assert (results / "sweep.png").stat().st_size > 0
     best = stack.api.xcom(run.dag_id, run.run_id, "reduce")
     assert best["accuracy"] == max(float(row["accuracy"]) for row in rows)
+
+
+def test_all_points_are_elements_of_one_job(
+    stack: AirflowStack,
+    start_run: Callable[..., DAGRun],
+    wait_for_success: Callable[[DAGRun], None],
+    tmp_path: Path,
+) -> None:
+    run = start_run("array_sweep", folder=str(tmp_path), c=[1, 10], gamma=[0.0003, 0.001])
+    wait_for_success(run)
+    [score] = [task for task in stack.api.task_instances(run.dag_id, run.run_id) if task["task_id"] == "score"]
+    assert "4 of 4 array elements COMPLETED" in stack.api.log(run.dag_id, run.run_id, score)
+    assert len(list((tmp_path / run.run_id).iterdir())) == 4
+    best = stack.api.xcom(run.dag_id, run.run_id, "best")
+    assert 0.9 < best["accuracy"] < 1

@@ -91,6 +91,13 @@ def test_each_point_becomes_a_job_and_a_row(stack: PrefectStack, finished_runs: 
     assert [row["State"] for row in json.loads(table["data"])] == ["COMPLETED"] * 6
 
 
+def test_all_points_are_elements_of_one_job(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    log = stack.api.log(finished_runs["array_sweep"])
+    assert "best: accuracy 0.9" in log
+    results = stack.results / "array_sweeps" / finished_runs["array_sweep"] / "0"
+    assert {file.name for file in results.iterdir()} == {f"result-{index}.json" for index in range(6)}
+
+
 def test_an_unknown_partition_fails_the_run_with_the_schedulers_message(stack: PrefectStack) -> None:
     with pytest.raises(RunFailed, match="invalid partition specified: moon"):
         run(stack, "structure_energy", partition="moon")
