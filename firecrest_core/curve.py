@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 24, 22
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 10, 24, 22
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -71,8 +71,8 @@ def _plot(name: str, points: Sequence[Point]) -> ElementTree.Element:
     ElementTree.SubElement(root, "polyline", line | {"points": " ".join(place(x, y) for x, y in points)})
     end_x, end_y = place(*points[-1]).split(",")
     ElementTree.SubElement(root, "circle", {"cx": end_x, "cy": end_y, "r": "2.5"})
-    _text(root, _LEFT - 4, _TOP + 8, f"{max(ys):.4g}", "end")
-    _text(root, _LEFT - 4, HEIGHT - _BOTTOM, f"{min(ys):.4g}", "end")
+    _text(root, _LEFT - 4, _TOP + 8, f"{max(ys):.3g}", "end")
+    _text(root, _LEFT - 4, HEIGHT - _BOTTOM, f"{min(ys):.3g}", "end")
     _text(root, _LEFT, HEIGHT - 6, f"{xs[0]:.6g}", "start")
     _text(root, WIDTH - _RIGHT, HEIGHT - 6, f"{xs[-1]:.6g}", "end")
     return root

@@ -39,6 +39,15 @@ def test_few_and_large_numbers(points: list[tuple[float, float]]) -> None:
     ElementTree.fromstring(curve.svg("loss", points))
 
 
+@pytest.mark.parametrize("value", [-LARGEST, -1.2345e-5, -1.2345e-300, 123456.0])
+def test_the_numbers_beside_a_curve_are_whole(value: float) -> None:
+    picture = ElementTree.fromstring(curve.svg("loss", [(0, value), (1, value / 2)]))
+    beside = [text for text in picture.iter("text") if text.get("text-anchor") == "end" and text.get("y") != "144"]
+    assert len(beside) == 2
+    for text in beside:  # a digit of this size is some 6.2 wide
+        assert len(text.text or "") * 6.2 <= float(text.attrib["x"])
+
+
 def test_a_name_is_text() -> None:
     name = "</title><script>alert(1)</script>\x00"
     picture = ElementTree.fromstring(curve.svg(name, [(0, 1), (1, 2)]))
