@@ -210,6 +210,18 @@ class JobStuck(UserError):
         self.reason = reason
 
 
+class PickleFailed(UserError):
+    """A function or its arguments cannot be pickled, or it or its result cannot be unpickled on the other side."""
+
+
+class VersionMismatch(UserError):
+    """A function did not run, because the Python or a package on the node is another one than where it was pickled."""
+
+
+class ResultRefused(UserError):
+    """The file with a function's result was not written by its job, as far as the connection's secret tells."""
+
+
 class ClaimMissing(UserError):
     """A job ended, but its claim does not exist, so nothing shows that the payload ran."""
 
@@ -244,6 +256,10 @@ class TransferFailed(FirecRESTError):
     """A transfer is incomplete: the transfer job failed, or size or SHA-256 differ."""
 
     retryable = True
+
+
+class FunctionFailed(FirecRESTError):
+    """A function that ran as a job raised what cannot be raised here, or left nothing. Its cause is the traceback."""
 
 
 class WaitTimedOut(FirecRESTError):

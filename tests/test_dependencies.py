@@ -48,7 +48,7 @@ def imported(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("firecrest_core", declared("mlflow")),
+        ("firecrest_core", declared("mlflow", "functions")),
         ("airflow_provider_firecrest", declared("airflow", "openlineage")),
         ("prefect_firecrest", declared("prefect")),
         ("firecrest_local", declared("local")),

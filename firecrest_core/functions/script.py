@@ -1,0 +1,123 @@
+"""The script of a function's job: a program for Python that holds the call."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import json
+import tempfile
+import zlib
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from firecrest_core import transfer
+from firecrest_core.api.client import System
+from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.functions import runner
+from firecrest_core.functions.pickled_call import PickledCall, import_cloudpickle
+from firecrest_core.functions.result_place import ResultPlace
+from firecrest_core.spec.jobspec import JobSpec
+
+LARGEST_IN_SCRIPT = 256 * 1024
+"""Characters of a call. Slurm takes scripts of 4 MiB (``max_script_size``), and gateways often requests of 1 MiB."""
+
+_END = "END_OF_PROGRAM"
+
+
+def check_python(python: str) -> None:
+    """Refuse what cannot start an interpreter.
+
+    :param python: as for :func:`function_spec`
+    :raises InvalidJobSpec: it is no line of shell
+    """
+    if not isinstance(python, str) or not python.strip() or "\n" in python:
+        raise InvalidJobSpec("python", f"{python!r} does not start an interpreter; give a line such as 'python3'")
+
+
+def placeholder_command(python: str, name: str, digest: str = "") -> str:
+    """Return what stands for the script in a job's specification until its task is known.
+
+    :param python: as for :func:`function_spec`
+    :param name: the function's name
+    :param digest: that of the call
+    """
+    return f"{python}  # the function {name}" + (f", {digest}" if digest else "")
+
+
+def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: str) -> JobSpec:
+    """Return the job that runs a function.
+
+    :param spec: what else is asked of the scheduler; its script or command is replaced
+    :param call: the function and its arguments
+    :param place: where it leaves what it returns
+    :param python: the line of shell that starts the interpreter, such as ``python3`` or ``$HOME/venv/bin/python``
+    """
+    text = "\n".join(
+        [
+            "#!/bin/bash",
+            f"# Runs the Python function {call.name}, which was pickled by Python {call.python}.",
+            f"{python} -u - <<'{_END}'",
+            _program(),
+            f"main(Order(**json.loads({json.dumps(_order(call, place)._asdict())!r})))",
+            _END,
+            "",
+        ]
+    )
+    return replace(spec, command=None, script_path=None, script=text)
+
+
+def _order(call: PickledCall, place: ResultPlace) -> runner.Order:
+    digest = sha256(call.content).hexdigest()
+    return runner.Order(
+        name=call.name,
+        python=call.python,
+        needed=[(one.name, one.distribution, one.version, one.exact) for one in call.needed],
+        source=call.source,
+        call=_in_script(call),
+        call_file=place.call_file(digest),
+        sha256=digest,
+        directory=place.directory,
+        key=place.key.hex(),
+        cloudpickle=_cloudpickle(),
+    )
+
+
+async def send_call(system: System, spec: JobSpec, call: PickledCall, place: ResultPlace) -> None:
+    """Send a call that is too large for the script; any other costs no request.
+
+    :param system: where the job will run
+    :param spec: the job
+    :param call: the function and its arguments
+    :param place: where the job will look for it
+    :raises FirecRESTError: as :func:`firecrest_core.transfer.upload`
+    """
+    if _in_script(call) is not None:
+        return
+    target = place.call_file(sha256(call.content).hexdigest())
+    await system.make_directory(place.directory)
+    with tempfile.TemporaryDirectory(prefix="firecrest-") as directory:
+        here = Path(directory, "call")
+        await asyncio.to_thread(here.write_bytes, call.content)
+        await transfer.upload(system, here, target, exact=True, account=spec.account)
+    await system.chmod(target, "600")
+
+
+def _in_script(call: PickledCall) -> str | None:
+    if len(call.content) > 16 * LARGEST_IN_SCRIPT:  # to compress it would take long, and hardly help
+        return None
+    encoded = base64.b64encode(zlib.compress(call.content)).decode()
+    return encoded if len(encoded) <= LARGEST_IN_SCRIPT else None
+
+
+@cache
+def _program() -> str:
+    return inspect.getsource(runner)
+
+
+@cache
+def _cloudpickle() -> str:
+    """Return the module's source, so that the node needs none and both sides have the same."""
+    return base64.b64encode(zlib.compress(inspect.getsource(import_cloudpickle()).encode(), 9)).decode()
