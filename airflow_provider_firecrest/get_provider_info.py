@@ -153,6 +153,9 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "task-decorators": [
+            {"name": "firecrest", "class-name": "airflow_provider_firecrest.decorators.firecrest.firecrest_task"}
+        ],
         "asset-uris": [
             {
                 "schemes": ["firecrest"],

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from firecrest_core.api.client import System
+    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
@@ -259,7 +261,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.job = to_mapping() if to_mapping else job
         self.check_fields(kwargs.get("default_args") or {})
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Submit the job, or find the one that an earlier try has submitted, and wait for it.
 
         :param context: the task's
@@ -293,6 +295,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             identity = replace(identity, first_attempt=False)
         if identity is not None:  # its claim can be cancelled before the job has an id
             self._warn_of_another_place(identity, system, spec)
+            try:
+                identity = replace(identity, spec=self.complete(identity, connection))
+            except FirecRESTError as error:
+                raise task_error(error) from None
             self.own_jobs(context, [identity.placeholder_job().to_dict()])
         try:
             if is_made(given, self.make_working_dir):
@@ -323,8 +329,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             trigger.on_snapshot = partial(push, context["ti"], connection=connection)
             trigger.on_metrics = partial(push_metrics, context["ti"])
             trigger.on_next_job = partial(self.show_next_job, context)
-        result: dict[str, Any] = self.wait(context, trigger)
-        return result
+        return self.wait(context, trigger)
 
     async def _expand(self, system: str, spec: JobSpec, is_retry: bool) -> JobSpec:
         from firecrest_core.paths import expand_spec
@@ -374,6 +379,14 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 on_message=self.log.info,
             )
 
+    def complete(self, identity: TaskIdentity, connection: Connection) -> JobSpec:
+        """Return what is submitted, now that it is known for whom: the task's job, unless an operator says more.
+
+        :param identity: the task's, with its job
+        :param connection: what the job is submitted with
+        """
+        return identity.spec
+
     def _warn_of_another_place(self, identity: TaskIdentity, system: str, spec: JobSpec) -> None:
         if (identity.system, identity.spec.working_dir) != (system, spec.working_dir):
             self.log.warning(
@@ -384,7 +397,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 spec.working_dir,
             )
 
-    def finish(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, context: Context, event: dict[str, Any]) -> Any:
         """Log the end of the job's output, and fail if the job did.
 
         :param context: the task's
@@ -398,49 +411,74 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             account = self.job_spec().account  # another worker may have submitted: here too, secrets are hidden now
         result = JobResult.from_dict(event["result"])
         job = self.ended_job = job_mapping(result)
+        owner = event["jobs"][-1]
         if "transfers" in event:
-            self.report_files(context, result, self.hook.run(self._finish(result, event["transfers"])))
-            return job
+            return self._end(context, result, owner, event["transfers"])
         context["ti"].xcom_push(key="job", value=job)
         if event.get("metrics"):
             mlflow = MLflowSettings.of_task(context["ti"], self.mlflow_conn_id)
             self.finish_metrics(context, event, result, mlflow)
         trigger = FirecRESTTransferTrigger(
             transfers=self.hook.run(self._begin_outputs(context, result, account, event)),
-            owner=event["jobs"][0],
+            owner=owner,
             result=event["result"],
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
         )
         if trigger.transfer_jobs:
-            self.wait(context, trigger)
-        else:
-            self.report_files(context, result, self.hook.run(self._finish(result, trigger.transfers)))
-        return job
+            return self.wait(context, trigger)
+        return self._end(context, result, owner, trigger.transfers)
 
     async def _begin_outputs(
         self, context: Context, result: JobResult, account: str | None, event: dict[str, Any]
     ) -> list[dict[str, Any]]:
-        from firecrest_core.return_value import read_return_value
-
         async with self.hook.client() as client:
             system = client.system(result.system)
             if result.succeeded:
                 await self.show_end_of_output(system, result, event)
-                if (returned := await read_return_value(system, result)) is not None:
-                    context["ti"].xcom_push(key="return", value=returned)
+                await self.push_return_value(context, system, result)
             return await self.begin_outputs(system, result, account)
 
-    async def _finish(self, result: JobResult, transfers: list[dict[str, Any]]) -> list[Transferred]:
-        """Fetch what transfer jobs have sent. Of a job that failed, raise the error when its files are here."""
+    async def push_return_value(self, context: Context, system: System, result: JobResult) -> None:
+        """Push what a job that ended well has left in its ``return.json``.
+
+        :param context: the task's
+        :param system: where the job ran
+        :param result: how it ended
+        """
+        from firecrest_core.return_value import read_return_value
+
+        if (returned := await read_return_value(system, result)) is not None:
+            context["ti"].xcom_push(key="return", value=returned)
+
+    def _end(self, context: Context, result: JobResult, owner: dict[str, Any], transfers: list[dict[str, Any]]) -> Any:
+        """Fetch what transfer jobs have sent, and end the task. If the job failed, its files are fetched first."""
+
+        async def end() -> tuple[list[Transferred], Any]:
+            async with self.hook.client() as client:
+                system = client.system(result.system)
+                fetched = await self.finish_outputs(system, result, transfers)
+                return fetched, await self.task_result(system, result, Job.from_dict(owner))
+
+        from firecrest_core.jobs.job import Job
+
+        fetched, returned = self.hook.run(end())
+        self.report_files(context, result, fetched)
+        return returned
+
+    async def task_result(self, system: System, result: JobResult, job: Job) -> Any:
+        """Return what the task returns for a job that has ended.
+
+        :param system: where the job ran
+        :param result: how it ended
+        :param job: the job that was submitted
+        :raises JobFailed: it did not end well
+        """
         from firecrest_core import lifecycle
 
-        async with self.hook.client() as client:
-            system = client.system(result.system)
-            fetched = await self.finish_outputs(system, result, transfers)
-            if not result.succeeded:
-                await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
-            return fetched
+        if not result.succeeded:
+            await lifecycle.raise_for_state(system, result, on_output=self.hook.log_output)
+        return job_mapping(result)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what OpenLineage says of the job. Airflow's provider for it asks this at the end of a task.

@@ -67,7 +67,7 @@ async def function_result(
     :returns: the value
     :raises Exception: what the function raised; its cause is the :class:`RemoteTraceback`
     :raises FunctionFailed: what it raised cannot be raised here, or it has left nothing
-    :raises JobFailed: ``failure``, if the function has left nothing
+    :raises JobFailed: ``failure``, if the function has raised nothing
     :raises VersionMismatch: the Python, or a package, is another one there
     :raises PickleFailed: the function could not be unpickled there, or the result cannot be unpickled here
     :raises ResultRefused: somebody else has written the file, or the connection's secret has changed
@@ -101,6 +101,8 @@ async def function_result(
         raise PickleFailed(header.text)
     if header.kind == "raised":
         raise _raised(name, header, body)
+    if failure is not None:  # afterwards, such as by the time limit
+        raise failure
     try:
         return pickle.loads(body)
     except Exception as error:  # whatever an object's own methods raise
@@ -118,7 +120,7 @@ def _raised(name: str, header: _Header, body: bytes) -> BaseException:
             error = pickle.loads(body)
         except Exception:
             error = None
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):  # no coroutine can raise that
         error = FunctionFailed(f"{name} raised {header.summary}")
     error.__cause__ = RemoteTraceback(header.text)
     return error  # type: ignore[no-any-return]

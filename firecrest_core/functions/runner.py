@@ -19,9 +19,10 @@ import sys
 import traceback
 import types
 import zlib
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
 class Order(NamedTuple):

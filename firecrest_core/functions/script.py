@@ -19,6 +19,7 @@ from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.functions import runner
 from firecrest_core.functions.pickled_call import PickledCall, import_cloudpickle
 from firecrest_core.functions.result_place import ResultPlace
+from firecrest_core.hidden_values import hide_value
 from firecrest_core.spec.jobspec import JobSpec
 
 LARGEST_IN_SCRIPT = 256 * 1024
@@ -54,7 +55,12 @@ def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: 
     :param call: the function and its arguments
     :param place: where it leaves what it returns
     :param python: the line of shell that starts the interpreter, such as ``python3`` or ``$HOME/venv/bin/python``
+    :raises InvalidJobSpec: the job is an array, or ``python`` is no line of shell
     """
+    check_python(python)
+    if spec.array_indices is not None:
+        raise InvalidJobSpec("array", f"{call.name} is called once, and not by each element; map the task instead")
+    hide_value(place.key.hex())
     text = "\n".join(
         [
             "#!/bin/bash",

@@ -33,7 +33,9 @@ def test_metadata_has_the_form_that_airflow_loads() -> None:
     jsonschema.validate(INFO, schema("provider_info.schema.json"))
 
 
-@pytest.mark.parametrize("section", ["connection-types", "integrations", "operators", "sensors", "hooks", "triggers"])
+@pytest.mark.parametrize(
+    "section", ["connection-types", "integrations", "operators", "sensors", "hooks", "triggers", "task-decorators"]
+)
 def test_each_section_has_the_form_of_provider_yaml(section: str) -> None:
     whole = schema("provider.yaml.schema.json")
     jsonschema.validate(INFO[section], whole["properties"][section] | {"definitions": whole.get("definitions", {})})
@@ -49,6 +51,12 @@ def test_modules_exist_and_none_is_forgotten(section: str) -> None:
     package = ROOT / "airflow_provider_firecrest" / section
     found = {f"airflow_provider_firecrest.{section}.{file.stem}" for file in package.glob("*.py")}
     assert named == {module for module in found if module.rpartition(".")[2] not in helpers}
+
+
+def test_each_decorator_is_a_function_of_its_module() -> None:
+    [decorator] = INFO["task-decorators"]
+    assert callable(import_string(decorator["class-name"]))
+    assert decorator["name"] == "firecrest"
 
 
 def test_connection_type_names_the_hook() -> None:
