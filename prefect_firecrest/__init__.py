@@ -16,6 +16,7 @@ from prefect_firecrest.retries import is_retryable
 
 if TYPE_CHECKING:
     from prefect_firecrest.array import arun_array, run_array
+    from prefect_firecrest.decorators import firecrest
     from prefect_firecrest.flows import arun_job, run_job
     from prefect_firecrest.hooks import cancel_jobs
     from prefect_firecrest.observability.assets import local_asset
@@ -71,6 +72,7 @@ __all__ = [
     "download_files",
     "fetch_outputs",
     "find_job",
+    "firecrest",
     "is_retryable",
     "list_files",
     "local_asset",
@@ -92,6 +94,7 @@ _MODULES = {
     "arun_jobs": "sweep",
     "asuspend_until_ended": "suspension",
     "cancel_jobs": "hooks",
+    "firecrest": "decorators",
     "local_asset": "observability.assets",
     "run_array": "array",
     "run_job": "flows",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from prefect.blocks.abstract import JobBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
@@ -21,6 +21,7 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
+    from firecrest_core.connection import Connection
     from firecrest_core.dry_run import DryRun
     from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
@@ -46,6 +47,26 @@ _NOT_OF_SPEC = frozenset(
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
 # Lists that may be given as a text.
 _LISTS = frozenset({"modules", "setup", "container_mounts"})
+
+
+class LateScript(Protocol):
+    """A script that is made when it is known for which submission of a flow run."""
+
+    def complete(self, connection: Connection, spec: JobSpec, identity: str) -> JobSpec:
+        """Return the job with its script.
+
+        :param connection: what it is submitted with
+        :param spec: the job
+        :param identity: what its claim is for
+        """
+
+    async def send(self, system: System, spec: JobSpec, identity: str) -> None:
+        """Send what the script needs beside itself, before it is submitted.
+
+        :param system: where the job will run
+        :param spec: the job with its script
+        :param identity: what its claim is for
+        """
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class
@@ -339,7 +360,16 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             self.logger.info("%s", line)
         return found
 
-    async def _submit(self, inputs: Mapping[str, str] | None) -> FirecRESTJobRun:
+    async def submit_function(self, script: LateScript) -> FirecRESTJobRun:
+        """Do what :meth:`trigger` does for a script that is made when it is known for which submission.
+
+        Called in the runtime's event loop.
+
+        :param script: what makes the script; ``command`` stands for it until then
+        """
+        return await self._submit(None, script)
+
+    async def _submit(self, inputs: Mapping[str, str] | None, script: LateScript | None = None) -> FirecRESTJobRun:
         from firecrest_core import lifecycle
         from firecrest_core.job_metrics import metrics_path
         from firecrest_core.paths import is_made, make_directory
@@ -359,8 +389,10 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             if is_made(self.spec(), self.make_working_dir):
                 await make_directory(system, spec.working_dir, is_retry=is_repeated())
             identity = await TaskIdentity.current(connection, system.name, spec)
+            if script is not None:
+                spec = script.complete(connection, spec, identity.claim_identity)
             if self.exactly_once:
-                job = await self._submit_once(system, spec, identity, inputs)
+                job = await self._submit_once(system, spec, identity, inputs, script)
             else:
                 await send_inputs(system, spec, inputs)
                 job = await lifecycle.submit(system, spec)
@@ -381,7 +413,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         )
 
     async def _submit_once(
-        self, system: System, spec: JobSpec, identity: TaskIdentity, inputs: Mapping[str, str] | None
+        self,
+        system: System,
+        spec: JobSpec,
+        identity: TaskIdentity,
+        inputs: Mapping[str, str] | None,
+        script: LateScript | None,
     ) -> Job:
         from firecrest_core.campaign import Campaign
         from firecrest_core.jobs.key import ClaimKey
@@ -397,6 +434,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
             async def before_post(record: JobRecord = record) -> None:
                 await send_inputs(system, spec, inputs)
+                if script is not None:
+                    await script.send(system, spec, identity.claim_identity)
                 await monitor.write_down(record)
 
             await monitor.watch(identity.flow_runs, system.connection, record)

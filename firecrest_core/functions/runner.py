@@ -148,14 +148,16 @@ def _compare_packages(order: Order) -> "list[str]":
 
 
 def _load(content: bytes, order: Order, differences: "list[str]") -> Any:
-    if order.source is not None:  # for tracebacks
-        path, first, text = order.source
-        linecache.cache[path] = (len(text), None, ["\n"] * (first - 1) + text.splitlines(True), path)
     try:
-        return pickle.loads(content)
+        function, args, kwargs = pickle.loads(content)
     except Exception as error:
         problem = f"{order.name} cannot be unpickled by {_where()}: {type(error).__name__}: {error}."
         raise _Refused("PickleFailed", " ".join([problem, *(f"{line}." for line in differences)])) from None
+    if order.source is not None:  # so that tracebacks show its lines; cloudpickle may leave out the name of its file
+        path, first, text = order.source
+        function.__code__ = function.__code__.replace(co_filename=path)
+        linecache.cache[path] = (len(text), None, ["\n"] * (first - 1) + text.splitlines(True), path)
+    return function, args, kwargs
 
 
 def _call(order: Order, function: Any, args: Any, kwargs: Any, dumps: "Callable[[object], bytes]") -> Any:

@@ -1,0 +1,175 @@
+"""``@firecrest``: the function of a task or a flow as a job."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from prefect import Flow, Task
+from pydantic import SecretStr
+
+from firecrest_core.errors import ConfigurationError, InvalidJobSpec, JobFailed
+from firecrest_core.functions.pickled_call import check_function, pickle_call
+from firecrest_core.functions.script import check_python, placeholder_command
+from prefect_firecrest.credentials import FirecRESTCredentials
+from prefect_firecrest.jobs import FirecRESTJob
+from prefect_firecrest.runtime import runtime
+
+if TYPE_CHECKING:
+    from firecrest_core.api.client import System
+    from firecrest_core.connection import Connection
+    from firecrest_core.functions.pickled_call import PickledCall
+    from firecrest_core.functions.result_place import ResultPlace
+    from firecrest_core.spec.jobspec import JobSpec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_REFUSED = {
+    "script": "it is the function that runs",
+    "script_path": "it is the function that runs",
+    "command": "it is the function that runs; call the program in it",
+    "array": "a function is called once; map the task",
+    "exactly_once": "the function's result is found by the job's claim, so it cannot be switched off",
+}
+
+
+def firecrest(
+    *,
+    credentials: FirecRESTCredentials | str | None = None,
+    python: str = "python3",
+    packages: Sequence[str] = (),
+    **fields: Any,
+) -> Callable[[F], F]:
+    """Let the function of a task or a flow run as a job, and return or raise what it does there.
+
+    Put it above ``@task`` or ``@flow``. The task or flow keeps all else: its parameters, retries, ``submit`` and
+    ``map``. Beneath the function's own code runs no Prefect: a flow's function calls no tasks there.
+
+    The function, its arguments and what it uses of its own module are pickled. What it prints is in the run's log. What
+    it raises has the traceback on the node as its cause; if it cannot be pickled, ``FunctionFailed`` is raised with its
+    text. A retry, and a flow run that is run again, get the job that is alive or ended well; one that failed is
+    submitted once more.
+
+    :param credentials: a block, or the name of a saved one, which is loaded when the function is called; the
+        ``FIRECREST_*`` variables if left out
+    :param python: the line of shell that starts Python on the node, such as ``$HOME/venv/bin/python``. Its minor
+        version has to be the one of this Python. It needs neither Prefect nor this package, but the modules that the
+        function uses
+    :param packages: names of packages, such as ``["numpy"]``, whose versions there have to be those here. Of other
+        packages, the job's output tells how they differ
+    :param fields: those of :class:`~prefect_firecrest.FirecRESTJob`, but for ``script``, ``script_path``, ``command``,
+        ``array`` and ``exactly_once``. Without ``name``, the job has the function's name
+    :raises InvalidJobSpec: a field, or the function, cannot be right
+    """
+    for name in fields.keys() & _REFUSED.keys():
+        raise InvalidJobSpec(name, _REFUSED[name])
+    check_python(python)
+    if not isinstance(credentials, FirecRESTCredentials | str | None):
+        raise ConfigurationError("credentials: give a FirecRESTCredentials block, or the name of one.")
+
+    def decorate(target: F) -> F:
+        if not isinstance(target, Task | Flow):
+            return cast("F", _wrapped(target))
+        decorated = copy(target)
+        decorated.fn = _wrapped(target.fn)
+        return cast("F", decorated)
+
+    def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        check_function(function)
+        known = {"name": function.__name__, "command": placeholder_command(python, function.__name__)}
+        job = FirecRESTJob(credentials=_known(credentials), **known | fields)
+        bound = _FunctionJob(function, job, credentials, python, tuple(packages))
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def acall(*args: Any, **kwargs: Any) -> Any:
+                return await runtime.arun(bound.run(bound.pickled(args, kwargs)))
+
+            return acall
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return runtime.run(bound.run(bound.pickled(args, kwargs)))
+
+        return call
+
+    return decorate
+
+
+def _known(credentials: FirecRESTCredentials | str | None) -> FirecRESTCredentials:
+    """Return the block, or what stands for one that is loaded when the function is called."""
+    if isinstance(credentials, FirecRESTCredentials):
+        return credentials
+    nowhere = "https://firecrest.invalid"
+    return FirecRESTCredentials(url=nowhere, token_url=nowhere, client_id="-", client_secret=SecretStr("-"))
+
+
+@dataclass(frozen=True)
+class _FunctionJob:
+    """A function with what is asked of the scheduler for it."""
+
+    function: Callable[..., Any]
+    job: FirecRESTJob
+    credentials: FirecRESTCredentials | str | None
+    python: str
+    packages: tuple[str, ...]
+
+    def pickled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PickledCall:
+        return pickle_call(self.function, args, kwargs, self.packages)
+
+    async def run(self, call: PickledCall) -> Any:
+        """Submit the job of a call, wait for it, and return or raise what the function did."""
+        from firecrest_core.functions.outcome import function_result
+        from firecrest_core.functions.result_place import ResultPlace
+        from prefect_firecrest.clients import client_of
+
+        credentials = await self._load_credentials()
+        command = placeholder_command(self.python, call.name, call.digest)
+        job = self.job.model_copy(update={"credentials": credentials, "command": command})
+        run = await job.submit_function(_FunctionScript(call, self.python))
+        failure = None
+        try:
+            await run.await_for_completion()
+            result = await run.afetch_result()
+        except JobFailed as error:
+            failure, result = error, error.result
+        connection = credentials.connection()
+        assert run.job.key is not None, "exactly_once is not to be switched off"
+        place = ResultPlace.of(connection, run.job.working_dir, run.job.key.identity)
+        async with client_of(connection, credentials.saved_as) as client:
+            return await function_result(client.system(result.system), result, place, call.name, failure)
+
+    async def _load_credentials(self) -> FirecRESTCredentials:
+        if self.credentials is None:
+            return FirecRESTCredentials.from_environment()
+        if isinstance(self.credentials, str):
+            return await FirecRESTCredentials.aload(self.credentials)
+        return self.credentials
+
+
+@dataclass(frozen=True)
+class _FunctionScript:
+    """The script of one call; see :class:`prefect_firecrest.jobs.LateScript`."""
+
+    call: PickledCall
+    python: str
+
+    def complete(self, connection: Connection, spec: JobSpec, identity: str) -> JobSpec:
+        from firecrest_core.functions.script import function_spec
+
+        place = self._place(connection, spec, identity)
+        return function_spec(spec, self.call, place, self.python)
+
+    async def send(self, system: System, spec: JobSpec, identity: str) -> None:
+        from firecrest_core.functions.script import send_call
+
+        await send_call(system, spec, self.call, self._place(system.connection, spec, identity))
+
+    def _place(self, connection: Connection, spec: JobSpec, identity: str) -> ResultPlace:
+        from firecrest_core.functions.result_place import ResultPlace
+
+        return ResultPlace.of(connection, spec.working_dir, identity)

@@ -1,0 +1,177 @@
+"""``@firecrest`` on tasks, flows and functions, in real flow runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+
+from firecrest_core import errors
+from firecrest_core.functions import script
+from firecrest_core.functions.outcome import RemoteTraceback
+from prefect_firecrest import FirecRESTCredentials, firecrest
+
+
+class Diverged(Exception):
+    """An exception of the flow's own module."""
+
+
+def double(value: int) -> int:
+    return 2 * value
+
+
+@pytest.fixture
+def run_as_job(credentials: FirecRESTCredentials, workdir: Path) -> Any:
+    """The decorator, for this test's directory."""
+    return lambda **more: firecrest(
+        **{"credentials": credentials, "working_dir": str(workdir), "poll_interval": 0.2} | more
+    )
+
+
+def test_a_task_a_flow_and_a_function(run_as_job, workdir) -> None:
+    @run_as_job(time_limit=5)
+    @task(name="train it", retries=1)
+    def train(steps: int, rate: float = 0.1) -> dict[str, float]:
+        Path(f"trained-{steps}").touch()
+        return {"loss": double(steps), "rate": rate}
+
+    @task
+    @run_as_job()
+    async def later(value: str) -> str:
+        return value.upper()
+
+    @run_as_job()
+    @flow
+    def inner(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    @flow
+    async def outer() -> Any:
+        mapped = train.map([1, 2], rate=0.5)
+        return [future.result() for future in mapped], await later("x"), inner([1, 2, 3])
+
+    assert asyncio.run(outer()) == ([{"loss": 2, "rate": 0.5}, {"loss": 4, "rate": 0.5}], "X", 6)
+    assert (train.name, train.retries) == ("train it", 1)
+    assert {file.name for file in workdir.glob("trained-*")} == {"trained-1", "trained-2"}
+    assert not list(Path.cwd().glob("trained-*"))
+
+
+def test_what_it_raises_is_raised_as_itself_and_a_retry_runs_it_again(run_as_job, workdir) -> None:
+    @run_as_job()
+    @task(retries=1, retry_delay_seconds=0)
+    def diverge() -> str:
+        with Path("runs").open("a") as file:
+            file.write("run\n")
+        if Path("runs").read_text().count("run") < 2:
+            raise Diverged("at step 1")
+        return "done"
+
+    @run_as_job()
+    @task
+    def always() -> None:
+        raise Diverged("at step 2")
+
+    @flow
+    def compute() -> str:
+        with pytest.raises(Diverged, match="at step 2") as raised:
+            always()
+        assert isinstance(raised.value.__cause__, RemoteTraceback)
+        assert 'raise Diverged("at step 2")' in str(raised.value.__cause__)
+        return diverge()
+
+    assert compute() == "done"
+    assert (workdir / "runs").read_text() == "run\nrun\n"
+
+
+def test_a_flow_run_that_is_run_again_gets_the_result_of_its_job(run_as_job, workdir) -> None:
+    broken = [True]
+
+    @run_as_job()
+    @task
+    def count() -> int:
+        with Path("runs").open("a") as file:
+            return file.write("run\n")
+
+    @flow(retries=1)
+    def compute() -> int:
+        value = count()
+        if broken:
+            raise ValueError(broken.pop())
+        return value
+
+    assert compute() == 4
+    assert (workdir / "runs").read_text() == "run\n"
+
+
+def test_arguments_and_results_of_any_size(run_as_job, monkeypatch) -> None:
+    monkeypatch.setattr(script, "LARGEST_IN_SCRIPT", 1000)
+
+    @run_as_job()
+    @task
+    def twice(data: bytes) -> bytes:
+        return data * 2
+
+    import random
+
+    content = random.Random(1).randbytes(100_000)
+    assert flow(lambda: twice(content), name="large")() == content * 2
+
+
+def test_credentials_of_the_environment_and_by_name(credentials, f7t, workdir, monkeypatch) -> None:
+    credentials.save("functions", overwrite=True)
+    for name, value in f7t.environ.items():
+        monkeypatch.setenv(name, value)
+    for given in (None, "functions"):
+        run = firecrest(credentials=given, working_dir=str(workdir), poll_interval=0.2)(lambda: 42)
+        assert run() == 42
+
+
+def test_what_cannot_be_pickled_submits_nothing(run_as_job, states_in, workdir) -> None:
+    held = threading.Lock()
+
+    @run_as_job()
+    @task
+    def locked() -> bool:
+        return held.locked()
+
+    with pytest.raises(errors.PickleFailed, match="The function locked, or what it uses, cannot be pickled"):
+        locked()
+    assert states_in(workdir) == []
+
+
+def test_another_python_and_a_job_that_fails_without_the_function(run_as_job, mocker) -> None:
+    with pytest.raises(errors.JobFailed, match="exit code 127"):
+        run_as_job(python="no-such-python")(task(lambda: 1))()
+    mocker.patch("platform.python_version", return_value="3.6.8")
+    with pytest.raises(errors.VersionMismatch, match=r"was pickled by Python 3\.6\.8, and .* is Python 3\."):
+        run_as_job()(task(lambda: 1))()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"command": "true"}, "command: it is the function that runs"),
+        ({"script": "#!/bin/bash\n"}, "script: it is the function that runs"),
+        ({"array": "0-3"}, "array: a function is called once; map the task"),
+        ({"exactly_once": False}, "exactly_once: the function's result is found by the job's claim"),
+        ({"python": ""}, "python: '' does not start an interpreter"),
+        ({"time_limit": "soon"}, "time_limit"),
+        ({"nodse": 2}, "nodse"),
+        ({"credentials": 3}, "credentials: give a FirecRESTCredentials block, or the name of one"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_when_the_flow_is_imported(run_as_job, fields, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        run_as_job(**fields)(task(double))
+
+
+def test_a_generator_is_refused_when_the_flow_is_imported(run_as_job) -> None:
+    def numbers() -> Any:
+        yield 1
+
+    with pytest.raises(errors.InvalidJobSpec, match="numbers is a generator"):
+        run_as_job()(task(numbers))
