@@ -10,8 +10,10 @@ from __future__ import annotations
 from array_sweep import array_sweep
 from parameter_sweep import parameter_sweep
 from prefect import serve
+from python_function import python_function
 from structure_energy import structure_energy
 from train_model import train_model
 
 if __name__ == "__main__":
-    serve(*[each.to_deployment("example") for each in (structure_energy, train_model, parameter_sweep, array_sweep)])
+    flows = (structure_energy, train_model, parameter_sweep, array_sweep, python_function)
+    serve(*[each.to_deployment("example") for each in flows])

@@ -47,7 +47,7 @@ def firecrest(
     """Let the function of a task or a flow run as a job, and return or raise what it does there.
 
     Put it above ``@task`` or ``@flow``. The task or flow keeps all else: its parameters, retries, ``submit`` and
-    ``map``. Beneath the function's own code runs no Prefect: a flow's function calls no tasks there.
+    ``map``. On the node there is no Prefect: the function of a flow calls no tasks.
 
     The function, its arguments and what it uses of its own module are pickled. What it prints is in the run's log. What
     it raises has the traceback on the node as its cause; if it cannot be pickled, ``FunctionFailed`` is raised with its
@@ -153,7 +153,7 @@ class _FunctionJob:
 
 @dataclass(frozen=True)
 class _FunctionScript:
-    """The script of one call; see :class:`prefect_firecrest.jobs.LateScript`."""
+    """The script of one call; see :class:`~prefect_firecrest.late_script.LateScript`."""
 
     call: PickledCall
     python: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
@@ -21,7 +21,6 @@ from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
-    from firecrest_core.connection import Connection
     from firecrest_core.dry_run import DryRun
     from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
     from prefect_firecrest.cancellation.records import JobRecord
     from prefect_firecrest.identity import TaskIdentity
+    from prefect_firecrest.late_script import LateScript
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset(
@@ -47,26 +47,6 @@ _NOT_OF_SPEC = frozenset(
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
 # Lists that may be given as a text.
 _LISTS = frozenset({"modules", "setup", "container_mounts"})
-
-
-class LateScript(Protocol):
-    """A script that is made when it is known for which submission of a flow run."""
-
-    def complete(self, connection: Connection, spec: JobSpec, identity: str) -> JobSpec:
-        """Return the job with its script.
-
-        :param connection: what it is submitted with
-        :param spec: the job
-        :param identity: what its claim is for
-        """
-
-    async def send(self, system: System, spec: JobSpec, identity: str) -> None:
-        """Send what the script needs beside itself, before it is submitted.
-
-        :param system: where the job will run
-        :param spec: the job with its script
-        :param identity: what its claim is for
-        """
 
 
 class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would make another block class

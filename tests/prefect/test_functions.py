@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_a_task_a_flow_and_a_function(run_as_job, workdir) -> None:
     assert not list(Path.cwd().glob("trained-*"))
 
 
-def test_what_it_raises_is_raised_as_itself_and_a_retry_runs_it_again(run_as_job, workdir) -> None:
+def test_what_it_raises_is_raised_as_itself_and_a_retry_runs_it_again(run_as_job, workdir, caplog) -> None:
     @run_as_job()
     @task(retries=1, retry_delay_seconds=0)
     def diverge() -> str:
@@ -73,6 +74,7 @@ def test_what_it_raises_is_raised_as_itself_and_a_retry_runs_it_again(run_as_job
     @run_as_job()
     @task
     def always() -> None:
+        print("printed before")
         raise Diverged("at step 2")
 
     @flow
@@ -84,6 +86,7 @@ def test_what_it_raises_is_raised_as_itself_and_a_retry_runs_it_again(run_as_job
         return diverge()
 
     assert compute() == "done"
+    assert "printed before" in caplog.text
     assert (workdir / "runs").read_text() == "run\nrun\n"
 
 
@@ -114,8 +117,6 @@ def test_arguments_and_results_of_any_size(run_as_job, monkeypatch) -> None:
     @task
     def twice(data: bytes) -> bytes:
         return data * 2
-
-    import random
 
     content = random.Random(1).randbytes(100_000)
     assert flow(lambda: twice(content), name="large")() == content * 2

@@ -98,6 +98,14 @@ def test_all_points_are_elements_of_one_job(stack: PrefectStack, finished_runs: 
     assert {file.name for file in results.iterdir()} == {f"result-{index}.json" for index in range(6)}
 
 
+def test_a_function_runs_as_a_job_and_what_it_prints_is_in_the_log(
+    stack: PrefectStack, finished_runs: dict[str, str]
+) -> None:
+    log = stack.api.log(finished_runs["python_function"])
+    assert "π is about 3.1" in log
+    assert "of 200000 points are in the circle" in log
+
+
 def test_an_unknown_partition_fails_the_run_with_the_schedulers_message(stack: PrefectStack) -> None:
     with pytest.raises(RunFailed, match="invalid partition specified: moon"):
         run(stack, "structure_energy", partition="moon")
