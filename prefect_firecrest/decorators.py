@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from prefect import Flow, Task
 from pydantic import SecretStr
 
-from firecrest_core.errors import ConfigurationError, InvalidJobSpec, JobFailed
+from firecrest_core.errors import ConfigurationError, JobFailed
 from firecrest_core.functions.pickled_call import check_function, pickle_call
-from firecrest_core.functions.script import check_python, placeholder_command
+from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.jobs import FirecRESTJob
 from prefect_firecrest.runtime import runtime
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_REFUSED = {
-    "script": "it is the function that runs",
-    "script_path": "it is the function that runs",
-    "command": "it is the function that runs; call the program in it",
-    "array": "a function is called once; map the task",
-    "exactly_once": "the function's result is found by the job's claim, so it cannot be switched off",
-}
 
 
 def firecrest(
@@ -61,12 +53,11 @@ def firecrest(
         function uses
     :param packages: names of packages, such as ``["numpy"]``, whose versions there have to be those here. Of other
         packages, the job's output tells how they differ
-    :param fields: those of :class:`~prefect_firecrest.FirecRESTJob`, but for ``script``, ``script_path``, ``command``,
-        ``array`` and ``exactly_once``. Without ``name``, the job has the function's name
+    :param fields: those of :class:`~prefect_firecrest.FirecRESTJob`, but for those that say what runs and how often:
+        ``script``, ``command``, ``launcher``, ``array`` and the like. Without ``name``, the job has the function's name
     :raises InvalidJobSpec: a field, or the function, cannot be right
     """
-    for name in fields.keys() & _REFUSED.keys():
-        raise InvalidJobSpec(name, _REFUSED[name])
+    check_fields(fields)
     check_python(python)
     if not isinstance(credentials, FirecRESTCredentials | str | None):
         raise ConfigurationError("credentials: give a FirecRESTCredentials block, or the name of one.")

@@ -41,7 +41,8 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
     """Run a Python function as a job, and return what it returns.
 
     All parameters of :class:`~airflow_provider_firecrest.operators.job.FirecRESTSubmitOperator` are those of the
-    decorator, but for ``script``, ``script_path``, ``command``, ``array`` and ``exactly_once``.
+    decorator, but for those that say what runs and how often: ``script``, ``command``, ``launcher``, ``array`` and the
+    like.
 
     The function, its arguments and what it uses of its own module are pickled. What it prints is in the task's log. The
     task raises what the function raises, with the traceback on the node as its cause; if that cannot be pickled, the
@@ -75,27 +76,20 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         packages: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        from firecrest_core.functions.script import check_python, placeholder_command
+        from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 
         try:
             _check_parameters(python_callable, {*(kwargs.get("op_kwargs") or {})})
             check_python(python)
-            if kwargs.pop("command", None) is not None:
-                raise InvalidJobSpec("command", "it is the function that runs; call the program in it")
+            check_fields({**(kwargs.get("default_args") or {}), **kwargs})
         except InvalidJobSpec as error:
             raise task_error(error) from None
         command = placeholder_command(python, python_callable.__name__)
-        super().__init__(python_callable=python_callable, command=command, **kwargs)
+        super().__init__(python_callable=python_callable, **kwargs | {"command": command})
         self.python = python
         self.packages = packages
         self._call: PickledCall | None = None
         self._place: ResultPlace | None = None
-        for field, refused, problem in (
-            ("array", self.array is not None, "a function is called once; map the task with expand()"),
-            ("exactly_once", not self.exactly_once, "the function's result is found by the job's claim"),
-        ):
-            if refused:
-                raise task_error(InvalidJobSpec(field, problem))
 
     def execute(self, context: Context) -> Any:
         """Pickle the function, submit the job, and wait for it.

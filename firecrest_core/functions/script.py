@@ -8,10 +8,12 @@ import inspect
 import json
 import tempfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from firecrest_core import transfer
 from firecrest_core.api.client import System
@@ -26,6 +28,28 @@ LARGEST_IN_SCRIPT = 256 * 1024
 """Characters of a call. Slurm takes scripts of 4 MiB (``max_script_size``), and gateways often requests of 1 MiB."""
 
 _END = "END_OF_PROGRAM"
+
+_REFUSED = {
+    "script": "it is the function that runs",
+    "script_path": "it is the function that runs",
+    "command": "it is the function that runs; call the program in it",
+    "launcher": "a function is called in one process; let it start others",
+    "container_runtime": "let python start the container: 'apptainer exec image.sif python3'",
+    "array": "a function is called once, and not by each element; map the task instead",
+}
+
+
+def check_fields(given: Mapping[str, Any]) -> None:
+    """Refuse what a job cannot have that runs a function.
+
+    :param given: fields of a job by their names, and ``exactly_once``
+    :raises InvalidJobSpec: one says what runs, or how often, or without a claim
+    """
+    for field, problem in _REFUSED.items():
+        if given.get(field) is not None:
+            raise InvalidJobSpec(field, problem)
+    if given.get("exactly_once") is False:
+        raise InvalidJobSpec("exactly_once", "the function's result is found by the job's claim")
 
 
 def check_python(python: str) -> None:
@@ -59,7 +83,7 @@ def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: 
     """
     check_python(python)
     if spec.array_indices is not None:
-        raise InvalidJobSpec("array", f"{call.name} is called once, and not by each element; map the task instead")
+        raise InvalidJobSpec("array", _REFUSED["array"])
     hide_value(place.key.hex())
     text = "\n".join(
         [

@@ -164,12 +164,18 @@ def test_a_result_that_somebody_else_has_written_is_not_unpickled(connected, wor
     ("arguments", "words"),
     [
         ({"command": "true"}, "command: it is the function that runs"),
-        ({"script": "#!/bin/bash\n"}, "given together with"),
-        ({"array": "0-3"}, "array: a function is called once"),
+        ({"script": "#!/bin/bash\n"}, "script: it is the function that runs"),
+        ({"array": "0-3"}, "array: a function is called once, and not by each element"),
+        ({"launcher": "srun"}, "launcher: a function is called in one process"),
+        (
+            {"container": "image.sif", "container_runtime": "apptainer"},
+            "container_runtime: let python start the container",
+        ),
         ({"exactly_once": False}, "exactly_once: the function's result is found by the job's claim"),
         ({"python": ""}, "python: '' does not start an interpreter"),
         ({"time_limit": "soon"}, "time_limit"),
         ({"job": {"nodse": 2}}, "nodse"),
+        ({"default_args": {"exactly_once": False}}, "exactly_once: the function's result"),
     ],
 )
 def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(

@@ -157,7 +157,12 @@ def test_another_python_and_a_job_that_fails_without_the_function(run_as_job, mo
     [
         ({"command": "true"}, "command: it is the function that runs"),
         ({"script": "#!/bin/bash\n"}, "script: it is the function that runs"),
-        ({"array": "0-3"}, "array: a function is called once; map the task"),
+        ({"array": "0-3"}, "array: a function is called once, and not by each element"),
+        ({"launcher": "srun"}, "launcher: a function is called in one process"),
+        (
+            {"container": "image.sif", "container_runtime": "apptainer"},
+            "container_runtime: let python start the container",
+        ),
         ({"exactly_once": False}, "exactly_once: the function's result is found by the job's claim"),
         ({"python": ""}, "python: '' does not start an interpreter"),
         ({"time_limit": "soon"}, "time_limit"),
