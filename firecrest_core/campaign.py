@@ -28,7 +28,8 @@ from firecrest_core.claims.protocol import BeforePost
 from firecrest_core.course import Course, EarlierJob
 from firecrest_core.errors import WaitTimedOut
 from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes
-from firecrest_core.followup import FollowUp, Note, Stop
+from firecrest_core.failed_elements import failed_elements, only_elements
+from firecrest_core.followup import Cause, FollowUp, Note, Stop
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.submission import with_text
@@ -83,7 +84,7 @@ class Campaign:
             before_post=before_post,
             adjust=self._adjust,
         )
-        if self.escalation is None:
+        if self.escalation is None and self.spec.array_indices is None:
             return await submit(first_attempt=first_attempt, resubmit_failed=resubmit_failed)
         job = await submit(first_attempt=first_attempt, resubmit_failed=False)
         if first_attempt or job.submitted_at or not resubmit_failed:
@@ -95,6 +96,8 @@ class Campaign:
         course = await self._go_on(job, result, on_message)
         if course is not None and result.succeeded:
             return job
+        if course is not None and (elements := failed_elements(result)):
+            await self._write_down(job, Note(Cause.RETRY, elements=elements))
         return await submit(resubmit_failed=course is not None)
 
     async def follow(self, job: Job, result: JobResult, on_message: OnMessage = log.info) -> Job | JobResult:
@@ -117,8 +120,8 @@ class Campaign:
     async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> Course | None:
         """Write down that another job follows, and why. If none does, return the course that has ended here."""
         assert job.key is not None, "only jobs with a claim are followed by others"
-        key, directory = job.key, ClaimDirectory(self.system, job.working_dir, job.key.identity)
-        claims = await retry_transient(directory.read, math.inf)
+        key = job.key
+        claims = await retry_transient(self._directory(job).read, math.inf)
         if claims.cause(key) is not None:  # whoever waited before has written it down
             on_message(f"{job} was followed by another job.")
             return None
@@ -127,7 +130,7 @@ class Campaign:
         spec = self._adjust(await self._with_text(), scheduler, causes)
         decision = self.escalation.after(result, spec, _notes(causes)) if self.escalation else None
         if isinstance(decision, FollowUp):
-            await retry_transient(partial(directory.note_cause, key, decision.note.to_text()), math.inf)
+            await self._write_down(job, replace(decision.note, elements=failed_elements(result)))
             on_message(decision.reason)
             return None
         return Course(
@@ -138,6 +141,14 @@ class Campaign:
             problem=decision.problem if isinstance(decision, Stop) else "",
         )
 
+    def _directory(self, job: Job) -> ClaimDirectory:
+        assert job.key is not None, "only jobs with a claim are followed by others"
+        return ClaimDirectory(self.system, job.working_dir, job.key.identity)
+
+    async def _write_down(self, job: Job, note: Note) -> None:
+        assert job.key is not None
+        await retry_transient(partial(self._directory(job).note_cause, job.key, note.to_text()), math.inf)
+
     async def _with_text(self) -> JobSpec:
         if self.spec.script_path is None:
             return self.spec
@@ -145,11 +156,12 @@ class Campaign:
 
     def _adjust(self, spec: JobSpec, scheduler: Scheduler, causes: Sequence[str]) -> JobSpec:
         """Return what a generation asks for, from what the first one does and the notes of those before it."""
-        if self.escalation is None:
-            return spec
-        self.escalation.check(spec, scheduler)
+        if self.escalation is not None:
+            self.escalation.check(spec, scheduler)
         for note in _notes(causes):
-            spec = self.escalation.apply(spec, note)
+            if self.escalation is not None:
+                spec = self.escalation.apply(spec, note)
+            spec = only_elements(spec, note.elements)
         return spec
 
 

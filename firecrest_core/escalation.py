@@ -180,13 +180,13 @@ class Escalation:
         :param spec: the job
         :param scheduler: what runs it
         :param script_is_known: the job's script is here; else its own lines may still say what is to grow
-        :raises InvalidJobSpec: the job does not say what is to grow, already has as much as the policy allows, or is
-            an array; or the scheduler cannot leave out nodes
+        :raises InvalidJobSpec: the job does not say what is to grow, already has as much as the policy allows; or PBS
+            can neither leave out nodes nor tell which elements of an array have failed
         """
         if self.excludes and scheduler == "pbs":
             raise _wrong("node_failure: PBS cannot leave out nodes; give {'max': 3} without exclude")
-        if spec.array_indices is not None:
-            raise _wrong("of an array, all elements would run again, also those that ended well; submit a job for each")
+        if spec.array_indices is not None and scheduler == "pbs":
+            raise _wrong("PBS does not tell which elements of an array have failed; submit a job for each")
         for cause, growth in self.growths.items():
             amount = _AMOUNTS[cause]
             if amount.given(spec) is None and not script_is_known:

@@ -19,6 +19,7 @@ class Cause(StrEnum):
     TIME_LIMIT = "time_limit"
     NODE_FAILURE = "node_failure"
     PREEMPTED = "preempted"
+    RETRY = "retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,16 @@ class Note:
 
     :param cause: why
     :param nodes: the nodes that the next jobs leave out, in the scheduler's form
+    :param elements: the indices of the array's elements that run again, the others being done; empty for all
     """
 
     cause: Cause
     nodes: str = ""
+    elements: str = ""
 
     def to_text(self) -> str:
         """Return the note as the name of a file; :meth:`parse` reads it back."""
-        parts = {"nodes": self.nodes}
+        parts = {"nodes": self.nodes, "elements": self.elements}
         return ",".join([self.cause, *(f"{name}={quote(text, safe='')}" for name, text in parts.items() if text)])
 
     @classmethod
@@ -45,7 +48,7 @@ class Note:
         """
         cause, *parts = text.split(",")
         given = {name: unquote(value) for name, _, value in (part.partition("=") for part in parts)}
-        if cause not in set(Cause) or not given.keys() <= {"nodes"}:
+        if cause not in set(Cause) or not given.keys() <= {"nodes", "elements"}:
             return None
         return cls(Cause(cause), **given)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from firecrest_core.course import Course
 from firecrest_core.diagnosis import describe_exit_code
-from firecrest_core.elements import ElementGroup, ElementResult, expand
+from firecrest_core.elements import ElementGroup, ElementResult, expand, shorten
 from firecrest_core.indices import Indices
 from firecrest_core.states import JobState
 from firecrest_core.usage import JobUsage
@@ -166,6 +166,14 @@ class JobResult:
         for group in self.groups:
             counts[group.state] += group.count
         return dict(counts)
+
+    def with_completed(self, indices: Indices) -> JobResult:
+        """Return the result with more elements, which an earlier job of the same task has completed.
+
+        :param indices: theirs
+        """
+        earlier = ElementGroup.of(indices, JobState.COMPLETED, exit_code=0)
+        return replace(self, groups=shorten((*self.groups, earlier)))
 
     @property
     def unrecorded(self) -> Indices:

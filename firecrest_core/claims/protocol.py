@@ -153,6 +153,8 @@ async def find_owner(system: System, job: Job, result: JobResult) -> Job | JobRe
             await claims.remove_secrets(found, lambda *of: of <= (key.epoch, key.generation))
             if found.holder(key) == job.job_id:
                 owner = replace(owner, usage=await claims.usage(found, key))
+            if job.completed_indices:
+                owner = owner.with_completed(job.completed_indices)
         if owner is not None:
             return owner
         delay = next(pauses, None)
@@ -331,9 +333,13 @@ class _Submission:
         )
 
     async def _job(self, bound: BoundSubmission, job_id: str, submitted_at: float) -> Job:
-        return await job_from_submission(
+        job = await job_from_submission(
             self.system, bound.spec, job_id, name=bound.name, submitted_at=submitted_at, key=bound.key
         )
+        everything = self.spec.array_indices
+        if everything is None or job.array_indices is None:
+            return job
+        return replace(job, completed_indices=everything - job.array_indices or None)
 
     def _withdrawn(self, reason: str) -> errors.JobWithdrawn:
         return errors.JobWithdrawn(

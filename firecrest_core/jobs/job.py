@@ -21,6 +21,8 @@ class Job:
     :param stdout: path of its standard output, with ``%a`` for an array element's index; ``None`` if unknown
     :param stderr: path of its standard error, in the same form
     :param array_indices: the expected indices of an array, ``None`` for any other job
+    :param completed_indices: those of its task's array whose elements have completed in an earlier job of its key, so
+        that this one leaves them out
     :param submitted_at: Unix time of the submission; 0 for a job that was found
     :param key: the key of its claim, ``None`` for a job that was submitted without one
     """
@@ -32,6 +34,7 @@ class Job:
     stdout: str | None = None
     stderr: str | None = None
     array_indices: Indices | None = None
+    completed_indices: Indices | None = None
     submitted_at: float = 0.0
     key: ClaimKey | None = None
 
@@ -53,21 +56,21 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON types; :meth:`from_dict` reads them back."""
         key = None if self.key is None else self.key.to_dict()
-        indices = None if self.array_indices is None else str(self.array_indices)
-        return {each.name: getattr(self, each.name) for each in fields(self)} | {"array_indices": indices, "key": key}
+        indices = {
+            name: None if (found := getattr(self, name)) is None else str(found)
+            for name in ("array_indices", "completed_indices")
+        }
+        return {each.name: getattr(self, each.name) for each in fields(self)} | indices | {"key": key}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
         """Return the job that :meth:`to_dict` wrote."""
-        indices = data.get("array_indices")
+        indices = {
+            name: None if (text := data.get(name)) is None else Indices.parse(text)
+            for name in ("array_indices", "completed_indices")
+        }
         key = data.get("key")
-        return cls(
-            **{
-                **data,
-                "array_indices": None if indices is None else Indices.parse(indices),
-                "key": None if key is None else ClaimKey.from_dict(key),
-            }
-        )
+        return cls(**{**data, **indices, "key": None if key is None else ClaimKey.from_dict(key)})
 
     # What Airflow calls for an XCom.
     __version__: ClassVar[int] = 1

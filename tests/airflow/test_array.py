@@ -32,6 +32,16 @@ def test_the_points_that_failed_are_named(connected, workdir, run_task) -> None:
         run_task(array(workdir, environment={"BAD": "1"}))
 
 
+def test_a_retry_runs_the_failed_points_alone(connected, workdir, run_task, ti) -> None:
+    make = array(workdir, command='echo >> "tries-$SEED"; [ "$SEED" != 2 ] || [ -e mended ]')
+    with pytest.raises(JobFailed, match=r"1 FAILED \(2\)"):
+        run_task(make)
+    (workdir / "mended").touch()
+    ti.try_number = 2
+    assert run_task(make).result["element_counts"] == {"COMPLETED": 4}
+    assert [(workdir / f"tries-{index}").read_text() for index in range(4)] == ["\n", "\n", "\n\n", "\n"]
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [

@@ -104,7 +104,6 @@ def test_a_triggerer_that_is_restarted_goes_on_with_the_last_job(make, workdir, 
         ({"memory": "8G", "escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "max is 4G, and the job"),
         ({"escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "memory: missing"),
         ({"exactly_once": False, "escalate": POLICY}, "escalate: .*leave exactly_once on"),
-        ({"array": "0-3", "escalate": POLICY}, "escalate: of an array"),
     ],
 )
 def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:

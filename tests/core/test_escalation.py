@@ -73,7 +73,6 @@ def test_a_wrong_policy_is_refused(policy: Any, words: str) -> None:
         ({"memory": 0}, "memory: 0M is all that there is"),
         ({"time_limit": "UNLIMITED"}, "time_limit: UNLIMITED is all"),
         ({"memory": None, "script": "#!/bin/bash\n#SBATCH --mem=lots\n"}, "script: its own --mem: 'lots'"),
-        ({"array": "0-3"}, "escalate: of an array"),
     ],
 )
 def test_a_job_that_the_policy_does_not_fit_is_refused(fields: dict[str, Any], words: str) -> None:
@@ -94,6 +93,8 @@ def test_nodes_cannot_be_left_out_in_pbs() -> None:
     with pytest.raises(InvalidJobSpec, match="PBS cannot leave out nodes"):
         Escalation.parse(POLICY).check(spec(), "pbs")
     Escalation.parse({"node_failure": {"max": 3}}).check(spec(), "pbs")
+    with pytest.raises(InvalidJobSpec, match="PBS does not tell which elements of an array have failed"):
+        Escalation.parse({"node_failure": {"max": 3}}).check(spec(array="0-3"), "pbs")
 
 
 def test_the_memory_doubles_up_to_its_bound() -> None:
