@@ -27,9 +27,9 @@ OLD_PREFECT_TESTS := $(patsubst %,tests/prefect/test_%.py,internals credentials 
 TESTS_OF_FACES := $(AIRFLOW_TESTS) $(AIRFLOW_E2E_TESTS) $(PREFECT_TESTS) $(PREFECT_E2E_TESTS) tests/both
 
 # What each environment installs of this distribution, and the groups of tools beside it.
-EXTRAS_airflow := airflow,openlineage,mlflow,local,examples
+EXTRAS_airflow := airflow,openlineage,mlflow,functions,local,examples
 GROUPS_airflow := --group test --group fuzz --group postgresql --group lint --group browser
-EXTRAS_prefect := prefect,mlflow,local,examples
+EXTRAS_prefect := prefect,mlflow,functions,local,examples
 GROUPS_prefect := --group test --group browser
 # Prefect names this ceiling itself since 3.9.1; older releases leave it out and break above it.
 PINS_prefect := 'fastapi<0.151'

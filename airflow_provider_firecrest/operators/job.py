@@ -320,7 +320,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             fail_if_stuck=self.fail_if_stuck,
             live_output=self.live_output,
             secrets=seal_secrets(spec, connection.secret),
-            metrics=self.hook.run(self._metrics_path(system, spec)),
+            metrics=None if self.metrics is None else self.hook.run(self._metrics_path(job, self.metrics)),
             mlflow=asdict(MLflowSettings.of_task(context["ti"], self.mlflow_conn_id)) if self.metrics else None,
             firecrest_conn_id=self.firecrest_conn_id,
             poll_interval=self.poll_interval,
@@ -337,13 +337,11 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         async with self.hook.client() as client:
             return await expand_spec(client.system(system), spec, is_retry=is_retry)
 
-    async def _metrics_path(self, system: str, spec: JobSpec) -> str | None:
+    async def _metrics_path(self, job: Job, path: str) -> str:
         from firecrest_core.job_metrics import metrics_path
 
-        if self.metrics is None:
-            return None
         async with self.hook.client() as client:
-            return await metrics_path(client.system(system), spec.working_dir, self.metrics)
+            return await metrics_path(client.system(job.system), job.working_dir, path)
 
     async def _make_working_dir(
         self, system: str, spec: JobSpec, identity: TaskIdentity | None, is_retry: bool

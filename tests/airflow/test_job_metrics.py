@@ -71,6 +71,21 @@ def test_a_job_that_fails_keeps_its_metrics(connected, workdir, run_task, ti, ke
     assert kept[-1] == [(1, 0.5), (2, 0.25)]
 
 
+def test_a_retry_reads_the_metrics_where_its_run_began(connected, workdir, run_task, ti, kept) -> None:
+    began, other = workdir / "began", workdir / "other"
+    for directory in (began, other):
+        directory.mkdir()
+    (workdir / "go").touch()
+    script = TRAINING.replace("-e go", "-e ../go") + "[ -e ../mended ]\n"
+    with pytest.raises(JobFailed):
+        run_task(train(began, script))
+    (workdir / "mended").touch()
+    kept.clear()
+    ti.try_number = 2
+    run_task(train(other, script))  # its directory depends on the number of the try
+    assert kept[-1] == [(1, 0.5), (2, 0.25)]
+
+
 @pytest.mark.parametrize(
     ("written", "said"), [("", "there is no "), ("epoch 1\n", "holds no numbers"), ('{"loss": "NaN"}\n', "loss nan")]
 )
