@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from firecrest_core.errors import ConfigurationError
@@ -63,6 +63,7 @@ class Connection:
         :mod:`firecrest_core.paths`
     :param job_url: template of the URL of a job's page in the centre's own web interface; see
         :mod:`firecrest_core.job_pages`
+    :param presets: fields of jobs by the names of presets; see :mod:`firecrest_core.presets`
     :param kept_in: what holds these settings, as messages call it: Airflow's ``connection``, Prefect's ``credentials
         block``
     :raises ConfigurationError: a value is missing, is no URL, is a plain one that is not allowed, or is out of range
@@ -84,6 +85,7 @@ class Connection:
     base_dir: str | None = None
     paths: Mapping[str, str] = field(default_factory=dict, hash=False)
     job_url: str = ""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, compare=False)
     kept_in: str = field(default="connection", repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +116,8 @@ class Connection:
         _check_paths(self.base_dir, self.paths)
         if self.job_url:
             check_job_url(self.job_url)
+        if not isinstance(self.presets, Mapping) or not all(isinstance(one, Mapping) for one in self.presets.values()):
+            raise ConfigurationError('presets: give names and fields, such as {"train": {"partition": "gpu"}}')
 
     def _check_url(self, name: str, value: str) -> None:
         check_url(name, value, query=name == "token_url")

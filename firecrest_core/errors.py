@@ -128,6 +128,7 @@ class InvalidJobSpec(UserError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self.problem = message
 
 
 class AuthenticationFailed(UserError):

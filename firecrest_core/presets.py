@@ -1,0 +1,223 @@
+"""Presets: fields that many jobs share, under a name.
+
+A preset is a table of a TOML file, or of a connection. It says where and how jobs run, and not what::
+
+    [clariden]
+    system = "clariden"
+    account = "a123"
+
+    [clariden-train]
+    inherits = "clariden"
+    launcher = "torchrun"
+    environment = {NCCL_DEBUG = "WARN"}
+
+The values of a preset replace those that it inherits, and a job's own values replace those of its preset, field by
+field. Variables of ``environment`` are replaced one by one. A blank value takes back an inherited one.
+
+Presets are looked for in the file that ``FIRECREST_PRESETS`` names, or else in ``firecrest-presets.toml`` beside the
+DAG or the flow, or else in the connection. The first place that exists counts alone, so a misspelt name is known to be
+misspelt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from firecrest_core.connection import Connection
+from firecrest_core.errors import ConfigurationError, InvalidJobSpec
+from firecrest_core.hidden_values import without_hidden_values
+from firecrest_core.spec import validation
+from firecrest_core.spec.jobspec import JobSpec, given_fields
+from firecrest_core.system_names import check_system_name
+
+FILE_NAME = "firecrest-presets.toml"
+"""The name of the file beside a DAG or a flow."""
+
+VARIABLE = "FIRECREST_PRESETS"
+"""The environment variable that names another file."""
+
+_PARENT = "inherits"
+_OF_JOB = ("script", "script_path", "command", "working_dir")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset, with what it inherits.
+
+    :param name: its name
+    :param source: where it is, as messages call it
+    :param system: the system of its jobs
+    :param fields: the values of fields of a :class:`~firecrest_core.spec.jobspec.JobSpec`, in their normal forms
+    """
+
+    name: str
+    source: str
+    system: str | None
+    fields: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"preset {self.name!r} of {self.source}"
+
+    def with_fields(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a job: its own, and those of the preset where it has none.
+
+        :param given: the job's own fields, without blank ones
+        """
+        fields = {**self.fields, **given}
+        if isinstance(given.get("environment"), Mapping):
+            fields["environment"] = {**self.fields.get("environment", {}), **given["environment"]}
+        return fields
+
+    @contextmanager
+    def named_in_errors(self, given: Mapping[str, Any]) -> Iterator[None]:
+        """Let errors of fields that come from the preset say so.
+
+        :param given: the job's own fields
+        """
+        try:
+            yield
+        except InvalidJobSpec as error:
+            if error.field not in self.fields or error.field in given:
+                raise
+            raise InvalidJobSpec(error.field, f"{error.problem} (It comes from the {self}.)") from None
+
+    def summary(self) -> str:
+        """Return a line for the log: the values, but of variables their names alone."""
+        shown = {"system": self.system, **self.fields}
+        if "environment" in shown:
+            shown["environment"] = sorted(shown["environment"])
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in shown.items() if value is not None)
+        return without_hidden_values(f"{str(self).capitalize()}: {values or 'no values'}.")
+
+
+class Presets:
+    """The presets of one place.
+
+    :param tables: by name, what each one says
+    :param source: the place, as messages call it
+    :raises InvalidJobSpec: something is no table
+    """
+
+    def __init__(self, tables: Mapping[str, Any], source: str) -> None:
+        for name, table in tables.items():
+            if not isinstance(table, Mapping):
+                raise _problem(f"{source}: {name!r} is no preset, which is a table of fields")
+        self._tables = tables
+        self._source = source
+
+    @classmethod
+    def at_hand(cls, folder: Path | None) -> Presets | None:
+        """Return the presets of a file that is here; ``None`` if there is none.
+
+        :param folder: that of the DAG or the flow, if it is known
+        :raises InvalidJobSpec: the file cannot be read, or is no TOML
+        """
+        named = os.environ.get(VARIABLE)
+        path = Path(named) if named else folder and folder / FILE_NAME
+        if path is None or not (named or path.is_file()):
+            return None
+        try:
+            return _read(path, path.stat().st_mtime_ns)
+        except OSError as error:
+            by = f"{VARIABLE} names {path}, which" if named else str(path)
+            raise _problem(f"{by} cannot be read: {error.strerror}") from None
+
+    @classmethod
+    def find(cls, folder: Path | None, connection: Connection) -> Presets:
+        """Return the presets of the first place that exists.
+
+        :param folder: that of the DAG or the flow, if it is known
+        :param connection: which has presets, too
+        :raises InvalidJobSpec: the file cannot be read, or is no TOML
+        """
+        return cls.at_hand(folder) or cls(connection.presets, f"the {connection.kept_in}")
+
+    def get(self, name: str) -> Preset:
+        """Return a preset with what it inherits.
+
+        :param name: its name
+        :raises InvalidJobSpec: there is none, it inherits from itself, or a field or a value cannot be right
+        """
+        merged: dict[str, Any] = {}
+        for table in reversed(self._chain_of(name)):
+            if merged.get("environment") and table.get("environment"):
+                table["environment"] = {**merged["environment"], **table["environment"]}
+            merged |= table
+        system = merged.pop("system", None) or None
+        return Preset(name, self._source, system, given_fields(merged))
+
+    def _chain_of(self, name: str) -> list[dict[str, Any]]:
+        """Return the tables of a preset, of what it inherits from, and so on."""
+        tables, names, after = [], [], ""
+        while name:
+            if name in names:
+                raise _problem(f"{self._source}: presets inherit in a circle: {' → '.join([*names, name])}")
+            if name not in self._tables:
+                raise _problem(f"{after}there is no preset {name!r} in {self._source}; {self._hint(name)}")
+            names.append(name)
+            table = dict(self._tables[name])
+            parent = table.pop(_PARENT, None)
+            if parent is not None and not isinstance(parent, str):
+                raise _problem(f"{name!r} of {self._source}: {_PARENT} is {parent!r}; give the name of a preset")
+            tables.append(self._checked(name, table))
+            after, name = f"{name!r} inherits from {parent!r}, but ", parent or ""
+        return tables
+
+    def _hint(self, name: str) -> str:
+        if not self._tables:
+            return (
+                f"it has none. Presets are looked for in the file that {VARIABLE} names, in {FILE_NAME} beside the DAG "
+                "or the flow, and in `presets` of the connection or the credentials block"
+            )
+        if near := difflib.get_close_matches(name, self._tables, n=1):
+            return f"did you mean {near[0]!r}?"
+        return f"there are {', '.join(map(repr, self._tables))}"
+
+    def _checked(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+        known = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]
+        checked = {}
+        for field, value in table.items():
+            where = f"{name!r} of {self._source}: "
+            if field in _OF_JOB:
+                raise _problem(f"{where}{field} belongs to the job: a preset does not say what it runs, and where")
+            if field not in ("system", *known):
+                from firecrest_core.spec.field_hints import meaning
+
+                hint = meaning(field, known) or f"there are system, {_PARENT}, {', '.join(known)}"
+                raise _problem(f"{where}{field!r} is no field of a preset; {hint}")
+            try:
+                if not given_fields({field: value}):
+                    checked[field] = None
+                elif field == "system":
+                    checked[field] = check_system_name(value)
+                else:
+                    checked[field] = validation.checked(field, value)
+            except (InvalidJobSpec, ConfigurationError) as error:
+                raise _problem(f"{where}{error}") from None
+        return checked
+
+
+@lru_cache(maxsize=16)  # each task of a DAG file reads it, and each parse of the file; it changes with its time
+def _read(path: Path, changed: int) -> Presets:
+    import tomllib
+
+    try:
+        return Presets(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _problem(f"{path} is no TOML: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def _problem(text: str) -> InvalidJobSpec:
+    return InvalidJobSpec("preset", text)
