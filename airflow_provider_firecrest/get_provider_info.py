@@ -97,6 +97,14 @@ _CONNECTION_FIELDS: dict[str, Any] = {
         ),
         "schema": {"type": ["string", "null"], "examples": ["https://ui.example.org/{system}/jobs/{job_id}"]},
     },
+    "presets": {
+        "label": "Presets",
+        "description": (
+            'Fields that many jobs share, by name: {"train": {"partition": "gpu"}} lets tasks say preset="train". '
+            "A file firecrest-presets.toml beside the DAG comes first."
+        ),
+        "schema": {"type": ["object", "null"]},
+    },
 }
 
 

@@ -138,7 +138,12 @@ class Presets:
         :param connection: which has presets, too
         :raises InvalidJobSpec: the file cannot be read, or is no TOML
         """
-        return cls.at_hand(folder) or cls(connection.presets, f"the {connection.kept_in}")
+        return cls.at_hand(folder) or cls.of(connection)
+
+    @classmethod
+    def of(cls, connection: Connection) -> Presets:
+        """Return the presets of a connection."""
+        return cls(connection.presets, f"the {connection.kept_in}")
 
     def get(self, name: str) -> Preset:
         """Return a preset with what it inherits.
@@ -146,6 +151,8 @@ class Presets:
         :param name: its name
         :raises InvalidJobSpec: there is none, it inherits from itself, or a field or a value cannot be right
         """
+        if not isinstance(name, str):
+            raise _problem(f"the name of a preset is needed, not {name!r}")
         merged: dict[str, Any] = {}
         for table in reversed(self._chain_of(name)):
             if merged.get("environment") and table.get("environment"):

@@ -114,6 +114,7 @@ def parse(stored: AirflowConnection) -> Connection:
             base_dir=extra.text("base_dir") or None,
             paths=extra.mapping("paths"),
             job_url=extra.text("job_url"),
+            presets=extra.mapping("presets"),
         )
     except ConfigurationError as error:
         name, blank, what = str(error).partition(" ")

@@ -30,6 +30,7 @@ NAMES = (
     "base_dir",
     "paths",
     "job_url",
+    "presets",
 )
 """The settings in an extra. ``token_url`` is another name of ``auth_url``; Airflow hides what ``token`` is part of."""
 

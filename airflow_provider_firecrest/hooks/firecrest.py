@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.hooks.files import FileMethods
+from airflow_provider_firecrest.hooks.presets import current_folder
 from airflow_provider_firecrest.hooks.task_jobs import TaskJobs
 from firecrest_core.errors import FirecRESTError, SystemNotFound
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
+    from firecrest_core.presets import Preset
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
 
@@ -75,6 +77,7 @@ class FirecRESTHook(FileMethods):
         self,
         job: JobSpec | Mapping[str, Any] | None = None,
         *,
+        preset: str | None = None,
         system: str | None = None,
         make_working_dir: bool | None = None,
         exactly_once: bool = True,
@@ -87,7 +90,9 @@ class FirecRESTHook(FileMethods):
         until it was waited for; if the function returns before, it goes on.
 
         :param job: a ``JobSpec``, or its fields as a mapping
-        :param system: the system; the connection's default system if left out
+        :param preset: name of a preset, whose fields count where neither ``job`` nor ``fields`` gives them; see
+            :mod:`firecrest_core.presets`
+        :param system: the system; that of the preset, or else the connection's default system, if left out
         :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
         :param fields: fields of a ``JobSpec``, instead of ``job`` or to change it: ``script``, ``working_dir``,
             ``nodes``, ``time_limit``, …
@@ -98,13 +103,21 @@ class FirecRESTHook(FileMethods):
         :raises InvalidJobSpec: naming the field that cannot be right
         """
         return self.run(
-            self.asubmit_job(job, system=system, make_working_dir=make_working_dir, exactly_once=exactly_once, **fields)
+            self.asubmit_job(
+                job,
+                preset=preset,
+                system=system,
+                make_working_dir=make_working_dir,
+                exactly_once=exactly_once,
+                **fields,
+            )
         )
 
     async def asubmit_job(
         self,
         job: JobSpec | Mapping[str, Any] | None = None,
         *,
+        preset: str | None = None,
         system: str | None = None,
         make_working_dir: bool | None = None,
         exactly_once: bool = True,
@@ -112,8 +125,14 @@ class FirecRESTHook(FileMethods):
     ) -> Job:
         """Do what :meth:`submit_job` does."""
         from firecrest_core import lifecycle, paths
+        from firecrest_core.presets import Presets
 
-        given, task = build_spec(job, fields), TaskJobs.current()
+        found = None
+        if preset is not None:
+            found = Presets.find(current_folder(), await self.aconnection()).get(preset)
+            self.log.info(found.summary())
+            system = system or found.system
+        given, task = build_spec(job, fields, found), TaskJobs.current()
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
         is_retry = task is not None and task.is_retry
@@ -274,11 +293,14 @@ def _to_both(log: Callable[[str], None], history: JobHistory | None) -> Callable
     return tell
 
 
-def build_spec(job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[str, Any]) -> JobSpec:
+def build_spec(
+    job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[str, Any], preset: Preset | None = None
+) -> JobSpec:
     """Return a job's specification.
 
     :param job: a specification, or its fields as a mapping; a text is refused
     :param fields: fields that replace those of ``job``, unless they are ``None`` or a template has left them blank
+    :param preset: has the fields that neither gives
     :raises InvalidJobSpec: naming the field that cannot be right
     """
     from firecrest_core.errors import InvalidJobSpec
@@ -292,4 +314,8 @@ def build_spec(job: JobSpec | Mapping[str, Any] | str | None, fields: Mapping[st
             "yields a mapping",
         )
     given = job.to_mapping() if isinstance(job, JobSpec) else dict(job or {})
-    return JobSpec.from_mapping(given | given_fields(fields))
+    given = given_fields(given) | given_fields(fields)
+    if preset is None:
+        return JobSpec.from_mapping(given)
+    with preset.named_in_errors(given):
+        return JobSpec.from_mapping(preset.with_fields(given))

@@ -100,6 +100,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param usage: whether the job writes down what it uses of its cores, memory and GPUs (true unless given)
     :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
+    :param preset: name of a preset, which has the fields that neither gives, and the system if ``system`` is left out;
+        from ``firecrest-presets.toml`` beside the DAG, or else the connection, see :mod:`firecrest_core.presets`
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
     :param escalate: which job follows one that ended for want of memory, time or a node, by itself and without a try of
@@ -142,6 +144,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         *FirecRESTBaseOperator.template_fields,
         *JOB_FIELDS,
         "job",
+        "preset",
         "inputs",
         "outputs",
         "metrics",
@@ -198,6 +201,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         usage: bool | str | None = None,
         make_working_dir: bool | None = None,
         job: JobSpec | Mapping[str, Any] | str | None = None,
+        preset: str | None = None,
         escalate: Mapping[str, Any] | None = None,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
@@ -259,6 +263,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         # Airflow renders the strings of a mapping, and shows them; a JobSpec cannot be changed.
         to_mapping = getattr(job, "to_mapping", None)
         self.job = to_mapping() if to_mapping else job
+        self.preset = preset
         self.check_fields(kwargs.get("default_args") or {})
 
     def execute(self, context: Context) -> Any:
@@ -274,11 +279,14 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
 
         try:
             connection = self.hook.connection()
-            system = connection.system_or_default(self.system)
+            preset = self.find_preset()
+            system = connection.system_or_default(self.system or (preset and preset.system))
             given = named(self.job_spec(), context["ti"])
             self.check_files()
         except FirecRESTError as error:
             raise task_error(error) from None
+        if preset is not None:
+            self.log.info(preset.summary())
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
         mask_secret(values_to_mask(given))

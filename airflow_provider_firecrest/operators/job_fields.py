@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.airflow_internals import BeforeRendering, syntax_error
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.firecrest import build_spec
+from airflow_provider_firecrest.hooks.presets import folder_of
 
 if TYPE_CHECKING:
+    from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
+    from firecrest_core.presets import Preset, Presets
     from firecrest_core.spec.jobspec import JobSpec
 
 JOB_FIELDS = (
@@ -38,12 +41,14 @@ _END = "\n\0"
 class JobFields(BeforeRendering):
     """An operator with an attribute for each field of a job, and ``job``, a mapping of the same fields.
 
-    All of them are templates. A field of its own counts more than the one in ``job``.
+    All of them are templates. A field of its own counts more than the one in ``job``, and that more than the preset's.
     """
 
     job: Any
     escalate: Any
     exactly_once: bool
+    preset: Any
+    hook: FirecRESTHook
     template_ext: Sequence[str]
     script: Any
     environment: Any
@@ -53,7 +58,28 @@ class JobFields(BeforeRendering):
 
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        return build_spec(self.job, self._own_fields())
+        return build_spec(self.job, self._own_fields(), self.find_preset())
+
+    def find_preset(self) -> Preset | None:
+        """Return the task's preset, once its name is rendered; ``None`` if it has none.
+
+        :raises InvalidJobSpec: there is none of that name, or it cannot be right
+        """
+        from firecrest_core.presets import Presets
+
+        if not self._has_preset():
+            return None
+        return (self._presets_at_hand() or Presets.of(self.hook.connection())).get(self.preset)
+
+    def _has_preset(self) -> bool:
+        from firecrest_core.spec.jobspec import given_fields
+
+        return bool(given_fields({"preset": self.preset}))
+
+    def _presets_at_hand(self) -> Presets | None:
+        from firecrest_core.presets import Presets
+
+        return Presets.at_hand(folder_of(self.get_dag()))  # type: ignore[attr-defined]  # of the operator
 
     def _own_fields(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in JOB_FIELDS}
@@ -77,18 +103,18 @@ class JobFields(BeforeRendering):
 
     def _check_known_fields(self) -> None:
         from firecrest_core.errors import InvalidJobSpec
-        from firecrest_core.spec.jobspec import JobSpec, check_names, given_fields
+        from firecrest_core.spec.jobspec import check_names, given_fields
 
         job = self.job
         if isinstance(job, str) and (not is_template(job) or self._renders_native() is False):
             build_spec(job, {})  # it says what is wrong with a text
+        presets = self._presets_at_hand() if self._has_preset() and not is_template(self.preset) else None
+        preset = presets.get(self.preset) if presets else None
         complete = job is None or isinstance(job, Mapping)
         if complete:
             check_names(job or {})
         given = {**(job if complete and job else {}), **given_fields(self._own_fields())}
         known = given_fields({field: value for field, value in given.items() if not is_template(value)})
-        if not set(_JUDGED_TOGETHER) & given.keys() <= known.keys():
-            known = {field: value for field, value in known.items() if field not in _JUDGED_TOGETHER}
         script = known.get("script")
         if _names_template_file(script):
             del known["script"]  # its text is not here yet
@@ -103,11 +129,32 @@ class JobFields(BeforeRendering):
             if complete and not given.keys() & {"script", "script_path", "command"}:
                 raise InvalidJobSpec("script", "nothing says what to run; give a script, script_path or command")
             known["command"] = "true"  # in the place of what is not known
-        spec = JobSpec(**known)
+        spec = self._known_spec(given, known, preset)
         if self.escalate is not None:
-            self._check_escalation(spec, given.keys() - known.keys(), complete=complete)
+            complete_job = complete and (preset is not None or not self._has_preset())
+            self._check_escalation(spec, given.keys() - known.keys(), complete=complete_job)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
+
+    def _known_spec(self, given: Mapping[str, Any], known: Mapping[str, Any], preset: Preset | None) -> JobSpec:
+        """Return the job as far as it is known, with what its preset says.
+
+        :param given: what the task says
+        :param known: what of it is no template
+        :param preset: unless it is known only when the task runs
+        :raises InvalidJobSpec: fields cannot be right, or not beside each other
+        """
+        from firecrest_core.spec.jobspec import JobSpec
+
+        fields = dict(known)
+        if preset is not None:
+            unknown = given.keys() - known.keys()
+            fields = {name: value for name, value in preset.with_fields(known).items() if name not in unknown}
+        is_judged = preset is not None or not self._has_preset()
+        if not is_judged or not set(_JUDGED_TOGETHER) & given.keys() <= known.keys():
+            fields = {name: value for name, value in fields.items() if name not in _JUDGED_TOGETHER}
+        with nullcontext() if preset is None else preset.named_in_errors(given):
+            return JobSpec(**fields)
 
     def _check_escalation(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
         """Refuse a policy that is wrong, or does not fit the job, as far as the job is known."""
@@ -154,7 +201,7 @@ class JobFields(BeforeRendering):
         self._check_templates(jinja_env)
 
     def _check_templates(self, jinja_env: Any) -> None:
-        for field in (*JOB_FIELDS, "job", "inputs", "outputs"):
+        for field in (*JOB_FIELDS, "job", "preset", "inputs", "outputs"):
             for text in _texts(getattr(self, field)):
                 _check_syntax(field, text, jinja_env)
 

@@ -47,7 +47,17 @@ def test_modules_exist_and_none_is_forgotten(section: str) -> None:
     for module in named:
         importlib.import_module(module)
     helpers = {"base", "__init__", "client", "connection", "extra", "job_ending", "task_jobs", "job_fields"}
-    helpers |= {"connected", "dry_run", "files", "job_files", "job_story", "local_paths", "masking", "shown_job"}
+    helpers |= {
+        "connected",
+        "dry_run",
+        "files",
+        "job_files",
+        "job_story",
+        "local_paths",
+        "masking",
+        "presets",
+        "shown_job",
+    }
     package = ROOT / "airflow_provider_firecrest" / section
     found = {f"airflow_provider_firecrest.{section}.{file.stem}" for file in package.glob("*.py")}
     assert named == {module for module in found if module.rpartition(".")[2] not in helpers}
