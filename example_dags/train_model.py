@@ -51,6 +51,11 @@ with DAG(
             type="string",
             description="Directory on the cluster in which each run makes its own",
         ),
+        "preset": Param(
+            "laptop",
+            type=["null", "string"],
+            description="Preset of the job, from firecrest-presets.toml; may be empty",
+        ),
         "partition": Param(None, type=["null", "string"], description="Partition; empty for the default one"),
         "account": Param(None, type=["null", "string"], description="Account or project; empty for the default one"),
         "python": Param(
@@ -81,7 +86,6 @@ with DAG(
                 "'{{ params.python }}' train_digits.py --data digits.csv "
                 "--epochs {{ params.epochs }} --hidden {{ params.hidden }}"
             ),
-            "nodes": 1,
             "cpus_per_task": "{{ params.cpus }}",
             "gpus": "{{ params.gpus or '' }}",
             "time_limit": "{{ params.time_limit }}",
@@ -89,6 +93,8 @@ with DAG(
             "account": "{{ params.account or '' }}",
             "environment": {"OMP_NUM_THREADS": "{{ params.cpus }}"},
         },
+        # What jobs on a system share; each field above counts more.
+        preset="{{ params.preset or '' }}",
         working_dir=WORKING_DIR,
         make_working_dir=True,
         inputs={

@@ -70,6 +70,7 @@ def train_model(
     gpus: int | None = None,
     time_limit: str = "00:10:00",
     working_dir: str = os.environ.get("FIRECREST_WORKDIR", "/scratch"),
+    preset: str | None = "laptop",
     partition: str | None = None,
     account: str | None = None,
     python: str = os.environ.get("EXAMPLES_PYTHON", "python3"),
@@ -85,6 +86,7 @@ def train_model(
         gpus: GPUs for the job.
         time_limit: Time limit of the job.
         working_dir: Directory on the cluster in which each run makes its own.
+        preset: Preset of the job, from firecrest-presets.toml; may be empty.
         partition: Partition; empty for the default one.
         account: Account or project; empty for the default one.
         python: Python on the cluster that has scikit-learn and matplotlib.
@@ -96,10 +98,10 @@ def train_model(
     # The job as data: each field becomes the directive that the cluster's scheduler understands.
     job = FirecRESTJob(
         credentials=firecrest,
+        preset=preset,  # what jobs on a system share; each field below counts more
         name="train-digits",
         command=f"'{python}' {SCRIPT.name} --data digits.csv --epochs {epochs} --hidden {hidden}",
         working_dir=f"{working_dir}/train_model/{run_id}",
-        nodes=1,
         cpus_per_task=cpus,
         gpus=gpus,
         time_limit=time_limit,

@@ -121,6 +121,14 @@ class FirecRESTCredentials(CredentialsBlock):
         examples=["https://ui.example.org/{system}/jobs/{job_id}"],
     )
 
+    presets: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        repr=False,
+        description="Fields that many jobs share, by the names of presets. A file firecrest-presets.toml beside the "
+        "flow comes first.",
+        examples=[{"train": {"partition": "gpu", "modules": ["pytorch"]}}],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _read_again(cls, values: Any) -> Any:
@@ -185,6 +193,7 @@ class FirecRESTCredentials(CredentialsBlock):
             base_dir=self.base_dir or None,
             paths=self.paths,
             job_url=self.job_url,
+            presets=self.presets,
             kept_in="credentials block",
         )
 

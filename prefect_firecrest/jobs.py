@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobBlock
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
 from firecrest_core.documentation import page_url
 from firecrest_core.errors import InvalidJobSpec, JobWithdrawn
@@ -16,7 +16,7 @@ from prefect_firecrest.files import send_inputs
 from prefect_firecrest.handed_over import read_job_again
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
-from prefect_firecrest.prefect_internals import hide_values_of, take_identity, unknown_fields
+from prefect_firecrest.prefect_internals import current_flow_folder, hide_values_of, take_identity, unknown_fields
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -31,18 +31,10 @@ if TYPE_CHECKING:
     from prefect_firecrest.late_script import LateScript
 
 # What is no field of a JobSpec.
-_NOT_OF_SPEC = frozenset(
-    {
-        "credentials",
-        "system",
-        "make_working_dir",
-        "secret_variables",
-        "escalate",
-        "metrics",
-        "poll_interval",
-        "exactly_once",
-    }
-)
+_NOT_OF_SPEC = frozenset({
+    "credentials", "system", "preset", "make_working_dir", "secret_variables", "escalate", "metrics", "poll_interval",
+    "exactly_once",
+})  # fmt: skip
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
 # Lists that may be given as a text.
@@ -86,6 +78,13 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     credentials: FirecRESTCredentials = Field(description="Where the FirecREST is, and as whom to speak to it.")
     system: str | None = Field(
         default=None, description="System to run on; that of the credentials if empty.", examples=["daint"]
+    )
+    preset: str | None = Field(
+        default=None,
+        description="Name of a preset, whose fields take the place of those that are empty here. It is looked for in "
+        "firecrest-presets.toml beside the flow, or else in the credentials. A job that is made in Python has the "
+        "fields from then on, and no preset.",
+        examples=["clariden-train"],
     )
     working_dir: str = Field(
         title="Working directory",
@@ -216,6 +215,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         ),
     )
 
+    _preset_summary: str | None = PrivateAttr(default=None)
+
     @model_validator(mode="before")
     @classmethod
     def _read_again(cls, values: Any) -> Any:
@@ -241,6 +242,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
+        self._take_preset()
         self.environment = hide_values(self.environment, self.secret_variables)
         self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
         spec, escalation = self.spec(), self._escalation()
@@ -252,6 +254,25 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             escalation.check(spec, script_is_known=spec.script_path is None)
         take_identity(self)
         return self
+
+    def _take_preset(self) -> None:
+        """Put the values of the preset into the fields that have none."""
+        if not self.preset:
+            return
+        from firecrest_core.presets import Presets
+
+        preset = Presets.find(current_flow_folder(), self.credentials.connection()).get(self.preset)
+        fields = type(self).model_fields
+        own = {
+            name: value
+            for name in preset.fields
+            if (value := getattr(self, name)) != fields[name].get_default(call_default_factory=True)
+        }
+        for name, value in preset.with_fields(own).items():
+            setattr(self, name, list(value) if isinstance(value, tuple) else value)
+        self.system = self.system or preset.system
+        self.preset = None
+        self._preset_summary = preset.summary()
 
     def _escalation(self) -> Escalation | None:
         from firecrest_core.escalation import Escalation
@@ -272,6 +293,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         """
         from firecrest_core.spec.jobspec import JobSpec
 
+        if self.preset:
+            raise InvalidJobSpec("preset", "a copy of a job takes no preset; give it to FirecRESTJob(…)")
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}
         given["environment"] = hide_values(self.environment, self.secret_variables)  # a copy may have other variables
         # A misspelt field must not be lost without a word.
@@ -364,6 +387,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             system = client.system(self.system)
             spec = await self.spec_on(system)
             metrics = await metrics_path(system, spec.working_dir, self.metrics) if self.metrics else None
+            if self._preset_summary:
+                self.logger.info(self._preset_summary)
             for problem in spec.ignored_lines():
                 self.logger.warning("script, %s", problem)
             if is_made(self.spec(), self.make_working_dir):

@@ -6,9 +6,11 @@ where a newer Prefect has changed what the function relies on.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextvars import Context, Token
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import UUID
 
@@ -99,6 +101,14 @@ def current_flow_run() -> FlowRun | None:
 
     context = FlowRunContext.get()
     return context.flow_run if context else None
+
+
+def current_flow_folder() -> Path | None:
+    """Return the folder of the file with the flow that the caller's context belongs to."""
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    return Path(inspect.getfile(inspect.unwrap(context.flow.fn))).parent if context and context.flow else None
 
 
 def current_task_run() -> TaskRun | None:

@@ -115,6 +115,19 @@ def test_current_flow_run_and_task_run() -> None:
     assert prefect_internals.current_flow_run() is prefect_internals.current_task_run() is None
 
 
+def test_current_flow_folder() -> None:
+    @task
+    def inner() -> Any:
+        return prefect_internals.current_flow_folder()
+
+    @flow
+    def outer() -> tuple[Any, Any]:
+        return prefect_internals.current_flow_folder(), inner()
+
+    assert outer() == (Path(__file__).parent, Path(__file__).parent), "a flow's function is not in Prefect's context"
+    assert prefect_internals.current_flow_folder() is None
+
+
 def test_settings_context() -> None:
     @flow
     def inside() -> Any:
