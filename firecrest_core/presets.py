@@ -163,7 +163,8 @@ class Presets:
 
     def _chain_of(self, name: str) -> list[dict[str, Any]]:
         """Return the tables of a preset, of what it inherits from, and so on."""
-        tables, names, after = [], [], ""
+        tables = list[dict[str, Any]]()
+        names, after = list[str](), ""
         while name:
             if name in names:
                 raise _problem(f"{self._source}: presets inherit in a circle: {' → '.join([*names, name])}")
@@ -190,7 +191,7 @@ class Presets:
 
     def _checked(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
         known = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]
-        checked = {}
+        checked = dict[str, Any]()
         for field, value in table.items():
             where = f"{name!r} of {self._source}: "
             if field in _OF_JOB:

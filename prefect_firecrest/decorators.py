@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -72,8 +72,9 @@ def firecrest(
     def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         check_function(function)
         known = {"name": function.__name__, "command": placeholder_command(python, function.__name__)}
-        job = FirecRESTJob(credentials=_known(credentials), **known | fields)
-        bound = _FunctionJob(function, job, credentials, python, tuple(packages))
+        # The preset may be that of credentials, or beside a flow, which are known when the function is called.
+        FirecRESTJob(credentials=_known(credentials), **known | fields | {"preset": None})
+        bound = _FunctionJob(function, known | fields, credentials, python, tuple(packages))
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -104,7 +105,7 @@ class _FunctionJob:
     """A function with what is asked of the scheduler for it."""
 
     function: Callable[..., Any]
-    job: FirecRESTJob
+    fields: Mapping[str, Any]
     credentials: FirecRESTCredentials | str | None
     python: str
     packages: tuple[str, ...]
@@ -120,7 +121,7 @@ class _FunctionJob:
 
         credentials = await self._load_credentials()
         command = placeholder_command(self.python, call.name, call.digest)
-        job = self.job.model_copy(update={"credentials": credentials, "command": command})
+        job = FirecRESTJob(credentials=credentials, **{**self.fields, "command": command})
         run = await job.submit_function(_FunctionScript(call, self.python))
         failure = None
         try:

@@ -91,6 +91,15 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         self._call: PickledCall | None = None
         self._place: ResultPlace | None = None
 
+    def check_known_spec(self, spec: JobSpec) -> None:
+        """Refuse what a job cannot have that runs a function, and that comes from a preset.
+
+        :param spec: the job, as far as it is known
+        """
+        from firecrest_core.functions.script import check_spec
+
+        check_spec(spec)
+
     def execute(self, context: Context) -> Any:
         """Pickle the function, submit the job, and wait for it.
 

@@ -280,7 +280,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         try:
             connection = self.hook.connection()
             preset = self.find_preset()
-            system = connection.system_or_default(self.system or (preset and preset.system))
+            system = connection.system_or_default(self.system or (preset.system if preset else None))
             given = named(self.job_spec(), context["ti"])
             self.check_files()
         except FirecRESTError as error:

@@ -130,11 +130,20 @@ class JobFields(BeforeRendering):
                 raise InvalidJobSpec("script", "nothing says what to run; give a script, script_path or command")
             known["command"] = "true"  # in the place of what is not known
         spec = self._known_spec(given, known, preset)
+        with nullcontext() if preset is None else preset.named_in_errors(given):
+            self.check_known_spec(spec)
         if self.escalate is not None:
             complete_job = complete and (preset is not None or not self._has_preset())
             self._check_escalation(spec, given.keys() - known.keys(), complete=complete_job)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
+
+    def check_known_spec(self, spec: JobSpec) -> None:
+        """Refuse what cannot be right for this operator; nothing, unless an operator says what.
+
+        :param spec: the job, as far as it is known while the DAG is parsed
+        :raises InvalidJobSpec: naming the field
+        """
 
     def _known_spec(self, given: Mapping[str, Any], known: Mapping[str, Any], preset: Preset | None) -> JobSpec:
         """Return the job as far as it is known, with what its preset says.

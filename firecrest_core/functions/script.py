@@ -52,6 +52,15 @@ def check_fields(given: Mapping[str, Any]) -> None:
         raise InvalidJobSpec("exactly_once", "the function's result is found by the job's claim")
 
 
+def check_spec(spec: JobSpec) -> None:
+    """Refuse what :func:`check_fields` refuses, in a job with what its preset says.
+
+    :param spec: the job
+    :raises InvalidJobSpec: one says how often the function is called
+    """
+    check_fields({"launcher": spec.launcher, "container_runtime": spec.container_runtime, "array": spec.array})
+
+
 def check_python(python: str) -> None:
     """Refuse what cannot start an interpreter.
 
@@ -82,6 +91,7 @@ def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: 
     :raises InvalidJobSpec: the job is an array, or ``python`` is no line of shell
     """
     check_python(python)
+    check_spec(spec)
     if spec.array_indices is not None:
         raise InvalidJobSpec("array", _REFUSED["array"])
     hide_value(place.key.hex())

@@ -13,6 +13,7 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_firecrest.decorators.firecrest import FirecRESTDecoratedOperator
 from airflow_provider_firecrest.hooks import presets as hook_presets
 from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
@@ -124,6 +125,17 @@ def test_a_broken_file_is_named_while_the_dag_is_parsed(folder: Path) -> None:
 def test_what_a_template_decides_is_not_judged(folder: Path, given: dict[str, Any]) -> None:
     with dag_in(folder):
         make(**{"command": "true"} | given)
+
+
+def test_a_function_takes_a_preset_but_no_launcher(folder: Path) -> None:
+    with (
+        dag_in(folder),
+        pytest.raises(InvalidJobSpec, match=r"^launcher: a function .*It comes from the preset .train."),
+    ):
+        FirecRESTDecoratedOperator(task_id="t", python_callable=make, working_dir="/w", preset="train")
+    with dag_in(folder):
+        operator = FirecRESTDecoratedOperator(task_id="t", python_callable=make, working_dir="/w", preset="base")
+    assert operator.job_spec().account == "a123"
 
 
 def test_a_preset_is_a_template(folder: Path) -> None:

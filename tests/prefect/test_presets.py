@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.presets import FILE_NAME, VARIABLE
-from prefect_firecrest import FirecRESTCredentials, FirecRESTJob
+from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, firecrest
 from prefect_firecrest import jobs as jobs_module
 
 PRESETS = {
@@ -94,6 +94,16 @@ def test_presets_of_credentials_are_tables(credentials: FirecRESTCredentials) ->
     with pytest.raises(ValidationError, match="presets"):
         FirecRESTCredentials(**{**dict(credentials), "presets": {"train": "gpu"}})
     assert "pytorch" not in repr(credentials)
+
+
+def test_a_function_takes_the_preset_of_its_credentials(credentials: FirecRESTCredentials, workdir: Path) -> None:
+    @firecrest(credentials=credentials, preset="quiet", working_dir=str(workdir), poll_interval=0.2)
+    def greet() -> str:
+        import os
+
+        return os.environ["GREETING"]
+
+    assert flow(greet)() == "hello"
 
 
 def test_a_flow_runs_a_job_with_a_preset(
