@@ -13,7 +13,7 @@ from prefect import Flow, Task
 from pydantic import SecretStr
 
 from firecrest_core.errors import ConfigurationError, JobFailed
-from firecrest_core.functions.pickled_call import check_function, pickle_call
+from firecrest_core.functions.pickled_call import check_function, check_packages, pickle_call
 from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.jobs import FirecRESTJob
@@ -56,9 +56,11 @@ def firecrest(
     :param fields: those of :class:`~prefect_firecrest.FirecRESTJob`, but for those that say what runs and how often:
         ``script``, ``command``, ``launcher``, ``array`` and the like. Without ``name``, the job has the function's name
     :raises InvalidJobSpec: a field, or the function, cannot be right
+    :raises ConfigurationError: a package is not installed here
     """
     check_fields(fields)
     check_python(python)
+    check_packages(packages)
     if not isinstance(credentials, FirecRESTCredentials | str | None):
         raise ConfigurationError("credentials: give a FirecRESTCredentials block, or the name of one.")
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+from pendulum import DateTime
 
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.operators.job import FirecRESTSubmitOperator
@@ -76,13 +77,15 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         packages: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
+        from firecrest_core.functions.pickled_call import check_packages
         from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 
         try:
             _check_parameters(python_callable, {*(kwargs.get("op_kwargs") or {})})
             check_python(python)
+            check_packages(packages)
             check_fields({**(kwargs.get("default_args") or {}), **kwargs})
-        except InvalidJobSpec as error:
+        except FirecRESTError as error:
             raise task_error(error) from None
         command = placeholder_command(python, python_callable.__name__)
         super().__init__(python_callable=python_callable, **kwargs | {"command": command})
@@ -107,21 +110,17 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         """
         from firecrest_core.functions.pickled_call import pickle_call
 
-        arguments = self._arguments(context)
+        args, kwargs = [_plain(value) for value in self.op_args], self._keywords(context)
         try:
-            self._call = pickle_call(self.python_callable, tuple(self.op_args), arguments, self.packages)
+            self._call = pickle_call(self.python_callable, args, kwargs, self.packages)
         except FirecRESTError as error:
             raise task_error(error) from None
         return super().execute(context)
 
-    def _arguments(self, context: Context) -> dict[str, Any]:
+    def _keywords(self, context: Context) -> dict[str, Any]:
         """Return the keyword arguments: those that were given, and what the function asks for of the context."""
         wanted = self.determine_kwargs({**context, **self.op_kwargs})
-        return {
-            name: value if name in self.op_kwargs else _plain(value)
-            for name, value in wanted.items()
-            if name in self.op_kwargs or name in _SENDABLE
-        }
+        return {name: _plain(value) for name, value in wanted.items() if name in self.op_kwargs or name in _SENDABLE}
 
     def complete(self, identity: TaskIdentity, connection: Connection) -> JobSpec:
         """Return the job that runs the function and leaves the result where this task looks for it.
@@ -200,10 +199,17 @@ def _check_parameters(function: Callable[..., Any], given: set[str]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of the context in Python's own types."""
-    if isinstance(value, datetime):
+    """Return a value in Python's own types if it is of Airflow's, which the job does not have.
+
+    Of these are the parameters of a run, and the values of mapped tasks, which are read when they are asked for.
+    """
+    if isinstance(value, DateTime):
         return datetime.fromisoformat(value.isoformat())
-    return dict(value) if hasattr(value, "keys") else value
+    if not type(value).__module__.startswith("airflow."):
+        return value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) else value
 
 
 def firecrest_task(

@@ -49,7 +49,7 @@ class PickledCall:
     """A function and its arguments.
 
     :param name: the function's name
-    :param content: what the pickle holds
+    :param content: the pickle of the function and of the pickle of its arguments
     :param digest: equal only for the same function with the same arguments; the pickle may differ from one process to
         the next
     :param needed: what has to be there
@@ -119,12 +119,12 @@ def pickle_call(
     except (OSError, TypeError):
         source, first = [], 0
     with _own_module_by_value(function):
-        arguments, _ = _dumps((tuple(args), dict(kwargs)), f"The arguments of {name}")
-        content, modules = _dumps((function, tuple(args), dict(kwargs)), f"The function {name}, or what it uses,")
+        arguments, of_arguments = _dumps((tuple(args), dict(kwargs)), f"The arguments of {name}")
+        content, modules = _dumps((function, arguments), f"The function {name}, or what it uses,")
     code = "".join(source).encode() or function.__code__.co_code
     digest = sha256(b"\n".join([f"{function.__module__}.{function.__qualname__}".encode(), code, arguments]))
     of_function = function.__module__.partition(".")[0]
-    needed = [_needed(module) for module in sorted(modules - _EVERYWHERE - {of_function})]
+    needed = [_needed(module) for module in sorted((modules | of_arguments) - _EVERYWHERE - {of_function})]
     exact = [NeededModule(None, one, metadata.version(one), exact=True) for one in packages]
     text = (inspect.getfile(function), first, "".join(source)) if source else None
     return PickledCall(name, content, digest.hexdigest(), (*exact, *needed), text)
@@ -170,7 +170,7 @@ def _dumps(what: Any, words: str) -> tuple[bytes, set[str]]:
                 modules.add(obj.__name__.partition(".")[0])
             elif reduced is NotImplemented:  # by the name of its module, or of its type's
                 owner = obj if hasattr(obj, "__qualname__") else type(obj)
-                modules.add((owner.__module__ or "builtins").partition(".")[0])
+                modules.add(str(getattr(owner, "__module__", None) or "builtins").partition(".")[0])
             return reduced
 
     file = io.BytesIO()

@@ -66,6 +66,8 @@ def main(order: Order) -> None:
 
     :param order: what to run
     """
+    # multiprocessing would look for the file of this program, which came by the standard input.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     try:
         _check_python(order)
         content = _content(order)
@@ -149,7 +151,8 @@ def _compare_packages(order: Order) -> "list[str]":
 
 def _load(content: bytes, order: Order, differences: "list[str]") -> Any:
     try:
-        function, args, kwargs = pickle.loads(content)
+        function, arguments = pickle.loads(content)
+        args, kwargs = pickle.loads(arguments)
     except Exception as error:
         problem = f"{order.name} cannot be unpickled by {_where()}: {type(error).__name__}: {error}."
         raise _Refused("PickleFailed", " ".join([problem, *(f"{line}." for line in differences)])) from None
@@ -157,7 +160,17 @@ def _load(content: bytes, order: Order, differences: "list[str]") -> Any:
         path, first, text = order.source
         function.__code__ = function.__code__.replace(co_filename=path)
         linecache.cache[path] = (len(text), None, ["\n"] * (first - 1) + text.splitlines(True), path)
+    _provide_module(function)
     return function, args, kwargs
+
+
+def _provide_module(function: Any) -> None:
+    """Let processes that are forked from this one find what was sent of the function's module by its name."""
+    name = function.__module__
+    if name not in sys.modules:
+        module = sys.modules[name] = types.ModuleType(name)
+        vars(module).update(function.__globals__, **{function.__name__: function})
+        sys.modules["cloudpickle"].register_pickle_by_value(module)  # the other side has another one
 
 
 def _call(order: Order, function: Any, args: Any, kwargs: Any, dumps: "Callable[[object], bytes]") -> Any:

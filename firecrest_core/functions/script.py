@@ -138,11 +138,11 @@ async def send_call(system: System, spec: JobSpec, call: PickledCall, place: Res
         return
     target = place.call_file(sha256(call.content).hexdigest())
     await system.make_directory(place.directory)
+    await system.chmod(place.directory, "700")
     with tempfile.TemporaryDirectory(prefix="firecrest-") as directory:
         here = Path(directory, "call")
         await asyncio.to_thread(here.write_bytes, call.content)
         await transfer.upload(system, here, target, exact=True, account=spec.account)
-    await system.chmod(target, "600")
 
 
 def _in_script(call: PickledCall) -> str | None:

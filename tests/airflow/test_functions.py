@@ -109,7 +109,7 @@ def test_arguments_and_results_of_any_size(connected, workdir, run_task, monkeyp
     content = random.Random(1).randbytes(200_000)  # more than goes in one request
     assert run_task(maker(lambda data: data * 2, workdir, content)).result == content * 2
     [call] = workdir.glob(".firecrest/*/call-*")
-    assert call.stat().st_mode & 0o777 == 0o600
+    assert call.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_key_and_the_arguments_are_in_no_record_and_no_log(connected, workdir, run_task, ti, task_log) -> None:
@@ -132,6 +132,16 @@ def test_what_it_asks_for_of_the_context(connected, workdir, run_task, ti, monke
 
     monkeypatch.setattr(DecoratedOperator, "determine_kwargs", determine)
     assert run_task(maker(where, workdir)).result == ("2026-01-02", {"n": 1}, ["run_id"])
+
+
+def test_what_airflow_reads_late_goes_as_a_list(connected, workdir, run_task) -> None:
+    class LateValues(list[int]):  # as the values of a mapped task are
+        __module__ = "airflow.sdk.execution_time.lazy_sequence"
+
+    values = LateValues([1, 2])
+    assert run_task(
+        maker(lambda *args, more: (args, more, type(more).__name__), workdir, values, op_kwargs={"more": values})
+    ).result == (([1, 2],), [1, 2], "list")
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------
@@ -166,6 +176,7 @@ def test_a_result_that_somebody_else_has_written_is_not_unpickled(connected, wor
         ({"command": "true"}, "command: it is the function that runs"),
         ({"script": "#!/bin/bash\n"}, "script: it is the function that runs"),
         ({"array": "0-3"}, "array: a function is called once, and not by each element"),
+        ({"packages": ["no-such-package"]}, "packages: no-such-package is not installed here"),
         ({"launcher": "srun"}, "launcher: a function is called in one process"),
         (
             {"container": "image.sif", "container_runtime": "apptainer"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -88,6 +89,11 @@ def pid() -> int:
     return os.getpid()
 
 
+def in_processes(numbers: list[int], start: str) -> list[int]:
+    with multiprocessing.get_context(start).Pool(2) as pool:
+        return pool.map(helper if start == "fork" else abs, numbers)
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("/nonexistent/evil",)
@@ -131,6 +137,7 @@ def run(system: Any, place: ResultPlace, tmp_path: Path, monkeypatch: pytest.Mon
         python: str = sys.executable,
         packages: tuple[str, ...] = (),
         job_id: str = "57",
+        variable: tuple[str, str] = ("SLURM_JOB_ID", "57"),
         edit: Callable[[str], str] = str,
         **kwargs: Any,
     ) -> Any:
@@ -141,7 +148,7 @@ def run(system: Any, place: ResultPlace, tmp_path: Path, monkeypatch: pytest.Mon
             Path(order.call_file).write_bytes(call.content)
         run.done = subprocess.run(  # type: ignore[attr-defined]
             ["bash", "-c", edit(spec.script or "")],
-            env={"PATH": os.environ["PATH"], "SLURM_JOB_ID": "57"},
+            env={"PATH": os.environ["PATH"], variable[0]: variable[1]},
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -172,6 +179,15 @@ def test_it_runs_in_another_process(run) -> None:
 def test_a_lambda_with_a_closure(run) -> None:
     factor = 3
     assert run(lambda value: factor * value, 4) == 12
+
+
+def test_a_job_of_pbs(run) -> None:
+    assert run(add, 1, variable=("PBS_JOBID", "57.server")) == 3
+
+
+@pytest.mark.parametrize(("start", "values"), [("fork", [2, 4]), ("spawn", [1, 2])])
+def test_a_function_that_starts_processes(run, start, values) -> None:
+    assert run(in_processes, [1, 2], start=start) == values
 
 
 def test_a_coroutine(run) -> None:
