@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from firecrest_core import Connection, FirecRESTClient, lifecycle
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.render import render
+from firecrest_local import LocalFirecREST
 from harness.ports import reserved_ports
 
 STAND_INS = Path(__file__).parent.parent / "stand_ins"
@@ -71,6 +73,21 @@ def test_the_nodes_of_ray_join_before_the_command_runs_once(tmp_path: Path) -> N
     assert done.stdout.count("cluster localhost:") == 1
     assert done.stdout.count("1 node_") == 3
     assert done.returncode == 3, done.stderr
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "ray"])
+async def test_on_a_laptop(f7t: LocalFirecREST, workdir: Path, launcher: str) -> None:
+    command = {"torchrun": ALL_REDUCE, "ray": "echo $RAY_ADDRESS; ray status"}[launcher]
+    setup = [f"ln -s {STAND_INS / launcher} .", "export PATH=$PWD:$PATH MASTER_ADDR=localhost"]
+    spec = JobSpec(
+        working_dir=str(workdir), command=command, launcher=launcher, ntasks=2, setup=setup, stdout="out", stderr="err"
+    )
+    async with FirecRESTClient(Connection.from_environment(f7t.environ)) as client:
+        system = client.system()
+        result = await lifecycle.wait(system, await lifecycle.submit(system, spec), poll_interval=0.2, timeout=60)
+    assert result.succeeded, (workdir / "err").read_text()
+    expected = {"torchrun": "rank 1 of 2, local 1, sum 1\n", "ray": " 1 node_0\n"}
+    assert expected[launcher] in (workdir / "out").read_text()
 
 
 def test_nothing_runs_when_the_head_of_ray_cannot_start(tmp_path: Path) -> None:
