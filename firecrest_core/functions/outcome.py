@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import pickle
 import tempfile
 from pathlib import Path
@@ -25,6 +26,8 @@ from firecrest_core.errors import (
 )
 from firecrest_core.functions.result_place import ResultPlace
 from firecrest_core.result import JobResult
+
+log = logging.getLogger(__name__)
 
 # Seconds after which a file that a compute node has written must be visible here: NFS clients use their cache for 60 s.
 CACHED = 90.0
@@ -139,6 +142,7 @@ async def _read(system: System, path: str, *, waits: bool) -> bytes | None:
             pause = next(pauses, None) if waits else None
             if pause is None:
                 return None
+            log.info("%s on %s is not there yet; what a compute node writes may show late.", path, system)
             await asyncio.sleep(pause)
 
 

@@ -6,7 +6,8 @@ write in the working directory could put another file in its place.
 The key is derived from the connection's secret, and belongs to one task. The job gets it in its script. Schedulers show
 a script to its owner and to operators, and the key is of use only to somebody who may also write in the working
 directory, until the result is read. That is why it is not in a file of its own like a job's secrets
-(:mod:`firecrest_core.claims.secret_file`), which would cost four requests. No page, log or record of an engine has it.
+(:mod:`firecrest_core.claims.secret_file`), which would cost four requests. No page, log or record of an engine shows
+it.
 """
 
 from __future__ import annotations

@@ -176,6 +176,10 @@ def test_it_runs_in_another_process(run) -> None:
     assert run(pid) != os.getpid()
 
 
+def test_python_needs_no_package_there(run) -> None:
+    assert run(add, 1, python=f"{sys.executable} -I -S") == 3
+
+
 def test_a_lambda_with_a_closure(run) -> None:
     factor = 3
     assert run(lambda value: factor * value, 4) == 12
