@@ -13,7 +13,8 @@ from prefect import serve
 from python_function import python_function
 from structure_energy import structure_energy
 from train_model import train_model
+from train_with_checkpoints import train_with_checkpoints
 
 if __name__ == "__main__":
-    flows = (structure_energy, train_model, parameter_sweep, array_sweep, python_function)
+    flows = (structure_energy, train_model, parameter_sweep, array_sweep, python_function, train_with_checkpoints)
     serve(*[each.to_deployment("example") for each in flows])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import FileInfo, JobInfo, SystemInfo
+    from firecrest_core.chain import Chain
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from firecrest_core.states import JobState
 
 __all__ = [
+    "Chain",
     "Connection",
     "FileInfo",
     "FirecRESTClient",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Chain": "chain",
     "Connection": "connection",
     "FileInfo": "api.models",
     "FirecRESTClient": "api.client",

@@ -1,10 +1,10 @@
-"""A campaign: the jobs that one task needs, one after the other, because of its escalation policy.
+"""A campaign: the jobs that one task needs, one after the other, because of its escalation policy or its chain.
 
 Each job is a generation of the task's claim. What a generation gets is computed from what the claim directory holds of
 the ones before it, so a worker or a triggerer that comes after a crash goes on where the last one was. That is used
 like this::
 
-    campaign = Campaign(system, spec, escalation)
+    campaign = Campaign(system, spec, escalation, chain)
     job = await campaign.submit(key)
     while isinstance(job, Job):
         result = await lifecycle.wait(system, job)
@@ -15,16 +15,20 @@ from __future__ import annotations
 
 import logging
 import math
+import posixpath
+from asyncio import sleep
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from firecrest_core import lifecycle
-from firecrest_core.api.backoff import retry_transient
+from firecrest_core.api.backoff import delays, retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.chain import Chain, Checkpoint, Progress
 from firecrest_core.claims.claim import Claims
 from firecrest_core.claims.directory import ClaimDirectory
-from firecrest_core.claims.protocol import BeforePost
+from firecrest_core.claims.protocol import CACHED, BeforePost
 from firecrest_core.course import Course, EarlierJob
 from firecrest_core.errors import WaitTimedOut
 from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes
@@ -35,6 +39,8 @@ from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.submission import with_text
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
+from firecrest_core.states import JobState
+from firecrest_core.transfer.patterns import matching_rows
 from firecrest_core.watch.tracker import OnMessage
 
 log = logging.getLogger(__name__)
@@ -46,12 +52,33 @@ class Campaign:
 
     :param system: where they run
     :param spec: what the first one asks for
-    :param escalation: what the next one gets; without it, there is one job, as the task's retries want it
+    :param escalation: what the next one gets when one has ended for want of memory, time or a node
+    :param chain: whether another one follows when one has ended at its time limit, or before its work was done
+
+    Without either, there is one job, as the task's retries want it.
     """
 
     system: System
     spec: JobSpec
-    escalation: Escalation | None
+    escalation: Escalation | None = None
+    chain: Chain | None = None
+
+    @classmethod
+    def parse(cls, system: System, spec: JobSpec, escalate: Any, chain: Any) -> Campaign:
+        """Return the campaign that a person has asked for.
+
+        :param system: where its jobs run
+        :param spec: what the first one asks for
+        :param escalate: as :meth:`Escalation.parse` reads it, or ``None``
+        :param chain: as :meth:`Chain.parse` reads it, or ``None``
+        :raises InvalidJobSpec: one of them is not valid
+        """
+        return cls(
+            system,
+            spec,
+            None if escalate is None else Escalation.parse(escalate),
+            None if chain is None else Chain.parse(chain),
+        )
 
     async def submit(
         self,
@@ -84,7 +111,7 @@ class Campaign:
             before_post=before_post,
             adjust=self._adjust,
         )
-        if self.escalation is None and self.spec.array_indices is None:
+        if not self._has_many and self.spec.array_indices is None:
             return await submit(first_attempt=first_attempt, resubmit_failed=resubmit_failed)
         job = await submit(first_attempt=first_attempt, resubmit_failed=False)
         if first_attempt or job.submitted_at or not resubmit_failed:
@@ -95,8 +122,10 @@ class Campaign:
             return job
         course = await self._go_on(job, result, on_message)
         if course is not None and result.succeeded:
-            return job
-        if course is not None and (elements := failed_elements(result)):
+            if not course.problem:
+                return job
+            await self._write_down(job, Note(Cause.RETRY))  # it has ended well, and is tried again all the same
+        elif course is not None and (elements := failed_elements(result)):
             await self._write_down(job, Note(Cause.RETRY, elements=elements))
         return await submit(resubmit_failed=course is not None)
 
@@ -110,7 +139,7 @@ class Campaign:
         :raises JobWithdrawn: the task was cancelled
         :raises SubmissionRejected: the scheduler refused the next job
         """
-        if self.escalation is None:
+        if not self._has_many:
             return result
         course = await self._go_on(job, result, on_message)
         if course is not None:
@@ -128,7 +157,7 @@ class Campaign:
         causes = claims.causes_before(key)
         scheduler = await retry_transient(self.system.scheduler, math.inf)
         spec = self._adjust(await self._with_text(), scheduler, causes)
-        decision = self.escalation.after(result, spec, _notes(causes)) if self.escalation else None
+        decision = await self._decide(job, result, spec, claims)
         if isinstance(decision, FollowUp):
             await self._write_down(job, replace(decision.note, elements=failed_elements(result)))
             on_message(decision.reason)
@@ -140,6 +169,55 @@ class Campaign:
             excluded_nodes=excluded_nodes(spec),
             problem=decision.problem if isinstance(decision, Stop) else "",
         )
+
+    async def _decide(self, job: Job, result: JobResult, spec: JobSpec, claims: Claims) -> FollowUp | Stop | None:
+        assert job.key is not None
+        notes, jobs = _notes(claims.causes_before(job.key)), len(_earlier_jobs(claims, job.key)) + 1
+        if self.chain is None:
+            return self.escalation.after(result, spec, notes) if self.escalation else None
+        mark = next((note.checkpoint for note in reversed(notes) if note.checkpoint), "")
+        # The login node may see late what the compute node has written last.
+        for pause in (*delays(CACHED), None):
+            progress = await retry_transient(partial(self._progress, job, claims, mark), math.inf)
+            chained = self.chain.after(result, spec, progress, jobs)
+            if not isinstance(chained, Stop) or pause is None:
+                break
+            await sleep(pause)
+        if isinstance(chained, FollowUp) or self.escalation is None:
+            return chained
+        # A job that was stopped without a new checkpoint may need more time for one.
+        stopped = isinstance(chained, Stop) and result.state is not JobState.COMPLETED
+        decision = self.escalation.after(result, spec, notes, at_time_limit=stopped)
+        if not isinstance(decision, FollowUp):
+            return chained or decision
+        if jobs >= self.chain.max_jobs:
+            return Stop(f"It was job {jobs} of a chain of max_jobs={self.chain.max_jobs}.")
+        newest = progress.newest.mark if progress.newest else mark
+        return replace(decision, note=replace(decision.note, checkpoint=newest))
+
+    async def _progress(self, job: Job, claims: Claims, mark: str) -> Progress:
+        """Return what a job of the chain has left.
+
+        :param mark: of the newest checkpoint before it, as far as the chain has one
+        """
+        assert job.key is not None
+        assert self.chain is not None
+        epoch = job.key.epoch
+        began = min((at for (each, _), at in claims.claimed_at.items() if each == epoch), default="")
+        marker = await matching_rows(self.system, posixpath.join(job.working_dir, self.chain.done))
+        found = await matching_rows(self.system, posixpath.join(job.working_dir, self.chain.checkpoint))
+        checkpoints = [Checkpoint(row.name, row.last_modified, row.size) for row in found]
+        newest = max(checkpoints, key=lambda one: (one.modified, one.name), default=None)
+        return Progress(
+            done=any(row.last_modified >= began for row in marker),
+            stale=bool(marker),
+            newest=newest,
+            is_newer=newest is not None and (newest.is_newer(mark) if mark else newest.modified >= began),
+        )
+
+    @property
+    def _has_many(self) -> bool:
+        return self.escalation is not None or self.chain is not None
 
     def _directory(self, job: Job) -> ClaimDirectory:
         assert job.key is not None, "only jobs with a claim are followed by others"
@@ -156,6 +234,9 @@ class Campaign:
 
     def _adjust(self, spec: JobSpec, scheduler: Scheduler, causes: Sequence[str]) -> JobSpec:
         """Return what a generation asks for, from what the first one does and the notes of those before it."""
+        if self.chain is not None:
+            self.chain.check(spec)
+            spec = self.chain.apply(spec)
         if self.escalation is not None:
             self.escalation.check(spec, scheduler)
         for note in _notes(causes):

@@ -12,8 +12,8 @@ class EarlierJob:
     """A job that was followed by another one.
 
     :param job_id: its id
-    :param cause: why another one followed, as :class:`~firecrest_core.followup.Cause` names it; ``retry`` if the engine
-        has tried its task again
+    :param cause: why another one followed, as :class:`~firecrest_core.followup.Cause` names it; ``retry`` if its task
+        was tried again
     """
 
     job_id: str

@@ -215,15 +215,19 @@ class Escalation:
             return replace(spec, directives=(*others, f"--exclude={excluded}"))
         return spec
 
-    def after(self, result: JobResult, spec: JobSpec, notes: Sequence[Note]) -> FollowUp | Stop | None:
+    def after(
+        self, result: JobResult, spec: JobSpec, notes: Sequence[Note], *, at_time_limit: bool = False
+    ) -> FollowUp | Stop | None:
         """Decide what follows the end of a job.
 
         :param result: how it ended
         :param spec: what was asked for
         :param notes: those of the jobs before it
+        :param at_time_limit: the signal before its time limit has ended it, whatever its state is
         :returns: ``None`` if the policy says nothing about such an end
         """
-        cause, ended = _CAUSES.get(result.state), f"Job {result.job_id} ended {result.state}"
+        cause = Cause.TIME_LIMIT if at_time_limit else _CAUSES.get(result.state)
+        ended = f"Job {result.job_id} ended {result.state}"
         if cause is None:
             return None
         if (growth := self.growths.get(cause)) is not None:

@@ -19,6 +19,7 @@ class Cause(StrEnum):
     TIME_LIMIT = "time_limit"
     NODE_FAILURE = "node_failure"
     PREEMPTED = "preempted"
+    CHAIN = "chain"
     RETRY = "retry"
 
 
@@ -29,15 +30,17 @@ class Note:
     :param cause: why
     :param nodes: the nodes that the next jobs leave out, in the scheduler's form
     :param elements: the indices of the array's elements that run again, the others being done; empty for all
+    :param checkpoint: the newest checkpoint at its end, as :attr:`firecrest_core.chain.Checkpoint.mark` gives it
     """
 
     cause: Cause
     nodes: str = ""
     elements: str = ""
+    checkpoint: str = ""
 
     def to_text(self) -> str:
         """Return the note as the name of a file; :meth:`parse` reads it back."""
-        parts = {"nodes": self.nodes, "elements": self.elements}
+        parts = {"nodes": self.nodes, "elements": self.elements, "checkpoint": self.checkpoint}
         return ",".join([self.cause, *(f"{name}={quote(text, safe='')}" for name, text in parts.items() if text)])
 
     @classmethod
@@ -48,7 +51,7 @@ class Note:
         """
         cause, *parts = text.split(",")
         given = {name: unquote(value) for name, _, value in (part.partition("=") for part in parts)}
-        if cause not in set(Cause) or not given.keys() <= {"nodes", "elements"}:
+        if cause not in set(Cause) or not given.keys() <= {"nodes", "elements", "checkpoint"}:
             return None
         return cls(Cause(cause), **given)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.campaign import Campaign
     from firecrest_core.connection import Connection
-    from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
@@ -45,7 +44,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     :param inputs: what was sent for it, to send it once more
     :param poll_interval: seconds between two queries of its state at the most
     :param metrics: absolute path of the file to which it writes its metrics
-    :param escalation: the policy that says which job follows
+    :param escalate: the policy that says which job follows, as ``FirecRESTJob`` has it
+    :param chain: the chain that it belongs to, in the same form
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         inputs: Mapping[str, str] | None = None,
         poll_interval: float = 10.0,
         metrics: str | None = None,
-        escalation: Escalation | None = None,
+        escalate: dict[str, Any] | None = None,
+        chain: dict[str, Any] | None = None,
     ) -> None:
         self._credentials: FirecRESTCredentials | str = credentials
         self.job = job
@@ -65,7 +66,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.inputs = inputs
         self.poll_interval = poll_interval
         self.metrics = metrics
-        self.escalation = escalation
+        self.escalate = escalate
+        self.chain = chain
         self._result: JobResult | None = None
         self._sealed_spec: dict[str, Any] | None = None
 
@@ -198,7 +200,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     def _campaign(self, system: System) -> Campaign:
         from firecrest_core.campaign import Campaign
 
-        return Campaign(system, self.whole_spec(system.connection), self.escalation)
+        return Campaign.parse(system, self.whole_spec(system.connection), self.escalate, self.chain)
 
     # --- while it runs ----------------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ from prefect_firecrest.runtime import runtime
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.dry_run import DryRun
-    from firecrest_core.escalation import Escalation
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.key import ClaimKey
     from firecrest_core.spec.jobspec import JobSpec
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset({
-    "credentials", "system", "preset", "make_working_dir", "secret_variables", "escalate", "metrics", "poll_interval",
-    "exactly_once",
+    "credentials", "system", "preset", "make_working_dir", "secret_variables", "escalate", "chain", "metrics",
+    "poll_interval", "exactly_once",
 })  # fmt: skip
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
@@ -195,6 +194,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         '{"out_of_memory": {"memory": "x2", "max": "480G"}}; the causes are out_of_memory, time_limit, node_failure '
         "and preempted.",
     )
+    chain: dict[str, Any] | None = Field(
+        default=None,
+        description="One piece of work in many jobs, each of which goes on from the checkpoint of the one before, such "
+        'as {"max_jobs": 20, "signal": "USR1@120", "done": "train.done", "checkpoint": "ckpt/*"}; a flow may give a '
+        "Chain.",
+    )
     metrics: str | None = Field(
         default=None,
         description="File to which the job writes its metrics, one JSON object a line, relative to the working "
@@ -226,10 +231,13 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     @classmethod
     def _normalize(cls, value: Any, info: Any) -> Any:
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
+        from firecrest_core.chain import Chain
         from firecrest_core.spec import validation
         from firecrest_core.spec.jobspec import given_fields
 
         name = info.field_name
+        if name == "chain" and isinstance(value, Chain):
+            return value.to_dict()
         if name in _NOT_OF_SPEC:
             return value
         if not given_fields({name: value}) and not cls.model_fields[name].is_required():
@@ -245,13 +253,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         self._take_preset()
         self.environment = hide_values(self.environment, self.secret_variables)
         self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
-        spec, escalation = self.spec(), self._escalation()
-        if escalation is not None:
-            if not self.exactly_once:
-                raise InvalidJobSpec(
-                    "escalate", "each job that follows is a generation of the claim; leave exactly_once on"
-                )
-            escalation.check(spec, script_is_known=spec.script_path is None)
+        self._check_following_jobs()
         take_identity(self)
         return self
 
@@ -274,10 +276,18 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         self.preset = None
         self._preset_summary = preset.summary()
 
-    def _escalation(self) -> Escalation | None:
+    def _check_following_jobs(self) -> None:
+        from firecrest_core.chain import Chain
         from firecrest_core.escalation import Escalation
 
-        return None if self.escalate is None else Escalation.parse(self.escalate)
+        spec = self.spec()
+        if not self.exactly_once and (self.escalate is not None or self.chain is not None):
+            name = "escalate" if self.chain is None else "chain"
+            raise InvalidJobSpec(name, "each job that follows is a generation of the claim; leave exactly_once on")
+        if self.escalate is not None:
+            Escalation.parse(self.escalate).check(spec, script_is_known=spec.script_path is None)
+        if self.chain is not None:
+            Chain.parse(self.chain).check(spec)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show of the environment the names alone."""
@@ -414,7 +424,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             inputs=inputs,
             poll_interval=self.poll_interval,
             metrics=metrics,
-            escalation=self._escalation(),
+            escalate=self.escalate,
+            chain=self.chain,
         )
 
     async def _submit_once(
@@ -433,7 +444,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = was_awaited(identity.pauses, identity.digest)
-        monitor, campaign = runtime.state(JobMonitor), Campaign(system, spec, self._escalation())
+        monitor, campaign = runtime.state(JobMonitor), Campaign.parse(system, spec, self.escalate, self.chain)
         while True:
             record = self._record(system, spec, key)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from firecrest_core.api.client import System
+    from firecrest_core.chain import Chain
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.result import JobResult
@@ -108,6 +109,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         the task: ``{"out_of_memory": {"memory": "x2", "max": "480G"}, "time_limit": {"time_limit": "x2", "max":
         "24:00:00"}, "node_failure": {"exclude": "node", "max": 3}, "preempted": "wait"}``, each of them if wanted. A
         step is a factor (``"x1.5"``) or what is added (``"+16G"``). See :mod:`firecrest_core.escalation`
+    :param chain: one piece of work in many jobs: ``Chain(max_jobs=20, signal="USR1@120", done="train.done",
+        checkpoint="ckpt/*")``, or a mapping of these. Each job goes on from the checkpoint of the one before, until the
+        marker ``done`` is there, a job has left no newer checkpoint, or there were ``max_jobs``; all of that is one try
+        of the task. See :mod:`firecrest_core.chain`
     :param inputs: files and directories to send before the job is submitted: for each path on Airflow's side, the path
         on the system. They are not sent again when a retry finds the job that exists
     :param outputs: files and directories to fetch when the job has ended: for each path on the system, also with
@@ -133,9 +138,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
         ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
         ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
-        ``course`` (with ``escalate``: what the last job was given, and the jobs before it), ``working_directory``,
-        ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the job and with it the
-        task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
+        ``course`` (with ``escalate`` or ``chain``: what the last job was given, and the jobs before it),
+        ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the
+        job and with it the task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
         succeeded and has written a ``return.json`` in its working directory (at most 64 KiB), what it holds is the XCom
         ``return``.
     """
@@ -203,6 +208,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         job: JobSpec | Mapping[str, Any] | str | None = None,
         preset: str | None = None,
         escalate: Mapping[str, Any] | None = None,
+        chain: Chain | Mapping[str, Any] | None = None,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
         exactly_once: bool = True,
@@ -217,6 +223,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         super().__init__(**kwargs)
         self.exactly_once = exactly_once
         self.escalate = escalate
+        self.chain = chain
         self.fail_if_stuck = fail_if_stuck
         self.live_output = checked_live_output(live_output)
         self.metrics = metrics
@@ -273,6 +280,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         """
         from airflow.sdk.log import mask_secret
 
+        from firecrest_core.chain import Chain
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
         from firecrest_core.paths import is_made
         from firecrest_core.spec.sealing import seal, seal_secrets
@@ -320,11 +328,12 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 raise
             self.log.info("%s The triggerer waits for room and submits it.", error)
             job = identity.placeholder_job()
-        submits = identity is not None and (self.escalate is not None or not job.job_id)
+        submits = identity is not None and (self.has_many_jobs or not job.job_id)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
             submission=seal(identity.spec, connection.secret) if identity is not None and submits else None,
             escalate=self.escalate,
+            chain=None if self.chain is None else Chain.parse(self.chain).to_dict(),
             fail_if_stuck=self.fail_if_stuck,
             live_output=self.live_output,
             secrets=seal_secrets(spec, connection.secret),
@@ -364,7 +373,6 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
         from firecrest_core import lifecycle
         from firecrest_core.campaign import Campaign
-        from firecrest_core.escalation import Escalation
 
         async def prepare() -> None:
             assert identity is not None
@@ -376,8 +384,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 await self.send_inputs(client.system(system), spec)
                 # A triggerer that is restarted could not find this job again, so the worker submits it.
                 return await lifecycle.submit(client.system(system), spec)
-            escalation = None if self.escalate is None else Escalation.parse(self.escalate)
-            return await Campaign(client.system(identity.system), identity.spec, escalation).submit(
+            campaign = Campaign.parse(client.system(identity.system), identity.spec, self.escalate, self.chain)
+            return await campaign.submit(
                 identity.key,
                 first_attempt=identity.first_attempt,
                 wait_for_room=not self.deferrable,

@@ -46,6 +46,7 @@ class JobFields(BeforeRendering):
 
     job: Any
     escalate: Any
+    chain: Any
     exactly_once: bool
     preset: Any
     hook: FirecRESTHook
@@ -132,9 +133,9 @@ class JobFields(BeforeRendering):
         spec = self._known_spec(given, known, preset)
         with nullcontext() if preset is None else preset.named_in_errors(given):
             self.check_known_spec(spec)
-        if self.escalate is not None:
+        if self.has_many_jobs:
             complete_job = complete and (preset is not None or not self._has_preset())
-            self._check_escalation(spec, given.keys() - known.keys(), complete=complete_job)
+            self._check_following_jobs(spec, given.keys() - known.keys(), complete=complete_job)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
@@ -165,18 +166,26 @@ class JobFields(BeforeRendering):
         with nullcontext() if preset is None else preset.named_in_errors(given):
             return JobSpec(**fields)
 
-    def _check_escalation(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
-        """Refuse a policy that is wrong, or does not fit the job, as far as the job is known."""
+    @property
+    def has_many_jobs(self) -> bool:
+        """Whether other jobs may follow the first one."""
+        return self.escalate is not None or self.chain is not None
+
+    def _check_following_jobs(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
+        """Refuse a policy or a chain that is wrong, or does not fit the job, as far as the job is known."""
+        from firecrest_core.chain import Chain
         from firecrest_core.errors import InvalidJobSpec
         from firecrest_core.escalation import Escalation
 
         if not self.exactly_once:
-            raise InvalidJobSpec(
-                "escalate", "each job that follows is a generation of the claim; leave exactly_once on"
-            )
-        escalation = Escalation.parse(self.escalate)
-        script_is_known = spec.script is not None or (spec.command is not None and not unknown & _SCRIPTS)
-        if complete and not unknown & {"memory", "time_limit", "array"}:
+            name = "escalate" if self.chain is None else "chain"
+            raise InvalidJobSpec(name, "each job that follows is a generation of the claim; leave exactly_once on")
+        chain = None if self.chain is None else Chain.parse(self.chain)
+        escalation = None if self.escalate is None else Escalation.parse(self.escalate)
+        if chain is not None and complete and not unknown & {"signal", "array"}:
+            chain.check(spec)
+        if escalation is not None and complete and not unknown & {"memory", "time_limit", "array"}:
+            script_is_known = spec.script is not None or (spec.command is not None and not unknown & _SCRIPTS)
             escalation.check(spec, script_is_known=script_is_known)
 
     def _renders_native(self) -> bool | None:

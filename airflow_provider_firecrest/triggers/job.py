@@ -61,6 +61,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         that goes on with this finds the one that was last
     :param escalate: the policy that says which job follows, as :meth:`firecrest_core.escalation.Escalation.parse` reads
         it; only with a ``submission``
+    :param chain: the chain that the job belongs to, as :meth:`firecrest_core.chain.Chain.to_dict` gives it; likewise
     :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
     :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
         must not show
@@ -80,6 +81,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         fail_if_stuck: bool = False,
         submission: dict[str, Any] | None = None,
         escalate: dict[str, Any] | None = None,
+        chain: dict[str, Any] | None = None,
         live_output: bool | int = False,
         secrets: str | None = None,
         metrics: str | None = None,
@@ -92,6 +94,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.fail_if_stuck = fail_if_stuck
         self.submission = submission
         self.escalate = escalate
+        self.chain = chain
         self.live_output = live_output
         self.secrets = secrets
         self.metrics = metrics
@@ -116,6 +119,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             "fail_if_stuck": self.fail_if_stuck,
             "submission": self.submission,
             "escalate": self.escalate,
+            "chain": self.chain,
             "live_output": self.live_output,
             "secrets": self.secrets,
             "metrics": self.metrics,
@@ -300,13 +304,12 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     def _campaign(self, system: System) -> Campaign | None:
         """Return what submits the jobs; ``None`` if there is nothing to submit."""
         from firecrest_core.campaign import Campaign
-        from firecrest_core.escalation import Escalation
         from firecrest_core.spec.sealing import unseal
 
         if self.submission is None:
             return None
         spec = unseal(self.submission, system.connection.secret)
-        return Campaign(system, spec, None if self.escalate is None else Escalation.parse(self.escalate))
+        return Campaign.parse(system, spec, self.escalate, self.chain)
 
     async def _tell_submitted(self, job: Job) -> None:
         self.job = job.to_dict()

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from firecrest_core.api.client import System
+from firecrest_core.api.models import FileInfo
 from firecrest_core.errors import AnswerTooLarge, RemotePathNotFound, RemotePathRefused, RequestTimedOut
 
 MOST_MATCHES = 1000
@@ -87,7 +88,28 @@ async def match(system: System, pattern: str) -> list[RemoteFile]:
         pass
     else:
         return [_as_written(pattern)]
-    base, parts = _split(pattern)
+    base, _ = _split(pattern)
+    rows = await matching_rows(system, pattern)
+    names = {row.name: row.is_directory for row in rows}
+    matched = sorted(names)
+    directories = {name for name in matched if names[name]}
+    kept = [name for name in matched if not directories.intersection(_above(name))]
+    if len(kept) > MOST_MATCHES:
+        raise RemotePathRefused(
+            f"{pattern}: {len(kept):,} files on {system} match, and at most {MOST_MATCHES:,} are fetched one by one. "
+            "Name their directory, which goes as one archive."
+        )
+    return [RemoteFile(posixpath.join(base, name), name, matched=True) for name in kept]
+
+
+async def matching_rows(system: System, pattern: str) -> list[FileInfo]:
+    """Return the rows of what a pattern matches, named from the directory above its first wildcard.
+
+    :param system: where to look
+    :param pattern: an absolute path, with or without wildcards
+    :raises RemotePathRefused: the directory is too large to be listed
+    """
+    base, parts = _split(pattern) if is_pattern(pattern) else (pattern, [])
     try:
         rows = await system.list_files(
             base, recursive=len(parts) > 1, hidden=any(part.startswith(".") for part in parts)
@@ -100,16 +122,7 @@ async def match(system: System, pattern: str) -> list[RemoteFile]:
         raise RemotePathRefused(
             f"{pattern}: what is below {base} on {system} is too much to be listed. Begin the pattern further down."
         ) from None
-    names = {row.name: row.is_directory for row in rows if row.name != base}
-    matched = sorted(name for name in names if _matches(parts, name.split("/")))
-    directories = {name for name in matched if names[name]}
-    kept = [name for name in matched if not directories.intersection(_above(name))]
-    if len(kept) > MOST_MATCHES:
-        raise RemotePathRefused(
-            f"{pattern}: {len(kept):,} files on {system} match, and at most {MOST_MATCHES:,} are fetched one by one. "
-            "Name their directory, which goes as one archive."
-        )
-    return [RemoteFile(posixpath.join(base, name), name, matched=True) for name in kept]
+    return [row for row in rows if not parts or (row.name != base and _matches(parts, row.name.split("/")))]
 
 
 def _as_written(path: str) -> RemoteFile:

@@ -13,7 +13,14 @@ from harness.prefect.server import PrefectServer
 from harness.service import Service, wait_until
 from harness.service_group import ServiceGroup
 
-FLOWS = ("structure_energy", "train_model", "parameter_sweep", "array_sweep", "python_function")
+FLOWS = (
+    "structure_energy",
+    "train_model",
+    "parameter_sweep",
+    "array_sweep",
+    "python_function",
+    "train_with_checkpoints",
+)
 
 
 class PrefectStack(ServiceGroup):

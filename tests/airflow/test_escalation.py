@@ -1,4 +1,4 @@
-"""A task whose job is followed by others, as its escalation policy says."""
+"""A task whose job is followed by others, as its escalation policy or its chain says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
-from firecrest_core.errors import InvalidJobSpec, JobNodeFailure
+from firecrest_core import Chain
+from firecrest_core.errors import InvalidJobSpec, JobFailed, JobNodeFailure
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
@@ -28,13 +29,14 @@ POLICY = {"node_failure": {"exclude": "node", "max": 2}, "time_limit": {"time_li
 
 @pytest.fixture(autouse=True)
 def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What triggers have stored as XComs. A job that has lost its node does not come back."""
+    """What triggers have stored as XComs. A job that has lost its node does not come back, and no file is seen late."""
     xcoms: dict[str, Any] = {}
 
     async def push(ti: Any, key: str, value: Any) -> None:
         xcoms[key] = value
 
     monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
+    monkeypatch.setattr("firecrest_core.campaign.CACHED", 0.0)
     monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
     return xcoms
 
@@ -80,6 +82,39 @@ def test_a_bound_fails_the_task_without_a_retry(make, workdir, run_task, deferra
     assert len(jobs_in(workdir)) == 3
 
 
+CHAIN = Chain(max_jobs=5, signal="USR1@60", done="done", checkpoint="ckpt/*")
+WORK = """#!/bin/bash
+mkdir -p ckpt; echo $SLURM_JOB_ID >> jobs; touch ckpt/$SLURM_JOB_ID
+[ $(wc -l < jobs) -lt 3 ] || touch done
+"""
+
+
+@pytest.fixture
+def chained(connected: Any, workdir: Path) -> Callable[..., Callable[[], FirecRESTSubmitOperator]]:
+    def chained(script: str, **more: Any) -> Callable[[], FirecRESTSubmitOperator]:
+        return lambda: FirecRESTSubmitOperator(
+            task_id="job", script=script, working_dir=str(workdir), chain=CHAIN, poll_interval=0.2, **more
+        )
+
+    return chained
+
+
+@both_ways
+def test_a_chain_goes_on_from_its_checkpoints(chained, workdir, run_task, task_log, deferrable) -> None:
+    run = run_task(chained(WORK, deferrable=deferrable))
+    _, second, last = jobs_in(workdir)
+    assert (run.result["state"], run.result["job_id"]) == ("COMPLETED", last)
+    assert [job["cause"] for job in run.result["course"]["earlier_jobs"]] == ["chain", "chain"]
+    assert f"Job {second} ended COMPLETED and has left {second}: the next job, 3 of at most 5, goes on" in task_log()
+
+
+def test_a_chain_without_progress_fails_the_task_without_a_retry(chained, workdir, run_task) -> None:
+    with pytest.raises(JobFailed, match="done is not there, and it has left no new checkpoint") as failed:
+        run_task(chained("#!/bin/bash\necho $SLURM_JOB_ID >> jobs\n"))
+    assert isinstance(failed.value, AirflowFailException)
+    assert len(jobs_in(workdir)) == 1
+
+
 def test_a_triggerer_that_is_restarted_goes_on_with_the_last_job(make, workdir, ti, first_event) -> None:
     context = {"ti": ti, "task_state_store": ti.state_store}
     with pytest.raises(TaskDeferred) as deferred:
@@ -104,6 +139,10 @@ def test_a_triggerer_that_is_restarted_goes_on_with_the_last_job(make, workdir, 
         ({"memory": "8G", "escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "max is 4G, and the job"),
         ({"escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "memory: missing"),
         ({"exactly_once": False, "escalate": POLICY}, "escalate: .*leave exactly_once on"),
+        ({"chain": {"max_jobs": 3}}, "chain: .*the form is Chain"),
+        ({"chain": CHAIN, "array": "0-3"}, "chain: an array has no single end"),
+        ({"chain": CHAIN, "signal": "TERM@60"}, "chain: signal is 'USR1@60', and that of the job"),
+        ({"exactly_once": False, "chain": CHAIN}, "chain: .*leave exactly_once on"),
     ],
 )
 def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:

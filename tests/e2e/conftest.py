@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 VIEWER = "vera"
-DAGS = ("structure_energy", "train_model", "parameter_sweep", "array_sweep", "python_function", "limited", "fails")
+DAGS = (
+    "structure_energy",
+    "train_model",
+    "parameter_sweep",
+    "array_sweep",
+    "python_function",
+    "train_with_checkpoints",
+    "limited",
+    "fails",
+)
 _numbers = itertools.count(1)
 
 

@@ -1,4 +1,4 @@
-"""A job that is followed by others in Prefect, as its escalation policy says."""
+"""A job that is followed by others in Prefect, as its escalation policy or its chain says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from prefect import flow
 from pydantic import ValidationError
 
+from firecrest_core import Chain
 from firecrest_core.course import EarlierJob
-from firecrest_core.errors import JobNodeFailure
+from firecrest_core.errors import JobFailed, JobNodeFailure
 from prefect_firecrest import FirecRESTJob, run_job, submit_job, wait_for_job
 
 # The parent of a script is what stands for the daemon of its node.
@@ -21,8 +22,9 @@ POLICY = {"node_failure": {"exclude": "node", "max": 2}}
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that has lost its node does not come back."""
+    """A job that has lost its node does not come back, and no file is seen late."""
     monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
+    monkeypatch.setattr("firecrest_core.campaign.CACHED", 0.0)
 
 
 def job_of(make: Callable[..., FirecRESTJob], enough: int, **more: Any) -> FirecRESTJob:
@@ -36,6 +38,26 @@ def test_jobs_follow_within_one_task_run(make: Callable[..., FirecRESTJob], work
     assert result.course is not None
     assert result.course.earlier_jobs == (EarlierJob(first, "node_failure"), EarlierJob(second, "node_failure"))
     assert result.course.excluded_nodes == result.nodes
+
+
+CHAIN = Chain(max_jobs=5, signal="USR1@60", done="done", checkpoint="ckpt/*")
+
+
+def test_a_chain_goes_on_from_its_checkpoints(make: Callable[..., FirecRESTJob], lines: Any) -> None:
+    work = (
+        "mkdir -p ckpt; echo $SLURM_JOB_ID >> jobs; touch ckpt/$SLURM_JOB_ID; [ $(wc -l < jobs) -lt 3 ] || touch done"
+    )
+    result = run_job(make(work, chain=CHAIN))
+    assert (result.succeeded, result.job_id) == (True, lines("jobs")[2])
+    assert result.course is not None
+    assert [job.cause for job in result.course.earlier_jobs] == ["chain", "chain"]
+
+
+def test_a_chain_without_progress_is_not_retried(make: Callable[..., FirecRESTJob], lines: Any) -> None:
+    with pytest.raises(JobFailed, match="done is not there, and it has left no new checkpoint") as failed:
+        run_job(make("echo $SLURM_JOB_ID >> jobs", chain=CHAIN.to_dict()))
+    assert not failed.value.retryable
+    assert len(lines("jobs")) == 1
 
 
 def test_a_bound_is_not_retried(make: Callable[..., FirecRESTJob], lines: Any) -> None:
@@ -66,7 +88,10 @@ def test_a_run_that_began_before_the_last_job_finds_it(make: Callable[..., Firec
         ({"escalate": {"oom": {}}}, "escalate: 'oom' is no cause"),
         ({"escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "memory: missing"),
         ({"memory": "8G", "escalate": {"out_of_memory": {"memory": "x2", "max": "4G"}}}, "max is 4G, and the job"),
-        ({"exactly_once": False, "escalate": POLICY}, "leave exactly_once on"),
+        ({"exactly_once": False, "escalate": POLICY}, "escalate: .*leave exactly_once on"),
+        ({"exactly_once": False, "chain": CHAIN}, "chain: .*leave exactly_once on"),
+        ({"chain": {"max_jobs": 3}}, "chain: .*the form is Chain"),
+        ({"chain": CHAIN, "signal": "TERM@60"}, "chain: signal is 'USR1@60', and that of the job"),
     ],
 )
 def test_what_cannot_be_right_is_refused_with_the_block(

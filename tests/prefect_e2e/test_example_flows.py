@@ -106,6 +106,18 @@ def test_a_function_runs_as_a_job_and_what_it_prints_is_in_the_log(
     assert "of 200000 points are in the circle" in log
 
 
+def test_a_training_that_is_stopped_twice_is_one_run(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    run_id = finished_runs["train_with_checkpoints"]
+    metrics = json.loads((stack.results / "trainings" / run_id / "metrics.json").read_text())
+    began = metrics["jobs_began_at"]
+    assert len(began) >= 3
+    assert sorted(set(began)) == began
+    assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 15))
+    log = stack.api.log(run_id)
+    assert log.count("goes on from it.") == len(began) - 1
+    assert f"accuracy {metrics['accuracy']:.4f} after the jobs" in log
+
+
 def test_an_unknown_partition_fails_the_run_with_the_schedulers_message(stack: PrefectStack) -> None:
     with pytest.raises(RunFailed, match="invalid partition specified: moon"):
         run(stack, "structure_energy", partition="moon")

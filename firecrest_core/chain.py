@@ -1,0 +1,199 @@
+"""A chain: one piece of work that takes many jobs, each of which goes on from the checkpoint of the one before.
+
+::
+
+    chain=Chain(max_jobs=20, signal="USR1@120", done="train.done", checkpoint="ckpt/*")
+
+The scheduler sends the script a signal before the job's time limit. The script writes a checkpoint and ends, and the
+next job goes on. The chain ends well when a job has ended COMPLETED and the marker ``done`` is there. It ends with a
+sentence, for a person, when a job has left no newer checkpoint, or was the last one that is allowed.
+
+Markers and checkpoints of an earlier run may lie in the directory. What was there before the first job of the chain
+began counts as neither. All times are those that the system's own file listing gives, so no two clocks are compared.
+
+Facts: ``--signal`` in Slurm's sbatch manual: without ``B:`` the signal goes to the steps (``srun``) and not to the
+batch shell, and it may come up to 60 s earlier than asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal as signals
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from firecrest_core.errors import InvalidJobSpec
+from firecrest_core.escalation import TIME_LIMIT
+from firecrest_core.followup import Cause, FollowUp, Note, Stop
+from firecrest_core.result import JobResult
+from firecrest_core.spec import quantities, validation
+from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.states import JobState
+
+# Seconds by which Slurm may send the signal too early, and those before the end if nothing is said.
+_EARLY = 60
+_BEFORE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The newest file, or directory, that a chain's pattern matches.
+
+    :param name: below the directory that the pattern names
+    :param modified: when it was changed, as the listing gives it: ``2026-11-20T15:05:40``
+    :param size: bytes
+    """
+
+    name: str
+    modified: str
+    size: int
+
+    @property
+    def mark(self) -> str:
+        """A short text that stands for it, to tell later whether there is a newer one."""
+        digest = hashlib.sha256(f"{self.size} {self.name}".encode()).hexdigest()[:12]
+        return f"{self.modified}.{digest}"
+
+    def is_newer(self, mark: str) -> bool:
+        """Tell whether it was written after another one.
+
+        :param mark: of the other one
+        """
+        return self.mark != mark and self.modified >= mark.rpartition(".")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a job of a chain has left.
+
+    :param done: the marker is there, and was made by a job of this chain
+    :param stale: a marker is there, but from before the chain
+    :param newest: the newest checkpoint
+    :param is_newer: it was written by the job that has just ended
+    """
+
+    done: bool = False
+    stale: bool = False
+    newest: Checkpoint | None = None
+    is_newer: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A chain of jobs, as a person asks for it.
+
+    :param max_jobs: how many jobs there may be at most, those that an escalation policy adds included
+    :param signal: the signal before each job's time limit, and how many seconds before, as in ``signal`` of a
+        :class:`~firecrest_core.spec.jobspec.JobSpec`: ``"USR1@120"`` to what ``srun`` has started, ``"B:USR1@120"`` to
+        the script alone
+    :param done: the file that the script makes when all is done. It and ``checkpoint`` are relative to the job's
+        ``working_dir``, or absolute.
+    :param checkpoint: the checkpoints, with wildcards: ``"ckpt/*"``
+    :raises InvalidJobSpec: one of them is not valid; the message begins with ``chain``
+    """
+
+    max_jobs: int
+    signal: str
+    done: str
+    checkpoint: str
+
+    def __post_init__(self) -> None:
+        most = quantities.whole_number(self.max_jobs)
+        if most is None or most < 1:
+            raise _wrong(f"max_jobs is {self.max_jobs!r}; give a whole number, at least 1")
+        object.__setattr__(self, "max_jobs", most)  # the class is frozen
+        for name in ("signal", "done", "checkpoint"):
+            try:
+                value = validation.checked("signal" if name == "signal" else "stdout", getattr(self, name))
+            except InvalidJobSpec as error:
+                raise _wrong(f"{name}{str(error).removeprefix(error.field)}") from None
+            if value.startswith(("~", "$")):
+                raise _wrong(f"{name} is {value!r}; give a path below working_dir, or an absolute one")
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def parse(cls, given: Any) -> Chain:
+        """Return the chain that a person has given, also as a mapping of the same fields.
+
+        :param given: a chain, or a mapping
+        :raises InvalidJobSpec: it is neither, or a field is missing, unknown or not valid
+        """
+        if isinstance(given, cls):
+            return given
+        names = {field.name for field in fields(cls)}
+        if not isinstance(given, Mapping) or given.keys() != names:
+            raise _wrong(f"{given!r}; the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')")
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`parse` reads them back."""
+        return asdict(self)
+
+    def check(self, spec: JobSpec) -> None:
+        """Refuse a job that cannot be part of a chain.
+
+        :param spec: the job
+        :raises InvalidJobSpec: it is an array, or has another signal
+        """
+        if spec.array_indices is not None:
+            raise _wrong("an array has no single end; submit a job for each of its elements")
+        if spec.signal not in (None, self.signal):
+            raise _wrong(f"signal is {self.signal!r}, and that of the job {spec.signal!r}; give one of them")
+
+    def apply(self, spec: JobSpec) -> JobSpec:
+        """Return the job with the chain's signal.
+
+        :param spec: the job
+        """
+        return replace(spec, signal=self.signal)
+
+    def after(self, result: JobResult, spec: JobSpec, progress: Progress, jobs: int) -> FollowUp | Stop | None:
+        """Decide what follows the end of a job.
+
+        :param result: how it ended
+        :param spec: what was asked for
+        :param progress: what it has left
+        :param jobs: how many jobs there were, with this one
+        :returns: ``None`` if all is done, or the job has failed for another reason than its time limit
+        """
+        completed = result.state is JobState.COMPLETED
+        if (completed and progress.done) or not (completed or self._was_stopped(result, spec)):
+            return None
+        ended = f"Job {result.job_id} ended {result.state}"
+        if progress.newest is None or not progress.is_newer:
+            return Stop(self._no_progress(progress, completed=completed))
+        if jobs >= self.max_jobs:
+            return Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}, and {self.done} is not there yet.")
+        note = Note(Cause.CHAIN, checkpoint=progress.newest.mark)
+        number = f"{jobs + 1} of at most {self.max_jobs}"
+        return FollowUp(note, f"{ended} and has left {progress.newest.name}: the next job, {number}, goes on from it.")
+
+    def _no_progress(self, progress: Progress, *, completed: bool) -> str:
+        none = f"nothing matches {self.checkpoint}" if progress.newest is None else f"{progress.newest.name} is older"
+        if completed:
+            marker = "is older than the chain" if progress.stale else "is not there"
+            what = f"{self.done} {marker}, and it has left no new checkpoint ({none})."
+            return f"{what} See whether the script makes the marker at the end of its work."
+        return (
+            f"It has left no new checkpoint ({none}), so another job would repeat it. See whether the script handles "
+            f"{self.signal.partition('@')[0]} and has the time to write one."
+        )
+
+    def _was_stopped(self, result: JobResult, spec: JobSpec) -> bool:
+        """Tell whether the time limit has ended a job, or the signal before it."""
+        if result.state is JobState.TIMEOUT:
+            return True
+        if result.state is not JobState.FAILED:
+            return False
+        name, _, before = self.signal.rpartition(":")[2].partition("@")
+        number = int(name) if name.isdecimal() else signals.Signals["SIG" + name.upper().removeprefix("SIG")].value
+        if result.signal == number or result.exit_code == 128 + number:
+            return True
+        given = TIME_LIMIT.given(spec)
+        limit = None if given is None else quantities.seconds(given)
+        return limit is not None and (result.elapsed or 0) >= limit - int(before or _BEFORE) - _EARLY
+
+
+def _wrong(message: str) -> InvalidJobSpec:
+    return InvalidJobSpec("chain", message)
