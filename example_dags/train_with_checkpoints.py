@@ -1,6 +1,6 @@
 """Train a model that takes longer than a job may run: one task, as many jobs as it takes.
 
-Two seconds before the time limit, the scheduler sends the training SIGUSR1. It writes a checkpoint and ends, and the
+Five seconds before the time limit, the scheduler sends the training SIGUSR1. It writes a checkpoint and ends, and the
 next job goes on from there, until the marker `train.done` is in the directory. The task's log tells of each job. A job
 that runs out of memory or loses its node is followed by one with more memory, or without that node.
 
@@ -35,8 +35,8 @@ with DAG(
     tags=["example", "firecrest", "machine-learning"],
     params={
         "epochs": Param(14, type="integer", minimum=1, description="Passes over the training images"),
-        "pause": Param(1.5, type="number", minimum=0, description="Seconds that each epoch takes longer than it must"),
-        "time_limit": Param("00:00:12", type="string", description="Time limit of each job"),
+        "pause": Param(2.2, type="number", minimum=0, description="Seconds that each epoch takes longer than it must"),
+        "time_limit": Param("00:00:20", type="string", description="Time limit of each job"),
         "folder": Param(
             os.environ.get("EXAMPLES_FOLDER", str(Path.home() / "firecrest-examples")) + "/trainings",
             type="string",
@@ -70,7 +70,7 @@ with DAG(
         time_limit="{{ params.time_limit }}",
         partition="{{ params.partition or '' }}",
         account="{{ params.account or '' }}",
-        chain=Chain(max_jobs=20, signal="USR1@2", done="train.done", checkpoint="ckpt/*"),
+        chain=Chain(max_jobs=20, signal="USR1@5", done="train.done", checkpoint="ckpt/*"),
         escalate={
             "out_of_memory": {"memory": "x2", "max": "32G"},
             "node_failure": {"exclude": "node", "max": 3},

@@ -1,6 +1,6 @@
 """Train a model that takes longer than a job may run: one task, as many jobs as it takes.
 
-Two seconds before the time limit, the scheduler sends the training SIGUSR1. It writes a checkpoint and ends, and the
+Five seconds before the time limit, the scheduler sends the training SIGUSR1. It writes a checkpoint and ends, and the
 next job goes on from there, until the marker `train.done` is in the directory. The run's log tells of each job. A job
 that runs out of memory or loses its node is followed by one with more memory, or without that node.
 
@@ -29,8 +29,8 @@ FOLDER = Path(os.environ.get("EXAMPLES_FOLDER", Path.home() / "firecrest-example
 @flow(log_prints=True)
 def train_with_checkpoints(
     epochs: int = 14,
-    pause: float = 1.5,
-    time_limit: str = "00:00:12",
+    pause: float = 2.2,
+    time_limit: str = "00:00:20",
     working_dir: str = os.environ.get("FIRECREST_WORKDIR", "/scratch"),
     partition: str | None = None,
     account: str | None = None,
@@ -62,7 +62,7 @@ def train_with_checkpoints(
         time_limit=time_limit,
         partition=partition,
         account=account,
-        chain=Chain(max_jobs=20, signal="USR1@2", done="train.done", checkpoint="ckpt/*"),
+        chain=Chain(max_jobs=20, signal="USR1@5", done="train.done", checkpoint="ckpt/*"),
         escalate={
             "out_of_memory": {"memory": "x2", "max": "32G"},
             "node_failure": {"exclude": "node", "max": 3},

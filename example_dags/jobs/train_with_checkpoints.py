@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--hidden", type=int, default=64, help="neurons in the hidden layer")
-    parser.add_argument("--pause", type=float, default=1.5, help="seconds that each epoch takes longer than it must")
+    parser.add_argument("--pause", type=float, default=2.2, help="seconds that each epoch takes longer than it must")
     arguments = parser.parse_args()
 
     import joblib
@@ -61,7 +61,8 @@ def main() -> None:
         with Path("metrics.jsonl").open("a") as lines:  # read while the job runs
             lines.write(json.dumps(curve[-1]) + "\n")
         print("epoch {step:3d}  loss {loss:.4f}  accuracy {accuracy:.4f}".format_map(curve[-1]), flush=True)
-    write_checkpoint(state, f"epoch-{len(curve):04}")
+    if len(curve) > state["began"][-1]:
+        write_checkpoint(state, f"epoch-{len(curve):04}")
     if len(curve) < arguments.epochs:
         print("the time is nearly over", flush=True)
         return
