@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from firecrest_core import Chain, lifecycle
 from firecrest_core.api.client import FirecRESTClient, System
+from firecrest_core.api.http import HTTPSession
 from firecrest_core.campaign import Campaign
 from firecrest_core.chain import Checkpoint, Progress
 from firecrest_core.connection import Connection
@@ -270,26 +273,45 @@ async def test_a_person_who_tries_it_again_gets_another_job(system: System, work
     assert causes(result) == ["retry"]
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("request_name", ["symlink", "submit_job"])
-async def test_a_kill_between_two_jobs_continues_the_same_chain(
-    system: System, workdir: Path, monkeypatch: pytest.MonkeyPatch, request_name: str, after: bool
+async def test_a_kill_at_any_request_continues_the_same_chain(
+    system: System, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign = campaign_of(system, workdir, 3, "1.1|2.2) exit ;;")
-    job = await campaign.submit(KEY, first_attempt=True)
-    result = await lifecycle.wait(system, job, poll_interval=0.2)
-    send = getattr(System, request_name)
+    """Whoever follows a job is killed before a request or behind it, at another one for each job."""
+    most = 24
+    campaign = campaign_of(system, workdir, most, "*) [ $step -lt $n ] || exit ;;", max_jobs=most)  # a step in each job
+    send, sent, deadly = HTTPSession._send_once, 0, math.inf
 
-    async def killed(*args: Any, **kwargs: Any) -> None:
-        if after:
-            await send(*args, **kwargs)
-        raise asyncio.CancelledError
+    async def mortal(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
+        nonlocal sent
+        if session is not system._requests.session:  # the watcher's
+            return await send(session, method, url, options)
+        sent = number = sent + 1
+        if number == deadly:
+            raise asyncio.CancelledError
+        try:
+            return await send(session, method, url, options)  # an error answer is raised
+        finally:
+            if number == deadly - 0.5:
+                raise asyncio.CancelledError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(System, request_name, killed)
-        with pytest.raises(asyncio.CancelledError):
-            await campaign.follow(job, result)
+    monkeypatch.setattr(HTTPSession, "_send_once", mortal)
+    job: Job | JobResult = await campaign.submit(KEY, first_attempt=True)
+    for round_ in itertools.count(2):  # dies before request 1, behind it, before request 2, …
+        assert isinstance(job, Job)
+        result = await lifecycle.wait(system, job, poll_interval=0.2)
+        sent, deadly = 0, round_ / 2
+        try:
+            job = await campaign.follow(job, result)
+            break
+        except asyncio.CancelledError:
+            pass
+        finally:
+            deadly = math.inf
+        # A triggerer begins with the job that it has waited for, a worker with what the claims say.
+        job = await (campaign.follow(job, result) if round_ % 4 < 2 else campaign.submit(KEY))
+    assert round_ > 10
     result = await run(campaign)
     assert result.succeeded
-    assert causes(result) == ["chain", "chain"]
-    assert steps_in(workdir) == [1, 2, 3]
+    assert causes(result) == ["chain"] * (most - 1)
+    assert steps_in(workdir) == list(range(1, most + 1))
+    assert len((workdir / "jobs").read_text().split()) == most
