@@ -2,7 +2,8 @@
 
 Five seconds before the time limit, the scheduler sends the training SIGUSR1. It writes a checkpoint and ends, and the
 next job goes on from there, until the marker `train.done` is in the directory. The run's log tells of each job. A job
-that runs out of memory or loses its node is followed by one with more memory, or without that node.
+that runs out of memory or loses its node is followed by one with more memory, or without that node. One that has no
+time for a checkpoint is followed by one with more.
 
     run_job: submit_job ─▶ wait_for_job ─▶ fetch_outputs
 
@@ -65,6 +66,7 @@ def train_with_checkpoints(
         chain=Chain(max_jobs=20, signal="USR1@5", done="train.done", checkpoint="ckpt/*"),
         escalate={
             "out_of_memory": {"memory": "x2", "max": "32G"},
+            "time_limit": {"time_limit": "x2", "max": "01:00:00"},  # where it did not suffice for a checkpoint
             "node_failure": {"exclude": "node", "max": 3},
             "preempted": "wait",
         },

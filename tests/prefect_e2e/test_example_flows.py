@@ -106,15 +106,14 @@ def test_a_function_runs_as_a_job_and_what_it_prints_is_in_the_log(
     assert "of 200000 points are in the circle" in log
 
 
-def test_a_training_that_is_stopped_twice_is_one_run(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+def test_a_training_that_its_time_limit_stops_is_one_run(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
     run_id = finished_runs["train_with_checkpoints"]
     metrics = json.loads((stack.results / "trainings" / run_id / "metrics.json").read_text())
     began = metrics["jobs_began_at"]
-    assert len(began) >= 3
     assert sorted(set(began)) == began
     assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 15))
     _, _, told = stack.api.log(run_id).partition(f"accuracy {metrics['accuracy']:.4f} after the jobs ")
-    assert len(told.partition(", see ")[0].split(", ")) == len(began)
+    assert len(told.partition(", see ")[0].split(", ")) >= max(2, len(began))
 
 
 def test_an_unknown_partition_fails_the_run_with_the_schedulers_message(stack: PrefectStack) -> None:
