@@ -80,6 +80,13 @@ class Campaign:
             None if chain is None else Chain.parse(chain),
         )
 
+    async def first_spec(self) -> JobSpec:
+        """Return what the first job asks for.
+
+        :raises InvalidJobSpec: the policy or the chain cannot begin with this job
+        """
+        return self._adjust(await self._with_text(), await self.system.scheduler(), ())
+
     async def submit(
         self,
         key: ClaimKey,
@@ -157,7 +164,7 @@ class Campaign:
         causes = claims.causes_before(key)
         scheduler = await retry_transient(self.system.scheduler, math.inf)
         spec = self._adjust(await self._with_text(), scheduler, causes)
-        decision = await self._decide(job, result, spec, claims)
+        decision = await self._decide(job, result, spec, claims, on_message)
         if isinstance(decision, FollowUp):
             await self._write_down(job, replace(decision.note, elements=failed_elements(result)))
             on_message(decision.reason)
@@ -170,18 +177,25 @@ class Campaign:
             problem=decision.problem if isinstance(decision, Stop) else "",
         )
 
-    async def _decide(self, job: Job, result: JobResult, spec: JobSpec, claims: Claims) -> FollowUp | Stop | None:
+    async def _decide(
+        self, job: Job, result: JobResult, spec: JobSpec, claims: Claims, on_message: OnMessage
+    ) -> FollowUp | Stop | None:
         assert job.key is not None
         notes, jobs = _notes(claims.causes_before(job.key)), len(_earlier_jobs(claims, job.key)) + 1
         if self.chain is None:
             return self.escalation.after(result, spec, notes) if self.escalation else None
         mark = next((note.checkpoint for note in reversed(notes) if note.checkpoint), "")
         # The login node may see late what the compute node has written last.
-        for pause in (*delays(CACHED), None):
+        for number, pause in enumerate((*delays(CACHED), None)):
             progress = await retry_transient(partial(self._progress, job, claims, mark), math.inf)
             chained = self.chain.after(result, spec, progress, jobs)
             if not isinstance(chained, Stop) or pause is None:
                 break
+            if number == 0:
+                on_message(
+                    f"{job} has left neither {self.chain.done} nor a new checkpoint ({self.chain.checkpoint}). Looking "
+                    "for them for some two minutes, because the file systems of compute and login nodes have caches."
+                )
             await sleep(pause)
         if isinstance(chained, FollowUp) or self.escalation is None:
             return chained

@@ -361,6 +361,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         return await runtime.arun(self._dry_run())
 
     async def _dry_run(self) -> DryRun:
+        from firecrest_core.campaign import Campaign
         from firecrest_core.dry_run import dry_run
         from firecrest_core.paths import is_made
         from prefect_firecrest.clients import client_of
@@ -368,7 +369,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         async with client_of(self.credentials.connection(), self.credentials.saved_as) as client:
             system = client.system(self.system)
             made = is_made(self.spec(), self.make_working_dir)
-            found = await dry_run(system, await self.spec_on(system), makes_working_dir=made)
+            campaign = Campaign.parse(system, await self.spec_on(system), self.escalate, self.chain)
+            found = await dry_run(system, await campaign.first_spec(), makes_working_dir=made)
         for line in found.lines():
             self.logger.info("%s", line)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_firecrest.exceptions import task_error
@@ -40,10 +40,10 @@ class FirecRESTArrayOperator(FirecRESTSubmitOperator):
     def __init__(self, *, over: Sequence[Point] | Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.over = over
-        if isinstance(over, list | tuple):
+        if isinstance(over, list | tuple | Mapping):  # else it is a template, or what another task returns
             self._check_points(over)
 
-    def _check_points(self, points: Sequence[Point]) -> None:
+    def _check_points(self, points: Any) -> None:
         from firecrest_core.errors import InvalidJobSpec
         from firecrest_core.spec.points import check_points
 

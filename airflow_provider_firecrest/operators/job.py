@@ -302,7 +302,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         spec = self.hook.run(self._expand(system, given, is_retry))
         if self.is_dry_run:
             made = is_made(given, self.make_working_dir)
-            shown: dict[str, Any] = self.hook.run(show_dry_run(self.hook, system, spec, makes_working_dir=made))
+            tried = show_dry_run(self.hook, system, spec, self.escalate, self.chain, makes_working_dir=made)
+            shown: dict[str, Any] = self.hook.run(tried)
             return shown
         earlier_ended = self.cancel_earlier_run(context)
         identity = TaskIdentity.load(context, connection, system, spec) if self.exactly_once else None

@@ -82,6 +82,11 @@ def check_points(points: Any) -> None:
                     f"point {number}: {name} looks like a secret, and points stand in the script; put it into "
                     "environment",
                 )
+        if point.keys() != points[0].keys():
+            here, first = (", ".join(names) for names in (point, points[0]))
+            raise InvalidJobSpec(
+                "over", f"point {number} has the names {here}, and point 0 has {first}; all points need the same names"
+            )
 
 
 def in_arrays(points: Sequence[Point], size: int = ARRAY_SIZE) -> list[list[Point]]:

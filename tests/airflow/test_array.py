@@ -46,6 +46,7 @@ def test_a_retry_runs_the_failed_points_alone(connected, workdir, run_task, ti) 
     ("fields", "problem"),
     [
         ({"over": []}, "over: give a list"),
+        ({"over": {"SEED": [1, 2]}}, "over: give a list"),
         ({"over": [{"SEED": 1}, {"a b": 1}]}, "over: point 1: 'a b' cannot be the name"),
         ({"over": [{"SEED": 1}] * 1001}, "over: 1001 points are too many"),
         ({"array": "0-3"}, "array: each point is an element"),

@@ -165,3 +165,20 @@ def test_what_is_not_known_yet_is_not_refused(arguments: dict[str, Any]) -> None
     dag = {"render_template_as_native_obj": arguments.pop("render_template_as_native_obj", False)}
     with DAG("d", schedule=None, **dag):
         FirecRESTSubmitOperator(task_id="job", working_dir="/wd", escalate=POLICY, **arguments)
+
+
+def test_a_next_job_whose_id_cannot_be_stored_is_waited_for(make, run_task, monkeypatch) -> None:
+    """``dag.test()`` gives a trigger no task instance, and Airflow's API may be away for a moment."""
+
+    async def fail(ti: Any, key: str, value: Any) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'dag_id'")
+
+    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", fail)
+    run = run_task(make(enough=2))
+    assert [job["cause"] for job in run.result["course"]["earlier_jobs"]] == ["node_failure"]
+
+
+def test_a_dry_run_shows_the_signal_of_the_chain(make, run_task) -> None:
+    chain = Chain(max_jobs=3, signal="B:USR1@60", done="done", checkpoint="ckpt/*")
+    result = run_task(make(enough=1, chain=chain, dry_run=True)).result
+    assert "#SBATCH --signal=B:USR1@60" in result["script"]

@@ -34,15 +34,19 @@ def element(script: str, index: int, tmp_path: Path, *, variable: str = "SLURM_A
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_each_element_gets_the_values_of_its_point(tmp_path, shell) -> None:
-    points = [{"ALPHA": 0.1, "NOTE": "it's $HOME\n`x`"}, {"ALPHA": [1, "a"], "NOTE": True}, {"ALPHA": "1;2)"}]
+    points = [
+        {"ALPHA": 0.1, "NOTE": "it's $HOME\n`x`"},
+        {"ALPHA": [1, "a"], "NOTE": True},
+        {"ALPHA": "1;2)", "NOTE": ""},
+    ]
     job = over_points(
-        spec(command=None, script=f'#!{shutil.which(shell)}\nset -eu\nprintf \'%s|%s\' "$ALPHA" "${{NOTE-none}}"\n'),
+        spec(command=None, script=f'#!{shutil.which(shell)}\nset -eu\nprintf \'%s|%s\' "$ALPHA" "$NOTE"\n'),
         points,
     )
     assert job.array == "0-2"
     script = render(job)
     values = [element(script, index, tmp_path) for index in range(3)]
-    assert values == ["0.1|it's $HOME\n`x`", '[1, "a"]|true', "1;2)|none"]
+    assert values == ["0.1|it's $HOME\n`x`", '[1, "a"]|true', "1;2)|"]
     assert element(script, 3, tmp_path).startswith("1 firecrest: this array has no such element")
 
 
@@ -71,6 +75,7 @@ def test_the_values_come_before_the_lines_of_setup() -> None:
         ({"SEED": 1}, "give a list with a mapping"),
         ([{"SEED": 1}, {}], "point 1 is {}"),
         ([{"SEED": 1}, 2], "point 1 is 2"),
+        ([{"SEED": 1}, {"SEDE": 2}], "point 1 has the names SEDE, and point 0 has SEED"),
         ([{"learning rate": 1}], "'learning rate' cannot be the name of a variable"),
         ([{"SLURM_JOB_ID": "1"}], "cannot be the name of a variable"),
         ([{"SEED": {1, 2}}], "SEED is {1, 2}, which is no JSON"),

@@ -12,7 +12,7 @@ import pytest
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import ValidationError
 
-from firecrest_core import JobSpec, JobState
+from firecrest_core import Chain, JobSpec, JobState
 from firecrest_core.documentation import page_url
 from firecrest_core.errors import ConfigurationError, JobFailed, RemotePathNotFound, SubmissionRejected, WaitTimedOut
 from prefect_firecrest import FirecRESTJob
@@ -240,8 +240,10 @@ def test_a_run_of_saved_credentials_goes_on_elsewhere(make, credentials) -> None
 
 
 def test_a_dry_run_submits_nothing(make, workdir) -> None:
-    job = make("echo hello", partition="auto")
+    chain = Chain(max_jobs=3, signal="B:USR1@60", done="done", checkpoint="ckpt/*")
+    job = make("echo hello", partition="auto", chain=chain)
     found = job.dry_run()
+    assert "#SBATCH --signal=B:USR1@60" in found.script
     assert "#SBATCH --partition=normal,debug" in found.script
     assert not found.problems
     assert not (workdir / ".firecrest").exists()
