@@ -220,8 +220,7 @@ class Campaign:
         began = min((at for (each, _), at in claims.claimed_at.items() if each == epoch), default="")
         marker = await matching_rows(self.system, posixpath.join(job.working_dir, self.chain.done))
         found = await matching_rows(self.system, posixpath.join(job.working_dir, self.chain.checkpoint))
-        checkpoints = [Checkpoint(row.name, row.last_modified, row.size) for row in found]
-        newest = max(checkpoints, key=lambda one: (one.modified, one.name), default=None)
+        newest = Checkpoint.newest_of(Checkpoint(row.name, row.last_modified, row.size) for row in found)
         return Progress(
             done=any(row.last_modified >= began for row in marker),
             stale=bool(marker),

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import signal as signals
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -43,17 +43,31 @@ class Checkpoint:
     :param name: below the directory that the pattern names
     :param modified: when it was changed, as the listing gives it: ``2026-11-20T15:05:40``
     :param size: bytes
+    :param beside: name and size of those that were changed in the same second, which is all that a listing tells
     """
 
     name: str
     modified: str
     size: int
+    beside: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def newest_of(cls, found: Iterable[Checkpoint]) -> Checkpoint | None:
+        """Return the newest of several checkpoints, with those beside it; ``None`` if there are none.
+
+        :param found: the checkpoints
+        """
+        ordered = sorted(found, key=lambda one: (one.modified, len(one.name), one.name))
+        if not ordered:
+            return None
+        beside = [(one.name, one.size) for one in ordered[:-1] if one.modified == ordered[-1].modified]
+        return replace(ordered[-1], beside=tuple(beside))
 
     @property
     def mark(self) -> str:
         """A short text that stands for it, to tell later whether there is a newer one."""
-        digest = hashlib.sha256(f"{self.size} {self.name}".encode()).hexdigest()[:12]
-        return f"{self.modified}.{digest}"
+        files = "\n".join(f"{size} {name}" for name, size in sorted((*self.beside, (self.name, self.size))))
+        return f"{self.modified}.{hashlib.sha256(files.encode()).hexdigest()[:12]}"
 
     def is_newer(self, mark: str) -> bool:
         """Tell whether it was written after another one.

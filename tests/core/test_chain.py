@@ -139,6 +139,23 @@ def test_a_checkpoint_that_is_written_over_is_newer() -> None:
     assert not Checkpoint("first", "2026-11-20T15:05:39", 12).is_newer(mark)  # the newest one was removed
 
 
+def test_checkpoints_of_one_second() -> None:
+    """A listing has whole seconds, and a short job may leave its checkpoint in the second of the one before."""
+    second = "2026-11-20T15:05:40"
+    steps = [Checkpoint(f"step-{number}", second, 12) for number in range(8, 12)]
+    newest = Checkpoint.newest_of([*steps, Checkpoint("zero", "2026-11-20T15:05:39", 12)])
+    before = Checkpoint.newest_of(steps[:3])
+    assert newest is not None
+    assert before is not None
+    assert (before.name, newest.name) == ("step-10", "step-11")
+    assert newest.is_newer(before.mark)
+    assert not newest.is_newer(newest.mark)
+    late = Checkpoint.newest_of([*steps, Checkpoint("a", second, 12)])
+    assert late is not None
+    assert late.is_newer(newest.mark)
+    assert Checkpoint.newest_of([]) is None
+
+
 # --- on the embedded server --------------------------------------------------------------------------------
 
 KEY = ClaimKey("chain")
