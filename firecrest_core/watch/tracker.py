@@ -102,11 +102,11 @@ class JobTracker:
             return None
         if self._all_ended_since is None:
             self._all_ended_since = self._moved_at = now
-        ended_for = now - self._all_ended_since
+        # The scheduler's time of the end counts too, because a caller may wait again and again for a moment only.
+        ended_for = max(now - self._all_ended_since, status.ended_ago)
         if status.provisional and ended_for <= self._provisional_grace:
             return None
-        # The scheduler's time of the end counts too, because a caller may wait again and again for a moment only.
-        if not status.complete and max(ended_for, status.ended_ago) <= self._unrecorded_grace:
+        if not status.complete and ended_for <= self._unrecorded_grace:
             self._report_unrecorded(status, ended_for)
             return None
         return self._end(status.without_late_rows())

@@ -115,6 +115,21 @@ async def test_a_script_that_fails_is_for_a_person_and_the_engines_retry(system:
     assert (await run(campaign)).job_id == result.job_id  # what has ended well is not run again
 
 
+@pytest.mark.parametrize("fields", [{}, {"array": "0-1"}])
+async def test_a_retry_after_the_last_lost_node_is_another_job(
+    system: System, workdir: Path, fields: dict[str, Any]
+) -> None:
+    """The grace in which such a job may come back counts from its end, not from the retry's first look."""
+    script = f"[ ${{SLURM_ARRAY_TASK_ID:-0}} = 0 ] || exit 0\nif [ $n -lt 3 ]; then {LOSE_NODE.strip()}; fi\n"
+    spec = job_of(
+        workdir, script.replace("$n", "$(ls lost.* | wc -l)").replace("kill", "touch lost.$$; kill"), **fields
+    )
+    campaign = Campaign(system, spec, Escalation.parse({"node_failure": {"max": 1}}))
+    assert (await run(campaign, first_attempt=True)).problem
+    assert (await run(campaign)).problem
+    assert (await run(campaign)).succeeded
+
+
 async def test_a_retry_goes_on_with_what_the_policy_says(system: System, workdir: Path) -> None:
     """The worker has died before it has seen how the job ended."""
     script = "if [ $n = 1 ]; then sleep 60; fi\n"
