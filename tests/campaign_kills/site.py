@@ -140,3 +140,4 @@ class Site:
             self._over.wait(rng.uniform(0.1, 2.0))
             service.start()
             self.restarts += 1
+            self.jobs("")  # returns when it answers again

@@ -115,7 +115,7 @@ async def _wait(start: Start, system: System) -> JobResult:
             draft.rename(start.job)
     while isinstance(job, Job):
         start.say(job.submission_message())
-        result = await lifecycle.wait(system, job, poll_interval=0.3, on_message=start.say)
+        result = await lifecycle.wait(system, job, poll_interval=1.0, on_message=start.say)
         job = await campaign.follow(job, result, start.say)
     return job
 

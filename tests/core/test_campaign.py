@@ -120,11 +120,11 @@ async def test_a_retry_after_the_last_lost_node_is_another_job(
     system: System, workdir: Path, fields: dict[str, Any]
 ) -> None:
     """The grace in which such a job may come back counts from its end, not from the retry's first look."""
-    script = f"[ ${{SLURM_ARRAY_TASK_ID:-0}} = 0 ] || exit 0\nif [ $n -lt 3 ]; then {LOSE_NODE.strip()}; fi\n"
-    spec = job_of(
-        workdir, script.replace("$n", "$(ls lost.* | wc -l)").replace("kill", "touch lost.$$; kill"), **fields
-    )
-    campaign = Campaign(system, spec, Escalation.parse({"node_failure": {"max": 1}}))
+    script = f"""
+    [ ${{SLURM_ARRAY_TASK_ID:-0}} = 0 ] || exit 0
+    if [ $(ls lost-* | wc -l) -lt 3 ]; then touch lost-$SLURM_JOB_ID; {LOSE_NODE.strip()}; fi
+    """
+    campaign = Campaign(system, job_of(workdir, script, **fields), Escalation.parse({"node_failure": {"max": 1}}))
     assert (await run(campaign, first_attempt=True)).problem
     assert (await run(campaign)).problem
     assert (await run(campaign)).succeeded
