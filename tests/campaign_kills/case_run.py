@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from tests.campaign_kills.forks import ends_within, send_signal, spawn
 from tests.campaign_kills.plan import Case, Kill, Moment
 from tests.campaign_kills.site import Site
 from tests.campaign_kills.worker import WITHDRAWN, Start, cancel, run
@@ -26,12 +22,6 @@ _GONE = 30.0
 #: How often an engine tries a task that fails; and a process that ends with an error of its own.
 _TRIES = 8
 _ERRORS = 6
-
-# A fork of a process that has imported all this starts in a moment; a new interpreter would take a second.
-_forks = get_context("forkserver")
-_forks.set_forkserver_preload([run.__module__])
-# The children of this module's context are a list that its threads share.
-_starting = threading.Lock()
 
 
 @dataclass
@@ -111,10 +101,10 @@ class _Engine:
         """Let those that were paused come to their end."""
         self._resume()
         for process in self._resumed:
-            if not _wait(process, _HANGS):
+            if not ends_within(process, _HANGS):
                 self._result.hung = True
                 self._start.say(f"{process.pid} does not end")
-                _signal(process, signal.SIGKILL)
+                send_signal(process, signal.SIGKILL)
 
     def _ended_with(self, kill: Kill | None) -> bool:
         """Start a process, and tell whether the task has ended with it."""
@@ -122,7 +112,7 @@ class _Engine:
         process = _spawn(run, start)
         self._start = replace(self._start, is_first=False)
         by_clock = kill is not None and kill.moment is Moment.SECONDS
-        if not _wait(process, kill.at if kill and by_clock else _HANGS):
+        if not ends_within(process, kill.at if kill and by_clock else _HANGS):
             self._stop(process, kill)
             return False
         if process.exitcode == -signal.SIGKILL:
@@ -141,7 +131,7 @@ class _Engine:
             self._result.hung = True
         pauses = kill is not None and kill.pauses
         self._start.say(f"{process.pid} is {'paused' if pauses else 'killed'}")
-        _signal(process, signal.SIGSTOP if pauses else signal.SIGKILL)
+        send_signal(process, signal.SIGSTOP if pauses else signal.SIGKILL)
         if pauses:
             self._result.paused += 1
             self._paused.append(process)
@@ -151,7 +141,7 @@ class _Engine:
     def _resume(self) -> None:
         for process in self._paused:
             self._start.say(f"{process.pid} goes on")
-            _signal(process, signal.SIGCONT)
+            send_signal(process, signal.SIGCONT)
         self._resumed += self._paused
         self._paused = []
 
@@ -174,7 +164,7 @@ class _Engine:
         while not result.cancelled and result.errors <= _ERRORS:
             kill = kills.pop(0) if kills else None
             process = _spawn(cancel, replace(self._start, kill=kill))
-            if not _wait(process, kill.at if kill and kill.moment is Moment.SECONDS else _HANGS):
+            if not ends_within(process, kill.at if kill and kill.moment is Moment.SECONDS else _HANGS):
                 self._stop(process, kill)
             elif process.exitcode == -signal.SIGKILL:
                 result.killed += 1
@@ -184,26 +174,6 @@ class _Engine:
 
 
 def _spawn(target: Callable[[Start], None], start: Start) -> ForkServerProcess:
-    with _starting:
-        process = _forks.Process(target=target, args=(start,), daemon=True)
-        process.start()
+    process = spawn(target, start)
     start.say(f"starts {process.pid}, to {target.__name__}")
     return process
-
-
-def _wait(process: ForkServerProcess, seconds: float) -> bool:
-    """Tell whether a process ends within this time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with _starting:
-            if not process.is_alive():
-                return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-
-
-def _signal(process: ForkServerProcess, number: signal.Signals) -> None:
-    with _starting, contextlib.suppress(ProcessLookupError):
-        if process.is_alive() and process.pid is not None:
-            os.kill(process.pid, number)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
+import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from harness.firecrest import FirecRESTServer
-from harness.service import wait_until
+from firecrest_local import LocalFirecREST, Plan, Settings
+from harness.ports import free_port
+from tests.campaign_kills.forks import ends_within, send_signal, spawn
 from tests.chaos.cluster import ClusterClient, JobRow
 
 #: Ends of jobs in the list, as far as the embedded server has them.
@@ -23,52 +25,27 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 _CORES = 256
 #: Seconds between two restarts.
 _RESTARTS = (10.0, 25.0)
-_PLAN = """
-seed = {seed}
-invisible = 0.3
+_POST_JOB = {"method": "POST", "route": "/compute/**/jobs"}
+_PLAN: dict[str, Any] = {
+    "invisible": 0.3,
+    "rules": [
+        {"fault": "lose_answer", **_POST_JOB, "probability": 0.12},
+        {"fault": "timeout_408", **_POST_JOB, "probability": 0.05},
+        {"fault": "duplicate", **_POST_JOB, "probability": 0.05},
+        {"fault": "lose_answer", "method": "POST", "route": "/filesystem/**", "probability": 0.1},
+        {"fault": "delay", "probability": 0.05, "seconds": 0.5, "before": "answer"},
+        {"fault": "status", "status": 502, "route": "/compute/**", "probability": 0.03},
+        {"fault": "reset", "route": "/filesystem/**", "probability": 0.03},
+    ],
+}
 
-[[rules]]
-fault = "lose_answer"
-method = "POST"
-route = "/compute/**/jobs"
-probability = 0.12
 
-[[rules]]
-fault = "timeout_408"
-method = "POST"
-route = "/compute/**/jobs"
-probability = 0.05
-
-[[rules]]
-fault = "duplicate"
-method = "POST"
-route = "/compute/**/jobs"
-probability = 0.05
-
-[[rules]]
-fault = "lose_answer"
-method = "POST"
-route = "/filesystem/**"
-probability = 0.1
-
-[[rules]]
-fault = "delay"
-route = "/{{all:path}}"
-probability = 0.05
-seconds = 0.5
-before = "answer"
-
-[[rules]]
-fault = "status"
-status = 502
-route = "/compute/**"
-probability = 0.03
-
-[[rules]]
-fault = "reset"
-route = "/filesystem/**"
-probability = 0.03
-"""
+def _serve(settings: Settings) -> None:
+    """Serve until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with LocalFirecREST(settings):
+        while True:
+            signal.pause()
 
 
 class Site:
@@ -79,32 +56,35 @@ class Site:
     """
 
     def __init__(self, home: Path, seed: int) -> None:
-        self._home = home
         self._seed = seed
+        self._settings = Settings(
+            root=home,
+            port=free_port(),
+            client_secret=secrets.token_hex(),
+            cores=_CORES,
+            faults=Plan.model_validate({"seed": seed, **_PLAN}),
+        )
         self._over = threading.Event()
         self.restarts = 0
 
     def __enter__(self) -> Site:
         """Start the server, and begin to kill it now and then."""
-        self._home.mkdir(parents=True)
-        plan = self._home / "faults.toml"
-        plan.write_text(_PLAN.format(seed=self._seed))
-        with ExitStack() as stack:
-            options = ("--cores", str(_CORES), "--faults", str(plan))
-            self._server = stack.enter_context(FirecRESTServer(self._home / "cluster", *options))
-            self._server.wait()
-            self.variables = dict(self._server.variables)
-            self._cluster = stack.enter_context(ClusterClient(self.variables))
-            thread = threading.Thread(target=self._restart_now_and_then, name="restarts")
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(self._over.set)
-            self._stack = stack.pop_all()
+        settings = self._settings
+        settings.root.mkdir(parents=True)
+        with LocalFirecREST(settings) as server:  # makes the directories, and says what clients need
+            self.variables = server.environ
+        self._server = spawn(_serve, settings)
+        self._cluster = ClusterClient(self.variables)
+        self._thread = threading.Thread(target=self._restart_now_and_then, name="restarts")
+        self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop the server and all jobs."""
-        self._stack.close()
+        self._over.set()
+        self._thread.join()
+        send_signal(self._server, signal.SIGTERM)
+        ends_within(self._server, 30)
 
     def folder(self, name: str) -> Path:
         """Make a directory on the cluster."""
@@ -133,11 +113,10 @@ class Site:
         return []
 
     def _restart_now_and_then(self) -> None:
-        rng, service = random.Random(f"{self._seed}/restarts"), self._server.service
+        rng = random.Random(f"{self._seed}/restarts")
         while not self._over.wait(rng.uniform(*_RESTARTS)):
-            os.kill(service.pid, signal.SIGKILL)  # its jobs outlive it
-            wait_until(lambda: service.exit_code is not None, "the server is dead", services=[])
+            send_signal(self._server, signal.SIGKILL)  # its jobs outlive it
+            ends_within(self._server, 30)
             self._over.wait(rng.uniform(0.1, 2.0))
-            service.start()
+            self._server = spawn(_serve, self._settings)
             self.restarts += 1
-            self.jobs("")  # returns when it answers again
