@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerProcess
@@ -32,7 +33,7 @@ class CaseResult:
     :param folder: its directory on the cluster, with what its payloads and its processes have written
     :param outcome: the state that the last process reported; empty if none did
     :param problem: the sentence that it reported
-    :param cancelled: a person has cancelled it
+    :param cancelled_at: the Unix time at which a person's cancel was carried out; ``None`` for none
     :param killed: how many processes were killed
     :param paused: how many were paused
     :param errors: how many ended with an error, although nobody killed them
@@ -46,7 +47,7 @@ class CaseResult:
     folder: Path
     outcome: str = ""
     problem: str = ""
-    cancelled: bool = False
+    cancelled_at: float | None = None
     killed: int = 0
     paused: int = 0
     errors: int = 0
@@ -54,6 +55,11 @@ class CaseResult:
     live: list[JobRow] = field(default_factory=list)
     jobs: list[JobRow] = field(default_factory=list)
     log_size: int = 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a person has cancelled it."""
+        return self.cancelled_at is not None
 
     @property
     def log(self) -> Path:
@@ -168,9 +174,10 @@ class _Engine:
                 self._stop(process, kill)
             elif process.exitcode == -signal.SIGKILL:
                 result.killed += 1
+            elif process.exitcode == 0:
+                result.cancelled_at = time.time()
             else:
-                result.cancelled = process.exitcode == 0
-                result.errors += process.exitcode != 0
+                result.errors += 1
 
 
 def _spawn(target: Callable[[Start], None], start: Start) -> ForkServerProcess:

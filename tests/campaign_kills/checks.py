@@ -17,8 +17,8 @@ class Violation:
     """Something that must not happen.
 
     :param kind: ``doubled``: two payloads of a task, or of an element, at the same time; ``orphaned``: a job that waits
-        or runs although the task has ended; ``lost``: a task that did not come to its end; ``repeated``: a step that a
-        checkpoint had, or a payload after the one that finished the work
+        or runs although the task has ended or was cancelled; ``lost``: a task that did not come to its end;
+        ``repeated``: a step that a checkpoint had, or a payload after the one that finished the work
     """
 
     kind: str
@@ -62,7 +62,7 @@ def check(result: CaseResult) -> list[Violation]:
     """Find all violations in a case."""
     lines = read_log(result)
     by_element = {element: [line for line in lines if line.element == element] for element in result.case.elements}
-    found = [*_orphaned(result), *_lost(result, by_element)]
+    found = [*_orphaned(result, lines), *_lost(result, by_element)]
     for of_element in by_element.values():
         found += [*_doubled(of_element), *_repeated(result, of_element)]
     return found
@@ -98,9 +98,15 @@ def _repeated(result: CaseResult, lines: Sequence[Line]) -> Iterator[Violation]:
             finished = line  # not if its time limit has come meanwhile
 
 
-def _orphaned(result: CaseResult) -> Iterator[Violation]:
+def _orphaned(result: CaseResult, lines: Sequence[Line]) -> Iterator[Violation]:
     for row in result.live:
         yield Violation("orphaned", f"job {row.job_id} is {row.state} after the end of the task")
+    if result.cancelled_at is None:
+        return
+    for line in lines:
+        # What was cancelled may still write while it is stopped.
+        if line.at > result.cancelled_at and not _state(result, line).startswith("CANCELLED"):
+            yield Violation("orphaned", f"written after the task was cancelled: {line}")
 
 
 def _lost(result: CaseResult, by_element: dict[str, list[Line]]) -> Iterator[Violation]:

@@ -132,8 +132,8 @@ def sabotage_cases() -> list[Case]:
     return [
         Case(0, Kind.CHAIN, 8, (stopped,), (after_post,)),
         Case(1, Kind.ESCALATION, 8, ((Unfinished(End.NODE, 1),),), (between,)),
-        Case(2, Kind.CHAIN, 8, (stopped,), (after_post, after_post), cancelled_after=2),
-        Case(3, Kind.ARRAY, 8, ((), ()), (after_post,)),
+        Case(2, Kind.ARRAY, 8, ((), ()), (after_post,)),
+        Case(3, Kind.ARRAY, 80, ((), ()), (after_post,), cancelled_after=1),
     ]
 
 

@@ -94,12 +94,12 @@ async def _run(start: Start) -> None:
     async with _client(start) as client:
         try:
             result = await _wait(start, client.system())
-            outcome = {"state": str(result.state), "problem": result.problem}
+            state, problem = str(result.state), result.problem
         except JobWithdrawn as error:
-            outcome = {"state": WITHDRAWN, "problem": error.result.reason}
-    start.say(f"reports {outcome}")
+            state, problem = WITHDRAWN, error.result.reason or ""
+    start.say(f"reports {state} {problem}")
     with start.outcomes.open("a") as file:
-        file.write(json.dumps({"pid": os.getpid(), **outcome}) + "\n")
+        file.write(json.dumps({"pid": os.getpid(), "state": state, "problem": problem}) + "\n")
 
 
 async def _wait(start: Start, system: System) -> JobResult:
@@ -164,4 +164,4 @@ def _die_at(kill: Kill, say: Callable[[str], None]) -> None:
         finally:
             die_at(Moment.AFTER_CHANGE, number, what)
 
-    HTTPSession._send_once = counted  # type: ignore[method-assign]
+    HTTPSession._send_once = counted  # type: ignore[method-assign, assignment]
