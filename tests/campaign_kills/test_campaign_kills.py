@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from harness.examples import ROOT
-from tests.campaign_kills.plan import ENDS, Kind, Moment, plan
+from tests.campaign_kills.case_run import CaseResult
+from tests.campaign_kills.checks import check
+from tests.campaign_kills.plan import ENDS, Case, Kind, Moment, plan
+from tests.chaos.cluster import JobRow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,6 +30,36 @@ def run_command(*options: str) -> dict[str, Any]:
     assert output.returncode in (0, 1), output.stderr
     report: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
     return report
+
+
+@pytest.mark.parametrize(
+    ("log", "kinds"),
+    [
+        ("1 start 7 -; 2 step 7 1; 3 checkpoint 7 1; 4 start 8 -; 5 step 8 2; 6 finished 8 -; 7 end 8 -", set()),
+        ("1 start 7 -; 2 step 7 1; 3 start 8 -; 4 step 8 1; 5 finished 8 -", set()),  # no checkpoint had the step
+        ("1 start 7 -; 2 step 7 1; 3 checkpoint 7 1; 4 start 8 -; 5 step 8 1; 6 finished 8 -", {"repeated"}),
+        ("1 start 7 -; 2 finished 7 -; 3 start 8 -; 4 end 8 -", {"repeated"}),
+        ("1 start 7 -; 2 start 8 -; 3 step 7 1; 4 finished 8 -", {"doubled"}),
+        ("1 start 7 -; 2 start 8 -; 3 beside 8 7; 4 finished 8 -", {"doubled"}),
+        ("1 start 7 -; 2 step 7 1", {"lost"}),
+    ],
+)
+def test_what_payloads_have_written_is_judged(tmp_path: Path, log: str, kinds: set[str]) -> None:
+    result = CaseResult(Case(0, Kind.ESCALATION, 2, ((),), ()), tmp_path, outcome="COMPLETED")
+    result.jobs = [JobRow("7", "case0000", "COMPLETED"), JobRow("8", "case0000", "COMPLETED")]
+    words = [line.split() for line in log.split("; ")]
+    result.log.write_text("".join(f"{at} {event} {job} - 10{job} {detail}\n" for at, event, job, detail in words))
+    assert {violation.kind for violation in check(result)} == kinds
+
+
+def test_what_is_left_or_runs_on_is_orphaned(tmp_path: Path) -> None:
+    result = CaseResult(Case(0, Kind.ESCALATION, 2, ((),), ()), tmp_path, outcome="WITHDRAWN", cancelled_at=2.0)
+    result.log.write_text("1 start 7 - 107 -\n3 step 7 - 107 1\n")
+    for state, orphans in (("CANCELLED by 0", 0), ("COMPLETED", 1)):
+        result.jobs = [JobRow("7", "case0000", state)]
+        assert [violation.kind for violation in check(result)] == ["orphaned"] * orphans
+    result.live = [JobRow("8", "case0000", "PENDING")]
+    assert [violation.kind for violation in check(result)] == ["orphaned"] * 2
 
 
 def test_the_cases_cover_everything() -> None:
@@ -57,4 +90,3 @@ def test_processes_that_ignore_what_others_have_done_are_found(tmp_path: Path) -
     report = run_command("--sabotage", "--home", str(tmp_path / "home"))  # kept, since violations are found
     assert report["doubled"]
     assert report["orphaned"]
-    assert report["repeated"]
