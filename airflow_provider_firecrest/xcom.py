@@ -43,6 +43,7 @@ def job_mapping(result: JobResult) -> dict[str, Any]:
         "start_time": _time(result.started_at),
         "end_time": _time(result.ended_at),
         "elapsed": result.elapsed,
+        "partition": result.partition,
         "nodes": result.nodes,
         "node_count": result.node_count,
         "node_hours": None if result.node_hours is None else round(result.node_hours, 4),

@@ -38,6 +38,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.submission import with_text
 from firecrest_core.result import JobResult
+from firecrest_core.spec.alternatives import Alternatives, check_beside
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.states import JobState
 from firecrest_core.transfer.patterns import matching_rows
@@ -54,30 +55,36 @@ class Campaign:
     :param spec: what the first one asks for
     :param escalation: what the next one gets when one has ended for want of memory, time or a node
     :param chain: whether another one follows when one has ended at its time limit, or before its work was done
+    :param alternatives: the shapes in which the job is submitted, of which one runs; without a policy and a chain
 
-    Without either, there is one job, as the task's retries want it.
+    Without a policy and a chain, there is one job, as the task's retries want it.
     """
 
     system: System
     spec: JobSpec
     escalation: Escalation | None = None
     chain: Chain | None = None
+    alternatives: Alternatives | None = None
 
     @classmethod
-    def parse(cls, system: System, spec: JobSpec, escalate: Any, chain: Any) -> Campaign:
+    def parse(cls, system: System, spec: JobSpec, escalate: Any, chain: Any, alternatives: Any = None) -> Campaign:
         """Return the campaign that a person has asked for.
 
         :param system: where its jobs run
         :param spec: what the first one asks for
         :param escalate: as :meth:`Escalation.parse` reads it, or ``None``
         :param chain: as :meth:`Chain.parse` reads it, or ``None``
-        :raises InvalidJobSpec: one of them is not valid
+        :param alternatives: as :meth:`Alternatives.parse` reads them, or ``None``
+        :raises InvalidJobSpec: one of them is not valid, or not beside another one
         """
+        if alternatives is not None:
+            check_beside(exactly_once=True, escalate=escalate, chain=chain)
         return cls(
             system,
             spec,
             None if escalate is None else Escalation.parse(escalate),
             None if chain is None else Chain.parse(chain),
+            None if alternatives is None else Alternatives.parse(alternatives),
         )
 
     async def first_spec(self) -> JobSpec:
@@ -117,6 +124,7 @@ class Campaign:
             wait_for_room=wait_for_room,
             before_post=before_post,
             adjust=self._adjust,
+            alternatives=self.alternatives,
         )
         if not self._has_many and self.spec.array_indices is None:
             return await submit(first_attempt=first_attempt, resubmit_failed=resubmit_failed)

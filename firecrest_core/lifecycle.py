@@ -34,8 +34,10 @@ from firecrest_core.jobs.partition import choose_partition
 from firecrest_core.jobs.status import parse_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission, with_text
 from firecrest_core.jobs.submission_queue import SubmissionQueue
+from firecrest_core.race import winner
 from firecrest_core.result import JobResult
 from firecrest_core.spec import arrays
+from firecrest_core.spec.alternatives import Alternatives
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.options import script_options
 from firecrest_core.spec.render import submit_request
@@ -57,6 +59,7 @@ async def submit(
     wait_for_room: bool = True,
     before_post: protocol.BeforePost | None = None,
     adjust: protocol.Adjust = protocol.unchanged,
+    alternatives: Alternatives | None = None,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
@@ -75,7 +78,9 @@ async def submit(
         already, or because nothing can have reached the scheduler. An error of it prevents the POST.
     :param adjust: makes the specification of a job that follows others of its epoch; only with a key. See
         :mod:`firecrest_core.campaign`.
-    :returns: the job that was submitted or found
+    :param alternatives: the shapes in which the job is submitted, each once, so that the first that begins runs; only
+        with a key. See :mod:`firecrest_core.race`.
+    :returns: the job that was submitted or found; of alternatives, one with the others as its ``rivals``
     :raises InvalidJobSpec: the job has no working directory, or the scheduler cannot express a field
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
         without a message when it starts, hours later.
@@ -115,6 +120,7 @@ async def submit(
             resubmit_failed=resubmit_failed,
             before_post=before_first_post,
             adjust=adjust,
+            alternatives=alternatives,
         )
 
     if not wait_for_room:
@@ -150,7 +156,7 @@ async def wait(
     """Wait until a job has ended in any state. Waits for jobs of the same system and user share their requests.
 
     For a job with a key, the result is that of the job that holds the claim. If that is another job, the call waits for
-    it, too.
+    it, too. Of a job with rivals, the first that begins is waited for, and the others are cancelled.
 
     :param system: where the job is, and as which user to ask. The client of the shared
         :class:`~firecrest_core.watch.watcher.JobWatcher` sends the status queries.
@@ -172,6 +178,17 @@ async def wait(
         system.client.trust_url()
     watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
     began = time.monotonic()
+    if job.rivals:
+        job = await winner(
+            system,
+            job,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            on_message=on_message,
+            on_warning=on_warning,
+            on_status=on_status,
+            fail_if_stuck=fail_if_stuck,
+        )
     while True:
         result = await watcher.wait(
             job,
@@ -235,16 +252,16 @@ async def cancel_together(
 async def cancel_attempt(system: System, job: Job) -> None:
     """Cancel this job only and wait until it has ended, so that the next attempt for its key submits a new one.
 
-    Nothing is done for a job without an id: the next attempt finds it.
+    Its rivals go with it. Nothing is done for a job without an id: the next attempt finds it.
 
     :param system: where the job is
     :param job: the job to cancel
     """
     if job.is_ours:
         system.client.trust_url()
-    if job.job_id:
-        await system.cancel_job(job.job_id)
-        await wait_until_gone(system, job.job_id)
+    for job_id in filter(None, (job.job_id, *job.rivals)):
+        await system.cancel_job(job_id)
+        await wait_until_gone(system, job_id)
 
 
 async def cancel_and_wait(system: System, job: Job) -> None:

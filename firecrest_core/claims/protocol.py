@@ -40,6 +40,7 @@ from firecrest_core.jobs.partition import choose_partition
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir, job_from_submission, scheduler_paths, with_text
 from firecrest_core.result import JobResult
+from firecrest_core.spec.alternatives import Alternatives
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.states import JobState
 
@@ -73,6 +74,7 @@ async def submit(
     resubmit_failed: bool = True,
     before_post: BeforePost | None = None,
     adjust: Adjust = unchanged,
+    alternatives: Alternatives | None = None,
 ) -> Job:
     """Submit the job of a key, or find the one that was submitted. One payload runs, however often this is called.
 
@@ -92,6 +94,8 @@ async def submit(
         needs it; with ``False``, the failed job is returned
     :param before_post: awaited before each POST that submits the job, when nothing else is left that could prevent it
     :param adjust: makes the specification of a generation
+    :param alternatives: the shapes that are submitted in the place of the one of ``spec``. What one try finds alive, it
+        goes on with, and it submits no further ones. The scheduler may refuse some of them, but not all.
     :raises RemotePathNotFound: the working directory does not exist
     :raises SubmissionRejected: the scheduler refused the job; no job of the key will run
     :raises SubmissionLimitReached: no job was taken now; an earlier one, whose answer was lost, may be in the queue
@@ -109,7 +113,9 @@ async def submit(
     submission: _Submission | None = None
     while True:
         try:
-            submission = submission or await _Submission.prepare(system, spec, key.identity, before_post, adjust)
+            submission = submission or await _Submission.prepare(
+                system, spec, key.identity, before_post, adjust, alternatives
+            )
             if find_first:
                 return await submission.find_or_post(key, resubmit_failed=resubmit_failed and not first_attempt)
             return await submission.post(key, Claims({}, frozenset()))
@@ -180,7 +186,7 @@ async def _owner(
         return result
     if holder is not None:
         log.info("%s ran nothing: job %s holds the claim.", job, holder)
-        return await _other_job(claims.system, job, holder)
+        return await other_job(claims.system, job, holder)
     if not result.succeeded:
         try:
             if await retry_transient(partial(claims.take, key, f"job-{job.job_id}"), math.inf):
@@ -236,16 +242,24 @@ class _Submission:
     scheduler: Scheduler
     before_post: BeforePost | None
     adjust: Adjust
+    alternatives: Alternatives | None
 
     @classmethod
     async def prepare(
-        cls, system: System, spec: JobSpec, identity: str, before_post: BeforePost | None, adjust: Adjust
+        cls,
+        system: System,
+        spec: JobSpec,
+        identity: str,
+        before_post: BeforePost | None,
+        adjust: Adjust,
+        alternatives: Alternatives | None,
     ) -> _Submission:
         scheduler = await system.scheduler()
         await check_working_dir(system, spec.working_dir)
         if spec.script_path is not None:
             spec = await with_text(system, spec, spec.script_path)
-        return cls(ClaimDirectory(system, spec.working_dir, identity), spec, scheduler, before_post, adjust)
+        claims = ClaimDirectory(system, spec.working_dir, identity)
+        return cls(claims, spec, scheduler, before_post, adjust, alternatives)
 
     @property
     def system(self) -> System:
@@ -259,8 +273,31 @@ class _Submission:
         return self.adjust(self.spec, self.scheduler, found.causes_before(key))
 
     async def post(self, key: ClaimKey, found: Claims) -> Job:
-        """Submit once."""
-        spec = await choose_partition(self.system, self._spec_of(key, found))
+        """Submit once, or each alternative once."""
+        spec = self._spec_of(key, found)
+        if self.alternatives is None:
+            return await self._post(spec, key)
+        taken: list[Job] = []
+        failed: list[errors.FirecRESTError] = []
+        for shape in self.alternatives.of(spec):
+            post = partial(self._post, shape, key)
+            try:
+                taken.append(await (retry_transient(post, math.inf) if taken else post()))
+            except (
+                errors.SubmissionRejected,
+                errors.SubmissionLimitReached,
+                errors.SubmissionUnknown,  # if it exists, it is found by its name, and runs only if it begins first
+                errors.InvalidJobSpec,
+            ) as error:
+                failed.append(error)
+        if not taken:  # without an answer, one of them may exist
+            raise min(failed, key=lambda error: not isinstance(error, errors.SubmissionUnknown))
+        for error in failed:
+            log.warning("%s: the scheduler did not take an alternative, and the others go on. %s", self.name, error)
+        return replace(taken[0], rivals=tuple(job.job_id for job in taken[1:]))
+
+    async def _post(self, spec: JobSpec, key: ClaimKey) -> Job:
+        spec = await choose_partition(self.system, spec)
         bound = BoundSubmission.bind(spec, key, self.scheduler)
         secret_file = SecretFile.of_claim(spec, key.directory(self.spec.working_dir), self.scheduler)
         request = bound.request(self.scheduler, secret_file)
@@ -284,11 +321,13 @@ class _Submission:
             if found.cause(latest) is not None:
                 await self._end(holder)
             elif not (resubmit_failed or key.generation > latest.generation) or not await self._has_failed(holder):
-                return await self._found(latest, holder, found)
+                rivals = [] if self.alternatives is None else await self._live(latest)
+                return await self._found(latest, [holder, *rivals], found)
+            if self.alternatives is not None:  # whoever waited may have died before it had cancelled the others
+                await self.claims.delete(await self._live(latest))
             latest = latest.next_generation()
-        live = (await self.claims.live()).get((latest.epoch, latest.generation))
-        if live:
-            return await self._found(latest, live[0], found)
+        if live := await self._live(latest):
+            return await self._found(latest, live, found)
         if latest.epoch > 0:  # the process that began this epoch may have died before the older ones had ended
             await self.claims.end_older(latest)
         try:
@@ -299,6 +338,9 @@ class _Submission:
             if await self._withdraw(latest):
                 raise
         return await self.find_or_post(latest, resubmit_failed=resubmit_failed)
+
+    async def _live(self, key: ClaimKey) -> list[str]:
+        return (await self.claims.live()).get((key.epoch, key.generation), [])
 
     async def _has_failed(self, job_id: str) -> bool:
         """Tell whether a job has failed and will not come back.
@@ -327,10 +369,12 @@ class _Submission:
             log.debug("%s: the claim cannot be cancelled. %s", self.name, error)
             return True
 
-    async def _found(self, key: ClaimKey, job_id: str, found: Claims) -> Job:
-        return await self._job(
-            BoundSubmission.bind(self._spec_of(key, found), key, self.scheduler), job_id, submitted_at=0.0
-        )
+    async def _found(self, key: ClaimKey, job_ids: Sequence[str], found: Claims) -> Job:
+        """Return the first of these jobs, with the others as its rivals if they are alternatives."""
+        first, *others = dict.fromkeys(job_ids)
+        bound = BoundSubmission.bind(self._spec_of(key, found), key, self.scheduler)
+        job = await self._job(bound, first, submitted_at=0.0)
+        return job if self.alternatives is None else replace(job, rivals=tuple(others))
 
     async def _job(self, bound: BoundSubmission, job_id: str, submitted_at: float) -> Job:
         job = await job_from_submission(
@@ -359,7 +403,12 @@ def _may_be_a_mistake(error: errors.FirecRESTError) -> bool:
     return isinstance(error, errors.UnexpectedAnswer) or not isinstance(error, errors.TransientError)
 
 
-async def _other_job(system: System, job: Job, job_id: str) -> Job:
-    """Return another job of the same key, with its own output paths."""
+async def other_job(system: System, job: Job, job_id: str) -> Job:
+    """Return another job of the same key, with its own output paths.
+
+    :param system: where they are
+    :param job: a job
+    :param job_id: the id of the other one
+    """
     stdout, stderr = await scheduler_paths(system, job_id)
-    return replace(job, job_id=job_id, stdout=stdout, stderr=stderr, submitted_at=0.0)
+    return replace(job, job_id=job_id, stdout=stdout, stderr=stderr, submitted_at=0.0, rivals=())

@@ -25,6 +25,8 @@ class Job:
         that this one leaves them out
     :param submitted_at: Unix time of the submission; 0 for a job that was found
     :param key: the key of its claim, ``None`` for a job that was submitted without one
+    :param rivals: the ids of the other jobs of its key that were submitted as alternatives to it. The first that begins
+        runs, see :mod:`firecrest_core.race`
     """
 
     system: str
@@ -37,6 +39,7 @@ class Job:
     completed_indices: Indices | None = None
     submitted_at: float = 0.0
     key: ClaimKey | None = None
+    rivals: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
@@ -49,9 +52,10 @@ class Job:
     def submission_message(self) -> str:
         """Return one sentence that says whether the job was submitted now or existed before."""
         where = f"{self.system}, in {self.working_dir}"
+        race = f" It races with {', '.join(self.rivals)}: the first that begins runs." if self.rivals else ""
         if self.submitted_at:
-            return f"{self} was submitted to {where}."
-        return f"{self} is there already, on {where}: going on with it."
+            return f"{self} was submitted to {where}.{race}"
+        return f"{self} is there already, on {where}: going on with it.{race}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the job as JSON types; :meth:`from_dict` reads them back."""
@@ -60,7 +64,8 @@ class Job:
             name: None if (found := getattr(self, name)) is None else str(found)
             for name in ("array_indices", "completed_indices")
         }
-        return {each.name: getattr(self, each.name) for each in fields(self)} | indices | {"key": key}
+        others = {"key": key, "rivals": list(self.rivals)}
+        return {each.name: getattr(self, each.name) for each in fields(self)} | indices | others
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
@@ -70,7 +75,8 @@ class Job:
             for name in ("array_indices", "completed_indices")
         }
         key = data.get("key")
-        return cls(**{**data, **indices, "key": None if key is None else ClaimKey.from_dict(key)})
+        others = {"key": None if key is None else ClaimKey.from_dict(key), "rivals": tuple(data.get("rivals", ()))}
+        return cls(**{**data, **indices, **others})
 
     # What Airflow calls for an XCom.
     __version__: ClassVar[int] = 1

@@ -236,6 +236,7 @@ class JobTracker:
             started_at=status.started_at,
             ended_at=status.ended_at,
             elapsed=status.elapsed,
+            partition=status.partition,
             nodes=status.nodes,
             node_count=status.node_count,
             node_seconds=status.node_seconds,
