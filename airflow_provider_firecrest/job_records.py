@@ -203,7 +203,8 @@ def same_jobs(reported: list[dict[str, Any]], awaited: list[dict[str, Any]]) -> 
     """Tell whether a trigger has reported on the jobs that a try waits for.
 
     :param reported: as in :class:`JobRecord`
-    :param awaited: in the same form; the trigger itself submits a job without an id, and those that follow another one
+    :param awaited: in the same form; the trigger itself submits a job without an id, and those that follow another one,
+        and of alternatives it reports on the one that runs
     """
     return len(reported) == len(awaited) and all(map(_same_job, reported, awaited))
 
@@ -213,7 +214,7 @@ def _same_job(reported: dict[str, Any], awaited: dict[str, Any]) -> bool:
         return True
     if not reported["key"] or not awaited["key"] or _run(reported) != _run(awaited):
         return False
-    return not awaited["job_id"] or reported["key"]["generation"] > awaited["key"]["generation"]
+    return not awaited["job_id"] or reported["key"]["generation"] >= awaited["key"]["generation"]
 
 
 def _run(job: dict[str, Any]) -> tuple[Any, ...]:

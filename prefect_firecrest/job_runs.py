@@ -46,6 +46,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     :param metrics: absolute path of the file to which it writes its metrics
     :param escalate: the policy that says which job follows, as ``FirecRESTJob`` has it
     :param chain: the chain that it belongs to, in the same form
+    :param alternatives: the shapes in which it was submitted, in the same form
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         metrics: str | None = None,
         escalate: dict[str, Any] | None = None,
         chain: dict[str, Any] | None = None,
+        alternatives: list[dict[str, Any]] | None = None,
     ) -> None:
         self._credentials: FirecRESTCredentials | str = credentials
         self.job = job
@@ -68,6 +70,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.metrics = metrics
         self.escalate = escalate
         self.chain = chain
+        self.alternatives = alternatives
         self._result: JobResult | None = None
         self._sealed_spec: dict[str, Any] | None = None
 
@@ -174,9 +177,13 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.observability.display import Display
 
-        log = self.logger
-        how = "cancel the job, and this task fails" if self.spec is None else "cancel the flow run"
+        began = time.monotonic()
         runtime.state(JobMonitor).on_wait(self.job)
+        if self.job.rivals:
+            await self._race(system, timeout, fail_if_stuck)
+        if timeout is not None:
+            timeout = max(0.0, timeout - (time.monotonic() - began))
+        log = self.logger
         async with Display(system, self.job, log, self.poll_interval, self.metrics) as display:
             result = await lifecycle.wait(
                 system,
@@ -184,12 +191,34 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 poll_interval=self.poll_interval,
                 timeout=timeout,
                 on_message=log.info,
-                on_warning=lambda line: log.warning("%s To end it, %s.", line, how),
+                on_warning=self._warn,
                 on_status=display.on_status,
                 fail_if_stuck=fail_if_stuck,
             )
             await display.show_end(result)
         return result
+
+    async def _race(self, system: System, timeout: float | None, fail_if_stuck: bool) -> None:
+        """Wait until one of the alternatives has begun, and show that one in the place of the first."""
+        from firecrest_core.race import winner
+        from prefect_firecrest.observability.centre_page import centre_page
+        from prefect_firecrest.observability.display import show_winner
+
+        first = self.job
+        self.job = await winner(
+            system,
+            first,
+            poll_interval=self.poll_interval,
+            timeout=timeout,
+            on_message=self.logger.info,
+            on_warning=self._warn,
+            fail_if_stuck=fail_if_stuck,
+        )
+        await show_winner(self.job, first, centre_page(system.connection.job_url, self.job))
+
+    def _warn(self, line: str) -> None:
+        how = "cancel the job, and this task fails" if self.spec is None else "cancel the flow run"
+        self.logger.warning("%s To end it, %s.", line, how)
 
     async def _follow(self, system: System, result: JobResult) -> Job | JobResult:
         """Return the job that follows one that has ended, or the result if none does."""
@@ -200,7 +229,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     def _campaign(self, system: System) -> Campaign:
         from firecrest_core.campaign import Campaign
 
-        return Campaign.parse(system, self.whole_spec(system.connection), self.escalate, self.chain)
+        spec = self.whole_spec(system.connection)
+        return Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
 
     # --- while it runs ----------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 # What is no field of a JobSpec.
 _NOT_OF_SPEC = frozenset({
-    "credentials", "system", "preset", "make_working_dir", "secret_variables", "escalate", "chain", "metrics",
-    "poll_interval", "exactly_once",
+    "credentials", "system", "preset", "make_working_dir", "secret_variables", "escalate", "chain", "alternatives",
+    "metrics", "poll_interval", "exactly_once",
 })  # fmt: skip
 # Numbers as templates and computations yield them, such as "2.0", of which pydantic takes fewer than a JobSpec.
 _NUMBERS = frozenset({"ntasks", "ntasks_per_node", "cpus_per_task", "array"})
@@ -200,6 +200,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         'as {"max_jobs": 20, "signal": "USR1@120", "done": "train.done", "checkpoint": "ckpt/*"}; a flow may give a '
         "Chain.",
     )
+    alternatives: list[dict[str, Any]] | None = Field(
+        default=None,
+        description="Several shapes of the job, which wait in their queues at once, such as "
+        '[{"partition": "normal"}, {"partition": "debug", "time_limit": 30}]. The first that begins runs, and the '
+        "others are cancelled.",
+    )
     metrics: str | None = Field(
         default=None,
         description="File to which the job writes its metrics, one JSON object a line, relative to the working "
@@ -233,11 +239,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
         from firecrest_core.chain import Chain
         from firecrest_core.spec import validation
+        from firecrest_core.spec.alternatives import Alternatives
         from firecrest_core.spec.jobspec import given_fields
 
         name = info.field_name
         if name == "chain" and isinstance(value, Chain):
             return value.to_dict()
+        if name == "alternatives" and value is not None:
+            return Alternatives.parse(value).to_list()
         if name in _NOT_OF_SPEC:
             return value
         if not given_fields({name: value}) and not cls.model_fields[name].is_required():
@@ -254,6 +263,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         self.environment = hide_values(self.environment, self.secret_variables)
         self.secret_variables = [name for name, value in self.environment.items() if isinstance(value, SecretStr)]
         self._check_following_jobs()
+        if self.alternatives is not None:
+            self._check_alternatives(self.alternatives)
         take_identity(self)
         return self
 
@@ -288,6 +299,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             Escalation.parse(self.escalate).check(spec, script_is_known=spec.script_path is None)
         if self.chain is not None:
             Chain.parse(self.chain).check(spec)
+
+    def _check_alternatives(self, alternatives: list[dict[str, Any]]) -> None:
+        from firecrest_core.spec.alternatives import Alternatives, check_beside
+
+        check_beside(exactly_once=self.exactly_once, escalate=self.escalate, chain=self.chain)
+        Alternatives.parse(alternatives).of(self.spec())
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show of the environment the names alone."""
@@ -428,6 +445,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             metrics=metrics,
             escalate=self.escalate,
             chain=self.chain,
+            alternatives=self.alternatives,
         )
 
     async def _submit_once(
@@ -446,7 +464,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         key = ClaimKey(identity.claim_identity)
         # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
         was_suspended = was_awaited(identity.pauses, identity.digest)
-        monitor, campaign = runtime.state(JobMonitor), Campaign.parse(system, spec, self.escalate, self.chain)
+        monitor = runtime.state(JobMonitor)
+        campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
         while True:
             record = self._record(system, spec, key)
 

@@ -55,8 +55,16 @@ async def asuspend_until_ended(runs: Sequence[FirecRESTJobRun]) -> list[FirecRES
 
 
 async def _suspend_until_ended(runs: Sequence[FirecRESTJobRun]) -> list[FirecRESTJobRun]:
+    _refuse_races(bool(run.job.rivals) for run in runs)
     asked = [(await run.load_credentials(), run.job.key is not None) for run in runs]
     return await (await Suspension.begin(asked)).until_ended(runs)
+
+
+def _refuse_races(races: Iterable[bool]) -> None:
+    if any(races):
+        raise ConfigurationError(
+            "wait='suspend' leaves nobody to cancel the other alternatives when one begins; leave wait='process'."
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Suspension:
 
         :raises ConfigurationError: it cannot be suspended, or nobody could find out the jobs' end; with what to do
         """
+        jobs = list(jobs)
+        _refuse_races(job.alternatives is not None for job in jobs)
         return await cls.begin([(job.credentials, job.exactly_once) for job in jobs])
 
     @classmethod

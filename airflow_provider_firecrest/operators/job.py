@@ -113,6 +113,10 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         checkpoint="ckpt/*")``, or a mapping of these. Each job goes on from the checkpoint of the one before, until the
         marker ``done`` is there, a job has left no newer checkpoint, or there were ``max_jobs``; all of that is one try
         of the task. See :mod:`firecrest_core.chain`
+    :param alternatives: several shapes of the job, which wait in their queues at once:
+        ``[{"partition": "normal"}, {"partition": "debug", "time_limit": 30}]``. Each has what it says, and else what
+        the job does. The first that begins runs, and the others are cancelled. Not with ``escalate``, ``chain`` or an
+        array. See :mod:`firecrest_core.race`
     :param inputs: files and directories to send before the job is submitted: for each path on Airflow's side, the path
         on the system. They are not sent again when a retry finds the job that exists
     :param outputs: files and directories to fetch when the job has ended: for each path on the system, also with
@@ -136,8 +140,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param dry_run: submit nothing. The log shows the script, and the task fails if the site would refuse the job. It
         returns a mapping with ``dry_run``, ``system``, ``name`` and ``script``
     :returns: a mapping with ``job_id`` (and ``jobId``), ``system``, ``name``, ``state``, ``reason``, ``exit_code``,
-        ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``nodes``, ``node_count``,
-        ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
+        ``submit_time``, ``start_time``, ``end_time`` (ISO 8601, UTC), ``elapsed`` (seconds), ``partition``, ``nodes``,
+        ``node_count``, ``node_hours``, ``usage`` (a mapping), ``element_counts`` and ``failed_indices`` (of an array),
         ``course`` (with ``escalate`` or ``chain``: what the last job was given, and the jobs before it),
         ``working_directory``, ``stdout`` and ``stderr`` (paths on the system). It is the XCom ``job``, too, also if the
         job and with it the task has failed. The id is pushed as XCom ``job_id`` as soon as it is known. If the job
@@ -150,6 +154,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         *JOB_FIELDS,
         "job",
         "preset",
+        "alternatives",
         "inputs",
         "outputs",
         "metrics",
@@ -162,6 +167,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         "setup": "bash",
         "environment": "json",
         "job": "json",
+        "alternatives": "json",
         "inputs": "json",
         "outputs": "json",
     }
@@ -209,6 +215,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         preset: str | None = None,
         escalate: Mapping[str, Any] | None = None,
         chain: Chain | Mapping[str, Any] | None = None,
+        alternatives: Sequence[Mapping[str, Any]] | str | None = None,
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
         exactly_once: bool = True,
@@ -224,6 +231,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         self.exactly_once = exactly_once
         self.escalate = escalate
         self.chain = chain
+        self.alternatives = alternatives
         self.fail_if_stuck = fail_if_stuck
         self.live_output = checked_live_output(live_output)
         self.metrics = metrics
@@ -283,6 +291,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         from firecrest_core.chain import Chain
         from firecrest_core.errors import FirecRESTError, SubmissionLimitReached
         from firecrest_core.paths import is_made
+        from firecrest_core.spec.alternatives import Alternatives
         from firecrest_core.spec.sealing import seal, seal_secrets
 
         try:
@@ -335,6 +344,7 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
             submission=seal(identity.spec, connection.secret) if identity is not None and submits else None,
             escalate=self.escalate,
             chain=None if self.chain is None else Chain.parse(self.chain).to_dict(),
+            alternatives=None if self.alternatives is None else Alternatives.parse(self.alternatives).to_list(),
             fail_if_stuck=self.fail_if_stuck,
             live_output=self.live_output,
             secrets=seal_secrets(spec, connection.secret),
@@ -385,7 +395,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
                 await self.send_inputs(client.system(system), spec)
                 # A triggerer that is restarted could not find this job again, so the worker submits it.
                 return await lifecycle.submit(client.system(system), spec)
-            campaign = Campaign.parse(client.system(identity.system), identity.spec, self.escalate, self.chain)
+            on = client.system(identity.system)
+            campaign = Campaign.parse(on, identity.spec, self.escalate, self.chain, self.alternatives)
             return await campaign.submit(
                 identity.key,
                 first_attempt=identity.first_attempt,

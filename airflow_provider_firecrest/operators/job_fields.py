@@ -47,6 +47,7 @@ class JobFields(BeforeRendering):
     job: Any
     escalate: Any
     chain: Any
+    alternatives: Any
     exactly_once: bool
     preset: Any
     hook: FirecRESTHook
@@ -136,6 +137,8 @@ class JobFields(BeforeRendering):
         if self.has_many_jobs:
             complete_job = complete and (preset is not None or not self._has_preset())
             self._check_following_jobs(spec, given.keys() - known.keys(), complete=complete_job)
+        if self.alternatives is not None:
+            self._check_alternatives(spec)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
@@ -188,6 +191,16 @@ class JobFields(BeforeRendering):
             script_is_known = spec.script is not None or (spec.command is not None and not unknown & _SCRIPTS)
             escalation.check(spec, script_is_known=script_is_known)
 
+    def _check_alternatives(self, spec: JobSpec) -> None:
+        """Refuse alternatives that are wrong, or do not fit the job, as far as both are known."""
+        from firecrest_core.spec.alternatives import Alternatives, check_beside
+
+        check_beside(exactly_once=self.exactly_once, escalate=self.escalate, chain=self.chain)
+        if isinstance(self.alternatives, list | tuple):
+            Alternatives.parse([_without_templates(shape) for shape in self.alternatives]).of(spec)
+        elif not is_template(self.alternatives):
+            Alternatives.parse(self.alternatives)
+
     def _renders_native(self) -> bool | None:
         """Return whether templates become Python's objects; ``None`` if the operator has no DAG yet."""
         own: bool | None = getattr(self, "render_template_as_native_obj", None)
@@ -219,7 +232,7 @@ class JobFields(BeforeRendering):
         self._check_templates(jinja_env)
 
     def _check_templates(self, jinja_env: Any) -> None:
-        for field in (*JOB_FIELDS, "job", "preset", "inputs", "outputs"):
+        for field in (*JOB_FIELDS, "job", "preset", "alternatives", "inputs", "outputs"):
             for text in _texts(getattr(self, field)):
                 _check_syntax(field, text, jinja_env)
 
@@ -316,6 +329,13 @@ def _texts(value: Any) -> Iterable[str]:
     elif isinstance(value, Mapping | list | tuple):
         for each in _values(value):
             yield from _texts(each)
+
+
+def _without_templates(shape: Any) -> Any:
+    """Return an alternative with nothing in the place of what is known only when the task runs."""
+    if not isinstance(shape, Mapping):
+        return {} if is_template(shape) else shape
+    return {name: None if is_template(value) else value for name, value in shape.items()}
 
 
 def _names_template_file(script: Any) -> bool:

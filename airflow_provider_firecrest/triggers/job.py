@@ -62,6 +62,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param escalate: the policy that says which job follows, as :meth:`firecrest_core.escalation.Escalation.parse` reads
         it; only with a ``submission``
     :param chain: the chain that the job belongs to, as :meth:`firecrest_core.chain.Chain.to_dict` gives it; likewise
+    :param alternatives: the shapes in which the job is submitted, as
+        :meth:`firecrest_core.spec.alternatives.Alternatives.to_list` gives them; likewise
     :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
     :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
         must not show
@@ -82,6 +84,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         submission: dict[str, Any] | None = None,
         escalate: dict[str, Any] | None = None,
         chain: dict[str, Any] | None = None,
+        alternatives: list[dict[str, Any]] | None = None,
         live_output: bool | int = False,
         secrets: str | None = None,
         metrics: str | None = None,
@@ -95,6 +98,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.submission = submission
         self.escalate = escalate
         self.chain = chain
+        self.alternatives = alternatives
         self.live_output = live_output
         self.secrets = secrets
         self.metrics = metrics
@@ -120,6 +124,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             "submission": self.submission,
             "escalate": self.escalate,
             "chain": self.chain,
+            "alternatives": self.alternatives,
             "live_output": self.live_output,
             "secrets": self.secrets,
             "metrics": self.metrics,
@@ -187,6 +192,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 await self._tell_submitted(job)
             while True:
                 history = await self._begin_history(job, is_new=is_new)
+                if job.rivals:
+                    job = await self._race(system, job, history)
                 result, live = await self._wait_for(connection, system, job, history)
                 following = result if campaign is None else await campaign.follow(job, result, self._message)
                 if not isinstance(following, Job):
@@ -196,6 +203,25 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 await self._tell_submitted(job)
         shown = [[one.stream, one.path, one.offset] for one in live.shown]
         return {"result": following.to_dict(), "output": shown, "metrics": self.metrics}
+
+    async def _race(self, system: System, job: Job, history: JobHistory) -> Job:
+        """Wait until one of the alternatives has begun, and show that one from then on."""
+        from firecrest_core.race import winner
+
+        job = await winner(
+            system,
+            job,
+            poll_interval=self.poll_interval,
+            on_message=self._message,
+            on_warning=self.warn,
+            on_status=history.on_status,
+            fail_if_stuck=self.fail_if_stuck,
+        )
+        history.on_winner(job)
+        await self._store_job(job)
+        if self.on_next_job is None:
+            await apush_links(self.task_instance, history.snapshot, self._job_url)
+        return job
 
     async def _wait_for(
         self, connection: Connection, system: System, job: Job, history: JobHistory
@@ -309,11 +335,15 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         if self.submission is None:
             return None
         spec = unseal(self.submission, system.connection.secret)
-        return Campaign.parse(system, spec, self.escalate, self.chain)
+        return Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
 
     async def _tell_submitted(self, job: Job) -> None:
-        self.job = job.to_dict()
         self.log.info(job.submission_message())
+        await self._store_job(job)
+
+    async def _store_job(self, job: Job) -> None:
+        """Make it the task's job from now on."""
+        self.job = job.to_dict()
         if self.on_next_job is not None:
             self.on_next_job(job)
             return

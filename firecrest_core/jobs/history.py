@@ -74,6 +74,14 @@ class JobHistory:
             self._shown = self._key()
             self._on_change(self.snapshot)
 
+    def on_winner(self, job: Job) -> None:
+        """Go on with another job of the same claim, the alternative that runs.
+
+        :param job: that job
+        """
+        self._begun = replace(self._begun, job_id=job.job_id, stdout=job.stdout, stderr=job.stderr)
+        self._newest = replace(self._newest, job_id=job.job_id, stdout=job.stdout, stderr=job.stderr)
+
     def on_metrics(self, summary: str) -> None:
         """Take the last values of the job's metrics.
 

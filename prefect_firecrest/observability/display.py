@@ -84,6 +84,21 @@ async def show_submitted(job: Job, page: str) -> None:
         events.emit("submitted", job, JobState.PENDING)
 
 
+async def show_winner(job: Job, first: Job, page: str) -> None:
+    """Show the alternative that runs in the place of the one that was shown first.
+
+    :param job: the job that runs
+    :param first: the job that was shown
+    :param page: the URL of its page at the centre, or an empty text
+    """
+    flow_run = current_flow_run()
+    if flow_run is None:
+        return
+    row = Row(job.job_id, job.name, job.system, JobState.PENDING, page=page or None, link=current_run_url())
+    for one in await _lineage(flow_run):
+        JobTable.of(one.id).show(row, instead_of=first)
+
+
 async def current_flow_runs() -> tuple[UUID, ...]:
     """Return the current flow run and those that it runs in, the innermost first, by their ids."""
     flow_run = current_flow_run()
