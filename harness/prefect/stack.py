@@ -20,6 +20,7 @@ FLOWS = (
     "array_sweep",
     "python_function",
     "train_with_checkpoints",
+    "race_the_queues",
 )
 
 

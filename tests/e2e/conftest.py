@@ -31,6 +31,7 @@ DAGS = (
     "array_sweep",
     "python_function",
     "train_with_checkpoints",
+    "race_the_queues",
     "limited",
     "fails",
 )

@@ -106,6 +106,13 @@ def test_a_function_runs_as_a_job_and_what_it_prints_is_in_the_log(
     assert "of 200000 points are in the circle" in log
 
 
+def test_of_two_jobs_in_two_queues_one_runs(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
+    log = stack.api.log(finished_runs["race_the_queues"])
+    assert "was the first to begin in partition" in log
+    _, _, told = log.partition(" began first, in ")
+    assert told.startswith(("normal", "debug"))
+
+
 def test_a_training_that_its_time_limit_stops_is_one_run(stack: PrefectStack, finished_runs: dict[str, str]) -> None:
     run_id = finished_runs["train_with_checkpoints"]
     metrics = json.loads((stack.results / "trainings" / run_id / "metrics.json").read_text())

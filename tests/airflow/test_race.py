@@ -1,0 +1,110 @@
+"""A task whose job waits in several queues at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.module_loading import import_string
+
+from airflow_provider_firecrest.operators import FirecRESTArrayOperator, FirecRESTSubmitOperator
+from firecrest_core.errors import InvalidJobSpec, JobStuck
+
+both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+
+# The partition debug never starts a job of more than half an hour.
+NEVER = {"partition": "debug", "time_limit": 60}
+
+
+@pytest.fixture(autouse=True)
+def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What triggers have stored as XComs."""
+    xcoms: dict[str, Any] = {}
+
+    async def push(ti: Any, key: str, value: Any) -> None:
+        xcoms[key] = value
+
+    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
+    return xcoms
+
+
+@pytest.fixture
+def make(connected: Any, workdir: Path) -> Callable[..., Callable[[], FirecRESTSubmitOperator]]:
+    def make(alternatives: Any = (NEVER, {"partition": "normal"}), **more: Any) -> Callable[[], Any]:
+        arguments = {"command": "echo $SLURM_JOB_ID >> jobs", "poll_interval": 0.2} | more
+        return lambda: FirecRESTSubmitOperator(
+            task_id="job", working_dir=str(workdir), alternatives=list(alternatives), **arguments
+        )
+
+    return make
+
+
+@both_ways
+def test_the_first_that_begins_runs(make, workdir, run_task, ti, pushed, task_log, deferrable) -> None:
+    run = run_task(make(deferrable=deferrable))
+    (ran,) = (workdir / "jobs").read_text().split()
+    assert (run.result["state"], run.result["job_id"], run.result["partition"]) == ("COMPLETED", ran, "normal")
+    assert (pushed if deferrable else ti.pushed)["job_id"] == ran
+    assert ti.pushed["firecrest_job"]["job_id"] == ran
+    assert len(run.deferrals) == deferrable
+    log = task_log()
+    assert "was the first to begin in partition normal, so it runs, and job" in log
+    assert "can never start" in log
+
+
+def test_a_triggerer_that_is_restarted_finds_the_one_that_runs(make, workdir, ti, first_event) -> None:
+    context = {"ti": ti, "task_state_store": ti.state_store}
+    with pytest.raises(TaskDeferred) as deferred:
+        make()().execute(context)
+    path, arguments = json.loads(json.dumps(deferred.value.trigger.serialize()))
+    for _ in range(2):  # the second one begins with the same arguments
+        trigger = import_string(path)(**arguments)
+        trigger.task_instance = ti
+        event = asyncio.run(first_event(trigger))
+        assert [event["result"]["job_id"]] == (workdir / "jobs").read_text().split()
+    result = make()().resume_execution("execute_complete", {"event": event, **deferred.value.kwargs}, context)
+    assert result["partition"] == "normal"
+
+
+def test_where_none_can_ever_start_the_task_fails_if_wanted(make, run_task) -> None:
+    with pytest.raises(JobStuck, match="can never start"):
+        run_task(make([NEVER, {**NEVER, "time_limit": 90}], fail_if_stuck=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"alternatives": []}, "alternatives: a list of at least one"),
+        ({"alternatives": "normal"}, "alternatives: a list of at least one"),
+        ({"alternatives": [{"queue": "{{ ds }}"}]}, "alternatives: 1: queue: .*did you mean 'partition'"),
+        ({"alternatives": [{"command": "true"}]}, "alternatives: 1: command: all alternatives run the same"),
+        ({"alternatives": [{"system": "eiger"}]}, "alternatives: 1: system: .*no claim in common"),
+        ({"alternatives": [{}, {"gpus": 3}], "gpus_per_node": 2}, "alternatives: 2: gpus: 3 in all"),
+        ({"alternatives": [NEVER], "array": "0-3"}, "alternatives: the elements of an array"),
+        ({"alternatives": [NEVER], "exactly_once": False}, "alternatives: .*leave exactly_once on"),
+        ({"alternatives": [NEVER], "escalate": {"preempted": "wait"}}, "alternatives: escalate says what follows"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
+    with DAG("d", schedule=None), pytest.raises(InvalidJobSpec, match=words):
+        FirecRESTSubmitOperator(task_id="job", command="true", working_dir="/wd", **arguments)
+
+
+def test_an_array_over_points_has_no_alternatives() -> None:
+    with DAG("d", schedule=None), pytest.raises(InvalidJobSpec, match="alternatives: the elements of an array"):
+        FirecRESTArrayOperator(task_id="job", command="true", working_dir="/wd", over=[{"A": 1}], alternatives=[NEVER])
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    ["{{ params.shapes }}", [NEVER, {"partition": "{{ params.partition }}", "time_limit": "{{ params.limit }}"}]],
+)
+def test_what_is_not_known_yet_is_not_refused(alternatives: Any) -> None:
+    with DAG("d", schedule=None):
+        FirecRESTSubmitOperator(task_id="job", command="true", working_dir="/wd", alternatives=alternatives)
