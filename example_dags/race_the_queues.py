@@ -1,6 +1,6 @@
 """Wait in several queues at once: the first that starts the job runs it, and the others let it go.
 
-A job of twenty minutes fits into the partition for short jobs, whose queue may be shorter or longer than the normal one.
+A job of twenty minutes fits into the partition for short jobs, whose queue may be shorter or longer than the other.
 The task submits it to both. The claim of the two jobs lets one of them run, and the other one is cancelled.
 
     race (two jobs, one of which runs) ─▶ report

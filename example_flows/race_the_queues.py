@@ -2,7 +2,7 @@
 
     run_job (two jobs, one of which runs)
 
-A job of twenty minutes fits into the partition for short jobs, whose queue may be shorter or longer than the normal one.
+A job of twenty minutes fits into the partition for short jobs, whose queue may be shorter or longer than the other.
 The flow submits it to both. The claim of the two jobs lets one of them run, and the other one is cancelled.
 """
 

@@ -55,9 +55,9 @@ async def winner(
 ) -> Job:
     """Wait until one of a job and its rivals has begun, and cancel the others.
 
-    An alternative that can never start, or that somebody cancels, keeps none of the others from running. This costs what
-    a wait for each costs, a listing of files at the beginning and when one begins, a list of jobs then, and a DELETE
-    for each of the others.
+    An alternative that can never start, or that somebody cancels, keeps none of the others from running. This costs
+    what a wait for each costs, a listing of files at the beginning and when one begins, a list of jobs then, and a
+    DELETE for each of the others.
 
     :param system: where they are
     :param job: one of them, with the others as its ``rivals``
@@ -239,7 +239,9 @@ class _Race:
         """Cancel all but the job that holds the claim, and return that one."""
         others = [one for one in dict.fromkeys([*self._runners, *await self._live(key)]) if one != holder]
         runner = self._runners.get(holder)
-        place = f" in partition {runner.status.partition}" if runner and runner.status and runner.status.partition else ""
+        place = (
+            f" in partition {runner.status.partition}" if runner and runner.status and runner.status.partition else ""
+        )
         try:
             await self._claims.delete(others)
         except errors.FirecRESTError as error:

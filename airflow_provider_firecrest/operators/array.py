@@ -21,7 +21,8 @@ class FirecRESTArrayOperator(FirecRESTSubmitOperator):
     names those that failed. Where each point needs a task of its own, to be cleared by itself, map
     :class:`~airflow_provider_firecrest.operators.job.FirecRESTSubmitOperator` instead.
 
-    All parameters of that operator but ``array``, ``script_path`` and ``alternatives`` are parameters here, and say what an element runs.
+    All parameters of that operator but ``array``, ``script_path`` and ``alternatives`` are parameters here, and say
+    what an element runs.
 
     :param over: for each element the values of its point by name, such as ``[{"SEED": 1}, {"SEED": 2}]``, or the output
         of a task that returns them. The element finds each value in the variable of its name: a text as it is, anything

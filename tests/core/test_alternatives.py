@@ -38,7 +38,10 @@ def test_options_are_json() -> None:
         ("normal", "alternatives: a list of at least one"),
         ({"partition": "normal"}, "alternatives: a list of at least one"),
         (["normal"], "alternatives: 1 is 'normal'; the form is"),
-        ([{"partition": "normal"}, {"queue": "debug"}], "alternatives: 2: queue: a job has no such field; did you mean"),
+        (
+            [{"partition": "normal"}, {"queue": "debug"}],
+            "alternatives: 2: queue: a job has no such field; did you mean",
+        ),
         ([{"command": "false"}], "alternatives: 1: command: all alternatives run the same"),
         ([{"script": "#!/bin/sh\n"}], "alternatives: 1: script: all alternatives run the same"),
         ([{"working_dir": "/other"}], "alternatives: 1: working_dir: all alternatives run the same"),
