@@ -386,8 +386,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         async with client_of(self.credentials.connection(), self.credentials.saved_as) as client:
             system = client.system(self.system)
             made = is_made(self.spec(), self.make_working_dir)
-            campaign = Campaign.parse(system, await self.spec_on(system), self.escalate, self.chain)
-            found = await dry_run(system, await campaign.first_spec(), makes_working_dir=made)
+            spec = await self.spec_on(system)
+            campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
+            found = await dry_run(
+                system,
+                await campaign.first_spec(),
+                makes_working_dir=made,
+                alternatives=campaign.alternatives,
+            )
         for line in found.lines():
             self.logger.info("%s", line)
         return found

@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
 
 async def show_dry_run(
-    hook: FirecRESTHook, system: str, spec: JobSpec, escalate: Any, chain: Any, *, makes_working_dir: bool
+    hook: FirecRESTHook,
+    system: str,
+    spec: JobSpec,
+    escalate: Any,
+    chain: Any,
+    alternatives: Any,
+    *,
+    makes_working_dir: bool,
 ) -> dict[str, Any]:
     """Log what a submission would send, and return it as JSON types, with the key ``dry_run``.
 
@@ -19,6 +26,7 @@ async def show_dry_run(
     :param spec: the job, with absolute paths
     :param escalate: the task's policy, if it has one
     :param chain: the task's chain, if it has one
+    :param alternatives: the shapes in which it would be submitted, if the task has any
     :param makes_working_dir: a submission would make the working directory
     :raises SubmissionRejected: the job could not run, with all reasons that are known without a submission
     """
@@ -26,8 +34,13 @@ async def show_dry_run(
     from firecrest_core.dry_run import dry_run
 
     async with hook.client() as client:
-        campaign = Campaign.parse(client.system(system), spec, escalate, chain)
-        found = await dry_run(campaign.system, await campaign.first_spec(), makes_working_dir=makes_working_dir)
+        campaign = Campaign.parse(client.system(system), spec, escalate, chain, alternatives)
+        found = await dry_run(
+            campaign.system,
+            await campaign.first_spec(),
+            makes_working_dir=makes_working_dir,
+            alternatives=campaign.alternatives,
+        )
     for line in found.lines():
         hook.log.info("%s", line)
     found.raise_for_problems()

@@ -311,7 +311,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         spec = self.hook.run(self._expand(system, given, is_retry))
         if self.is_dry_run:
             made = is_made(given, self.make_working_dir)
-            tried = show_dry_run(self.hook, system, spec, self.escalate, self.chain, makes_working_dir=made)
+            more = self.escalate, self.chain, self.alternatives
+            tried = show_dry_run(self.hook, system, spec, *more, makes_working_dir=made)
             shown: dict[str, Any] = self.hook.run(tried)
             return shown
         earlier_ended = self.cancel_earlier_run(context)

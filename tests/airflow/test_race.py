@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 
 from airflow_provider_firecrest.operators import FirecRESTArrayOperator, FirecRESTSubmitOperator
-from firecrest_core.errors import InvalidJobSpec, JobStuck
+from firecrest_core.errors import InvalidJobSpec, JobStuck, SubmissionRejected
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
@@ -70,6 +70,14 @@ def test_a_triggerer_that_is_restarted_finds_the_one_that_runs(make, workdir, ti
         assert [event["result"]["job_id"]] == (workdir / "jobs").read_text().split()
     result = make()().resume_execution("execute_complete", {"event": event, **deferred.value.kwargs}, context)
     assert result["partition"] == "normal"
+
+
+def test_a_dry_run_shows_each_of_them(make, workdir, run_task) -> None:
+    result = run_task(make(dry_run=True)).result
+    assert "--partition=debug" in result["script"]
+    assert "--partition=normal" in result["script"]
+    with pytest.raises(SubmissionRejected, match="partition: there is no 'absent'"):
+        run_task(make([{"partition": "normal"}, {"partition": "absent"}], dry_run=True))
 
 
 def test_where_none_can_ever_start_the_task_fails_if_wanted(make, run_task) -> None:

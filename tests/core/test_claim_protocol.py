@@ -27,6 +27,7 @@ from firecrest_core.claims import cancel_many, claim, directory, protocol, remov
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
 from firecrest_core.result import JobResult
+from firecrest_core.spec.alternatives import Alternatives
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 
@@ -265,17 +266,17 @@ async def resolve_owner(system: Any, job: Job, result: JobResult) -> JobResult:
     return found
 
 
-async def resume(system: Any, spec: JobSpec, key: ClaimKey) -> Job:
-    return await protocol.submit(system, spec, key)
+async def resume(system: Any, spec: JobSpec, key: ClaimKey, **how: Any) -> Job:
+    return await protocol.submit(system, spec, key, **how)
 
 
-async def start(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
-    return await protocol.submit(system, spec, key, first_attempt=first_attempt, resubmit_failed=False)
+async def start(system: Any, spec: JobSpec, key: ClaimKey, **how: Any) -> Job:
+    return await protocol.submit(system, spec, key, resubmit_failed=False, **how)
 
 
-async def start_epoch(system: Any, spec: JobSpec, key: ClaimKey, *, first_attempt: bool) -> Job:
+async def start_epoch(system: Any, spec: JobSpec, key: ClaimKey, **how: Any) -> Job:
     await protocol.end_older(system, WORKDIR, key)
-    return await start(system, spec, key, first_attempt=first_attempt)
+    return await start(system, spec, key, **how)
 
 
 async def cancel_together(system: Any, working_dir: str, identity: str, epoch: int) -> None:
@@ -337,6 +338,7 @@ FATES = ["answered"] * 6 + ["lost before", "lost after", "late", "twice", "rejec
 class Protocol(RuleBasedStateMachine):
     mutation = ""
     forgets_identities = True
+    alternatives: Alternatives | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -362,7 +364,7 @@ class Protocol(RuleBasedStateMachine):
 
     async def attempt(self, key: ClaimKey, begin: Callable[..., Any], **how: Any) -> JobResult:
         """One try of a task, as an engine makes it."""
-        job = await begin(self.system, SPEC, key, **how)
+        job = await begin(self.system, SPEC, key, alternatives=self.alternatives, **how)
         if begin is start_epoch:
             self.cluster.begun[key.identity] = max(key.epoch, self.cluster.begun.get(key.identity, 0))
             assert all(job.key.epoch >= key.epoch for job in self.payloads(key.identity)), "an older epoch runs on"
@@ -680,6 +682,11 @@ def hunt(**changes: Any) -> None:
 
 def test_one_payload_for_a_key_and_one_in_the_end() -> None:
     run_state_machine_as_test(Protocol, settings=BUDGET)
+
+
+def test_one_payload_of_alternatives() -> None:
+    racing = type("Racing", (Protocol,), {"alternatives": Alternatives.parse([{"partition": "a"}, {"partition": "b"}])})
+    run_state_machine_as_test(racing, settings=settings(BUDGET, max_examples=50))
 
 
 # --- the check itself: each part that is taken away is missed --------------------------------------------
