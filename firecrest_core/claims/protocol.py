@@ -291,9 +291,9 @@ class _Submission:
             ) as error:
                 failed.append(error)
         if not taken:  # without an answer, one of them may exist
-            raise min(failed, key=lambda error: not isinstance(error, errors.SubmissionUnknown))
-        for error in failed:
-            log.warning("%s: the scheduler did not take an alternative, and the others go on. %s", self.name, error)
+            raise min(failed, key=lambda one: not isinstance(one, errors.SubmissionUnknown))
+        for refusal in failed:
+            log.warning("%s: the scheduler did not take an alternative, and the others go on. %s", self.name, refusal)
         return replace(taken[0], rivals=tuple(job.job_id for job in taken[1:]))
 
     async def _post(self, spec: JobSpec, key: ClaimKey) -> Job:
