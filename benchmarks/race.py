@@ -58,8 +58,10 @@ def main() -> None:
     plans = [
         [chance.uniform(0, _LATEST_KILL) for _ in range(chance.randint(0, _MOST_KILLS))] for _ in range(given.races)
     ]
-    settings = {"cores": 8, "partitions": PARTITIONS, "accounting_lag": 0.2}
-    with tempfile.TemporaryDirectory() as root, LocalFirecREST(Settings(root=Path(root), **settings)) as server:
+    with (
+        tempfile.TemporaryDirectory() as root,
+        LocalFirecREST(Settings(root=Path(root), cores=8, partitions=PARTITIONS, accounting_lag=0.2)) as server,
+    ):
         waits = asyncio.run(measured_waits(server.environ))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             ends = list(pool.map(partial(raced, server.environ), range(given.races), plans))
@@ -75,6 +77,7 @@ def raced(environ: Mapping[str, str], number: int, plan: list[float]) -> tuple[i
     directory = Path(environ["FIRECREST_WORKDIR"], f"race-{number}")
     directory.mkdir()
     kills = 0
+    seconds: float | None
     for begun, seconds in enumerate([*plan, None]):
         waiting = _PROCESSES.Process(target=run, args=(dict(environ), str(directory), begun == 0))
         waiting.start()
@@ -131,7 +134,7 @@ def _wait(result: JobResult) -> float:
 
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["benchmarks.race"])
+_PROCESSES.set_forkserver_preload(["firecrest_core.lifecycle", "firecrest_local"])
 
 if __name__ == "__main__":
     main()

@@ -95,6 +95,7 @@ class _Runner:
     """One of the jobs, and what is known of it.
 
     :param status: the last one before its end
+    :param partition: where it was seen; Slurm may not say it of a job that has just begun
     :param result: how it ended
     :param error: why nobody waits for it any more
     :param stuck: why it can never start
@@ -102,6 +103,7 @@ class _Runner:
 
     job: Job
     status: JobStatus | None = None
+    partition: str = ""
     result: JobResult | None = None
     error: errors.FirecRESTError | None = None
     stuck: errors.JobStuck | None = None
@@ -182,7 +184,7 @@ class _Race:
     async def _wait(self, runner: _Runner) -> None:
         def on_status(status: JobStatus) -> None:
             is_new = not runner.has_begun
-            runner.status = status
+            runner.status, runner.partition = status, status.partition or runner.partition
             if is_new and runner.has_begun:
                 self._changed.set()
             if self._on_status is not None and runner.job.job_id == self._job.job_id and not runner.has_begun:
@@ -249,6 +251,8 @@ class _Race:
         job = self._job
         if holder != job.job_id:
             job = replace(await other_job(self._system, job, holder), submitted_at=job.submitted_at)
+        partition = self._runners[holder].partition if holder in self._runners else ""
+        place = f" in partition {partition}" if partition else ""
         cancelled = f", and {_named(others)} {'is' if len(others) == 1 else 'are'} cancelled" if others else ""
         self._on_message(f"{job} was the first to begin{place}, so it runs{cancelled}.")
         return replace(job, rivals=())

@@ -54,7 +54,7 @@ def test_the_first_that_begins_runs(make, workdir, run_task, ti, pushed, task_lo
     assert ti.pushed["firecrest_job"]["job_id"] == ran
     assert len(run.deferrals) == deferrable
     log = task_log()
-    assert "was the first to begin in partition normal, so it runs, and job" in log
+    assert f"Job {ran} (dag.task) was the first to begin" in log
     assert "can never start" in log
 
 
