@@ -105,7 +105,7 @@ class _Runner:
     status: JobStatus | None = None
     partition: str = ""
     result: JobResult | None = None
-    error: errors.FirecRESTError | None = None
+    error: Exception | None = None
     stuck: errors.JobStuck | None = None
 
     @property
@@ -168,7 +168,7 @@ class _Race:
                 list_at = math.inf
                 self._enter(await self._live(key))
             if (last := self._last()) is not None:
-                return last
+                return await self._job_of(last.job_id)
             begun = sum(runner.has_begun for runner in self._runners.values())
             if begun != seen:  # what compute nodes write may be seen late
                 pauses, seen = delays(CACHED), begun
@@ -204,7 +204,7 @@ class _Race:
             runner.stuck = error
             self._changed.set()
             await self._wait(runner)
-        except errors.FirecRESTError as error:
+        except Exception as error:  # whatever it is, it must end the race and not let it hang
             runner.error = error
         self._changed.set()
 
@@ -240,22 +240,21 @@ class _Race:
     async def _end(self, key: ClaimKey, holder: str) -> Job:
         """Cancel all but the job that holds the claim, and return that one."""
         others = [one for one in dict.fromkeys([*self._runners, *await self._live(key)]) if one != holder]
-        runner = self._runners.get(holder)
-        place = (
-            f" in partition {runner.status.partition}" if runner and runner.status and runner.status.partition else ""
-        )
         try:
             await self._claims.delete(others)
         except errors.FirecRESTError as error:
             log.warning("%s could not be cancelled, and will run nothing: %s", _named(others), error)
-        job = self._job
-        if holder != job.job_id:
-            job = replace(await other_job(self._system, job, holder), submitted_at=job.submitted_at)
+        job = await self._job_of(holder)
         partition = self._runners[holder].partition if holder in self._runners else ""
         place = f" in partition {partition}" if partition else ""
         cancelled = f", and {_named(others)} {'is' if len(others) == 1 else 'are'} cancelled" if others else ""
         self._on_message(f"{job} was the first to begin{place}, so it runs{cancelled}.")
-        return replace(job, rivals=())
+        return job
+
+    async def _job_of(self, job_id: str) -> Job:
+        if job_id == self._job.job_id:
+            return replace(self._job, rivals=())
+        return replace(await other_job(self._system, self._job, job_id), submitted_at=self._job.submitted_at)
 
 
 def _named(job_ids: list[str]) -> str:
