@@ -18,4 +18,4 @@ def test_of_two_jobs_in_two_queues_one_runs(
     assert stack.api.xcom(run.dag_id, run.run_id, "report") == job["partition"]
     began = Path(job["working_directory"], "began.txt").read_text()
     assert began == f"job {job['job_id']} runs in {job['partition']}\n"
-    assert stack.api.xcom(run.dag_id, run.run_id, "race", "job_id") == job["job_id"]
+    assert str(stack.api.xcom(run.dag_id, run.run_id, "race", "job_id")) == job["job_id"]
