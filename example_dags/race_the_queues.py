@@ -35,7 +35,10 @@ with DAG(
     race = FirecRESTSubmitOperator(
         task_id="race",
         name="race",
-        command='echo "job $SLURM_JOB_ID runs in $SLURM_JOB_PARTITION" | tee -a began.txt',
+        command=(
+            'echo "job $SLURM_JOB_ID runs in $SLURM_JOB_PARTITION" | tee -a began.txt; '
+            'printf \'"%s"\' "$SLURM_JOB_PARTITION" > return.json'
+        ),
         working_dir="{{ params.working_dir }}/race_the_queues/{{ run_id }}",
         make_working_dir=True,
         account="{{ params.account or '' }}",
@@ -48,9 +51,9 @@ with DAG(
     )
 
     @task
-    def report(job: dict) -> str:
+    def report(job: dict, partition: str) -> str:
         """Return the partition that was faster."""
-        print(f"job {job['job_id']} began first, in {job['partition']}")
-        return job["partition"]
+        print(f"job {job['job_id']} began first, in {partition}")
+        return partition
 
-    report(race.output)
+    report(race.output, race.output["return"])

