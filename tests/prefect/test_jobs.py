@@ -30,7 +30,7 @@ class TestStandard(BlockStandardTestSuite):
 
 def test_the_block_has_every_field_of_a_job() -> None:
     ours = {"credentials", "system", "preset", "make_working_dir", "poll_interval", "exactly_once", "secret_variables"}
-    ours |= {"metrics", "escalate", "chain"}
+    ours |= {"metrics", "escalate", "alternatives", "chain"}
     assert set(FirecRESTJob.model_fields) - ours == {field.name for field in dataclasses.fields(JobSpec)}
 
 
