@@ -122,6 +122,9 @@ async def submit(
         except errors.SubmissionUnknown as error:
             # The job may exist, so search for it before submitting it once more.
             find_first, limit = True, math.inf
+            if submission is not None and submission.posted is not None:
+                # It may have failed by now, and whoever retries that has to see first what was done in it.
+                key, resubmit_failed = submission.posted, False
             await backoff.wait(error, spec.job_name())
         except OUTAGES as error:
             # At first contact, the URL or the secret may be wrong. Later, or in a retry, an outage is more likely.
@@ -233,9 +236,12 @@ async def end_older(system: System, working_dir: str, key: ClaimKey) -> None:
     await ClaimDirectory(system, working_dir, key.identity).end_older(key)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Submission:
-    """The submission of one specification, with what its attempts have in common."""
+    """The submission of one specification, with what its attempts have in common.
+
+    :param posted: the key of the last attempt that was sent
+    """
 
     claims: ClaimDirectory
     spec: JobSpec
@@ -243,6 +249,7 @@ class _Submission:
     before_post: BeforePost | None
     adjust: Adjust
     alternatives: Alternatives | None
+    posted: ClaimKey | None = None
 
     @classmethod
     async def prepare(
@@ -274,6 +281,7 @@ class _Submission:
 
     async def post(self, key: ClaimKey, found: Claims) -> Job:
         """Submit once, or each alternative once."""
+        self.posted = key
         spec = self._spec_of(key, found)
         if self.alternatives is None:
             return await self._post(spec, key)

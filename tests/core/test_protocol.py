@@ -57,6 +57,28 @@ def system(pauses: list[float]) -> Any:
     return system
 
 
+@pytest.mark.parametrize(("taken", "posts", "job_id"), [(True, 1, "58"), (False, 2, "59")])
+async def test_a_retry_whose_answer_was_lost_resubmits_once(system, taken: bool, posts: int, job_id: str) -> None:
+    """The job that was taken may have failed by now. That is for the next retry, which knows what was done in it."""
+    claims = [claimed("57")]
+    rows = {"57": "FAILED", "58": "FAILED", "59": "RUNNING"}
+
+    async def post(request: Any, **how: Any) -> str:
+        if system.submit_job.await_count == 1:
+            if taken:
+                claims.append([*claimed("57"), *claimed("58", generation=1)])
+            raise errors.SubmissionUnknown("lost")
+        return "59"
+
+    system.list_files.side_effect = lambda *_, **__: claims[-1]
+    system.get_job.side_effect = lambda job_id: [row(job_id, rows[job_id])]
+    system.cancel_job.return_value = False
+    system.submit_job.side_effect = post
+    job = await protocol.submit(system, SPEC, KEY, resubmit_failed=True)
+    assert (job.job_id, job.key.generation if job.key else None) == (job_id, 1)
+    assert system.submit_job.await_count == posts
+
+
 async def submit(system: Any, **how: Any) -> Job:
     return await protocol.submit(system, SPEC, KEY, **how)
 
