@@ -13,9 +13,9 @@ from typing import Any
 
 from firecrest_core import errors
 from firecrest_core.api.client import System
+from firecrest_core.campaign import Campaign
 from firecrest_core.jobs.partition import AUTO, choose_partition, find_candidates
-from firecrest_core.jobs.submission import check_working_dir, with_text
-from firecrest_core.spec.alternatives import Alternatives
+from firecrest_core.jobs.submission import check_working_dir
 from firecrest_core.spec.demand import Demand
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.render import render
@@ -56,25 +56,23 @@ class DryRun:
         return asdict(self) | {"problems": list(self.problems)}
 
 
-async def dry_run(
-    system: System, spec: JobSpec, *, makes_working_dir: bool = False, alternatives: Alternatives | None = None
-) -> DryRun:
+async def dry_run(campaign: Campaign, *, makes_working_dir: bool = False) -> DryRun:
     """Return what a submission of a job would send, and what its site would say of it, without submitting it.
 
-    :param system: where the job would run
-    :param spec: the job, with absolute paths
+    :param campaign: the first job of it, with absolute paths, in each of its shapes
     :param makes_working_dir: a submission would make the working directory
-    :param alternatives: the shapes in which it would be submitted
     :raises InvalidJobSpec: the scheduler cannot express a field, or no partition can run a job with ``auto``
     :raises RemotePathNotFound: there is no file ``script_path``
     """
+    system, first = campaign.system, await campaign.first_spec()
+    shapes = [first] if campaign.alternatives is None else campaign.alternatives.of(first)
+    found = [await _try(system, shape, makes_working_dir) for shape in shapes]
+    problems = dict.fromkeys(problem for one in found for problem in one.problems)
+    return DryRun(system.name, found[0].name, "\n\n".join(one.script for one in found), tuple(problems))
+
+
+async def _try(system: System, spec: JobSpec, makes_working_dir: bool) -> DryRun:
     scheduler = await system.scheduler()
-    if spec.script_path is not None:
-        spec = await with_text(system, spec, spec.script_path)
-    if alternatives is not None:
-        found = [await dry_run(system, shape, makes_working_dir=makes_working_dir) for shape in alternatives.of(spec)]
-        problems = list(dict.fromkeys(problem for one in found for problem in one.problems))
-        return DryRun(system.name, found[0].name, "\n\n".join(one.script for one in found), tuple(problems))
     problems = [problem async for problem in _problems(system, spec, makes_working_dir)]
     spec = await choose_partition(system, spec)
     secrets = [f"# {name} comes from a file that only its owner may read" for name in spec.secrets]

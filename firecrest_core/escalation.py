@@ -249,6 +249,18 @@ class Escalation:
         return FollowUp(Note(cause, nodes=nodes), f"{ended}: the next job runs{without or ' once more'}.")
 
 
+def check_claim(*, exactly_once: bool, chain: Any) -> None:
+    """Refuse a task whose jobs are to be followed by others and have no claim.
+
+    :param exactly_once: its jobs have a claim
+    :param chain: its chain, or ``None`` if it has a policy alone
+    :raises InvalidJobSpec: they have none
+    """
+    if not exactly_once:
+        name = "escalate" if chain is None else "chain"
+        raise InvalidJobSpec(name, "each job that follows is a generation of the claim; leave exactly_once on")
+
+
 def excluded_nodes(spec: JobSpec) -> str:
     """Return the nodes that a job leaves out, in Slurm's form; empty for none.
 

@@ -289,12 +289,11 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
     def _check_following_jobs(self) -> None:
         from firecrest_core.chain import Chain
-        from firecrest_core.escalation import Escalation
+        from firecrest_core.escalation import Escalation, check_claim
 
         spec = self.spec()
-        if not self.exactly_once and (self.escalate is not None or self.chain is not None):
-            name = "escalate" if self.chain is None else "chain"
-            raise InvalidJobSpec(name, "each job that follows is a generation of the claim; leave exactly_once on")
+        if self.escalate is not None or self.chain is not None:
+            check_claim(exactly_once=self.exactly_once, chain=self.chain)
         if self.escalate is not None:
             Escalation.parse(self.escalate).check(spec, script_is_known=spec.script_path is None)
         if self.chain is not None:
@@ -385,15 +384,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
         async with client_of(self.credentials.connection(), self.credentials.saved_as) as client:
             system = client.system(self.system)
-            made = is_made(self.spec(), self.make_working_dir)
             spec = await self.spec_on(system)
             campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
-            found = await dry_run(
-                system,
-                await campaign.first_spec(),
-                makes_working_dir=made,
-                alternatives=campaign.alternatives,
-            )
+            found = await dry_run(campaign, makes_working_dir=is_made(self.spec(), self.make_working_dir))
         for line in found.lines():
             self.logger.info("%s", line)
         return found

@@ -46,16 +46,13 @@ class FirecRESTArrayOperator(FirecRESTSubmitOperator):
 
     def _check_points(self, points: Any) -> None:
         from firecrest_core.errors import InvalidJobSpec
-        from firecrest_core.spec.points import check_points
+        from firecrest_core.spec.points import check_element, check_points
 
         try:
             check_points(points)
-            if self.array is not None:
-                raise InvalidJobSpec("array", "each point is an element of an array already; leave it out")
+            check_element(is_array=self.array is not None, has_script_path=self.script_path is not None)
             if self.alternatives is not None:
                 raise InvalidJobSpec("alternatives", "the elements of an array begin one by one, so none begins first")
-            if self.script_path is not None:
-                raise InvalidJobSpec("script_path", "nothing can be added to it, so no element would get its values")
         except InvalidJobSpec as error:
             raise task_error(error) from None
 

@@ -35,12 +35,7 @@ async def show_dry_run(
 
     async with hook.client() as client:
         campaign = Campaign.parse(client.system(system), spec, escalate, chain, alternatives)
-        found = await dry_run(
-            campaign.system,
-            await campaign.first_spec(),
-            makes_working_dir=makes_working_dir,
-            alternatives=campaign.alternatives,
-        )
+        found = await dry_run(campaign, makes_working_dir=makes_working_dir)
     for line in found.lines():
         hook.log.info("%s", line)
     found.raise_for_problems()

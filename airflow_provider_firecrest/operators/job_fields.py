@@ -177,12 +177,9 @@ class JobFields(BeforeRendering):
     def _check_following_jobs(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
         """Refuse a policy or a chain that is wrong, or does not fit the job, as far as the job is known."""
         from firecrest_core.chain import Chain
-        from firecrest_core.errors import InvalidJobSpec
-        from firecrest_core.escalation import Escalation
+        from firecrest_core.escalation import Escalation, check_claim
 
-        if not self.exactly_once:
-            name = "escalate" if self.chain is None else "chain"
-            raise InvalidJobSpec(name, "each job that follows is a generation of the claim; leave exactly_once on")
+        check_claim(exactly_once=self.exactly_once, chain=self.chain)
         chain = None if self.chain is None else Chain.parse(self.chain)
         escalation = None if self.escalate is None else Escalation.parse(self.escalate)
         if chain is not None and complete and not unknown & {"signal", "array"}:

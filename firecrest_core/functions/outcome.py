@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from firecrest_core import transfer
 from firecrest_core.api.backoff import delays
 from firecrest_core.api.client import System
+from firecrest_core.claims.protocol import CACHED
 from firecrest_core.errors import (
     FileTooLarge,
     FunctionFailed,
@@ -29,8 +30,6 @@ from firecrest_core.result import JobResult
 
 log = logging.getLogger(__name__)
 
-# Seconds after which a file that a compute node has written must be visible here: NFS clients use their cache for 60 s.
-CACHED = 90.0
 # The program's own exit code when it has left something else than a value.
 _RAISED = 1
 

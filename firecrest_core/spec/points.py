@@ -40,10 +40,7 @@ def over_points(spec: JobSpec, points: Sequence[Point]) -> JobSpec:
         is no JSON, or the job is an array already
     """
     check_points(points)
-    if spec.array_indices is not None:
-        raise InvalidJobSpec("array", "each point is an element of an array already; leave it out")
-    if spec.script_path is not None:
-        raise InvalidJobSpec("script_path", "nothing can be added to it, so no element would get its values")
+    check_element(is_array=spec.array_indices is not None, has_script_path=spec.script_path is not None)
     cases = [f"{index}) {_exports(point)} ;;" for index, point in enumerate(points)]
     lines = [
         "# The values of this element's point.",
@@ -57,6 +54,19 @@ def over_points(spec: JobSpec, points: Sequence[Point]) -> JobSpec:
             "over", "the values are more than 512 KiB; let each element read large ones from files of its own"
         )
     return replace(spec, array=f"0-{len(points) - 1}", setup=(*lines, *spec.setup))
+
+
+def check_element(*, is_array: bool, has_script_path: bool) -> None:
+    """Refuse what cannot be run by each element.
+
+    :param is_array: the job is an array of its own
+    :param has_script_path: its script is a file on the system
+    :raises InvalidJobSpec: one of them
+    """
+    if is_array:
+        raise InvalidJobSpec("array", "each point is an element of an array already; leave it out")
+    if has_script_path:
+        raise InvalidJobSpec("script_path", "nothing can be added to it, so no element would get its values")
 
 
 def check_points(points: Any) -> None:

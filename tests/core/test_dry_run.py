@@ -8,6 +8,7 @@ import pytest
 
 from firecrest_core import errors
 from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.campaign import Campaign
 from firecrest_core.connection import Connection
 from firecrest_core.dry_run import DryRun, dry_run
 from firecrest_core.spec.jobspec import JobSpec
@@ -21,7 +22,7 @@ def connection(f7t: LocalFirecREST) -> Connection:
 
 async def tried(connection: Connection, makes_working_dir: bool = False, **fields: Any) -> DryRun:
     async with FirecRESTClient(connection) as client:
-        return await dry_run(client.system(), JobSpec(**fields), makes_working_dir=makes_working_dir)
+        return await dry_run(Campaign(client.system(), JobSpec(**fields)), makes_working_dir=makes_working_dir)
 
 
 async def test_the_script_and_nothing_else(connection, workdir, requests) -> None:
