@@ -184,14 +184,14 @@ def test_the_job_s_cgroup(tmp_path: Path) -> None:
     job = node / "fs/system.slice/slurmstepd.scope/job_57"
     job.mkdir(parents=True)
     (node / "cgroup").write_text("0::/system.slice/slurmstepd.scope/job_57/step_batch/user/task_0\n")
-    (job / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (job / "cpu.stat").write_text("usage_usec 250000000\nuser_usec 1\n")
     (job / "memory.peak").write_text(f"{3 * 1024**3}\n")
     (job / "memory.max").write_text(f"{8 * 1024**3}\n")
     replaced = {"/sys/fs/cgroup": str(node / "fs"), "/proc/$shell/cgroup": str(node / "cgroup")}
     assert run(workdir, "#!/bin/sh\n:\n", replaced=replaced, SLURM_JOB_NUM_NODES="4")[0] == 0
     usage = measured(workdir)
     assert usage is not None
-    assert (usage.cpu_seconds, usage.cpu_complete) == (2.5, True)
+    assert (usage.cpu_seconds, usage.cpu_complete) == (250.0, True)
     assert usage.summary() == "used 100 % of 2 cores, 3 of 8 GiB (batch node, one of 4)"
     # Without a limit, that of the submission counts; without a file, nothing is made of it.
     (job / "memory.max").write_text("max\n")

@@ -53,7 +53,7 @@ for dag_id, options in KINDS.items():
         )
 
 FUNCTIONS = {
-    "function": {},
+    "function": {"retry_delay": timedelta(0)},
     "retried_function": {"retries": 1, "retry_delay": timedelta(0)},
     "limited_function": {"execution_timeout": timedelta(seconds=15)},
 }

@@ -111,12 +111,17 @@ def test_the_page_of_a_job_at_the_centre(make: Make, credentials: FirecRESTCrede
 def test_the_progress_of_a_job_that_fails_stays_where_it_is(make: Make) -> None:
     @flow
     def fails() -> UUID:
+        flow_run_id = FlowRunContext.get().flow_run.id
+        job = submit_job(make("until [ -e go ]; do sleep 0.2; done; exit 3", name="bad", time_limit=5))
+        waiting = wait_for_job.submit(job)
+        until(lambda: "firecrest-bad" in artifacts(flow_run_id), "the progress of the job")
+        (Path(job.job.working_dir) / "go").touch()
         with pytest.raises(JobFailed):
-            wait_for_job(submit_job(make("sleep 2; exit 3", name="bad", time_limit=1)))
-        return FlowRunContext.get().flow_run.id
+            waiting.result()
+        return flow_run_id
 
     found = artifacts(fails())
-    assert 0 < found["firecrest-bad"][0].data < 50
+    assert 0 < found["firecrest-bad"][0].data < 100
     assert "FAILED, exit code 3" in found["firecrest-bad"][0].description
     assert json.loads(found["firecrest-jobs"][0].data)[0]["State"] == "FAILED"
 
