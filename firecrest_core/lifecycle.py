@@ -151,6 +151,7 @@ async def wait(
     on_message: OnMessage | None = None,
     on_warning: OnMessage | None = None,
     on_status: OnStatus | None = None,
+    on_winner: Callable[[Job], None] | None = None,
     fail_if_stuck: bool = False,
 ) -> JobResult:
     """Wait until a job has ended in any state. Waits for jobs of the same system and user share their requests.
@@ -167,6 +168,7 @@ async def wait(
         each outage
     :param on_warning: gets a line for what keeps the job from starting; ``on_message`` unless given
     :param on_status: gets each status until the job has ended
+    :param on_winner: gets the job that runs, of one with rivals; the statuses before are those of ``job`` itself
     :param fail_if_stuck: raise an error when the job can never start, instead of a warning only
     :returns: how the job ended
     :raises WaitTimedOut: after ``timeout``
@@ -189,6 +191,8 @@ async def wait(
             on_status=on_status,
             fail_if_stuck=fail_if_stuck,
         )
+        if on_winner is not None:
+            on_winner(job)
     while True:
         result = await watcher.wait(
             job,

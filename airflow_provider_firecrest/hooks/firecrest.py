@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.presets import Preset
     from firecrest_core.result import JobResult
+    from firecrest_core.spec.alternatives import Alternatives
     from firecrest_core.spec.jobspec import JobSpec
 
 
@@ -80,6 +81,7 @@ class FirecRESTHook(FileMethods):
         preset: str | None = None,
         system: str | None = None,
         make_working_dir: bool | None = None,
+        alternatives: Sequence[Mapping[str, Any]] | None = None,
         exactly_once: bool = True,
         **fields: Any,
     ) -> Job:
@@ -96,6 +98,8 @@ class FirecRESTHook(FileMethods):
         :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
         :param fields: fields of a ``JobSpec``, instead of ``job`` or to change it: ``script``, ``working_dir``,
             ``nodes``, ``time_limit``, …
+        :param alternatives: several shapes of the job, which wait in their queues at once, as for
+            ``FirecRESTSubmitOperator``. ``wait_for_job`` waits for the first that begins, and cancels the others
         :param exactly_once: in a task, the jobs of all tries agree on which of them runs, by a link in
             ``working_dir/.firecrest``. This needs a file system that the compute nodes share with the login nodes;
             ``False`` submits anew in each try
@@ -108,6 +112,7 @@ class FirecRESTHook(FileMethods):
                 preset=preset,
                 system=system,
                 make_working_dir=make_working_dir,
+                alternatives=alternatives,
                 exactly_once=exactly_once,
                 **fields,
             )
@@ -120,19 +125,25 @@ class FirecRESTHook(FileMethods):
         preset: str | None = None,
         system: str | None = None,
         make_working_dir: bool | None = None,
+        alternatives: Sequence[Mapping[str, Any]] | None = None,
         exactly_once: bool = True,
         **fields: Any,
     ) -> Job:
         """Do what :meth:`submit_job` does."""
-        from firecrest_core import lifecycle, paths
+        from firecrest_core import paths
         from firecrest_core.presets import Presets
+        from firecrest_core.spec.alternatives import Alternatives, check_beside
 
-        found = None
+        found = shapes = None
         if preset is not None:
             found = Presets.find(current_folder(), await self.aconnection()).get(preset)
             self.log.info(found.summary())
             system = system or found.system
         given, task = build_spec(job, fields, found), TaskJobs.current()
+        if alternatives is not None:
+            check_beside(exactly_once=exactly_once, escalate=None, chain=None)
+            shapes = Alternatives.parse(alternatives)
+            shapes.of(given)  # they fit the job
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
         is_retry = task is not None and task.is_retry
@@ -142,9 +153,9 @@ class FirecRESTHook(FileMethods):
             if paths.is_made(given, make_working_dir):
                 await paths.make_directory(where, spec.working_dir, is_retry=is_retry)
             if task is None:
-                submitted = await lifecycle.submit(where, spec)
+                submitted = await _submit_outside_of_a_task(where, spec, shapes)
             else:
-                submitted = await task.submit(self, where, spec, exactly_once=exactly_once)
+                submitted = await task.submit(self, where, spec, exactly_once=exactly_once, alternatives=shapes)
         self.log.info(submitted.submission_message())
         return submitted
 
@@ -223,6 +234,7 @@ class FirecRESTHook(FileMethods):
                     on_message=_to_both(self.log.info, history),
                     on_warning=_to_both(self.log.warning, history),
                     on_status=None if history is None else history.on_status,
+                    on_winner=None if history is None else history.on_winner,
                     fail_if_stuck=fail_if_stuck,
                 )
                 if history is not None:
@@ -271,6 +283,17 @@ class FirecRESTHook(FileMethods):
         """Do what :meth:`list_systems` does."""
         async with self.client() as client:
             return await client.list_systems()
+
+
+async def _submit_outside_of_a_task(system: System, spec: JobSpec, alternatives: Alternatives | None) -> Job:
+    """Submit a job of which nobody knows in another call, so that only alternatives need a claim."""
+    from uuid import uuid4
+
+    from firecrest_core import lifecycle
+    from firecrest_core.jobs.key import ClaimKey, claim_identity
+
+    key = None if alternatives is None else ClaimKey(claim_identity(uuid4(), spec.job_name()))
+    return await lifecycle.submit(system, spec, key, first_attempt=True, alternatives=alternatives)
 
 
 async def _find(client: FirecRESTClient, job: Job | str, system: str | None) -> tuple[System, Job]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
     from firecrest_core.api.client import System
     from firecrest_core.jobs.job import Job
+    from firecrest_core.spec.alternatives import Alternatives
     from firecrest_core.spec.jobspec import JobSpec
 
 T = TypeVar("T")
@@ -102,13 +103,22 @@ class TaskJobs:
         """Whether an earlier try of the task may have submitted."""
         return self._context["ti"].try_number > 1
 
-    async def submit(self, hook: FirecRESTHook, system: System, spec: JobSpec, *, exactly_once: bool) -> Job:
+    async def submit(
+        self,
+        hook: FirecRESTHook,
+        system: System,
+        spec: JobSpec,
+        *,
+        exactly_once: bool,
+        alternatives: Alternatives | None = None,
+    ) -> Job:
         """Submit the job of a call, or find the one that an earlier try has submitted for the same call.
 
         :param hook: whose call it is
         :param system: where to submit it
         :param spec: the job
         :param exactly_once: as for ``FirecRESTSubmitOperator``
+        :param alternatives: the shapes in which it is submitted, if it has any; only with ``exactly_once``
         """
         from airflow.sdk.log import amask_secret
 
@@ -125,7 +135,9 @@ class TaskJobs:
         if exactly_once:
             self._owned[call.record_key] = call  # its claim can be cancelled before the job has an id
             key = call.job.key
-            call.job = await lifecycle.submit(system, spec, key, first_attempt=first_attempt, before_post=record)
+            call.job = await lifecycle.submit(
+                system, spec, key, first_attempt=first_attempt, before_post=record, alternatives=alternatives
+            )
         else:
             call.job = await lifecycle.submit(system, spec)
             self._owned[call.record_key] = call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 
+from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
 from airflow_provider_firecrest.operators import FirecRESTArrayOperator, FirecRESTSubmitOperator
 from firecrest_core.errors import InvalidJobSpec, JobStuck, SubmissionRejected
+from firecrest_core.jobs.job import Job
+from firecrest_core.states import JobState
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
@@ -117,3 +121,86 @@ def test_an_array_over_points_has_no_alternatives() -> None:
 def test_what_is_not_known_yet_is_not_refused(alternatives: Any) -> None:
     with DAG("d", schedule=None):
         FirecRESTSubmitOperator(task_id="job", command="true", working_dir="/wd", alternatives=alternatives)
+
+
+# --- in a function, through the hook ------------------------------------------------------------------
+
+
+class Crash(Exception):
+    """What goes wrong in a function, other than a job."""
+
+
+@pytest.fixture
+def submit(connected: Any, workdir: Path) -> Callable[..., Job]:
+    def submit(alternatives: Any = (NEVER, {"partition": "normal"}), **more: Any) -> Job:
+        arguments = {"command": "echo $SLURM_JOB_ID >> jobs", "name": "raced"} | more
+        return FirecRESTHook().submit_job(working_dir=str(workdir), alternatives=alternatives, **arguments)
+
+    return submit
+
+
+def wait(job: Job) -> Any:
+    return FirecRESTHook().wait_for_job(job, poll_interval=0.2)
+
+
+def has_been_cancelled(job_id: str) -> bool:
+    result = FirecRESTHook().wait_for_job(job_id, poll_interval=0.2, check=False)
+    return result.state is JobState.CANCELLED
+
+
+def test_a_function_waits_for_the_first_that_begins(submit, workdir, run_function, ti, task_log) -> None:
+    jobs = []
+
+    def function() -> Any:
+        jobs.append(submit())
+        return wait(jobs[0])
+
+    result = run_function(function, ti)
+    (ran,) = (workdir / "jobs").read_text().split()
+    assert (result.state, result.job_id) == (JobState.COMPLETED, ran)
+    ((other,),) = [{job.job_id, *job.rivals} - {ran} for job in jobs]
+    assert has_been_cancelled(other)
+    assert f"Job {ran} (raced) was the first to begin" in task_log()
+    (shown,) = (value for key, value in ti.pushed.items() if key.startswith("firecrest_job."))
+    assert (shown["job_id"], shown["state"]) == (ran, "COMPLETED")
+
+
+@pytest.mark.parametrize("is_cleared", [False, True], ids=["retry", "clear"])
+def test_another_try_of_a_function(submit, workdir, run_function, ti, is_cleared) -> None:
+    first = []
+
+    def crash() -> None:
+        first.append(submit([NEVER, {**NEVER, "time_limit": 90}]))
+        raise Crash
+
+    ti = replace(ti, max_tries=2)
+    with pytest.raises(Crash):
+        run_function(crash, ti)
+    before = {first[0].job_id, *first[0].rivals}
+    again = replace(ti, try_number=2, max_tries=2 + is_cleared)
+    if is_cleared:
+        assert run_function(lambda: wait(submit()), again).job_id not in before
+        assert all(map(has_been_cancelled, before))
+    else:
+        found = run_function(lambda: submit([NEVER, {**NEVER, "time_limit": 90}]), again)
+        assert {found.job_id, *found.rivals} == before
+    assert len(before) == 2
+
+
+def test_outside_of_a_task(submit, workdir) -> None:
+    job = submit()
+    assert len(job.rivals) == 1
+    assert [wait(job).job_id] == (workdir / "jobs").read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"alternatives": [{"queue": "debug"}]}, "alternatives: 1: queue: .*did you mean 'partition'"),
+        ({"array": "0-3"}, "alternatives: the elements of an array"),
+        ({"exactly_once": False}, "alternatives: .*leave exactly_once on"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_asked(submit, arguments: Any, words: str) -> None:
+    with pytest.raises(InvalidJobSpec, match=words):
+        submit(**arguments)
