@@ -26,9 +26,9 @@ from firecrest_core import lifecycle
 from firecrest_core.api.backoff import delays, retry_transient
 from firecrest_core.api.client import System
 from firecrest_core.chain import Chain, Checkpoint, Progress
-from firecrest_core.claims.claim import Claims
+from firecrest_core.claims.claim import CACHED, Claims
 from firecrest_core.claims.directory import ClaimDirectory
-from firecrest_core.claims.protocol import CACHED, BeforePost
+from firecrest_core.claims.protocol import BeforePost
 from firecrest_core.course import Course, EarlierJob
 from firecrest_core.errors import WaitTimedOut
 from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes

@@ -23,6 +23,7 @@ from firecrest_core.claims import protocol
 from firecrest_core.claims.cancel_many import cancel_many
 from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
+from firecrest_core.claims.owner import find_owner
 from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
 from firecrest_core.claims.removal import remove_claims
 from firecrest_core.claims.secret_file import SecretFile, written
@@ -204,7 +205,7 @@ async def wait(
             on_status=on_status,
             fail_if_stuck=fail_if_stuck,
         )
-        owner = await protocol.find_owner(system, job, result)
+        owner = await find_owner(system, job, result)
         if isinstance(owner, JobResult):
             if on_message is not None and (used := owner.usage_summary()):
                 on_message(f"{job} {used}.")

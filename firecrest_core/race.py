@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 from firecrest_core import errors
 from firecrest_core.api.backoff import delays, retry_transient
 from firecrest_core.api.client import System
-from firecrest_core.claims.claim import CANCELLED
+from firecrest_core.claims.claim import CACHED, CANCELLED
 from firecrest_core.claims.directory import ClaimDirectory
-from firecrest_core.claims.protocol import CACHED, other_job
+from firecrest_core.claims.owner import other_job
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.status import JobStatus

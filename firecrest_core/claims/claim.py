@@ -6,7 +6,8 @@ that creates a symbolic link, the *claim*, runs. All others end without running 
 POSIX file system, NFS and Lustre included, and ``ops/symlink`` does the same from outside.
 
 This file reads the claims of a task from a listing. :mod:`firecrest_core.claims.prologue` has the lines of shell,
-:mod:`firecrest_core.claims.directory` and :mod:`firecrest_core.claims.protocol` send the requests.
+:mod:`firecrest_core.claims.directory` sends the requests for :mod:`firecrest_core.claims.protocol` and
+:mod:`firecrest_core.claims.owner`.
 
 Below the working directory::
 
@@ -32,6 +33,9 @@ from firecrest_core.usage import USAGE_FILE
 
 CANCELLED = "cancelled"
 """The holder of a claim that was taken from outside, so that no job gets it."""
+
+CACHED = 90.0
+"""Seconds after which what a compute node has made must be visible here: NFS clients use their cache for 60 s."""
 
 _ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
 

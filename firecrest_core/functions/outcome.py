@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from firecrest_core import transfer
 from firecrest_core.api.backoff import delays
 from firecrest_core.api.client import System
-from firecrest_core.claims.protocol import CACHED
+from firecrest_core.claims.claim import CACHED
 from firecrest_core.errors import (
     FileTooLarge,
     FunctionFailed,

@@ -23,7 +23,7 @@ from firecrest_core import errors
 from firecrest_core.api import backoff
 from firecrest_core.api.models import FileInfo, JobInfo
 from firecrest_core.api.submit_request import SubmitRequest
-from firecrest_core.claims import cancel_many, claim, directory, protocol, removal
+from firecrest_core.claims import cancel_many, claim, directory, owner, protocol, removal
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
 from firecrest_core.result import JobResult
@@ -261,7 +261,7 @@ async def wait(system: Any, job: Job) -> JobResult:
 
 async def resolve_owner(system: Any, job: Job, result: JobResult) -> JobResult:
     """What ``lifecycle.wait`` does when a job has ended."""
-    while isinstance(found := await protocol.find_owner(system, job, result), Job):
+    while isinstance(found := await owner.find_owner(system, job, result), Job):
         job, result = found, await wait(system, found)
     return found
 
@@ -649,7 +649,7 @@ class Protocol(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (protocol, directory, backoff):
+    for module in (owner, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
     monkeypatch.setattr(removal, "gather", gather)
     monkeypatch.setattr(cancel_many, "_each", one_by_one)
@@ -720,7 +720,7 @@ async def _always(*_: Any) -> bool:
 @pytest.mark.parametrize(
     ("where", "name", "instead"),
     [
-        (protocol, "find_owner", _believes),
+        (owner, "find_owner", _believes),
         (directory.ClaimDirectory, "withdraw", _nothing),
         (directory.ClaimDirectory, "take", _always),
         (directory.ClaimDirectory, "delete", _nothing),

@@ -20,7 +20,7 @@ import pytest
 from firecrest_core import errors, lifecycle
 from firecrest_core.api.backoff import Backoff
 from firecrest_core.api.client import FirecRESTClient
-from firecrest_core.claims.protocol import find_owner
+from firecrest_core.claims.owner import find_owner
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey

@@ -11,7 +11,7 @@ from firecrest_core import errors, lifecycle
 from firecrest_core.api import backoff
 from firecrest_core.api.client import System
 from firecrest_core.api.models import FileInfo, JobInfo
-from firecrest_core.claims import directory, protocol
+from firecrest_core.claims import directory, owner, protocol
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.result import JobResult
@@ -40,7 +40,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(delay: float) -> None:
         pauses.append(delay)
 
-    for module in (protocol, directory, backoff):
+    for module in (owner, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
     return pauses
 
@@ -207,22 +207,22 @@ async def test_a_job_that_never_claimed_keeps_its_failure_where_no_claim_can_be_
     system.symlink.side_effect = errors.RemotePathRefused("Permission denied")
     job = Job(system="rig", job_id="57", working_dir="/wd", key=KEY)
     result = JobResult(job_id="57", system="rig", state=JobState.FAILED)
-    assert await protocol.find_owner(system, job, result) == result
+    assert await owner.find_owner(system, job, result) == result
 
 
 async def test_a_job_without_a_key_is_what_it_is(system: Any) -> None:
     result = JobResult(job_id="57", system="rig", state=JobState.COMPLETED)
-    assert await protocol.find_owner(system, Job(system="rig", job_id="57"), result) is result
+    assert await owner.find_owner(system, Job(system="rig", job_id="57"), result) is result
 
 
 async def test_a_claim_that_cannot_be_seen_yet(system: Any, pauses: list[float]) -> None:
     system.list_files.side_effect = [NO_CLAIMS] * 3 + [claimed("job-57")]  # NFS: made on another machine
     job = Job(system="rig", job_id="57", working_dir="/wd", key=KEY)
     result = JobResult(job_id="57", system="rig", state=JobState.COMPLETED)
-    assert await protocol.find_owner(system, job, result) == result
+    assert await owner.find_owner(system, job, result) == result
     system.list_files.side_effect = NO_CLAIMS
     with pytest.raises(errors.ClaimMissing, match=r"/wd/\.firecrest/task/3\.0"):
-        await protocol.find_owner(system, job, result)
+        await owner.find_owner(system, job, result)
 
 
 async def test_a_script_on_the_cluster_that_is_no_text(system: Any) -> None:

@@ -17,7 +17,7 @@ from pytest_mock import MockerFixture
 from firecrest_core import errors, lifecycle
 from firecrest_core.api.client import System
 from firecrest_core.api.models import FileInfo
-from firecrest_core.claims import protocol
+from firecrest_core.claims import owner, protocol
 from firecrest_core.claims.bound_submission import BoundSubmission
 from firecrest_core.claims.secret_file import SecretFile
 from firecrest_core.jobs.job import Job
@@ -270,7 +270,7 @@ async def test_the_end_of_a_job_removes_what_is_left(system: Any) -> None:
     system.list_files.return_value = listing("2.0/secrets-ab", "3.0/secrets-cd", "3.1/secrets-ef", "3.0/notes")
     job = Job(system="rig", job_id="57", working_dir="/wd", key=KEY)
     result = JobResult(job_id="57", system="rig", name="relax", state=JobState.COMPLETED)
-    assert await protocol.find_owner(system, job, result) == result
+    assert await owner.find_owner(system, job, result) == result
     assert removed(system) == ["2.0/secrets-ab", "3.0/secrets-cd"]
 
 

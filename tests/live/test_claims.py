@@ -13,7 +13,7 @@ import pytest
 from firecrest_core import Job, JobResult, JobSpec, JobState, System, errors, lifecycle
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.api.submit_request import SubmitRequest
-from firecrest_core.claims import protocol
+from firecrest_core.claims import owner, protocol
 from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home
 from firecrest_core.jobs.logs import output_tails
 from firecrest_core.jobs.status import read_status
@@ -94,7 +94,7 @@ async def test_number_of_requests(
     job = await lifecycle.submit(system, spec("sleep 4"), replace(key, epoch=2), first_attempt=True)
     ended = await finish(system, job)
     monkeypatch.setattr(HTTPSession, "request", counted)
-    assert await cost(protocol.find_owner(system, job, ended)) == ["GET ops/ls", "GET ops/download"]
+    assert await cost(owner.find_owner(system, job, ended)) == ["GET ops/ls", "GET ops/download"]
     assert await cost(lifecycle.submit(system, spec(), replace(key, epoch=2), resubmit_failed=False)) == ["GET ops/ls"]
     assert await cost(lifecycle.submit(system, spec(), replace(key, epoch=2))) == [
         "GET ops/ls",
@@ -285,9 +285,9 @@ async def test_specs_that_cannot_run(system: System, spec: Any, key: ClaimKey, w
 async def test_a_removed_claim_is_reported(
     system: System, spec: Any, key: ClaimKey, workdir: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "CACHED", 4.0)
+    monkeypatch.setattr(owner, "CACHED", 4.0)
     job = await lifecycle.submit(system, spec(), key, first_attempt=True)
     result = await lifecycle.wait(system, replace(job, key=None), poll_interval=2, timeout=300)
     await system.remove(claims_home(workdir, key.identity))
     with pytest.raises(errors.ClaimMissing, match="shows no claim"):
-        await protocol.find_owner(system, job, result)
+        await owner.find_owner(system, job, result)
