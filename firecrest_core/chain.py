@@ -26,6 +26,7 @@ from typing import Any
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.escalation import TIME_LIMIT
 from firecrest_core.followup import Cause, FollowUp, Note, Stop
+from firecrest_core.near_names import suggestion
 from firecrest_core.result import JobResult
 from firecrest_core.spec import quantities, validation
 from firecrest_core.spec.jobspec import JobSpec
@@ -135,8 +136,11 @@ class Chain:
         """
         if isinstance(given, cls):
             return given
-        names = {field.name for field in fields(cls)}
-        if not isinstance(given, Mapping) or given.keys() != names:
+        names = [field.name for field in fields(cls)]
+        unknown = [name for name in given if name not in names] if isinstance(given, Mapping) else []
+        if unknown:
+            raise _wrong(f"{unknown[0]!r} is no field of it; {suggestion(unknown[0], names)}")
+        if not isinstance(given, Mapping) or given.keys() != {*names}:
             raise _wrong(f"{given!r}; the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')")
         return cls(**given)
 

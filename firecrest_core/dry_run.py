@@ -6,7 +6,6 @@ the partitions with their nodes, and the user's accounts. Time limits, memory, G
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from firecrest_core.api.client import System
 from firecrest_core.campaign import Campaign
 from firecrest_core.jobs.partition import AUTO, choose_partition, find_candidates
 from firecrest_core.jobs.submission import check_working_dir
+from firecrest_core.near_names import suggestion
 from firecrest_core.spec.demand import Demand
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.spec.render import render
@@ -104,5 +104,5 @@ async def _problems(system: System, spec: JobSpec, makes_working_dir: bool) -> A
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"there is no {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}.")
+    text = suggestion(name, known)
+    return f"there is no {name!r}; {text}" + ("" if text.endswith("?") else ".")

@@ -23,6 +23,7 @@ from typing import Any
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.followup import Cause, FollowUp, Note, Stop
+from firecrest_core.near_names import suggestion
 from firecrest_core.result import JobResult
 from firecrest_core.spec import quantities
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
@@ -160,7 +161,7 @@ class Escalation:
             raise _wrong(f"a mapping of causes is needed, not {policy!r}; the causes are {', '.join(_FORMS)}")
         for cause in policy:
             if cause not in _FORMS:
-                raise _wrong(f"{cause!r} is no cause; the causes are {', '.join(_FORMS)}")
+                raise _wrong(f"{cause!r} is no cause; {suggestion(cause, [*map(str, _FORMS)])}")
         growths = {
             cause: _growth(cause, amount, policy[cause]) for cause, amount in _AMOUNTS.items() if cause in policy
         }

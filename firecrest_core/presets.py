@@ -22,7 +22,6 @@ misspelt.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from typing import Any
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, InvalidJobSpec
 from firecrest_core.hidden_values import without_hidden_values
+from firecrest_core.near_names import suggestion
 from firecrest_core.spec import validation
 from firecrest_core.spec.jobspec import JobSpec, given_fields
 from firecrest_core.system_names import check_system_name
@@ -185,9 +185,7 @@ class Presets:
                 f"it has none. Presets are looked for in the file that {VARIABLE} names, in {FILE_NAME} beside the DAG "
                 "or the flow, and in `presets` of the connection or the credentials block"
             )
-        if near := difflib.get_close_matches(name, self._tables, n=1):
-            return f"did you mean {near[0]!r}?"
-        return f"there are {', '.join(map(repr, self._tables))}"
+        return suggestion(name, self._tables)
 
     def _checked(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
         known = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]

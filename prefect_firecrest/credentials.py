@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
 from firecrest_core.documentation import page_url
+from firecrest_core.near_names import suggestion
 from prefect_firecrest.handed_over import read_credentials_again
 from prefect_firecrest.prefect_internals import block_name, take_identity, unknown_fields
 
@@ -137,7 +138,7 @@ class FirecRESTCredentials(CredentialsBlock):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if unknown := sorted(unknown_fields(self)):  # a misspelt one must not be lost without a word
-            raise ValueError(f"{', '.join(unknown)}: no such field; there are {', '.join(type(self).model_fields)}")
+            raise ValueError(f"{unknown[0]}: no such field; {suggestion(unknown[0], type(self).model_fields)}")
         self.connection()
         take_identity(self)
         return self

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from firecrest_core.errors import ConfigurationError, JobFailed
 from firecrest_core.functions.pickled_call import check_function, check_packages, pickle_call
 from firecrest_core.functions.script import check_fields, check_python, placeholder_command
+from firecrest_core.spec.jobspec import check_names
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.jobs import FirecRESTJob
 from prefect_firecrest.runtime import runtime
@@ -58,6 +59,8 @@ def firecrest(
     :raises InvalidJobSpec: a field, or the function, cannot be right
     :raises ConfigurationError: a package is not installed here
     """
+    known = (*FirecRESTJob.model_fields, "python", "packages")
+    check_names(fields.keys() - {*known}, beside=known)
     check_fields(fields)
     check_python(python)
     check_packages(packages)

@@ -317,14 +317,15 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        from firecrest_core.spec.jobspec import JobSpec
+        from firecrest_core.spec.jobspec import JobSpec, check_names
 
+        # A misspelt field must not be lost without a word.
+        check_names(unknown_fields(self), beside=type(self).model_fields)
         if self.preset:
             raise InvalidJobSpec("preset", "a copy of a job takes no preset; give it to FirecRESTJob(…)")
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}
         given["environment"] = hide_values(self.environment, self.secret_variables)  # a copy may have other variables
-        # A misspelt field must not be lost without a word.
-        return JobSpec.from_mapping(given | unknown_fields(self))
+        return JobSpec.from_mapping(given)
 
     async def spec_on(self, system: System) -> JobSpec:
         """Return what is asked of a system's scheduler, with the paths that are meant there.

@@ -14,6 +14,7 @@ from typing import Any
 
 from firecrest_core.connection import read_switch
 from firecrest_core.errors import ConfigurationError
+from firecrest_core.near_names import suggestion
 
 NAMES = (
     "auth",
@@ -173,7 +174,4 @@ def _parse(stored: str | None) -> Mapping[str, Any]:
 def _hint(name: str) -> str:
     if name in _FIELDS:
         return f"give it as the connection's field {_FIELDS[name]}"
-    import difflib  # imported here because DAG files import this module, and only this error needs it
-
-    near = difflib.get_close_matches(name, NAMES, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
+    return suggestion(name, NAMES)

@@ -280,7 +280,7 @@ class JobFields(BeforeRendering):
 
 
 def refuse_unknown(operator: type, arguments: Iterable[str]) -> None:
-    """Refuse an argument that the operator does not have, if a field of a job is meant. Airflow refuses the others.
+    """Refuse an argument that the operator does not have, if another one is meant. Airflow refuses the others.
 
     :param operator: the operator's class
     :param arguments: the names of the arguments
@@ -292,7 +292,7 @@ def refuse_unknown(operator: type, arguments: Iterable[str]) -> None:
         if name not in _arguments(operator):
             from firecrest_core.spec.field_hints import meaning
 
-            if meant := meaning(name, JOB_FIELDS):
+            if meant := meaning(name, _arguments(operator)):
                 raise task_error(InvalidJobSpec(name, f"the operator has no such argument; {meant}"))
 
 

@@ -5,10 +5,10 @@ Facts: the options in Slurm's sbatch manual.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
+from firecrest_core.near_names import nearest
 from firecrest_core.spec.options import SLURM_OPTIONS
 
 # Names that mean a field. The long options of sbatch are in SLURM_OPTIONS.
@@ -58,11 +58,11 @@ _DIRECTIVES = {
 }  # fmt: skip
 
 
-def meaning(name: str, fields: Sequence[str]) -> str | None:
+def meaning(name: str, fields: Iterable[str]) -> str | None:
     """Return what to write in the place of a name that is no field of a job; ``None`` if that cannot be told.
 
     :param name: the name, in any spelling: ``mem-per-cpu``, ``workingDirectory``
-    :param fields: the fields of a job
+    :param fields: the fields of a job, and what else may be given
     """
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().replace("-", "_").strip("_ ")
     meant = {option.replace("-", "_"): field for field, option in SLURM_OPTIONS.items()}
@@ -72,6 +72,6 @@ def meaning(name: str, fields: Sequence[str]) -> str | None:
     if snake in _DIRECTIVES:
         value = "=…" if _DIRECTIVES[snake] else ""
         return f"give it as an option of the scheduler, directives=['--{snake.replace('_', '-')}{value}']"
-    if near := difflib.get_close_matches(snake, meant, n=1, cutoff=0.75):
-        return f"did you mean {meant[near[0]]!r}?"
+    if near := nearest(snake, meant, likeness=0.75):
+        return f"did you mean {meant[near]!r}?"
     return None

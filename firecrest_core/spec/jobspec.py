@@ -49,13 +49,14 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
 
 
-def check_names(names: Iterable[str]) -> None:
+def check_names(names: Iterable[str], beside: Iterable[str] = ()) -> None:
     """Refuse names that are no fields of a job.
 
     :param names: the names
+    :param beside: names of what may be given beside the fields
     :raises InvalidJobSpec: one is no field; the message says what is meant by it
     """
-    known = [each.name for each in dataclasses.fields(JobSpec)]
+    known = list(dict.fromkeys((*(each.name for each in dataclasses.fields(JobSpec)), *beside)))
     for name in names:
         if name not in known:
             # Imported here because DAG files import this module, and only this error needs it.

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import signal as signals
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import hide_value, looks_secret
+from firecrest_core.near_names import suggestion
 from firecrest_core.spec import arrays, containers, launchers, options, quantities, shell
 
 if TYPE_CHECKING:
@@ -326,11 +327,11 @@ def _directives(field: str, value: Any) -> tuple[str, ...]:
     return tuple(checked_lines)
 
 
-def _one_of(values: Iterable[str]) -> Callable[[str, Any], str]:
+def _one_of(values: Collection[str]) -> Callable[[str, Any], str]:
     def check(field: str, value: Any) -> str:
         text = _text(field, value).strip()
         if text not in values:
-            raise InvalidJobSpec(field, f"{text!r}; there are {', '.join(map(repr, values))}")
+            raise InvalidJobSpec(field, f"{text!r}; {suggestion(text, values)}")
         return text
 
     return check

@@ -151,9 +151,14 @@ def test_what_is_refused_while_the_dag_is_parsed(given: dict[str, Any], message:
     assert isinstance(refusal.value, AirflowFailException)  # for the operator that a mapped task is expanded to
 
 
-def test_what_no_field_is_like_is_airflows_to_refuse() -> None:
-    with pytest.raises(TypeError, match="retrys"):
+def test_an_argument_of_airflows_is_known_too() -> None:
+    with pytest.raises(InvalidJobSpec, match="retrys: .*did you mean 'retries'"):
         make(command="true", retrys=3)
+
+
+def test_what_no_argument_is_like_is_airflows_to_refuse() -> None:
+    with pytest.raises(TypeError, match="surprise"):
+        make(command="true", surprise=3)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,8 @@ def test_a_result_that_somebody_else_has_written_is_not_unpickled(connected, wor
         ({"exactly_once": False}, "exactly_once: the function's result is found by the job's claim"),
         ({"python": ""}, "python: '' does not start an interpreter"),
         ({"time_limit": "soon"}, "time_limit"),
-        ({"job": {"nodse": 2}}, "nodse"),
+        ({"job": {"nodse": 2}}, "nodse: .*did you mean 'nodes'"),
+        ({"pyhton": "python3"}, "pyhton: .*did you mean 'python'"),
         ({"default_args": {"exactly_once": False}}, "exactly_once: the function's result"),
     ],
 )

@@ -47,7 +47,8 @@ OLD = Progress(newest=Checkpoint("step-3", "2026-11-20T15:05:40", 12))
         ({"done": "it's.done"}, "done: .* holds a quote"),
         ({"checkpoint": "~/ckpt/*"}, "checkpoint is '~/ckpt/\\*'; give a path below working_dir"),
         ({"checkpoint": 7}, "checkpoint: a text is needed"),
-        ({"until": "done"}, "the form is Chain\\("),
+        ({"until": "done"}, "'until' is no field of it; there are max_jobs, signal, done, checkpoint"),
+        ({"checkpoints": "ckpt/*"}, "'checkpoints' is no field of it; did you mean 'checkpoint'"),
     ],
 )
 def test_a_wrong_chain_is_refused(changes: dict[str, Any], words: str) -> None:

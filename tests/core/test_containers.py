@@ -76,7 +76,7 @@ def test_pbs_has_apptainer() -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"container": "c", "container_runtime": "docker"}, "container_runtime: 'docker'; there are 'edf', 'pyxis'"),
+        ({"container": "c", "container_runtime": "docker"}, "container_runtime: 'docker'; there are edf, pyxis"),
         ({"container_runtime": "pyxis"}, "container_runtime: there is no container"),
         ({"container_mounts": ["/data"]}, "container_mounts: there is no container"),
         ({"container": "c", "container_mounts": ["/data"]}, "container_mounts: an EDF names its mounts itself"),

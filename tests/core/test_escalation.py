@@ -36,7 +36,8 @@ def ended(state: JobState, nodes: str = "nid007") -> JobResult:
     [
         ("x2", "a mapping of causes"),
         ({}, "a mapping of causes"),
-        ({"oom": {"memory": "x2", "max": "4G"}}, "'oom' is no cause; the causes are out_of_memory, time_limit"),
+        ({"oom": {"memory": "x2", "max": "4G"}}, "'oom' is no cause; there are out_of_memory, time_limit"),
+        ({"out_of_mem": {"memory": "x2", "max": "4G"}}, "'out_of_mem' is no cause; did you mean 'out_of_memory'"),
         ({"out_of_memory": {"mem": "x2", "max": "4G"}}, "out_of_memory: .*the form is {'memory': 'x2'"),
         ({"out_of_memory": {"memory": "x2"}}, "out_of_memory: .*the form is"),
         ({"out_of_memory": {"memory": "x2", "max": "4G", "gpus": 1}}, "out_of_memory: .*the form is"),

@@ -157,7 +157,7 @@ def test_the_presets_of_a_connection_are_tables() -> None:
     ("text", "name", "problem"),
     [
         (TRAINING, "clariden-trian", "there is no preset 'clariden-trian' in FILE; did you mean 'clariden-train'?"),
-        (TRAINING, "x", "there is no preset 'x' in FILE; there are 'clariden', 'clariden-train', 'clariden-debug'"),
+        (TRAINING, "x", "there is no preset 'x' in FILE; there are clariden, clariden-train, clariden-debug"),
         ("", "x", "there is no preset 'x' in FILE; it has none. Presets are looked for"),
         ('[a]\ninherits = "b"\n[b2]\n', "a", "'a' inherits from 'b', but there is no preset 'b' in FILE"),
         ('[a]\ninherits = "a"\n', "a", "FILE: presets inherit in a circle: a → a"),
@@ -172,7 +172,7 @@ def test_the_presets_of_a_connection_are_tables() -> None:
         ('[a]\ntime_limit = 07:32:00\n', "a", "'a' of FILE: time_limit: "),
         ('[a]\nsystem = "../x"\n', "a", "'a' of FILE: system: "),
         ('[a]\nsystem = 3\n', "a", "'a' of FILE: system: "),
-        ('[b]\nlauncher = "torch"\n[a]\ninherits = "b"\n', "a", "'b' of FILE: launcher: 'torch'; there are 'srun'"),
+        ('[b]\nlauncher = "torch"\n[a]\ninherits = "b"\n', "a", "'b' of FILE: launcher: 'torch'; did you mean 'to"),
         ('partition = "gpu"\n', "a", "FILE: 'partition' is no preset, which is a table of fields"),
         ('[a\n', "a", "FILE is no TOML: .*line 1"),
         ('[a]\nnodes = 1\nnodes = 2\n', "a", "FILE is no TOML: .*line 3"),

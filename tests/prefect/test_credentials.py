@@ -110,7 +110,7 @@ def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
         ({"token_url": f"https://me:{SECRET}@auth.example.org/token"}, "token_url holds a user name or a password"),
         ({"system": "a/b"}, "is not the name of a system"),
         ({"client_secret": ""}, "client_secret is empty"),
-        ({"clientsecret": SECRET}, "clientsecret: no such field; there are url, auth, token_url, client_id"),
+        ({"clientsecret": SECRET}, "clientsecret: no such field; did you mean 'client_secret'"),
         ({"auth": f"Bearer {SECRET}"}, "auth is none of the ways to sign in: give client_secret_post"),
         ({"proxy": f"me:{SECRET}@proxy"}, "proxy is not the URL of a proxy"),
         ({"job_url": "javascript:alert({job_id})"}, "job_url is no URL of a web page"),

@@ -166,7 +166,8 @@ def test_another_python_and_a_job_that_fails_without_the_function(run_as_job, mo
         ({"exactly_once": False}, "exactly_once: the function's result is found by the job's claim"),
         ({"python": ""}, "python: '' does not start an interpreter"),
         ({"time_limit": "soon"}, "time_limit"),
-        ({"nodse": 2}, "nodse"),
+        ({"nodse": 2}, "nodse: .*did you mean 'nodes'"),
+        ({"pyhton": "python3"}, "pyhton: .*did you mean 'python'"),
         ({"credentials": 3}, "credentials: give a FirecRESTCredentials block, or the name of one"),
     ],
 )

@@ -81,6 +81,7 @@ def test_a_block_comes_back_whole(credentials) -> None:
         ({"script": "#!/bin/sh\n"}, "given together"),
         ({"nodes": 0}, "nodes"),
         ({"time_limt": 5}, "did you mean 'time_limit'"),
+        ({"exactly_onec": True}, "exactly_onec: a job has no such field; did you mean 'exactly_once'"),
         ({"poll_interval": "often"}, "poll_interval\n.*valid number"),
         ({"poll_interval": "inf"}, "poll_interval\n.*finite number"),
         ({"poll_interval": 0}, "poll_interval\n.*greater than 0"),

@@ -58,7 +58,7 @@ def test_a_file_beside_the_flow_comes_first(
     (tmp_path / FILE_NAME).write_text('[train]\npartition = "of-file"\n')
     monkeypatch.setattr(jobs_module, "current_flow_folder", lambda: tmp_path)
     assert make("true", preset="train").partition == "of-file"
-    with pytest.raises(ValidationError, match="there is no preset 'base' in .*; there are 'train'"):
+    with pytest.raises(ValidationError, match="there is no preset 'base' in .*; there are train"):
         make("true", preset="base")
 
 
