@@ -237,18 +237,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     @classmethod
     def _normalize(cls, value: Any, info: Any) -> Any:
         # A block is stored as JSON, which has no timedelta, and Prefect's UI leaves an empty text where nothing is.
-        from firecrest_core.chain import Chain
         from firecrest_core.spec import validation
-        from firecrest_core.spec.alternatives import Alternatives
         from firecrest_core.spec.jobspec import given_fields
 
         name = info.field_name
-        if name == "chain" and isinstance(value, Chain):
-            return value.to_dict()
-        if name == "alternatives" and value is not None:
-            return Alternatives.parse(value).to_list()
         if name in _NOT_OF_SPEC:
-            return value
+            return _checked_jobs(name, value)
         if not given_fields({name: value}) and not cls.model_fields[name].is_required():
             return cls.model_fields[name].get_default(call_default_factory=True)
         if name == "environment" and isinstance(value, Mapping):
@@ -256,6 +250,13 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         if name in _LISTS:
             return list(validation.checked(name, value))
         return validation.checked(name, value) if name in _NUMBERS or isinstance(value, timedelta | Mapping) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a policy, a chain or alternatives of a wrong form where they are written.
+
+        Whether fields fit each other is checked when a job is made or submitted: between two assignments, they may not.
+        """
+        super().__setattr__(name, _checked_jobs(name, value))
 
     @model_validator(mode="after")
     def _check_spec(self) -> Self:
@@ -512,3 +513,21 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             job_id=job_id,
             array=None if spec.array_indices is None else str(spec.array_indices),
         )
+
+
+def _checked_jobs(name: str, value: Any) -> Any:
+    """Return a field's value: if the field says which jobs there are, in JSON types, as a block is stored.
+
+    :raises InvalidJobSpec: it has a wrong form
+    """
+    from firecrest_core.chain import Chain
+    from firecrest_core.escalation import Escalation
+    from firecrest_core.spec.alternatives import Alternatives
+
+    if name == "escalate" and value is not None:
+        Escalation.parse(value)
+    if name == "chain" and value is not None:
+        return Chain.parse(value).to_dict()
+    if name == "alternatives" and value is not None:
+        return Alternatives.parse(value).to_list()
+    return value

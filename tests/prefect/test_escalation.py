@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from firecrest_core import Chain
 from firecrest_core.course import EarlierJob
-from firecrest_core.errors import JobFailed, JobNodeFailure
+from firecrest_core.errors import InvalidJobSpec, JobFailed, JobNodeFailure
 from prefect_firecrest import FirecRESTJob, run_job, submit_job, wait_for_job
 
 # The parent of a script is what stands for the daemon of its node.
@@ -99,3 +99,26 @@ def test_what_cannot_be_right_is_refused_with_the_block(
 ) -> None:
     with pytest.raises(ValidationError, match=words):
         make(command="true", **fields)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "words"),
+    [
+        ("escalate", {"out_of_mem": {}}, "escalate: 'out_of_mem' is no cause; did you mean 'out_of_memory'"),
+        ("chain", {"checkpoints": "ckpt/*"}, "chain: 'checkpoints' is no field of it; did you mean 'checkpoint'"),
+        ("alternatives", [{"queue": "debug"}], "alternatives: 1: queue: .*did you mean 'partition'"),
+    ],
+)
+def test_what_has_a_wrong_form_is_refused_where_it_is_written(
+    make: Callable[..., FirecRESTJob], field: str, wrong: Any, words: str
+) -> None:
+    job = make(command="true")
+    with pytest.raises(InvalidJobSpec, match=words):
+        setattr(job, field, wrong)
+    assert getattr(job, field) is None
+
+
+def test_a_chain_that_is_assigned_is_stored_as_json(make: Callable[..., FirecRESTJob]) -> None:
+    job = make(command="true")
+    job.chain = CHAIN  # type: ignore[assignment]
+    assert job.chain == CHAIN.to_dict()
