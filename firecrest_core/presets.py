@@ -15,14 +15,15 @@ The values of a preset replace those that it inherits, and a job's own values re
 field. Variables of ``environment`` are replaced one by one. A blank value takes back an inherited one.
 
 Presets are looked for in the file that ``FIRECREST_PRESETS`` names, or else in ``firecrest-presets.toml`` beside the
-DAG or the flow, or else in the connection. The first place that exists counts alone, so a misspelt name is known to be
-misspelt.
+DAG or the flow, or, outside of both, beside the script that Python runs, or else in the connection. The first place
+that exists counts alone, so a misspelt name is known to be misspelt.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,26 +104,26 @@ class Presets:
 
     :param tables: by name, what each one says
     :param source: the place, as messages call it
+    :param missing: the file that would have counted before it
     :raises InvalidJobSpec: something is no table
     """
 
-    def __init__(self, tables: Mapping[str, Any], source: str) -> None:
+    def __init__(self, tables: Mapping[str, Any], source: str, missing: Path | None = None) -> None:
         for name, table in tables.items():
             if not isinstance(table, Mapping):
                 raise _problem(f"{source}: {name!r} is no preset, which is a table of fields")
-        self._tables = tables
-        self._source = source
+        self._tables, self._source, self._missing = tables, source, missing
 
     @classmethod
     def at_hand(cls, folder: Path | None) -> Presets | None:
         """Return the presets of a file that is here; ``None`` if there is none.
 
-        :param folder: that of the DAG or the flow, if it is known
+        :param folder: that of the DAG or the flow; ``None`` outside of both
         :raises InvalidJobSpec: the file cannot be read, or is no TOML
         """
         named = os.environ.get(VARIABLE)
-        path = Path(named) if named else folder and folder / FILE_NAME
-        if path is None or not (named or path.is_file()):
+        path = Path(named) if named else _file_beside(folder)
+        if not (named or path.is_file()):
             return None
         try:
             return _read(path, path.stat().st_mtime_ns)
@@ -134,16 +135,20 @@ class Presets:
     def find(cls, folder: Path | None, connection: Connection) -> Presets:
         """Return the presets of the first place that exists.
 
-        :param folder: that of the DAG or the flow, if it is known
+        :param folder: that of the DAG or the flow; ``None`` outside of both
         :param connection: which has presets, too
         :raises InvalidJobSpec: the file cannot be read, or is no TOML
         """
-        return cls.at_hand(folder) or cls.of(connection)
+        return cls.at_hand(folder) or cls.of(connection, folder)
 
     @classmethod
-    def of(cls, connection: Connection) -> Presets:
-        """Return the presets of a connection."""
-        return cls(connection.presets, f"the {connection.kept_in}")
+    def of(cls, connection: Connection, folder: Path | None) -> Presets:
+        """Return the presets of a connection.
+
+        :param connection: the connection
+        :param folder: where there is no file of presets, as for :meth:`at_hand`
+        """
+        return cls(connection.presets, f"the {connection.kept_in}", _file_beside(folder))
 
     def get(self, name: str) -> Preset:
         """Return a preset with what it inherits.
@@ -180,12 +185,10 @@ class Presets:
         return tables
 
     def _hint(self, name: str) -> str:
-        if not self._tables:
-            return (
-                f"it has none. Presets are looked for in the file that {VARIABLE} names, in {FILE_NAME} beside the DAG "
-                "or the flow, and in `presets` of the connection or the credentials block"
-            )
-        return suggestion(name, self._tables)
+        if self._tables:
+            return suggestion(name, self._tables)
+        other = f", and there is no file {self._missing}. {VARIABLE} may name another file" if self._missing else ""
+        return f"it has none{other}"
 
     def _checked(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
         known = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]
@@ -209,6 +212,13 @@ class Presets:
             except (InvalidJobSpec, ConfigurationError) as error:
                 raise _problem(f"{where}{error}") from None
         return checked
+
+
+def _file_beside(folder: Path | None) -> Path:
+    if folder is None:  # nor has an interactive session a script
+        script = getattr(sys.modules["__main__"], "__file__", None)
+        folder = Path(script).parent if script else Path()
+    return (folder / FILE_NAME).absolute()
 
 
 @lru_cache(maxsize=16)  # each task of a DAG file reads it, and each parse of the file; it changes with its time

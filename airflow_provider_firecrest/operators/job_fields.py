@@ -14,6 +14,8 @@ from airflow_provider_firecrest.hooks.firecrest import build_spec
 from airflow_provider_firecrest.hooks.presets import folder_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
     from firecrest_core.presets import Preset, Presets
     from firecrest_core.spec.jobspec import JobSpec
@@ -71,7 +73,8 @@ class JobFields(BeforeRendering):
 
         if not self._has_preset():
             return None
-        return (self._presets_at_hand() or Presets.of(self.hook.connection())).get(self.preset)
+        presets = self._presets_at_hand() or Presets.of(self.hook.connection(), self._folder())
+        return presets.get(self.preset)
 
     def _has_preset(self) -> bool:
         from firecrest_core.spec.jobspec import given_fields
@@ -81,7 +84,10 @@ class JobFields(BeforeRendering):
     def _presets_at_hand(self) -> Presets | None:
         from firecrest_core.presets import Presets
 
-        return Presets.at_hand(folder_of(self.get_dag()))  # type: ignore[attr-defined]  # of the operator
+        return Presets.at_hand(self._folder())
+
+    def _folder(self) -> Path | None:
+        return folder_of(self.get_dag())  # type: ignore[attr-defined]  # of the operator
 
     def _own_fields(self) -> dict[str, Any]:
         return {field: getattr(self, field) for field in JOB_FIELDS}

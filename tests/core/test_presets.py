@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,21 @@ def test_the_first_place_that_exists_counts(tmp_path: Path, monkeypatch: pytest.
     assert Presets.find(tmp_path, stored).get("train").fields == {"partition": "of-variable"}
 
 
+def test_outside_of_a_flow_the_file_beside_the_script_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, '[train]\npartition = "of-script"\n')
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "submit.py"))
+    assert Presets.find(None, connection()).get("train").fields == {"partition": "of-script"}
+
+
+def test_in_an_interactive_session_the_file_in_the_current_folder_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, '[train]\npartition = "of-folder"\n')
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.chdir(tmp_path)
+    assert Presets.find(None, connection()).get("train").source == str(path)
+
+
 def test_no_file_is_at_hand(tmp_path: Path) -> None:
     assert Presets.at_hand(tmp_path) is None
     assert Presets.at_hand(None) is None
@@ -158,7 +174,7 @@ def test_the_presets_of_a_connection_are_tables() -> None:
     [
         (TRAINING, "clariden-trian", "there is no preset 'clariden-trian' in FILE; did you mean 'clariden-train'?"),
         (TRAINING, "x", "there is no preset 'x' in FILE; there are clariden, clariden-train, clariden-debug"),
-        ("", "x", "there is no preset 'x' in FILE; it has none. Presets are looked for"),
+        ("", "x", "there is no preset 'x' in FILE; it has none"),
         ('[a]\ninherits = "b"\n[b2]\n', "a", "'a' inherits from 'b', but there is no preset 'b' in FILE"),
         ('[a]\ninherits = "a"\n', "a", "FILE: presets inherit in a circle: a → a"),
         ('[a]\ninherits="b"\n[b]\ninherits="c"\n[c]\ninherits="b"\n', "a", "FILE: .*circle: a → b → c → b"),
@@ -206,6 +222,7 @@ def test_a_file_that_cannot_be_read(
         Presets.at_hand(None)
 
 
-def test_a_preset_that_no_place_has() -> None:
-    with pytest.raises(InvalidJobSpec, match="there is no preset 'x' in the connection; it has none"):
-        Presets.find(None, connection()).get("x")
+def test_a_preset_that_no_place_has(tmp_path: Path) -> None:
+    message = f"there is no preset 'x' in the connection; it has none, and there is no file {tmp_path / FILE_NAME}. "
+    with pytest.raises(InvalidJobSpec, match=re.escape(message)):
+        Presets.find(tmp_path, connection()).get("x")
