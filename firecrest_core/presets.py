@@ -1,6 +1,7 @@
 """Presets: fields that many jobs share, under a name.
 
-A preset is a table of a TOML file, or of a connection. It says where and how jobs run, and not what::
+A preset is a table of a TOML file, or of a connection. It says where and how jobs run, and what follows when one has
+ended, but not what runs::
 
     [clariden]
     system = "clariden"
@@ -24,15 +25,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from firecrest_core.chain import Chain
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, InvalidJobSpec
+from firecrest_core.escalation import Escalation
 from firecrest_core.hidden_values import without_hidden_values
 from firecrest_core.near_names import suggestion
 from firecrest_core.spec import validation
@@ -46,7 +49,7 @@ VARIABLE = "FIRECREST_PRESETS"
 """The environment variable that names another file."""
 
 _PARENT = "inherits"
-_OF_JOB = ("script", "script_path", "command", "working_dir")
+_OF_JOB = ("script", "script_path", "command", "working_dir", "alternatives", "metrics", "inputs", "outputs")
 
 
 @dataclass(frozen=True)
@@ -57,12 +60,16 @@ class Preset:
     :param source: where it is, as messages call it
     :param system: the system of its jobs
     :param fields: the values of fields of a :class:`~firecrest_core.spec.jobspec.JobSpec`, in their normal forms
+    :param escalate: the escalation policy of its jobs, as :meth:`Escalation.parse` reads it
+    :param chain: their chain, as :meth:`Chain.parse` reads it
     """
 
     name: str
     source: str
     system: str | None
     fields: Mapping[str, Any]
+    escalate: dict[str, Any] | None = None
+    chain: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"preset {self.name!r} of {self.source}"
@@ -81,18 +88,19 @@ class Preset:
     def named_in_errors(self, given: Mapping[str, Any]) -> Iterator[None]:
         """Let errors of fields that come from the preset say so.
 
-        :param given: the job's own fields
+        :param given: the job's own fields, and its policy or chain
         """
         try:
             yield
         except InvalidJobSpec as error:
-            if error.field not in self.fields or error.field in given:
+            beside = {field for field in _BESIDE_SPEC if getattr(self, field) is not None}
+            if error.field in given or error.field not in self.fields.keys() | beside:
                 raise
             raise InvalidJobSpec(error.field, f"{error.problem} (It comes from the {self}.)") from None
 
     def summary(self) -> str:
         """Return a line for the log: the values, but of variables their names alone."""
-        shown = {"system": self.system, **self.fields}
+        shown = {"system": self.system, **self.fields, "escalate": self.escalate, "chain": self.chain}
         if "environment" in shown:
             shown["environment"] = sorted(shown["environment"])
         values = ", ".join(f"{name}={_shown(value)}" for name, value in shown.items() if value is not None)
@@ -163,8 +171,8 @@ class Presets:
             if merged.get("environment") and table.get("environment"):
                 table["environment"] = {**merged["environment"], **table["environment"]}
             merged |= table
-        system = merged.pop("system", None) or None
-        return Preset(name, self._source, system, given_fields(merged))
+        beside = {field: merged.pop(field, None) for field in _BESIDE_SPEC}
+        return Preset(name, self._source, fields=given_fields(merged), **beside)
 
     def _chain_of(self, name: str) -> list[dict[str, Any]]:
         """Return the tables of a preset, of what it inherits from, and so on."""
@@ -191,27 +199,41 @@ class Presets:
         return f"it has none{other}"
 
     def _checked(self, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-        known = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]
+        of_spec = [each.name for each in dataclasses.fields(JobSpec) if each.name not in _OF_JOB]
+        known = [*_BESIDE_SPEC, *of_spec]
         checked = dict[str, Any]()
         for field, value in table.items():
             where = f"{name!r} of {self._source}: "
             if field in _OF_JOB:
                 raise _problem(f"{where}{field} belongs to the job: a preset does not say what it runs, and where")
-            if field not in ("system", *known):
+            if field not in known:
                 from firecrest_core.spec.field_hints import meaning
 
-                hint = meaning(field, known) or f"there are system, {_PARENT}, {', '.join(known)}"
+                hint = meaning(field, known) or f"there are {_PARENT}, {', '.join(known)}"
                 raise _problem(f"{where}{field!r} is no field of a preset; {hint}")
             try:
                 if not given_fields({field: value}):
                     checked[field] = None
-                elif field == "system":
-                    checked[field] = check_system_name(value)
+                elif field in _BESIDE_SPEC:
+                    checked[field] = _BESIDE_SPEC[field](value)
                 else:
                     checked[field] = validation.checked(field, value)
             except (InvalidJobSpec, ConfigurationError) as error:
                 raise _problem(f"{where}{error}") from None
         return checked
+
+
+def _policy(value: Any) -> dict[str, Any]:
+    Escalation.parse(value)
+    return dict(value)
+
+
+def _chain(value: Any) -> dict[str, Any]:
+    return Chain.parse(value).to_dict()
+
+
+# What a preset may have besides fields of a JobSpec, and what reads it.
+_BESIDE_SPEC: dict[str, Callable[[Any], Any]] = {"system": check_system_name, "escalate": _policy, "chain": _chain}
 
 
 def _file_beside(folder: Path | None) -> Path:

@@ -80,7 +80,7 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
     )
     preset: str | None = Field(
         default=None,
-        description="Name of a preset, whose fields take the place of those that are empty here. It is looked for in "
+        description="Name of a preset, whose values take the place of those that are empty here. It is looked for in "
         "firecrest-presets.toml beside the flow, or else in the credentials. A job that is made in Python has the "
         "fields from then on, and no preset.",
         examples=["clariden-train"],
@@ -285,6 +285,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         for name, value in preset.with_fields(own).items():
             setattr(self, name, list(value) if isinstance(value, tuple) else value)
         self.system = self.system or preset.system
+        self.escalate = self.escalate or preset.escalate
+        self.chain = self.chain or preset.chain
         self.preset = None
         self._preset_summary = preset.summary()
 

@@ -138,6 +138,8 @@ class FirecRESTHook(FileMethods):
         if preset is not None:
             found = Presets.find(current_folder(), await self.aconnection()).get(preset)
             self.log.info(found.summary())
+            if found.escalate or found.chain:
+                self.log.warning("No job follows this one: escalate and chain of a preset are for operators.")
             system = system or found.system
         given, task = build_spec(job, fields, found), TaskJobs.current()
         if alternatives is not None:

@@ -101,8 +101,9 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
     :param usage: whether the job writes down what it uses of its cores, memory and GPUs (true unless given)
     :param make_working_dir: make ``working_dir`` if it is missing; unless given, only if it is relative
     :param job: the same fields in one object, as a ``JobSpec`` or a mapping
-    :param preset: name of a preset, which has the fields that neither gives, and the system if ``system`` is left out;
-        from ``firecrest-presets.toml`` beside the DAG, or else the connection, see :mod:`firecrest_core.presets`
+    :param preset: name of a preset, which has the fields that neither gives, and ``system``, ``escalate`` and ``chain``
+        if they are left out; from ``firecrest-presets.toml`` beside the DAG, or else the connection, see
+        :mod:`firecrest_core.presets`
     :param exactly_once: the jobs of all tries agree on which of them runs, by a link in ``working_dir/.firecrest``.
         This needs a file system that the compute nodes share with the login nodes; ``False`` submits once for each try
     :param escalate: which job follows one that ended for want of memory, time or a node, by itself and without a try of
@@ -297,6 +298,8 @@ class FirecRESTSubmitOperator(JobFields, JobFiles, JobStory):
         try:
             connection = self.hook.connection()
             preset = self.find_preset()
+            if preset is not None:
+                self.take_following_jobs(preset)
             system = connection.system_or_default(self.system or (preset.system if preset else None))
             given = named(self.job_spec(), context["ti"])
             self.check_files()

@@ -118,6 +118,9 @@ class JobFields(BeforeRendering):
             build_spec(job, {})  # it says what is wrong with a text
         presets = self._presets_at_hand() if self._has_preset() and not is_template(self.preset) else None
         preset = presets.get(self.preset) if presets else None
+        own = given_fields({"escalate": self.escalate, "chain": self.chain})
+        if preset is not None:
+            self.take_following_jobs(preset)
         complete = job is None or isinstance(job, Mapping)
         if complete:
             check_names(job or {})
@@ -138,13 +141,13 @@ class JobFields(BeforeRendering):
                 raise InvalidJobSpec("script", "nothing says what to run; give a script, script_path or command")
             known["command"] = "true"  # in the place of what is not known
         spec = self._known_spec(given, known, preset)
-        with nullcontext() if preset is None else preset.named_in_errors(given):
+        with nullcontext() if preset is None else preset.named_in_errors({**given, **own}):
             self.check_known_spec(spec)
-        if self.has_many_jobs:
-            complete_job = complete and (preset is not None or not self._has_preset())
-            self._check_following_jobs(spec, given.keys() - known.keys(), complete=complete_job)
-        if self.alternatives is not None:
-            self._check_alternatives(spec)
+            if self.has_many_jobs:
+                complete_job = complete and (preset is not None or not self._has_preset())
+                self._check_following_jobs(spec, given.keys() - known.keys(), complete=complete_job)
+            if self.alternatives is not None:
+                self._check_alternatives(spec)
         if complete and "working_dir" not in given:
             raise InvalidJobSpec("working_dir", "missing; give the directory on the cluster where the job runs")
 
@@ -179,6 +182,22 @@ class JobFields(BeforeRendering):
     def has_many_jobs(self) -> bool:
         """Whether other jobs may follow the first one."""
         return self.escalate is not None or self.chain is not None
+
+    def take_following_jobs(self, preset: Preset) -> None:
+        """Take the policy and the chain of the task's preset, where it has none of its own.
+
+        :param preset: the preset
+        :raises InvalidJobSpec: the task's jobs have no claim
+        """
+        from firecrest_core.escalation import check_claim
+
+        if preset.escalate or preset.chain:
+            with preset.named_in_errors({}):
+                check_claim(exactly_once=self.exactly_once, chain=preset.chain)
+        if self.escalate is None:
+            self.escalate = preset.escalate
+        if self.chain is None:
+            self.chain = preset.chain
 
     def _check_following_jobs(self, spec: JobSpec, unknown: Set[str], *, complete: bool) -> None:
         """Refuse a policy or a chain that is wrong, or does not fit the job, as far as the job is known."""

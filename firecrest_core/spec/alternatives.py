@@ -82,7 +82,9 @@ def check_beside(*, exactly_once: bool, escalate: Any, chain: Any) -> None:
         raise _wrong("the claim decides which of them runs; leave exactly_once on")
     for name, value in (("escalate", escalate), ("chain", chain)):
         if value is not None:
-            raise _wrong(f"{name} says what follows one job, and these are several; give one of the two")
+            raise InvalidJobSpec(
+                name, "it says what follows one job, and alternatives are several; give one of the two"
+            )
 
 
 def _shape(number: int, given: Any) -> Mapping[str, Any]:

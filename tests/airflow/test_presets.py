@@ -31,6 +31,11 @@ inherits = "base"
 partition = "normal"
 launcher = "torchrun"
 
+[long]
+inherits = "base"
+memory = "8G"
+escalate.out_of_memory = {memory = "x2", max = "32G"}
+
 [boxed]
 container = "p.sif"
 container_runtime = "apptainer"
@@ -79,6 +84,14 @@ def test_a_preset_for_all_tasks_of_a_dag(folder: Path) -> None:
         assert make(task_id="plain", preset="", command="true").job_spec().partition is None
 
 
+def test_a_preset_says_which_jobs_follow(folder: Path) -> None:
+    with dag_in(folder):
+        of_preset = make(preset="long", command="true")
+        own = make(task_id="own", preset="long", command="true", escalate={"preempted": "wait"})
+    assert of_preset.escalate == {"out_of_memory": {"memory": "x2", "max": "32G"}}
+    assert own.escalate == {"preempted": "wait"}
+
+
 def test_the_variable_names_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.toml"
     other.write_text('[train]\npartition = "other"\n')
@@ -97,6 +110,12 @@ def test_the_variable_names_another_file(tmp_path: Path, monkeypatch: pytest.Mon
             {"preset": "train", "command": None, "script": "#!/bin/bash\ntrue"},
             r"^launcher: torchrun starts a command.*\(It comes from the preset 'train' of .*\)$",
         ),
+        ({"preset": "long", "memory": "32G"}, r"^escalate: out_of_memory: max is 32G.*\(It comes from the preset"),
+        (
+            {"preset": "long", "alternatives": [{}]},
+            r"^escalate: .*alternatives are several.*\(It comes from the preset",
+        ),
+        ({"preset": "long", "exactly_once": False}, r"^escalate: .*leave exactly_once on.*\(It comes from the preset"),
         ({"preset": "boxed", "container_runtime": "pyxis"}, r"^launcher: srun alone starts containers of Pyxis"),
         ({"preset": "boxed", "container_runtime": "edf", "container_mounts": ["/x"]}, r"^container_mounts: an EDF"),
     ],
@@ -180,6 +199,27 @@ def test_the_system_of_a_preset(connected: Any, folder: Path, run_task: Callable
 
     with pytest.raises(AirflowFailException, match="daint"):
         run_task(task)
+
+
+@pytest.mark.parametrize("exactly_once", [True, False])
+def test_the_jobs_that_follow_by_a_preset_of_the_connection(
+    connected: Any,
+    stored: dict[str, Any],
+    store: Callable[..., None],
+    workdir: Path,
+    run_task: Callable[..., Any],
+    exactly_once: bool,
+) -> None:
+    tries = {"time_limit": 30, "escalate": {"time_limit": {"time_limit": "x2", "max": 60}}}
+    store({**stored, "extra": {**stored["extra"], "presets": {"tries": tries}}})
+    given = {"working_dir": str(workdir), "poll_interval": 0.2, "exactly_once": exactly_once}
+    if exactly_once:
+        assert (
+            run_task(lambda: make(preset="tries", command="true", **given)).result["course"]["time_limit"] == "00:30:00"
+        )
+    else:
+        with pytest.raises(AirflowFailException, match="^escalate: .*leave exactly_once on"):
+            run_task(lambda: make(preset="tries", command="true", **given))
 
 
 def test_a_preset_that_the_connection_does_not_have(small: None, run_task: Callable[..., Any]) -> None:

@@ -101,7 +101,10 @@ def test_where_none_can_ever_start_the_task_fails_if_wanted(make, run_task) -> N
         ({"alternatives": [{}, {"gpus": 3}], "gpus_per_node": 2}, "alternatives: 2: gpus: 3 in all"),
         ({"alternatives": [NEVER], "array": "0-3"}, "alternatives: the elements of an array"),
         ({"alternatives": [NEVER], "exactly_once": False}, "alternatives: .*leave exactly_once on"),
-        ({"alternatives": [NEVER], "escalate": {"preempted": "wait"}}, "alternatives: escalate says what follows"),
+        (
+            {"alternatives": [NEVER], "escalate": {"preempted": "wait"}},
+            "escalate: it says what follows one job, and alternatives",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:

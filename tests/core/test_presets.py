@@ -77,6 +77,20 @@ def test_a_preset_has_what_it_inherits(tmp_path: Path) -> None:
     }
 
 
+def test_a_preset_may_say_which_jobs_follow(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        '[a]\nescalate.preempted = "wait"\nchain = {max_jobs = 3, signal = "USR1@60", done = "d", checkpoint = "c"}\n'
+        '[b]\ninherits = "a"\nchain = ""\n',
+    )
+    preset = get(tmp_path, "a")
+    assert (preset.escalate, preset.fields) == ({"preempted": "wait"}, {})
+    assert preset.chain == {"max_jobs": 3, "signal": "USR1@60", "done": "d", "checkpoint": "c"}
+    inheriting = get(tmp_path, "b")
+    assert (inheriting.escalate, inheriting.chain) == ({"preempted": "wait"}, None)
+    assert inheriting.summary() == f"Preset 'b' of {path}: escalate={{'preempted': 'wait'}}."
+
+
 def test_a_blank_value_takes_back_an_inherited_one(tmp_path: Path) -> None:
     write(tmp_path)
     preset = get(tmp_path, "clariden-debug")
@@ -108,7 +122,7 @@ def test_the_log_of_a_preset_with_a_secret_in_a_line_of_shell(tmp_path: Path) ->
 
 def test_an_error_in_a_field_of_the_preset_names_it(tmp_path: Path) -> None:
     preset, given = get(write(tmp_path).parent, "clariden"), {"account": "mine"}
-    for field, named in (("partition", True), ("account", False), ("nodes", False)):
+    for field, named in (("partition", True), ("account", False), ("nodes", False), ("name", False), ("chain", False)):
         with pytest.raises(InvalidJobSpec, match=f"^{field}: is wrong") as caught, preset.named_in_errors(given):
             raise InvalidJobSpec(field, "is wrong")
         assert ("(It comes from the preset 'clariden' of" in str(caught.value)) is named
@@ -181,11 +195,14 @@ def test_the_presets_of_a_connection_are_tables() -> None:
         ('[a]\ninherits = ["b"]\n', "a", "'a' of FILE: inherits is ['b']; give the name of a preset"),
         ('[a]\nparition = "x"\n', "a", "'a' of FILE: 'parition' is no field of a preset; did you mean 'partition'?"),
         ('[a]\nwalltime = "1"\n', "a", "'walltime' is no field of a preset; did you mean 'time_limit'?"),
-        ('[a]\nsurprise = 1\n', "a", "'surprise' is no field of a preset; there are system, inherits, launcher"),
+        ('[a]\nsurprise = 1\n', "a", "'surprise' is no field of a preset; there are inherits, system, escalate, chain"),
         ('[a]\ncommand = "true"\n', "a", "'a' of FILE: command belongs to the job"),
         ('[a]\nworking_dir = "/x"\n', "a", "'a' of FILE: working_dir belongs to the job"),
         ('[a]\nnodes = "many"\n', "a", "'a' of FILE: nodes: "),
         ('[a]\ntime_limit = 07:32:00\n', "a", "'a' of FILE: time_limit: "),
+        ('[a]\nescalate.oom = "x2"\n', "a", "'a' of FILE: escalate: 'oom' is no cause; there are out_of_memory"),
+        ("[a]\nchain.max_job = 3\n", "a", "'a' of FILE: chain: 'max_job' is no field of it; did you mean 'max_jobs'?"),
+        ('[a]\nmetrics = "m"\n', "a", "'a' of FILE: metrics belongs to the job"),
         ('[a]\nsystem = "../x"\n', "a", "'a' of FILE: system: "),
         ('[a]\nsystem = 3\n', "a", "'a' of FILE: system: "),
         ('[b]\nlauncher = "torch"\n[a]\ninherits = "b"\n', "a", "'b' of FILE: launcher: 'torch'; did you mean 'to"),

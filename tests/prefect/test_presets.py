@@ -43,6 +43,16 @@ def test_a_job_has_what_its_preset_says(make: Callable[..., FirecRESTJob]) -> No
     assert job.spec().partition == "normal"
 
 
+def test_a_job_is_followed_as_its_preset_says(
+    credentials: FirecRESTCredentials, make: Callable[..., FirecRESTJob]
+) -> None:
+    credentials.presets["long"] = {"memory": "8G", "escalate": {"out_of_memory": {"memory": "x2", "max": "32G"}}}
+    assert make("true", preset="long").escalate == {"out_of_memory": {"memory": "x2", "max": "32G"}}
+    assert make("true", preset="long", escalate={"preempted": "wait"}).escalate == {"preempted": "wait"}
+    with pytest.raises(ValidationError, match="escalate: out_of_memory: max is 32G, and the job"):
+        make("true", preset="long", memory="32G")
+
+
 def test_a_job_that_was_made_keeps_its_fields(make: Callable[..., FirecRESTJob]) -> None:
     job = make("true", preset="train")
     assert job.preset is None

@@ -58,7 +58,10 @@ def test_a_flow_is_not_suspended_for_it(make: Callable[..., FirecRESTJob]) -> No
         ({"alternatives": [{"script": "#!/bin/sh"}]}, "alternatives: 1: script: all alternatives run the same"),
         ({"alternatives": [NEVER], "array": "0-3"}, "alternatives: the elements of an array"),
         ({"alternatives": [NEVER], "exactly_once": False}, "alternatives: .*leave exactly_once on"),
-        ({"alternatives": [NEVER], "escalate": {"preempted": "wait"}}, "alternatives: escalate says what follows"),
+        (
+            {"alternatives": [NEVER], "escalate": {"preempted": "wait"}},
+            "escalate: it says what follows one job, and alternatives",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused_with_the_block(
