@@ -34,11 +34,18 @@ PACKAGES = {
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 ACCOUNT = "test"
 REQUEUE_SECONDS = 15
+#: Where a machine mounts the memory controller of cgroups (version 1), through which Slurm ends what takes too much.
+MEMORY_CGROUP = Path("/sys/fs/cgroup/memory")
 
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that Slurm needs and this machine lacks."""
     return sorted({package for program, package in PACKAGES.items() if shutil.which(program, path=SEARCH_PATH) is None})
+
+
+def can_limit_memory() -> bool:
+    """Return whether memory limits can be enforced here: that takes cgroups, which a container rarely has."""
+    return os.access(MEMORY_CGROUP / "tasks", os.W_OK)
 
 
 class Slurm(ServiceGroup):
@@ -50,16 +57,18 @@ class Slurm(ServiceGroup):
     `environment` holds the variable with which programs find it, SLURM_CONF. `services` are its daemons in the order
     of their start. The partitions are `normal` (the default) and `debug` (at most 30 minutes). For preemption there
     are `high`, and below it `low` (jobs are cancelled) and `lowrequeue` (jobs are requeued). The account is `test`.
-    A requeued job waits for 15 s. Memory limits are not enforced: that takes cgroups, which a container rarely has.
+    A requeued job waits for 15 s.
 
     :param home: a directory that does not exist yet; at most 80 characters long, since it holds sockets
     :param cpus: CPUs that the node claims to have; jobs that sleep may use more than the machine has
+    :param limits_memory: end what takes more memory than its job asks for; see `can_limit_memory`
     :raises SlurmNotInstalled: when it is entered and programs are missing
     """
 
-    def __init__(self, home: Path, cpus: int = 8) -> None:
+    def __init__(self, home: Path, cpus: int = 8, *, limits_memory: bool = False) -> None:
         self.home = home.absolute()
         self.cpus = cpus
+        self.limits_memory = limits_memory
         self.services: list[Service] = []
         self.environment: Mapping[str, str] = {"SLURM_CONF": str(self.home / "slurm.conf")}
         super().__init__()
@@ -116,6 +125,8 @@ class Slurm(ServiceGroup):
             self._wait(lambda: self._answers("scontrol", "show", "config"), "slurmctld answers")
             # Entered before slurmd, so that the steps are killed after slurmd has stopped and none can start again.
             self._stack.callback(self._kill_steps)
+            if self.limits_memory:
+                _remove_cgroups()
             self._run("slurmd", "-D", "-N", "localhost")
             self._wait(lambda: self.command("sinfo", "-h", "-o", "%T").split()[:1] == ["idle"], "the node is idle")
 
@@ -223,6 +234,15 @@ class Slurm(ServiceGroup):
         user = pwd.getpwuid(os.getuid()).pw_name
         # A requeued job waits until its old credential has expired, which takes two minutes by default.
         auth = f"AuthType=auth/munge\nAuthInfo=socket={self.home}/munge.socket,cred_expire={REQUEUE_SECONDS}\n"
+        task, select = ("cgroup", "CR_CPU_Memory") if self.limits_memory else ("none", "CR_CPU")
+        if self.limits_memory:
+            (self.home / "cgroup.conf").write_text(f"""\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint={MEMORY_CGROUP.parent}
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=yes
+AllowedSwapSpace=0
+""")
         (self.home / "slurm.conf").write_text(f"""\
 ClusterName=local
 SlurmctldHost=localhost(127.0.0.1)
@@ -235,7 +255,7 @@ SlurmdSpoolDir={self.home}/d
 SlurmctldPidFile={self.home}/slurmctld.pid
 SlurmdPidFile={self.home}/slurmd.pid
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{task}
 SwitchType=switch/none
 MpiDefault=none
 MailProg=/bin/true
@@ -244,7 +264,7 @@ SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0,batch_sched_delay=0
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters={select}
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
@@ -259,6 +279,7 @@ AccountingStoragePort={database}
 AccountingStoragePass={self.home}/munge.socket
 AccountingStorageEnforce=associations,limits
 AccountingStoreFlags=job_env,job_script,job_comment
+DefMemPerCPU=1000
 NodeName=localhost NodeAddr=127.0.0.1 Port={daemon} CPUs={self.cpus} RealMemory=16000 State=UNKNOWN Feature=mc
 PartitionName=DEFAULT Nodes=localhost State=UP DefaultTime=10:00 MaxTime=1-00:00:00 PriorityTier=1
 PartitionName=normal Default=YES OverSubscribe=YES
@@ -280,3 +301,10 @@ StorageHost=localhost
 StorageUser={user}
 StorageLoc=slurm
 """)
+
+
+def _remove_cgroups() -> None:
+    """Remove what an earlier Slurm has left, with the limits of jobs whose numbers come again."""
+    for directory, _, _ in os.walk(MEMORY_CGROUP / "slurm_localhost", topdown=False):
+        with suppress(OSError):  # a process is in it
+            Path(directory).rmdir()

@@ -328,10 +328,18 @@ class JobInfo(_Answer):
 
     @property
     def state(self) -> JobState:
-        """The job's state; RUNNING for a job that is said to be PENDING while a step of it runs."""
+        """The job's state, with what only its steps tell.
+
+        It is RUNNING for a job that is said to be PENDING while a step of it runs, and OUT_OF_MEMORY for one that is
+        said to have FAILED after a step of it ran out of memory: of what srun has started, Slurm says that of the step
+        alone.
+        """
         state = JobState.parse(self.raw_state, self.exit_code, started=self._start_is_before_end)
-        if state is JobState.PENDING and any(step.state is JobState.RUNNING for step in self.steps):
+        of_steps = {step.state for step in self.steps}
+        if state is JobState.PENDING and JobState.RUNNING in of_steps:
             return JobState.RUNNING
+        if state is JobState.FAILED and JobState.OUT_OF_MEMORY in of_steps:
+            return JobState.OUT_OF_MEMORY
         return state
 
     @property

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firecrest_core.api.models import JobInfo
 from firecrest_core.diagnosis import PendingReason
 from firecrest_core.states import JobState, Phase
 
@@ -174,3 +175,19 @@ def test_a_reason_that_somebody_can_end(text: str) -> None:
 )
 def test_a_reason_that_passes_with_time(text: str | None) -> None:
     assert PendingReason.parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "steps", "state"),
+    [
+        ("PENDING", ["RUNNING"], JobState.RUNNING),
+        ("FAILED", ["FAILED", "OUT_OF_MEMORY"], JobState.OUT_OF_MEMORY),
+        ("COMPLETED", ["COMPLETED", "OUT_OF_MEMORY"], JobState.COMPLETED),  # its script has gone on
+        ("RUNNING", ["OUT_OF_MEMORY"], JobState.RUNNING),
+        ("TIMEOUT", ["CANCELLED", "OUT_OF_MEMORY"], JobState.TIMEOUT),
+        ("FAILED", [], JobState.FAILED),
+    ],
+)
+def test_what_only_the_steps_tell(job: str, steps: list[str], state: JobState) -> None:
+    tasks = [{"id": f"57.{number}", "status": {"state": step}} for number, step in enumerate(steps)]
+    assert JobInfo.model_validate({"jobId": "57", "status": {"state": job}, "tasks": tasks}).state is state
