@@ -17,14 +17,15 @@ import logging
 import math
 import posixpath
 from asyncio import sleep
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from firecrest_core import lifecycle
 from firecrest_core.api.backoff import delays, retry_transient
 from firecrest_core.api.client import System
+from firecrest_core.array_chain import ArrayEnd, Ended, unknown_ends
 from firecrest_core.chain import Chain, Checkpoint, Progress
 from firecrest_core.claims.claim import CACHED, Claims
 from firecrest_core.claims.directory import ClaimDirectory
@@ -40,11 +41,12 @@ from firecrest_core.jobs.submission import with_text
 from firecrest_core.result import JobResult
 from firecrest_core.spec.alternatives import Alternatives, check_beside
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
-from firecrest_core.states import JobState
 from firecrest_core.transfer.patterns import matching_rows
 from firecrest_core.watch.tracker import OnMessage
 
 log = logging.getLogger(__name__)
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,16 @@ class Campaign:
             result = await lifecycle.wait(self.system, job, timeout=0)
         except WaitTimedOut:
             return job
-        course = await self._go_on(job, result, on_message)
-        if course is not None and result.succeeded:
-            if not course.problem:
-                return job
-            await self._write_down(job, Note(Cause.RETRY))  # it has ended well, and is tried again all the same
-        elif course is not None and (elements := failed_elements(result)):
+        ended = await self._go_on(job, result, on_message)
+        if ended is None:
+            return await submit(resubmit_failed=False)
+        if ended.succeeded:
+            return job
+        # Of a chain, those that have stopped in an earlier job run again, too.
+        elements = failed_elements(ended) if self.chain is None else str(ended.failed_indices)
+        if elements or result.succeeded:  # one that has ended well is tried again all the same
             await self._write_down(job, Note(Cause.RETRY, elements=elements))
-        return await submit(resubmit_failed=course is not None)
+        return await submit()
 
     async def follow(self, job: Job, result: JobResult, on_message: OnMessage = log.info) -> Job | JobResult:
         """Submit the next job, if one follows a job that has ended.
@@ -156,13 +160,13 @@ class Campaign:
         """
         if not self._has_many:
             return result
-        course = await self._go_on(job, result, on_message)
-        if course is not None:
-            return replace(result, course=course)
+        ended = await self._go_on(job, result, on_message)
+        if ended is not None:
+            return ended
         return await lifecycle.submit(self.system, self.spec, job.key, resubmit_failed=False, adjust=self._adjust)
 
-    async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> Course | None:
-        """Write down that another job follows, and why. If none does, return the course that has ended here."""
+    async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> JobResult | None:
+        """Write down that another job follows, and why. If none does, return the result with the course to it."""
         assert job.key is not None, "only jobs with a claim are followed by others"
         key = job.key
         claims = await retry_transient(self._directory(job).read, math.inf)
@@ -174,48 +178,78 @@ class Campaign:
         spec = self._adjust(await self._with_text(), scheduler, causes)
         decision = await self._decide(job, result, spec, claims, on_message)
         if isinstance(decision, FollowUp):
-            await self._write_down(job, replace(decision.note, elements=failed_elements(result)))
+            elements = decision.note.elements or failed_elements(result)
+            await self._write_down(job, replace(decision.note, elements=elements))
             on_message(decision.reason)
             return None
-        return Course(
+        course = Course(
             earlier_jobs=_earlier_jobs(claims, key),
             memory=MEMORY.given(spec),
             time_limit=TIME_LIMIT.given(spec),
             excluded_nodes=excluded_nodes(spec),
-            problem=decision.problem if isinstance(decision, Stop) else "",
+            problem="" if decision is None else decision.problem,
+            retry_helps=isinstance(decision, Ended) and decision.retry_helps,
         )
+        return replace(decision.result if isinstance(decision, Ended) else result, course=course)
 
     async def _decide(
         self, job: Job, result: JobResult, spec: JobSpec, claims: Claims, on_message: OnMessage
-    ) -> FollowUp | Stop | None:
+    ) -> FollowUp | Stop | Ended | None:
         assert job.key is not None
         notes, jobs = _notes(claims.causes_before(job.key)), len(_earlier_jobs(claims, job.key)) + 1
         if self.chain is None:
             return self.escalation.after(result, spec, notes) if self.escalation else None
+        if job.array_indices is not None:
+            return await self._decide_elements(job, result, spec, claims, jobs, on_message)
         mark = next((note.checkpoint for note in reversed(notes) if note.checkpoint), "")
-        # The login node may see late what the compute node has written last.
+
+        def after(progress: Progress) -> FollowUp | Stop | None:
+            assert self.chain is not None
+            return self.chain.after(result, spec, progress, jobs)
+
+        progress = await self._seen(
+            partial(self._progress, job, claims, mark),
+            lambda progress: str(job) if isinstance(after(progress), Stop) else "",
+            on_message,
+        )
+        decision = self.chain.or_escalated(after(progress), self.escalation, result, spec, notes, jobs)
+        if not isinstance(decision, FollowUp):
+            return decision
+        newest = progress.newest.mark if progress.newest else mark
+        return replace(decision, note=replace(decision.note, checkpoint=newest))
+
+    async def _decide_elements(
+        self, job: Job, result: JobResult, spec: JobSpec, claims: Claims, jobs: int, on_message: OnMessage
+    ) -> FollowUp | Stop | Ended:
+        assert self.chain is not None
+        if problem := unknown_ends(job, result):
+            return Stop(problem)
+        end = await ArrayEnd.read(self.system, job, result, spec, claims, jobs)
+        progress = await self._seen(
+            partial(end.progress, self.system, self.chain, claims), partial(end.lacking, self.chain), on_message
+        )
+        return end.decide(self.chain, self.escalation, progress)
+
+    async def _seen(
+        self, look: Callable[[], Awaitable[Seen]], lacking: Callable[[Seen], str], on_message: OnMessage
+    ) -> Seen:
+        """Return what the jobs have left. The login node may see late what the compute node has written last.
+
+        :param look: returns what is seen now
+        :param lacking: names who has left nothing; empty for nobody
+        """
+        assert self.chain is not None
         for number, pause in enumerate((*delays(CACHED), None)):
-            progress = await retry_transient(partial(self._progress, job, claims, mark), math.inf)
-            chained = self.chain.after(result, spec, progress, jobs)
-            if not isinstance(chained, Stop) or pause is None:
+            seen = await retry_transient(look, math.inf)
+            if pause is None or not (who := lacking(seen)):
                 break
             if number == 0:
                 on_message(
-                    f"{job} has left neither {self.chain.done} nor a new checkpoint ({self.chain.checkpoint}). Looking "
+                    f"{who} left neither {self.chain.done} nor a new checkpoint ({self.chain.checkpoint}). Looking "
                     "for them for some two minutes, because the file systems of compute and login nodes have caches."
                 )
             await sleep(pause)
-        if isinstance(chained, FollowUp) or self.escalation is None:
-            return chained
-        # A job that was stopped without a new checkpoint may need more time for one.
-        stopped = isinstance(chained, Stop) and result.state is not JobState.COMPLETED
-        decision = self.escalation.after(result, spec, notes, at_time_limit=stopped)
-        if not isinstance(decision, FollowUp):
-            return chained or decision
-        if jobs >= self.chain.max_jobs:
-            return Stop(f"It was job {jobs} of a chain of max_jobs={self.chain.max_jobs}.")
-        newest = progress.newest.mark if progress.newest else mark
-        return replace(decision, note=replace(decision.note, checkpoint=newest))
+        return seen
 
     async def _progress(self, job: Job, claims: Claims, mark: str) -> Progress:
         """Return what a job of the chain has left.
@@ -256,7 +290,7 @@ class Campaign:
     def _adjust(self, spec: JobSpec, scheduler: Scheduler, causes: Sequence[str]) -> JobSpec:
         """Return what a generation asks for, from what the first one does and the notes of those before it."""
         if self.chain is not None:
-            self.chain.check(spec)
+            self.chain.check(spec, scheduler)
             spec = self.chain.apply(spec)
         if self.escalation is not None:
             self.escalation.check(spec, scheduler)

@@ -8,6 +8,8 @@ The scheduler sends the script a signal before the job's time limit. The script 
 next job goes on. The chain ends well when a job has ended COMPLETED and the marker ``done`` is there. It ends with a
 sentence, for a person, when a job has left no newer checkpoint, or was the last one that is allowed.
 
+Of an array, each element is a chain of its own, see :mod:`firecrest_core.array_chain`.
+
 Markers and checkpoints of an earlier run may lie in the directory. What was there before the first job of the chain
 began counts as neither. All times are those that the system's own file listing gives, so no two clocks are compared.
 
@@ -18,23 +20,28 @@ batch shell, and it may come up to 60 s earlier than asked for.
 from __future__ import annotations
 
 import hashlib
+import posixpath
+import re
 import signal as signals
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.escalation import TIME_LIMIT
+from firecrest_core.escalation import TIME_LIMIT, Escalation
 from firecrest_core.followup import Cause, FollowUp, Note, Stop
 from firecrest_core.near_names import suggestion
 from firecrest_core.result import JobResult
 from firecrest_core.spec import quantities, validation
-from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.jobspec import JobSpec, Scheduler
+from firecrest_core.spec.points import ARRAY_SIZE
 from firecrest_core.states import JobState
 
 # Seconds by which Slurm may send the signal too early, and those before the end if nothing is said.
 _EARLY = 60
 _BEFORE = 60
+# The index of an element in a path. A digit or a wildcard beside it might be taken for a part of another index.
+_ELEMENT = re.compile(r"(?<![\d*?\]%])%\d*a(?![\d*?\[])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +110,9 @@ class Chain:
         :class:`~firecrest_core.spec.jobspec.JobSpec`: ``"USR1@120"`` to what ``srun`` has started, ``"B:USR1@120"`` to
         the script alone
     :param done: the file that the script makes when all is done. It and ``checkpoint`` are relative to the job's
-        ``working_dir``, or absolute.
-    :param checkpoint: the checkpoints, with wildcards: ``"ckpt/*"``
+        ``working_dir``, or absolute. For an array, ``%a`` in both stands for an element's index, and ``%4a`` for four
+        digits of it, as in ``stdout``: ``"run-%a/train.done"``
+    :param checkpoint: the checkpoints, with wildcards: ``"ckpt/*"``, and of an array ``"run-%a/ckpt/*"``
     :raises InvalidJobSpec: one of them is not valid; the message begins with ``chain``
     """
 
@@ -148,16 +156,33 @@ class Chain:
         """Return the fields as JSON types; :meth:`parse` reads them back."""
         return asdict(self)
 
-    def check(self, spec: JobSpec) -> None:
+    def check(self, spec: JobSpec, scheduler: Scheduler = "slurm") -> None:
         """Refuse a job that cannot be part of a chain.
 
         :param spec: the job
-        :raises InvalidJobSpec: it is an array, or has another signal
+        :param scheduler: what runs it
+        :raises InvalidJobSpec: it has another signal, or is an array whose elements cannot be told from each other
         """
         if spec.array_indices is not None:
-            raise _wrong("an array has no single end; submit a job for each of its elements")
+            if scheduler == "pbs":
+                raise _wrong("PBS does not tell how each element of an array has ended; submit a job for each")
+            if len(spec.array_indices) > ARRAY_SIZE:
+                raise _wrong(f"the array has {len(spec.array_indices)} elements; give at most {ARRAY_SIZE}")
+            self.check_elements()
         if spec.signal not in (None, self.signal):
             raise _wrong(f"signal is {self.signal!r}, and that of the job {spec.signal!r}; give one of them")
+
+    def check_elements(self) -> None:
+        """Refuse a chain that cannot tell the elements of an array from each other.
+
+        :raises InvalidJobSpec: ``done`` or ``checkpoint`` does not name an element's own files
+        """
+        for name in ("done", "checkpoint"):
+            if not _ELEMENT.search(path := getattr(self, name)):
+                raise _wrong(
+                    f"{name} is {path!r}, and each element of an array needs its own: put %a there for its index, "
+                    f"without a digit or a wildcard beside it, as in 'run-%a/{posixpath.basename(path)}'"
+                )
 
     def apply(self, spec: JobSpec) -> JobSpec:
         """Return the job with the chain's signal.
@@ -186,6 +211,35 @@ class Chain:
         note = Note(Cause.CHAIN, checkpoint=progress.newest.mark)
         number = f"{jobs + 1} of at most {self.max_jobs}"
         return FollowUp(note, f"{ended} and has left {progress.newest.name}: the next job, {number}, goes on from it.")
+
+    def or_escalated(
+        self,
+        chained: FollowUp | Stop | None,
+        escalation: Escalation | None,
+        result: JobResult,
+        spec: JobSpec,
+        notes: Sequence[Note],
+        jobs: int,
+    ) -> FollowUp | Stop | None:
+        """Decide what follows with a policy beside the chain.
+
+        :param chained: what :meth:`after` has decided
+        :param escalation: the policy
+        :param result: how the job ended
+        :param spec: what was asked for
+        :param notes: those of the jobs before it
+        :param jobs: how many jobs there were, with this one
+        """
+        if isinstance(chained, FollowUp) or escalation is None:
+            return chained
+        # A job that was stopped without a new checkpoint may need more time for one.
+        stopped = isinstance(chained, Stop) and result.state is not JobState.COMPLETED
+        decision = escalation.after(result, spec, notes, at_time_limit=stopped)
+        if not isinstance(decision, FollowUp):
+            return chained or decision
+        if jobs >= self.max_jobs:
+            return Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}.")
+        return decision
 
     def _no_progress(self, progress: Progress, *, completed: bool) -> str:
         none = f"nothing matches {self.checkpoint}" if progress.newest is None else f"{progress.newest.name} is older"

@@ -29,6 +29,8 @@ class Course:
     :param time_limit: its time limit, such as ``08:00:00``; ``None`` if nothing was asked for
     :param excluded_nodes: the nodes that it had to leave out, in Slurm's form
     :param problem: a sentence: why no other job follows, although the work is not done; empty if it is
+    :param retry_helps: another try of the task may get further all the same: an element of an array has failed by
+        itself
     """
 
     earlier_jobs: tuple[EarlierJob, ...] = ()
@@ -36,6 +38,7 @@ class Course:
     time_limit: str | None = None
     excluded_nodes: str = ""
     problem: str = ""
+    retry_helps: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the course as JSON types; :meth:`from_dict` reads them back."""

@@ -291,7 +291,7 @@ class JobFailed(FirecRESTError):
         tail, path = (stdout_tail, stdout) if silent and stdout_tail.strip() else (stderr_tail, stderr or stdout)
         hint = advice(result.state, result.signal, result.exit_code, f"{stderr_tail}\n{stdout_tail}")
         message = " ".join(filter(None, (result.summary(), result.problem or hint)))
-        if result.problem:
+        if result.course is not None and result.problem and not result.course.retry_helps:
             self.retryable, self.user_error = False, True
         if path:
             message += f" See {path}."

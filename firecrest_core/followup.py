@@ -31,17 +31,20 @@ class Note:
     :param nodes: the nodes that the next jobs leave out, in the scheduler's form
     :param elements: the indices of the array's elements that run again, the others being done; empty for all
     :param checkpoint: the newest checkpoint at its end, as :attr:`firecrest_core.chain.Checkpoint.mark` gives it
+    :param stopped: the elements of a chain's array that do not run again and are not done, as
+        :func:`firecrest_core.stopped_elements.to_text` gives them
     """
 
     cause: Cause
     nodes: str = ""
     elements: str = ""
     checkpoint: str = ""
+    stopped: str = ""
 
     def to_text(self) -> str:
         """Return the note as the name of a file; :meth:`parse` reads it back."""
-        parts = {"nodes": self.nodes, "elements": self.elements, "checkpoint": self.checkpoint}
-        return ",".join([self.cause, *(f"{name}={quote(text, safe='')}" for name, text in parts.items() if text)])
+        parts = {name: getattr(self, name) for name in _PARTS}
+        return ",".join([self.cause, *(f"{name}={_quoted(text)}" for name, text in parts.items() if text)])
 
     @classmethod
     def parse(cls, text: str) -> Note | None:
@@ -50,10 +53,18 @@ class Note:
         :param text: what a claim directory holds, which a person may have changed
         """
         cause, *parts = text.split(",")
-        given = {name: unquote(value) for name, _, value in (part.partition("=") for part in parts)}
-        if cause not in set(Cause) or not given.keys() <= {"nodes", "elements", "checkpoint"}:
+        given = {name: unquote(value.replace("+", ",")) for name, _, value in (part.partition("=") for part in parts)}
+        if cause not in set(Cause) or not given.keys() <= set(_PARTS):
             return None
         return cls(Cause(cause), **given)
+
+
+_PARTS = ("nodes", "elements", "checkpoint", "stopped")
+
+
+def _quoted(text: str) -> str:
+    # The most frequent character of a list of indices takes no more room than it has: a link holds 4095 characters.
+    return quote(text, safe="").replace("%2C", "+")
 
 
 @dataclass(frozen=True, slots=True)

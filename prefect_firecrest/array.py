@@ -36,8 +36,11 @@ async def arun_array(job: FirecRESTJob, over: Sequence[Mapping[str, Any]], **opt
 
 
 def _arrays(job: FirecRESTJob, over: Sequence[Mapping[str, Any]]) -> Iterator[FirecRESTJob]:
+    from firecrest_core.chain import Chain
     from firecrest_core.spec.points import in_arrays, over_points
 
+    if job.chain is not None:
+        Chain.parse(job.chain).check_elements()
     for part in in_arrays(over):
         spec = over_points(job.spec(), part)
         yield job.model_copy(update={"array": spec.array, "setup": list(spec.setup)})

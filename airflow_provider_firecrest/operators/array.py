@@ -41,6 +41,8 @@ class FirecRESTArrayOperator(FirecRESTSubmitOperator):
     def __init__(self, *, over: Sequence[Point] | Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.over = over
+        if self.chain is not None:
+            self._check_chain()
         if isinstance(over, list | tuple | Mapping):  # else it is a template, or what another task returns
             self._check_points(over)
 
@@ -53,6 +55,15 @@ class FirecRESTArrayOperator(FirecRESTSubmitOperator):
             check_element(is_array=self.array is not None, has_script_path=self.script_path is not None)
             if self.alternatives is not None:
                 raise InvalidJobSpec("alternatives", "the elements of an array begin one by one, so none begins first")
+        except InvalidJobSpec as error:
+            raise task_error(error) from None
+
+    def _check_chain(self) -> None:
+        from firecrest_core.chain import Chain
+        from firecrest_core.errors import InvalidJobSpec
+
+        try:
+            Chain.parse(self.chain).check_elements()
         except InvalidJobSpec as error:
             raise task_error(error) from None
 

@@ -96,8 +96,12 @@ class Claims:
 
     def causes_before(self, key: ClaimKey) -> list[str]:
         """Return what was written down of the generations before that of a key, the oldest first."""
+        return [cause for _, cause in self.ends_before(key)]
+
+    def ends_before(self, key: ClaimKey) -> list[tuple[str, str]]:
+        """Return the jobs of the generations before that of a key, each with what was written down of its end."""
         return [
-            cause
+            (self.holders.get((epoch, generation), ""), cause)
             for (epoch, generation), cause in sorted(self.causes.items())
             if epoch == key.epoch and generation < key.generation
         ]

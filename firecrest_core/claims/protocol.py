@@ -33,6 +33,7 @@ from firecrest_core.claims.bound_submission import BoundSubmission
 from firecrest_core.claims.claim import CANCELLED, Claims
 from firecrest_core.claims.directory import ClaimDirectory, wait_until_gone
 from firecrest_core.claims.secret_file import SecretFile, written
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.jobs.partition import choose_partition
@@ -42,6 +43,7 @@ from firecrest_core.result import JobResult
 from firecrest_core.spec.alternatives import Alternatives
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.states import JobState
+from firecrest_core.stopped_elements import stopped_before
 
 log = logging.getLogger(__name__)
 
@@ -216,11 +218,11 @@ class _Submission:
         self.posted = key
         spec = self._spec_of(key, found)
         if self.alternatives is None:
-            return await self._post(spec, key)
+            return await self._post(spec, key, found)
         taken: list[Job] = []
         failed: list[errors.FirecRESTError] = []
         for shape in self.alternatives.of(spec):
-            post = partial(self._post, shape, key)
+            post = partial(self._post, shape, key, found)
             try:
                 taken.append(await (retry_transient(post, math.inf) if taken else post()))
             except (
@@ -236,7 +238,7 @@ class _Submission:
             log.warning("%s: the scheduler did not take an alternative, and the others go on. %s", self.name, refusal)
         return replace(taken[0], rivals=tuple(job.job_id for job in taken[1:]))
 
-    async def _post(self, spec: JobSpec, key: ClaimKey) -> Job:
+    async def _post(self, spec: JobSpec, key: ClaimKey, found: Claims) -> Job:
         spec = await choose_partition(self.system, spec)
         bound = BoundSubmission.bind(spec, key, self.scheduler)
         secret_file = SecretFile.of_claim(spec, key.directory(self.spec.working_dir), self.scheduler)
@@ -246,7 +248,7 @@ class _Submission:
                 await self.before_post()
             submitted_at = time.time()
             job_id = await self.system.submit_job(request, name=bound.name)
-        return await self._job(bound, job_id, submitted_at)
+        return await self._job(bound, job_id, submitted_at, found)
 
     async def find_or_post(self, key: ClaimKey, *, resubmit_failed: bool) -> Job:
         """Return the job that holds the claim, else the first one in the queue that may get it, else submit one."""
@@ -313,17 +315,18 @@ class _Submission:
         """Return the first of these jobs, with the others as its rivals if they are alternatives."""
         first, *others = dict.fromkeys(job_ids)
         bound = BoundSubmission.bind(self._spec_of(key, found), key, self.scheduler)
-        job = await self._job(bound, first, submitted_at=0.0)
+        job = await self._job(bound, first, 0.0, found)
         return job if self.alternatives is None else replace(job, rivals=tuple(others))
 
-    async def _job(self, bound: BoundSubmission, job_id: str, submitted_at: float) -> Job:
+    async def _job(self, bound: BoundSubmission, job_id: str, submitted_at: float, found: Claims) -> Job:
         job = await job_from_submission(
             self.system, bound.spec, job_id, name=bound.name, submitted_at=submitted_at, key=bound.key
         )
         everything = self.spec.array_indices
         if everything is None or job.array_indices is None:
             return job
-        return replace(job, completed_indices=everything - job.array_indices or None)
+        stopped = Indices.joined(group.indices for group in stopped_before(found.ends_before(bound.key)))
+        return replace(job, completed_indices=everything - job.array_indices - stopped or None)
 
     def _withdrawn(self, reason: str) -> errors.JobWithdrawn:
         return errors.JobWithdrawn(

@@ -247,7 +247,7 @@ def _listed(text: str, expected: Indices | None) -> Indices:
     return expected or Indices()
 
 
-def _end(states: set[JobState]) -> JobState:
+def array_end(states: set[JobState]) -> JobState:
     """Return the state of an array whose elements have ended in these states."""
     bad = states - {JobState.COMPLETED}
     if len(bad) <= 1:
@@ -271,7 +271,7 @@ def _array(rows: Sequence[JobInfo], groups: list[ElementGroup], missing: Indices
         groups = [*groups, ElementGroup.of(missing, raw[0].state, raw[0].exit_code)]
     state = whole.state
     if whole.all_ended:
-        state = _end({row.state for row in raw} | {group.state for group in groups})
+        state = array_end({row.state for row in raw} | {group.state for group in groups})
         if state is JobState.COMPLETED and not complete:
             state = JobState.COMPLETING
     codes = [group.exit_code for group in groups if group.exit_code]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -109,10 +110,45 @@ async def matching_rows(system: System, pattern: str) -> list[FileInfo]:
     :param pattern: an absolute path, with or without wildcards
     :raises RemotePathRefused: the directory is too large to be listed
     """
-    base, parts = _split(pattern) if is_pattern(pattern) else (pattern, [])
+    base, parts = _split(pattern)
+    rows = await _listing(system, pattern, base, [parts])
+    return [row for row in rows if not parts or (row.name != base and _matches(parts, row.name.split("/")))]
+
+
+async def rows_by_path(system: System, patterns: Iterable[str]) -> dict[str, FileInfo]:
+    """Return all that is where patterns look, whether it matches or not, with one listing for each directory.
+
+    :param system: where to look
+    :param patterns: absolute paths, with or without wildcards
+    :raises RemotePathRefused: a directory is too large to be listed
+    """
+    of_base: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for pattern in patterns:
+        base, parts = _split(pattern)
+        of_base[base].append(parts)
+    return {
+        posixpath.join(base, row.name): row
+        for base, several in of_base.items()
+        for row in await _listing(system, posixpath.join(base, "*"), base, several)
+    }
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Tell whether a pattern matches a path.
+
+    :param pattern: an absolute path, with or without wildcards
+    :param path: an absolute path
+    """
+    return _matches(*([part for part in text.split("/") if part] for text in (pattern, path)))
+
+
+async def _listing(system: System, pattern: str, base: str, below: Sequence[Sequence[str]]) -> list[FileInfo]:
+    """List a directory, as deep as the parts of patterns below it need."""
     try:
-        rows = await system.list_files(
-            base, recursive=len(parts) > 1, hidden=any(part.startswith(".") for part in parts)
+        return await system.list_files(
+            base,
+            recursive=any(len(parts) > 1 for parts in below),
+            hidden=any(part.startswith(".") for parts in below for part in parts),
         )
     except RemotePathNotFound:
         return []
@@ -122,7 +158,6 @@ async def matching_rows(system: System, pattern: str) -> list[FileInfo]:
         raise RemotePathRefused(
             f"{pattern}: what is below {base} on {system} is too much to be listed. Begin the pattern further down."
         ) from None
-    return [row for row in rows if not parts or (row.name != base and _matches(parts, row.name.split("/")))]
 
 
 def _as_written(path: str) -> RemoteFile:
@@ -130,7 +165,9 @@ def _as_written(path: str) -> RemoteFile:
 
 
 def _split(pattern: str) -> tuple[str, list[str]]:
-    """Return the directory above the first wildcard, and the parts of the pattern below it."""
+    """Return the directory above the first wildcard, and the parts of the pattern below it; no parts without one."""
+    if not is_pattern(pattern):
+        return pattern, []
     parts = [part for part in pattern.split("/") if part]
     first = next(index for index, part in enumerate(parts) if is_pattern(part))
     below: list[str] = []

@@ -67,7 +67,7 @@ def test_a_chain_survives_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"), [({"array": "0-3"}, "an array has no single end"), ({"signal": "TERM@60"}, "that of the job")]
+    ("fields", "words"), [({"array": "0-3"}, "done is .* put %a there"), ({"signal": "TERM@60"}, "that of the job")]
 )
 def test_a_job_that_does_not_fit_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidJobSpec, match=f"^chain: .*{words}"):
