@@ -76,7 +76,7 @@ def graph(page: Page, stack: AirflowStack) -> None:
 def connection(page: Page, stack: AirflowStack) -> None:
     """Take the form of a connection, and the list of connections after its Test button has succeeded."""
     fields = stack.firecrest.connection()
-    page.set_viewport_size({"width": 1280, "height": 1800})
+    page.set_viewport_size({"width": 1280, "height": 2700})
     page.goto(f"{stack.airflow.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
     form = page.get_by_role("dialog")
