@@ -161,7 +161,8 @@ class Chain:
 
         :param spec: the job
         :param scheduler: what runs it
-        :raises InvalidJobSpec: it has another signal, or is an array whose elements cannot be told from each other
+        :raises InvalidJobSpec: it has another signal, or less time than comes after the chain's, or is an array whose
+            elements cannot be told from each other
         """
         if spec.array_indices is not None:
             if scheduler == "pbs":
@@ -171,6 +172,10 @@ class Chain:
             self.check_elements()
         if spec.signal not in (None, self.signal):
             raise _wrong(f"signal is {self.signal!r}, and that of the job {spec.signal!r}; give one of them")
+        try:
+            validation.check_signal(self.signal, TIME_LIMIT.given(spec))
+        except InvalidJobSpec as error:
+            raise _wrong(str(error)) from None
 
     def check_elements(self) -> None:
         """Refuse a chain that cannot tell the elements of an array from each other.
@@ -249,7 +254,7 @@ class Chain:
             return f"{what} See whether the script makes the marker at the end of its work."
         return (
             f"It has left no new checkpoint ({none}), so another job would repeat it. See whether the script handles "
-            f"{self.signal.partition('@')[0]} and has the time to write one."
+            f"{self.signal.rpartition(':')[2].partition('@')[0]} and has the time to write one."
         )
 
     def _was_stopped(self, result: JobResult, spec: JobSpec) -> bool:

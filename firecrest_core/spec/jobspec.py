@@ -224,6 +224,7 @@ class JobSpec:
             arrays.indices(own.get("array", "0"))
         except ValueError as error:
             raise InvalidJobSpec("script", f"its own --array: {error}") from None
+        validation.check_signal(self.signal, self.time_limit or own.get("time"))
         if self.name is None and "job-name" in own:
             validation.check_name("script", own["job-name"])
 

@@ -95,6 +95,26 @@ def check_together(
         raise InvalidJobSpec("gpus", f"{total} in all cannot be had from nodes with gpus_per_node={each}")
 
 
+def check_signal(signal: str | None, time_limit: int | str | timedelta | None) -> None:
+    """Refuse a signal that would come when the job begins.
+
+    :param signal: the field
+    :param time_limit: the field, or the script's own option
+    :raises InvalidJobSpec: it comes as many seconds before the end as the job has, or more
+    """
+    before = (signal or "").partition("@")[2]
+    try:
+        limit = quantities.seconds(time_limit) if time_limit and before.isdecimal() else None
+    except ValueError:  # of the script
+        return
+    if limit is not None and int(before) >= limit:
+        raise InvalidJobSpec(
+            "signal",
+            f"{signal!r} comes {before} seconds before the end of {limit} seconds, so at once; give fewer seconds, or "
+            "a longer time_limit",
+        )
+
+
 def check_variables(environment: Iterable[str], shell_name: str) -> None:
     """Refuse variables that the script's shell would not pass on as they are.
 

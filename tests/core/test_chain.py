@@ -67,7 +67,12 @@ def test_a_chain_survives_as_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"), [({"array": "0-3"}, "done is .* put %a there"), ({"signal": "TERM@60"}, "that of the job")]
+    ("fields", "words"),
+    [
+        ({"array": "0-3"}, "done is .* put %a there"),
+        ({"signal": "TERM@60"}, "that of the job"),
+        ({"time_limit": 2}, "signal: 'USR1@120' comes 120 seconds before the end of 120 seconds, so at once"),
+    ],
 )
 def test_a_job_that_does_not_fit_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidJobSpec, match=f"^chain: .*{words}"):
@@ -130,6 +135,14 @@ def test_without_progress_it_ends_with_a_sentence(state: JobState, progress: Pro
     stop = after(state, progress)
     assert isinstance(stop, Stop)
     assert words in stop.problem
+
+
+def test_a_signal_to_the_script_alone_is_named_without_the_option() -> None:
+    chain = Chain(**GIVEN | {"signal": "B:USR1@120"})
+    timed_out = JobResult(job_id="57", system="rig", state=JobState.TIMEOUT)
+    stop = chain.after(timed_out, JobSpec(command="true"), OLD, 1)
+    assert isinstance(stop, Stop)
+    assert "handles USR1 and" in stop.problem
 
 
 def test_a_checkpoint_that_is_written_over_is_newer() -> None:

@@ -261,6 +261,24 @@ def test_a_wrong_value_is_refused_with_the_fields_name(field, wrong):
     assert not refusal.value.retryable
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"signal": "USR1@7200", "time_limit": 60},
+        {"signal": "B:USR1@60", "time_limit": "0:01:00"},
+        {"signal": "USR1@7200", "script": "#!/bin/sh\n#SBATCH --time=60\n"},
+    ],
+)
+def test_a_signal_that_would_come_at_once_is_refused(given) -> None:
+    with pytest.raises(InvalidJobSpec, match="^signal: .* seconds before the end of .* seconds, so at once"):
+        spec(**given)
+
+
+@pytest.mark.parametrize("given", [{"time_limit": 121}, {"time_limit": "UNLIMITED"}, {}])
+def test_a_signal_that_comes_later(given) -> None:
+    assert spec(signal="USR1@7200", **given).signal == "USR1@7200"
+
+
 def test_a_job_name_is_refused_with_the_characters_that_it_may_not_hold():
     with pytest.raises(InvalidJobSpec) as refusal:
         spec(name="a,b|c")
