@@ -302,7 +302,7 @@ def _sentences(chain: Chain, groups: Iterable[Stopped], jobs: int) -> list[str]:
             case Why.IDLE:
                 text = (
                     f"{ended} without a new {chain.checkpoint}, so another job would repeat it. See whether the script "
-                    f"handles {chain.signal.partition('@')[0]} and has the time to write one."
+                    f"handles {chain.signal_name} and has the time to write one."
                 )
             case Why.BOUND:
                 text = f"{ended}, and escalate allows no more."

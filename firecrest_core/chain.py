@@ -152,6 +152,11 @@ class Chain:
             raise _wrong(f"{given!r}; the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')")
         return cls(**given)
 
+    @property
+    def signal_name(self) -> str:
+        """The signal, without to whom and when: ``USR1``."""
+        return self.signal.rpartition(":")[2].partition("@")[0]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`parse` reads them back."""
         return asdict(self)
@@ -254,7 +259,7 @@ class Chain:
             return f"{what} See whether the script makes the marker at the end of its work."
         return (
             f"It has left no new checkpoint ({none}), so another job would repeat it. See whether the script handles "
-            f"{self.signal.rpartition(':')[2].partition('@')[0]} and has the time to write one."
+            f"{self.signal_name} and has the time to write one."
         )
 
     def _was_stopped(self, result: JobResult, spec: JobSpec) -> bool:
