@@ -1,9 +1,10 @@
 """Random kills over chains and escalations: whoever waits may die at any moment, and no work is doubled or lost.
 
-Each case is one task: a chain, an escalation, or an array whose elements fail. The jobs of all cases run on an embedded
-FirecREST, which loses answers and is killed now and then. A process submits the task's jobs and waits for them, as an
-engine's does. It is killed or paused, at random moments or at the requests between two jobs. Then another one is
-started, until one reports the end. Some tasks are cancelled meanwhile, by processes that are killed, too.
+Each case is one task: a chain, an escalation, an array whose elements fail, or an array of chains. The jobs of all
+cases run on an embedded FirecREST, which loses answers and is killed now and then. A process submits the task's jobs
+and waits for them, as an engine's does. It is killed or paused, at random moments or at the requests between two jobs.
+Then another one is started, until one reports the end. Some tasks are cancelled meanwhile, by processes that may be
+killed, too.
 
     python -m tests.campaign_kills --cases 200 --seed 1
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.campaign_kills.case_run import CaseResult
-from tests.campaign_kills.plan import Kind
 
 #: What must not happen.
 KINDS = ("doubled", "orphaned", "lost", "repeated")
@@ -120,7 +119,8 @@ def _lost(result: CaseResult, by_element: dict[str, list[Line]]) -> Iterator[Vio
     if result.outcome == "COMPLETED" and not result.problem:
         if not all(finished):
             yield Violation("lost", f"{reported}, but the work is not done")
-        if result.case.kind is Kind.CHAIN and not (result.folder / "work.done").exists():
+        markers = [f"run-{element}/work.done" for element in by_element] if result.case.kind.is_array else ["work.done"]
+        if result.case.kind.is_chain and not all((result.folder / marker).exists() for marker in markers):
             yield Violation("lost", f"{reported}, but there is no marker")
     elif not result.cancelled:
         yield Violation("lost", f"{reported} of a task that nobody has cancelled")

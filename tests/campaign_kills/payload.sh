@@ -22,9 +22,14 @@ done
 
 read -ra ends <<< "${ENDS[$element]-}"
 unfinished=${ends[number - 1]-} made=0 step=0
-if [ "$KIND" = chain ]; then
-    mkdir -p ckpt
-    step=$(ls ckpt | wc -l)
+case $KIND in
+    chain) run=. ;;
+    array_chain) run=run-$element ;;
+    *) run= ;;
+esac
+if [ -n "$run" ]; then
+    mkdir -p "$run/ckpt"
+    step=$(ls "$run/ckpt" | wc -l)
     trap 'stopped=1' USR1
 fi
 
@@ -42,6 +47,7 @@ end_as() {
         # The parent of a script is what stands for the daemon of its node.
         node) say end node; kill -9 $PPID; exit ;;
         exit) say end exit; exit 1 ;;
+        idle) say end idle; exit ;;
     esac
 }
 
@@ -51,11 +57,11 @@ while [ $step -lt $STEPS ]; do
     made=$((made + 1)) step=$((step + 1))
     say step $step
     sleep 0.2
-    if [ "$KIND" = chain ]; then
-        : > "ckpt/$(printf %03d $step)"
+    if [ -n "$run" ]; then
+        : > "$run/ckpt/$(printf %03d $step)"
         say checkpoint $step
     fi
 done
-[ "$KIND" != chain ] || : > work.done
+[ -z "$run" ] || : > "$run/work.done"
 say finished
 say end finished

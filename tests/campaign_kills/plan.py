@@ -19,6 +19,17 @@ class Kind(StrEnum):
     CHAIN = "chain"
     ESCALATION = "escalation"
     ARRAY = "array"
+    ARRAY_CHAIN = "array_chain"
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its job has elements."""
+        return self in (Kind.ARRAY, Kind.ARRAY_CHAIN)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether its jobs go on from checkpoints."""
+        return self in (Kind.CHAIN, Kind.ARRAY_CHAIN)
 
 
 class End(StrEnum):
@@ -29,12 +40,14 @@ class End(StrEnum):
     MEMORY = "memory"
     NODE = "node"
     EXIT = "exit"  # it fails by itself, which the engine's retries are for
+    IDLE = "idle"  # it ends well without having taken a step
 
 
 ENDS = {
     Kind.CHAIN: (End.SIGNAL, End.LIMIT, End.NODE, End.MEMORY),
     Kind.ESCALATION: (End.LIMIT, End.NODE, End.MEMORY),
     Kind.ARRAY: (End.EXIT, End.NODE, End.MEMORY),
+    Kind.ARRAY_CHAIN: (End.SIGNAL, End.LIMIT, End.NODE, End.MEMORY, End.IDLE),
 }
 
 
@@ -111,7 +124,7 @@ class Case:
     @property
     def elements(self) -> tuple[str, ...]:
         """Its elements, as its payloads name them."""
-        return tuple(map(str, range(len(self.ends)))) if self.kind is Kind.ARRAY else ("-",)
+        return tuple(map(str, range(len(self.ends)))) if self.kind.is_array else ("-",)
 
     def __str__(self) -> str:
         ends = " | ".join(" ".join(map(str, jobs)) or "done" for jobs in self.ends)
@@ -139,7 +152,7 @@ def sabotage_cases() -> list[Case]:
 
 def _case(number: int, rng: random.Random) -> Case:
     kind = rng.choice(list(Kind))
-    elements = rng.randint(*_ELEMENTS) if kind is Kind.ARRAY else 1
+    elements = rng.randint(*_ELEMENTS) if kind.is_array else 1
     kills = tuple(_kill(rng) for _ in range(rng.randint(1, 5)))
     cancelled = rng.random() < 0.25
     return Case(
@@ -155,9 +168,9 @@ def _case(number: int, rng: random.Random) -> Case:
 
 
 def _ends(kind: Kind, rng: random.Random) -> tuple[Unfinished, ...]:
-    fewest = 0 if kind is Kind.ARRAY else 1
+    fewest = 0 if kind.is_array else 1
     ends = rng.sample(ENDS[kind], rng.randint(fewest, _MOST_ENDS))
-    return tuple(Unfinished(end, rng.randint(1, 3)) for end in ends)
+    return tuple(Unfinished(end, 0 if end is End.IDLE else rng.randint(1, 3)) for end in ends)
 
 
 def _kill(rng: random.Random, longest: float = 6.0) -> Kill:

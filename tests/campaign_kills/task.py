@@ -20,7 +20,10 @@ _ESCALATE = {
     "node_failure": {"max": 20},
 }
 _CHAIN = {"max_jobs": 40, "signal": "B:USR1@1", "done": "work.done", "checkpoint": "ckpt/*"}
-_TIME_LIMITS = {Kind.CHAIN: "00:00:04", Kind.ESCALATION: "00:00:04", Kind.ARRAY: "00:01:00"}
+_CHAINS = {
+    Kind.CHAIN: _CHAIN,
+    Kind.ARRAY_CHAIN: {**_CHAIN, "done": "run-%a/work.done", "checkpoint": "run-%a/ckpt/*"},
+}
 
 
 def campaign(system: System, case: Case, folder: Path) -> Campaign:
@@ -30,16 +33,16 @@ def campaign(system: System, case: Case, folder: Path) -> Campaign:
     :param case: the case
     :param folder: its directory there
     """
-    fields: dict[str, Any] = {"array": f"0-{len(case.ends) - 1}"} if case.kind is Kind.ARRAY else {}
+    fields: dict[str, Any] = {"array": f"0-{len(case.ends) - 1}"} if case.kind.is_array else {}
     spec = JobSpec(
         script=_script(case),
         working_dir=str(folder),
         name=case.name,
         memory="64M",
-        time_limit=_TIME_LIMITS[case.kind],
+        time_limit="00:01:00" if case.kind is Kind.ARRAY else "00:00:04",
         **fields,
     )
-    return Campaign.parse(system, spec, _ESCALATE, _CHAIN if case.kind is Kind.CHAIN else None)
+    return Campaign.parse(system, spec, _ESCALATE, _CHAINS.get(case.kind))
 
 
 def key(case: Case) -> ClaimKey:

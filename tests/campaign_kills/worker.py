@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from firecrest_core import lifecycle
+from firecrest_core import campaign, lifecycle
 from firecrest_core.api import backoff
 from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.http import HTTPSession
@@ -103,12 +103,12 @@ async def _run(start: Start) -> None:
 
 
 async def _wait(start: Start, system: System) -> JobResult:
-    campaign = task.campaign(system, start.case, start.folder)
+    jobs = task.campaign(system, start.case, start.folder)
     job: Job | JobResult
     if start.job.exists() and not start.case.reads_claims and not start.sabotage:
         job = Job.from_dict(json.loads(start.job.read_text()))
     else:
-        job = await campaign.submit(start.key, first_attempt=start.is_first, on_message=start.say)
+        job = await jobs.submit(start.key, first_attempt=start.is_first, on_message=start.say)
         if not start.job.exists():
             draft = start.job.with_suffix(f".{os.getpid()}")
             draft.write_text(json.dumps(job.to_dict()))
@@ -116,7 +116,7 @@ async def _wait(start: Start, system: System) -> JobResult:
     while isinstance(job, Job):
         start.say(job.submission_message())
         result = await lifecycle.wait(system, job, poll_interval=1.0, on_message=start.say)
-        job = await campaign.follow(job, result, start.say)
+        job = await jobs.follow(job, result, start.say)
     return job
 
 
@@ -137,6 +137,7 @@ def _begin(start: Start, work: Any) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=f"%(created).3f {os.getpid()} %(message)s")
     # A node that is lost here does not come back, and no outage takes long.
     tracker.PROVISIONAL_GRACE = 0.0
+    campaign.CACHED = 2.0  # type: ignore[attr-defined]  # no file is seen late
     backoff.LONGEST_PAUSE = 1.0
     if start.kill is not None and start.kill.moment is not Moment.SECONDS:
         _die_at(start.kill, start.say)
