@@ -161,11 +161,6 @@ class Chain:
         """Return the fields as JSON types; :meth:`parse` reads them back."""
         return asdict(self)
 
-    @property
-    def signal_name(self) -> str:
-        """The signal alone, such as ``USR1``."""
-        return self.signal.rpartition(":")[2].partition("@")[0]
-
     def check(self, spec: JobSpec, scheduler: Scheduler = "slurm") -> None:
         """Refuse a job that cannot be part of a chain.
 
