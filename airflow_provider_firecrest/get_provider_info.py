@@ -136,6 +136,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": _INTEGRATION,
                 "python-modules": [
                     "airflow_provider_firecrest.operators.array",
+                    "airflow_provider_firecrest.operators.cancel",
                     "airflow_provider_firecrest.operators.filesystem",
                     "airflow_provider_firecrest.operators.job",
                     "airflow_provider_firecrest.operators.transfer",

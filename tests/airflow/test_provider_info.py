@@ -52,6 +52,7 @@ def test_modules_exist_and_none_is_forgotten(section: str) -> None:
         "dry_run",
         "files",
         "job_files",
+        "job_outcome",
         "job_story",
         "local_paths",
         "masking",
