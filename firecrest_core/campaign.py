@@ -7,17 +7,20 @@ like this::
     campaign = Campaign(system, spec, escalation, chain)
     job = await campaign.submit(key)
     while isinstance(job, Job):
-        result = await lifecycle.wait(system, job)
+        async with campaign.submitting_ahead(job) as on_status:
+            result = await lifecycle.wait(system, job, on_status=on_status)
         job = await campaign.follow(job, result)    # the next job, or how the last one ended
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import posixpath
 from asyncio import sleep
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -27,22 +30,25 @@ from firecrest_core.api.backoff import delays, retry_transient
 from firecrest_core.api.client import System
 from firecrest_core.array_chain import ArrayEnd, Ended, unknown_ends
 from firecrest_core.chain import Chain, Checkpoint, Progress
+from firecrest_core.claims.ahead import cancel_ahead, submit_ahead
 from firecrest_core.claims.claim import CACHED, Claims
 from firecrest_core.claims.directory import ClaimDirectory
 from firecrest_core.claims.protocol import BeforePost
 from firecrest_core.course import Course, EarlierJob
-from firecrest_core.errors import WaitTimedOut
+from firecrest_core.errors import FirecRESTError, WaitTimedOut
 from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes
 from firecrest_core.failed_elements import failed_elements, only_elements
 from firecrest_core.followup import Cause, FollowUp, Note, Stop
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.jobs.status import JobStatus
 from firecrest_core.jobs.submission import with_text
 from firecrest_core.result import JobResult
 from firecrest_core.spec.alternatives import Alternatives, check_beside
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
+from firecrest_core.states import Phase
 from firecrest_core.transfer.patterns import matching_rows
-from firecrest_core.watch.tracker import OnMessage
+from firecrest_core.watch.tracker import OnMessage, OnStatus
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +154,36 @@ class Campaign:
             await self._write_down(job, Note(Cause.RETRY, elements=elements))
         return await submit()
 
+    @asynccontextmanager
+    async def submitting_ahead(
+        self, job: Job, on_status: OnStatus | None = None, on_message: OnMessage = log.info
+    ) -> AsyncIterator[OnStatus | None]:
+        """Submit the next job as soon as one runs, if the chain says so, while the body waits for that one.
+
+        :param job: the job that is waited for
+        :param on_status: gets each of its statuses
+        :param on_message: gets a line for the job that waits, or why none does
+        :returns: what gets each status in the place of ``on_status``
+        """
+        key, task = job.key, None
+        if not self._submits_ahead or self.chain is None or key is None or key.generation + 1 >= self.chain.max_jobs:
+            yield on_status
+            return
+
+        def on_own_status(status: JobStatus) -> None:
+            nonlocal task
+            if task is None and status.state.phase is Phase.RUNNING:
+                task = asyncio.create_task(self._submit_ahead(key, on_message))
+            if on_status is not None:
+                on_status(status)
+
+        try:
+            yield on_own_status
+        finally:
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
     async def follow(self, job: Job, result: JobResult, on_message: OnMessage = log.info) -> Job | JobResult:
         """Submit the next job, if one follows a job that has ended.
 
@@ -162,8 +198,26 @@ class Campaign:
             return result
         ended = await self._go_on(job, result, on_message)
         if ended is not None:
+            if self._submits_ahead:
+                await self._cancel_ahead(job)
             return ended
         return await lifecycle.submit(self.system, self.spec, job.key, resubmit_failed=False, adjust=self._adjust)
+
+    async def _submit_ahead(self, key: ClaimKey, on_message: OnMessage) -> None:
+        try:
+            job_id = await submit_ahead(self.system, self.spec, key, adjust=self._adjust)
+        except Exception as error:  # the chain goes on without it
+            on_message(f"The next job is submitted when this one has ended, and not ahead. {error}")
+            return
+        if job_id is not None:
+            on_message(f"Job {job_id} waits in the queue already, to go on when this one has ended.")
+
+    async def _cancel_ahead(self, job: Job) -> None:
+        assert job.key is not None
+        try:
+            await cancel_ahead(self.system, job.working_dir, job.key)
+        except FirecRESTError as error:
+            log.warning("What was submitted ahead of the end of %s will run nothing, but stays for now. %s", job, error)
 
     async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> JobResult | None:
         """Write down that another job follows, and why. If none does, return the result with the course to it."""
@@ -269,6 +323,10 @@ class Campaign:
             newest=newest,
             is_newer=newest is not None and (newest.is_newer(mark) if mark else newest.modified >= began),
         )
+
+    @property
+    def _submits_ahead(self) -> bool:
+        return self.chain is not None and self.chain.ahead
 
     @property
     def _has_many(self) -> bool:

@@ -24,7 +24,7 @@ import posixpath
 import re
 import signal as signals
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from firecrest_core.errors import InvalidJobSpec
@@ -35,6 +35,7 @@ from firecrest_core.result import JobResult
 from firecrest_core.spec import quantities, validation
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.spec.points import ARRAY_SIZE
+from firecrest_core.spec.script import directive_lines
 from firecrest_core.states import JobState
 
 # Seconds by which Slurm may send the signal too early, and those before the end if nothing is said.
@@ -42,6 +43,8 @@ _EARLY = 60
 _BEFORE = 60
 # The index of an element in a path. A digit or a wildcard beside it might be taken for a part of another index.
 _ELEMENT = re.compile(r"(?<![\d*?\]%])%\d*a(?![\d*?\[])")
+# A dependency in a directive for Slurm or PBS.
+_DEPENDENCY = re.compile(r"(?:^|\s)(?:-d|--dep|-W\s*depend)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,9 @@ class Chain:
         ``working_dir``, or absolute. For an array, ``%a`` in both stands for an element's index, and ``%4a`` for four
         digits of it, as in ``stdout``: ``"run-%a/train.done"``
     :param checkpoint: the checkpoints, with wildcards: ``"ckpt/*"``, and of an array ``"run-%a/ckpt/*"``
+    :param ahead: submit the next job as soon as one runs, to begin after that one, so that the time in the queue
+        overlaps with the run. What waits is cancelled if no other job follows, and submitted anew if the next one gets
+        something else. See :mod:`firecrest_core.claims.ahead`
     :raises InvalidJobSpec: one of them is not valid; the message begins with ``chain``
     """
 
@@ -120,6 +126,7 @@ class Chain:
     signal: str
     done: str
     checkpoint: str
+    ahead: bool = False
 
     def __post_init__(self) -> None:
         most = quantities.whole_number(self.max_jobs)
@@ -134,6 +141,8 @@ class Chain:
             if value.startswith(("~", "$")):
                 raise _wrong(f"{name} is {value!r}; give a path below working_dir, or an absolute one")
             object.__setattr__(self, name, value)
+        if not isinstance(self.ahead, bool):
+            raise _wrong(f"ahead is {self.ahead!r}; give true or false")
 
     @classmethod
     def parse(cls, given: Any) -> Chain:
@@ -148,7 +157,8 @@ class Chain:
         unknown = [name for name in given if name not in names] if isinstance(given, Mapping) else []
         if unknown:
             raise _wrong(f"{unknown[0]!r} is no field of it; {suggestion(unknown[0], names)}")
-        if not isinstance(given, Mapping) or given.keys() != {*names}:
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if not isinstance(given, Mapping) or not needed <= given.keys():
             raise _wrong(f"{given!r}; the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')")
         return cls(**given)
 
@@ -167,7 +177,7 @@ class Chain:
         :param spec: the job
         :param scheduler: what runs it
         :raises InvalidJobSpec: it has another signal, or less time than comes after the chain's, or is an array whose
-            elements cannot be told from each other
+            elements cannot be told from each other; with ``ahead``, it is any array, or has a dependency
         """
         if spec.array_indices is not None:
             if scheduler == "pbs":
@@ -181,12 +191,16 @@ class Chain:
             validation.check_signal(self.signal, TIME_LIMIT.given(spec))
         except InvalidJobSpec as error:
             raise _wrong(str(error)) from None
+        if self.ahead and _has_dependency(spec):
+            raise _wrong("ahead gives the next job a dependency of its own; leave out ahead, or the job's dependency")
 
     def check_elements(self) -> None:
-        """Refuse a chain that cannot tell the elements of an array from each other.
+        """Refuse a chain that cannot be one of each element of an array.
 
-        :raises InvalidJobSpec: ``done`` or ``checkpoint`` does not name an element's own files
+        :raises InvalidJobSpec: ``done`` or ``checkpoint`` does not name an element's own files, or ``ahead`` is set
         """
+        if self.ahead:
+            raise _wrong("ahead is set, but only the end of an array tells which of its elements go on; leave it out")
         for name in ("done", "checkpoint"):
             if not _ELEMENT.search(path := getattr(self, name)):
                 raise _wrong(
@@ -275,6 +289,12 @@ class Chain:
         given = TIME_LIMIT.given(spec)
         limit = None if given is None else quantities.seconds(given)
         return limit is not None and (result.elapsed or 0) >= limit - int(before or _BEFORE) - _EARLY
+
+
+def _has_dependency(spec: JobSpec) -> bool:
+    """Tell whether a job depends on others, by its field, a directive or a line of its script."""
+    lines = (*spec.directives, *directive_lines(spec.script or ""))
+    return spec.dependency is not None or any(map(_DEPENDENCY.search, lines))
 
 
 def _wrong(message: str) -> InvalidJobSpec:

@@ -20,6 +20,7 @@ from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.job_ids import read_job_id
 from firecrest_core.api.submit_request import SubmitRequest
 from firecrest_core.claims import protocol
+from firecrest_core.claims.ahead import cancel_ahead
 from firecrest_core.claims.cancel_many import cancel_many
 from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
@@ -257,7 +258,8 @@ async def cancel_together(
 async def cancel_attempt(system: System, job: Job) -> None:
     """Cancel this job only and wait until it has ended, so that the next attempt for its key submits a new one.
 
-    Its rivals go with it. Nothing is done for a job without an id: the next attempt finds it.
+    Its rivals go with it, and the jobs that were submitted ahead of its end. Nothing is done for a job without an id:
+    the next attempt finds it.
 
     :param system: where the job is
     :param job: the job to cancel
@@ -267,6 +269,8 @@ async def cancel_attempt(system: System, job: Job) -> None:
     for job_id in filter(None, (job.job_id, *job.rivals)):
         await system.cancel_job(job_id)
         await wait_until_gone(system, job_id)
+    if job.key is not None:
+        await cancel_ahead(system, job.working_dir, job.key)
 
 
 async def cancel_and_wait(system: System, job: Job) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -184,17 +184,20 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         if timeout is not None:
             timeout = max(0.0, timeout - (time.monotonic() - began))
         log = self.logger
+        campaign = self._campaign(system) if (self.chain or {}).get("ahead") else None
         async with Display(system, self.job, log, self.poll_interval, self.metrics) as display:
-            result = await lifecycle.wait(
-                system,
-                self.job,
-                poll_interval=self.poll_interval,
-                timeout=timeout,
-                on_message=log.info,
-                on_warning=self._warn,
-                on_status=display.on_status,
-                fail_if_stuck=fail_if_stuck,
-            )
+            ahead = campaign and campaign.submitting_ahead(self.job, display.on_status, log.info)
+            async with ahead or nullcontext(display.on_status) as on_status:
+                result = await lifecycle.wait(
+                    system,
+                    self.job,
+                    poll_interval=self.poll_interval,
+                    timeout=timeout,
+                    on_message=log.info,
+                    on_warning=self._warn,
+                    on_status=on_status,
+                    fail_if_stuck=fail_if_stuck,
+                )
             await display.show_end(result)
         return result
 
@@ -222,13 +225,15 @@ class FirecRESTJobRun(JobRun["JobResult"]):
 
     async def _follow(self, system: System, result: JobResult) -> Job | JobResult:
         """Return the job that follows one that has ended, or the result if none does."""
-        if self.spec is None or self.job.key is None:
-            return result
-        return await self._campaign(system).follow(self.job, result, self.logger.info)
+        campaign = self._campaign(system)
+        return result if campaign is None else await campaign.follow(self.job, result, self.logger.info)
 
-    def _campaign(self, system: System) -> Campaign:
+    def _campaign(self, system: System) -> Campaign | None:
+        """Return what submits the jobs that follow; ``None`` for a job without a claim, which none follows."""
         from firecrest_core.campaign import Campaign
 
+        if self.spec is None or self.job.key is None:
+            return None
         spec = self.whole_spec(system.connection)
         return Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
 
@@ -338,11 +343,11 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     return self
                 await send()
             monitor.on_submit(self.job)
-            if self.job.key is None:
+            campaign = self._campaign(system)
+            if campaign is None or self.job.key is None:
                 job = await lifecycle.submit(system, self.whole_spec(system.connection))
             else:
-                submit = self._campaign(system).submit
-                job = await submit(self.job.key, before_post=send, on_message=self.logger.info)
+                job = await campaign.submit(self.job.key, before_post=send, on_message=self.logger.info)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
             page = centre_page(system.connection.job_url, job)

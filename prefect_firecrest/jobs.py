@@ -198,7 +198,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         default=None,
         description="One piece of work in many jobs, each of which goes on from the checkpoint of the one before, such "
         'as {"max_jobs": 20, "signal": "USR1@120", "done": "train.done", "checkpoint": "ckpt/*"}; a flow may give a '
-        "Chain. Of an array, each element is a chain of its own, and both paths hold %a for its index.",
+        "Chain. Of an array, each element is a chain of its own, and both paths hold %a for its index. With "
+        '"ahead": true, the next job waits in the queue while one runs.',
     )
     alternatives: list[dict[str, Any]] | None = Field(
         default=None,

@@ -109,7 +109,8 @@ class FirecRESTSubmitOperator(JobOutcome):
     :param chain: one piece of work in many jobs: ``Chain(max_jobs=20, signal="USR1@120", done="train.done",
         checkpoint="ckpt/*")``, or a mapping of these. Each job goes on from the checkpoint of the one before, until the
         marker ``done`` is there, a job has left no newer checkpoint, or there were ``max_jobs``; all of that is one try
-        of the task. Of an array, each element is a chain of its own, and both paths hold ``%a`` for its index. See
+        of the task. Of an array, each element is a chain of its own, and both paths hold ``%a`` for its index. With
+        ``ahead=True``, the next job waits in the queue while one runs. See
         :mod:`firecrest_core.chain`
     :param alternatives: several shapes of the job, which wait in their queues at once:
         ``[{"partition": "normal"}, {"partition": "debug", "time_limit": 30}]``. Each has what it says, and else what

@@ -207,7 +207,7 @@ class JobFields(BeforeRendering):
         check_claim(exactly_once=self.exactly_once, chain=self.chain)
         chain = None if self.chain is None else Chain.parse(self.chain)
         escalation = None if self.escalate is None else Escalation.parse(self.escalate)
-        if chain is not None and complete and not unknown & {"signal", "array"}:
+        if chain is not None and complete and not unknown & {"signal", "array", "dependency"}:
             chain.check(spec)
         if escalation is not None and complete and not unknown & {"memory", "time_limit", "array"}:
             script_is_known = spec.script is not None or (spec.command is not None and not unknown & _SCRIPTS)

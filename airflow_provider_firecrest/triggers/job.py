@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +194,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 history = await self._begin_history(job, is_new=is_new)
                 if job.rivals:
                     job = await self._race(system, job, history)
-                result, live = await self._wait_for(connection, system, job, history)
+                result, live = await self._wait_for(connection, system, job, history, campaign)
                 following = result if campaign is None else await campaign.follow(job, result, self._message)
                 if not isinstance(following, Job):
                     break
@@ -224,7 +224,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         return job
 
     async def _wait_for(
-        self, connection: Connection, system: System, job: Job, history: JobHistory
+        self, connection: Connection, system: System, job: Job, history: JobHistory, campaign: Campaign | None
     ) -> tuple[JobResult, LiveOutput]:
         """Wait for one job, and show what it prints and measures meanwhile."""
         from firecrest_core import lifecycle
@@ -238,15 +238,17 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 if self._shows_output(connection):
                     live.on_status(status)
 
-            result = await lifecycle.wait(
-                system,
-                job,
-                poll_interval=self.poll_interval,
-                on_message=self._message,
-                on_warning=self.warn,
-                on_status=on_status,
-                fail_if_stuck=self.fail_if_stuck,
-            )
+            ahead = campaign and campaign.submitting_ahead(job, on_status, self._message)
+            async with ahead or nullcontext(on_status) as seen:
+                result = await lifecycle.wait(
+                    system,
+                    job,
+                    poll_interval=self.poll_interval,
+                    on_message=self._message,
+                    on_warning=self.warn,
+                    on_status=seen,
+                    fail_if_stuck=self.fail_if_stuck,
+                )
         history.on_end(result)
         return result, live
 

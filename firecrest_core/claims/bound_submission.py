@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from firecrest_core.api.submit_request import SubmitRequest
+from firecrest_core.claims import gate
 from firecrest_core.claims.meter import Meter
 from firecrest_core.claims.prologue import prologue
 from firecrest_core.claims.secret_file import SecretFile
@@ -36,7 +37,9 @@ class BoundSubmission:
     meter: Meter | None = None
 
     @classmethod
-    def bind(cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm") -> BoundSubmission:
+    def bind(
+        cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm", *, ahead: bool = False
+    ) -> BoundSubmission:
         """Bind a specification to a key.
 
         The job's name gets the key as a suffix. Inside the job and in the output paths, the user's name stays. A job
@@ -46,10 +49,11 @@ class BoundSubmission:
         :param spec: the specification, with a script and not a ``script_path``
         :param key: the key of the claim
         :param scheduler: ``slurm`` or ``pbs``
+        :param ahead: the job is submitted ahead, so it waits at a gate before it claims
         """
         own, name, script = spec.script_options(scheduler), spec.job_name(scheduler), spec.script or ""
         singleton = "singleton" in str(spec.dependency or "") or asks_for(script, "singleton")
-        changes: dict[str, Any] = {"name": name if singleton else key.job_name(name)}
+        changes: dict[str, Any] = {"name": name if singleton else key.job_name(name, ahead=ahead)}
         shared = False
         if scheduler == "slurm":
             for field, option in (("stdout", "output"), ("stderr", "error")):
@@ -61,7 +65,8 @@ class BoundSubmission:
                 shared = False
             if shared:
                 changes["directives"] = (*spec.directives, "--open-mode=append")
-        lines = prologue(key, spec.working_dir, name, scheduler, shared_output=shared)
+        waits = gate.lines(gate.longest_wait(spec)) if ahead else ()
+        lines = prologue(key, spec.working_dir, name, scheduler, gate=waits, shared_output=shared)
         measured = spec.usage and spec.array is None and "array" not in own
         meter = Meter.of_claim(key, spec, scheduler) if measured else None
         return cls(key, name, replace(spec, **changes), tuple(lines), meter)

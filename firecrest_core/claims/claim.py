@@ -16,6 +16,7 @@ Below the working directory::
     .firecrest/<identity>/<epoch>.<generation>/secrets-1f0c…    (see firecrest_core.claims.secret_file)
     .firecrest/<identity>/<epoch>.<generation>/usage.json       (see firecrest_core.claims.meter)
     .firecrest/<identity>/<epoch>.<generation>/cause -> time_limit    (the generation is over: another one follows)
+    .firecrest/<identity>/<epoch>.<generation>/gate -> open     (see firecrest_core.claims.gate)
 
 The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
@@ -37,7 +38,7 @@ CANCELLED = "cancelled"
 CACHED = 90.0
 """Seconds after which what a compute node has made must be visible here: NFS clients use their cache for 60 s."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
+_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|gate|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Claims:
     :param measured: (epoch, generation) of each job whose meter has written its file
     :param causes: (epoch, generation) → why another generation follows it, as it was written down
     :param claimed_at: (epoch, generation) → when its claim was made, as the listing gives it (``2026-11-20T15:05:40``)
+    :param gates: (epoch, generation) → what its gate is, as :mod:`firecrest_core.claims.gate` says
     """
 
     holders: Mapping[tuple[int, int], str]
@@ -58,6 +60,7 @@ class Claims:
     measured: frozenset[tuple[int, int]] = frozenset()
     causes: Mapping[tuple[int, int], str] = field(default_factory=dict)
     claimed_at: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    gates: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
@@ -66,7 +69,7 @@ class Claims:
         :param entries: the recursive listing of :func:`~firecrest_core.jobs.key.claims_home`
         """
         holders: dict[tuple[int, int], str] = {}
-        causes, claimed_at = dict(holders), dict(holders)
+        causes, claimed_at, gates = dict(holders), dict(holders), dict(holders)
         epochs, secret_files, measured = set(), [], set()
         for entry in entries:
             match = _ENTRY.fullmatch(entry.name)
@@ -80,11 +83,13 @@ class Claims:
                 claimed_at[epoch, generation] = entry.last_modified
             elif name == "cause" and entry.link_target:
                 causes[epoch, generation] = posixpath.basename(entry.link_target)
+            elif name == "gate" and entry.link_target:
+                gates[epoch, generation] = posixpath.basename(entry.link_target)
             elif name == USAGE_FILE:
                 measured.add((epoch, generation))
             elif name and name.startswith("secrets-"):
                 secret_files.append((epoch, generation, name))
-        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured), causes, claimed_at)
+        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured), causes, claimed_at, gates)
 
     def holder(self, key: ClaimKey) -> str | None:
         """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""
@@ -93,6 +98,10 @@ class Claims:
     def cause(self, key: ClaimKey) -> str | None:
         """Return why another generation follows that of a key; ``None`` if none does, as far as was written down."""
         return self.causes.get((key.epoch, key.generation))
+
+    def gate(self, key: ClaimKey) -> str | None:
+        """Return what the gate of a key is; ``None`` while nobody has decided that."""
+        return self.gates.get((key.epoch, key.generation))
 
     def causes_before(self, key: ClaimKey) -> list[str]:
         """Return what was written down of the generations before that of a key, the oldest first."""

@@ -18,7 +18,7 @@ from firecrest_core.api.models import JobInfo
 from firecrest_core.claims.claim import CANCELLED, Claims
 from firecrest_core.claims.secret_file import remove_quietly
 from firecrest_core.jobs.job import Job
-from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, read_job_name
+from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, is_ahead, read_job_name
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir
 from firecrest_core.usage import LARGEST_USAGE_FILE, USAGE_FILE, JobUsage, parse_usage
@@ -74,10 +74,21 @@ class ClaimDirectory:
             have done that.
         :raises RemotePathNotFound: the working directory does not exist
         """
+        return await self.link(key, "claim", holder)
+
+    async def link(self, key: ClaimKey, name: str, target: str) -> bool:
+        """Make a link in a key's directory, unless it is there.
+
+        :param key: the key
+        :param name: of the link
+        :param target: of the link, as the name of a file
+        :returns: ``False`` if it is there, as for :meth:`take`
+        :raises RemotePathNotFound: the working directory does not exist
+        """
         directory = key.directory(self.working_dir)
         for directory_made in (False, True):
             try:
-                await self.system.symlink(f"{directory}/{holder}", f"{directory}/claim")
+                await self.system.symlink(f"{directory}/{target}", f"{directory}/{name}")
                 return True
             except errors.RemotePathExists:
                 return False
@@ -195,12 +206,22 @@ class ClaimDirectory:
 
         :returns: (epoch, generation) → job ids, the lowest first
         """
-        found: dict[tuple[int, int], set[str]] = {}
+        found: dict[tuple[int, int], list[JobInfo]] = {}
         for row in await self._jobs():
             name = read_job_name(row.name)
             if name is not None and name[0] == fingerprint(self.identity) and not row.state.ended:
-                found.setdefault(name[1:], set()).add(row.of_job)  # not job_id: each element of an array has its own
-        return {key: sorted(ids, key=lambda job_id: (len(job_id), job_id)) for key, ids in found.items()}
+                found.setdefault(name[1:], []).append(row)
+        return {key: _job_ids(rows) for key, rows in found.items()}
+
+    async def live_of(self, key: ClaimKey) -> tuple[list[str], list[str]]:
+        """Return the jobs of a key that :meth:`live` finds: those that claim when they begin, and those ahead.
+
+        :param key: the key
+        """
+        wanted = (fingerprint(self.identity), key.epoch, key.generation)
+        rows = [row for row in await self._jobs() if read_job_name(row.name) == wanted and not row.state.ended]
+        plain, ahead = (_job_ids(row for row in rows if is_ahead(row.name) is one) for one in (False, True))
+        return plain, ahead
 
     async def _jobs(self) -> list[JobInfo]:
         pauses = delays(LONGEST_WITHOUT_LIST)
@@ -219,6 +240,12 @@ class ClaimDirectory:
         """Cancel these jobs."""
         for job_id in job_ids:
             await retry_transient(partial(self.system.cancel_job, job_id))
+
+
+def _job_ids(rows: Iterable[JobInfo]) -> list[str]:
+    """Return the ids of the jobs of these rows, the lowest first."""
+    # Not row.job_id: each element of an array has its own.
+    return sorted({row.of_job for row in rows}, key=lambda job_id: (len(job_id), job_id))
 
 
 async def wait_until_gone(system: System, job_id: str) -> None:

@@ -18,7 +18,13 @@ that is down. Scratch file systems are purged after a month or two, which is the
 
 
 def prologue(
-    key: ClaimKey, working_dir: str, name: str, scheduler: Scheduler = "slurm", *, shared_output: bool = False
+    key: ClaimKey,
+    working_dir: str,
+    name: str,
+    scheduler: Scheduler = "slurm",
+    *,
+    gate: Sequence[str] = (),
+    shared_output: bool = False,
 ) -> Sequence[str]:
     """Return lines of POSIX shell that let the rest of the script run only in the job that holds the claim.
 
@@ -31,6 +37,7 @@ def prologue(
     :param working_dir: absolute path of the job's working directory
     :param name: the user's name for the job
     :param scheduler: ``slurm`` or ``pbs``
+    :param gate: the lines that wait until the job may claim, of :mod:`firecrest_core.claims.gate`
     :param shared_output: the output's name does not contain the job id, so all jobs of the key write to one file. That
         file is opened for appending, so that a job without the claim does not empty it. The job that runs empties it
         here.
@@ -50,6 +57,7 @@ def prologue(
         '    [ -n "$job" ] || fail "no job id in the environment, so this job cannot claim its task"',
         # Slurm runs a job in another directory if its own does not exist, and `mkdir -p` would create a misspelt path.
         '    [ -d "$workdir" ] || fail "$workdir is no directory on $(uname -n)"',
+        *gate,
         '    problem=$({ mkdir -p "$claims" && ln -sn "$claims/job-$job" "$claims/claim"; } 2>&1) || {',
         '        holder=$(readlink "$claims/claim") || fail "this job cannot claim its task: $problem"',
         '        [ "${holder##*/}" = "job-$job" ] || exit 100',

@@ -14,7 +14,8 @@ so no call needs to know what the previous one has done.
 
 A *generation* begins only when a job that has ended holds the claim of the generation before: it has failed, or its
 directory says why another job follows. So only the first generation without a claim may still get one. Taking that
-claim as ``cancelled`` ends the epoch.
+claim as ``cancelled`` ends the epoch. A job of a generation that has not begun may wait in the queue (see
+:mod:`firecrest_core.claims.ahead`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from firecrest_core.api.client import System
 from firecrest_core.claims.bound_submission import BoundSubmission
 from firecrest_core.claims.claim import CANCELLED, Claims
 from firecrest_core.claims.directory import ClaimDirectory, wait_until_gone
+from firecrest_core.claims.gate import decide
 from firecrest_core.claims.secret_file import SecretFile, written
 from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
@@ -108,10 +110,10 @@ async def submit(
     first_attempt = first_attempt and key.generation == 0
     find_first, limit = not first_attempt, math.inf if not first_attempt else FIRST_CONTACT_LIMIT
     backoff = Backoff()
-    submission: _Submission | None = None
+    submission: Submission | None = None
     while True:
         try:
-            submission = submission or await _Submission.prepare(
+            submission = submission or await Submission.prepare(
                 system, spec, key.identity, before_post, adjust, alternatives
             )
             if find_first:
@@ -171,8 +173,10 @@ async def end_older(system: System, working_dir: str, key: ClaimKey) -> None:
 
 
 @dataclass
-class _Submission:
+class Submission:
     """The submission of one specification, with what its attempts have in common.
+
+    The parameters are those of :func:`submit`, with the claims that they have led to.
 
     :param posted: the key of the last attempt that was sent
     """
@@ -191,10 +195,17 @@ class _Submission:
         system: System,
         spec: JobSpec,
         identity: str,
-        before_post: BeforePost | None,
-        adjust: Adjust,
-        alternatives: Alternatives | None,
-    ) -> _Submission:
+        before_post: BeforePost | None = None,
+        adjust: Adjust = unchanged,
+        alternatives: Alternatives | None = None,
+    ) -> Submission:
+        """Return the submission of a task's job; a ``script_path`` is read.
+
+        :param system: where to submit it
+        :param spec: the job, as for :func:`submit`
+        :param identity: the task's
+        :param before_post: as for :func:`submit`, as the following ones are
+        """
         scheduler = await system.scheduler()
         await check_working_dir(system, spec.working_dir)
         if spec.script_path is not None:
@@ -204,10 +215,12 @@ class _Submission:
 
     @property
     def system(self) -> System:
+        """Where to submit it."""
         return self.claims.system
 
     @property
     def name(self) -> str:
+        """The user's name for the job."""
         return self.spec.job_name(self.scheduler)
 
     def _spec_of(self, key: ClaimKey, found: Claims) -> JobSpec:
@@ -238,9 +251,20 @@ class _Submission:
             log.warning("%s: the scheduler did not take an alternative, and the others go on. %s", self.name, refusal)
         return replace(taken[0], rivals=tuple(job.job_id for job in taken[1:]))
 
-    async def _post(self, spec: JobSpec, key: ClaimKey, found: Claims) -> Job:
+    async def post_ahead(self, key: ClaimKey, holder: str, found: Claims) -> str:
+        """Submit what follows a job that runs, if the end of that one changes nothing.
+
+        :param key: of the job that runs
+        :param holder: its id
+        :param found: the claims
+        :returns: the id of the job that waits
+        """
+        spec = replace(self._spec_of(key, found), dependency=f"afterany:{holder}")
+        return (await self._post(spec, key.next_generation(), found, ahead=True)).job_id
+
+    async def _post(self, spec: JobSpec, key: ClaimKey, found: Claims, *, ahead: bool = False) -> Job:
         spec = await choose_partition(self.system, spec)
-        bound = BoundSubmission.bind(spec, key, self.scheduler)
+        bound = BoundSubmission.bind(spec, key, self.scheduler, ahead=ahead)
         secret_file = SecretFile.of_claim(spec, key.directory(self.spec.working_dir), self.scheduler)
         request = bound.request(self.scheduler, secret_file)
         async with written(self.system, secret_file):
@@ -268,7 +292,7 @@ class _Submission:
             if self.alternatives is not None:  # whoever waited may have died before it had cancelled the others
                 await self.claims.delete(await self._live(latest))
             latest = latest.next_generation()
-        if live := await self._live(latest):
+        if live := await self._admitted(latest, found):
             return await self._found(latest, live, found)
         if latest.epoch > 0:  # the process that began this epoch may have died before the older ones had ended
             await self.claims.end_older(latest)
@@ -280,6 +304,23 @@ class _Submission:
             if await self._withdraw(latest):
                 raise
         return await self.find_or_post(latest, resubmit_failed=resubmit_failed)
+
+    async def _admitted(self, key: ClaimKey, found: Claims) -> list[str]:
+        """Return the jobs in the queue that may get a claim which is still free.
+
+        Those that were submitted ahead may if the end of the job before them has changed nothing of what they ask for.
+        """
+        plain, ahead = await self.claims.live_of(key)
+        if not ahead:
+            return plain
+        before = replace(key, generation=key.generation - 1)
+        asks_the_same = self._spec_of(key, found) == self._spec_of(before, found)
+        if await decide(self.claims, key, opens=asks_the_same):
+            return [*plain, *ahead]
+        await self.claims.delete(ahead)
+        for job_id in ahead:
+            await wait_until_gone(self.system, job_id)
+        return plain
 
     async def _live(self, key: ClaimKey) -> list[str]:
         return (await self.claims.live()).get((key.epoch, key.generation), [])

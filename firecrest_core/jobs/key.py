@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from firecrest_core.spec.jobspec import JobSpec
 
 _IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
-_NAME = re.compile(r"-([a-z2-7]{10})-(\d{1,9})\.(\d{1,9})$", re.ASCII)
+_NAME = re.compile(r"-([a-z2-7]{10})-(\d{1,9})\.(\d{1,9})(-ahead)?$", re.ASCII)
 
 
 def claim_identity(*parts: object, nonce: str = "") -> str:
@@ -79,12 +79,13 @@ class ClaimKey:
         """
         return posixpath.join(claims_home(working_dir, self.identity), f"{self.epoch}.{self.generation}")
 
-    def job_name(self, name: str) -> str:
+    def job_name(self, name: str, *, ahead: bool = False) -> str:
         """Return a job name that contains the key, so that the job is found in a list of jobs.
 
         :param name: the user's name for the job; it is cut if the result would be too long
+        :param ahead: the job is submitted ahead, so it waits at a gate (see :mod:`firecrest_core.claims.gate`)
         """
-        suffix = f"-{fingerprint(self.identity)}-{self.epoch}.{self.generation}"
+        suffix = f"-{fingerprint(self.identity)}-{self.epoch}.{self.generation}" + ("-ahead" if ahead else "")
         return name[: LONGEST_NAME - len(suffix)] + suffix
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +116,12 @@ def read_job_name(job_name: str) -> tuple[str, int, int] | None:
     """Return fingerprint, epoch and generation from a job's name; ``None`` for a job without a key."""
     match = _NAME.search(job_name)
     return None if match is None else (match[1], int(match[2]), int(match[3]))
+
+
+def is_ahead(job_name: str) -> bool:
+    """Tell from a job's name whether it was submitted ahead."""
+    match = _NAME.search(job_name)
+    return match is not None and match[4] is not None
 
 
 def users_name(job_name: str) -> str:

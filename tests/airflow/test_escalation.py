@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from airflow.sdk.module_loading import import_string
 
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import Chain
+from firecrest_core.campaign import Campaign
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobNodeFailure
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
@@ -106,6 +108,37 @@ def test_a_chain_goes_on_from_its_checkpoints(chained, workdir, run_task, task_l
     assert (run.result["state"], run.result["job_id"]) == ("COMPLETED", last)
     assert [job["cause"] for job in run.result["course"]["earlier_jobs"]] == ["chain", "chain"]
     assert f"Job {second} ended COMPLETED and has left {second}: the next job, 3 of at most 5, goes on" in task_log()
+
+
+@both_ways
+def test_the_next_job_of_a_chain_waits_while_one_runs(
+    connected, workdir, run_task, task_log, monkeypatch, deferrable
+) -> None:
+    submit_ahead = Campaign._submit_ahead
+
+    async def told(campaign: Campaign, key: Any, on_message: Any) -> None:
+        await submit_ahead(campaign, key, on_message)
+        (workdir / f"ahead-{key.generation + 1}").touch()
+
+    monkeypatch.setattr(Campaign, "_submit_ahead", told)
+    script = WORK + "until [ -e ahead-$(wc -l < jobs) ]; do sleep 0.1; done\n"
+    chain = CHAIN.to_dict() | {"ahead": True}
+    run = run_task(
+        lambda: FirecRESTSubmitOperator(
+            task_id="job",
+            script=script,
+            working_dir=str(workdir),
+            chain=chain,
+            time_limit=10,
+            poll_interval=0.2,
+            deferrable=deferrable,
+        )
+    )
+    jobs = jobs_in(workdir)
+    assert (run.result["state"], run.result["job_id"]) == ("COMPLETED", jobs[2])
+    ahead = list(dict.fromkeys(re.findall(r"Job (\d+) waits in the queue already", task_log())))
+    assert ahead[:2] == jobs[1:]
+    assert len(ahead) == 3
 
 
 def test_a_chain_without_progress_fails_the_task_without_a_retry(chained, workdir, run_task) -> None:

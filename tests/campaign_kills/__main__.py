@@ -18,6 +18,7 @@ The last line is a JSON object with
 - ``kills``, ``pauses``, ``restarts``: processes that were killed or paused, and how often the server was killed
 - ``errors``: processes that ended with an error instead; an engine tries again
 - ``jobs``, ``payloads``: jobs that the scheduler has had, and those that ran something; of an array each element
+- ``ahead``, ``payloads_ahead``: jobs that were submitted while the one before them ran, and those that ran something
 
 The exit code is 0 if nothing was doubled, orphaned, lost or repeated. Each violation is printed with the seed and the
 history of its case. ``--only NUMBER …`` runs cases of the same ``--cases`` and ``--seed``.
@@ -41,6 +42,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from firecrest_core.jobs.key import is_ahead
 from harness.processes import kill_descendants
 from tests.campaign_kills.case_run import CaseResult, run_case
 from tests.campaign_kills.checks import KINDS, Violation, check, check_afterwards, read_log
@@ -158,6 +160,14 @@ def summarize(checked: list[CheckedCase]) -> dict[str, int]:
         "errors": sum(result.errors for result in results),
         "jobs": sum(len(result.jobs) for result in results),
         "payloads": sum(line.event == "start" for result in results for line in read_log(result)),
+        "ahead": sum(is_ahead(row.name) for result in results for row in result.jobs),
+        "payloads_ahead": sum(
+            row.job_id == line.job and line.event == "start"
+            for result in results
+            for row in result.jobs
+            if is_ahead(row.name)
+            for line in read_log(result)
+        ),
     }
 
 

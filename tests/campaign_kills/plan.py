@@ -105,6 +105,7 @@ class Case:
         worker does, or with the job that was stored first, as its triggerer does
     :param cancelled_after: the number of kills after which a person cancels the task; ``None`` for never
     :param cancel_kills: what happens to the processes that cancel
+    :param ahead: the next job of the chain is submitted while one runs
     """
 
     number: int
@@ -115,6 +116,7 @@ class Case:
     reads_claims: bool = True
     cancelled_after: int | None = None
     cancel_kills: tuple[Kill, ...] = ()
+    ahead: bool = False
 
     @property
     def name(self) -> str:
@@ -130,7 +132,8 @@ class Case:
         ends = " | ".join(" ".join(map(str, jobs)) or "done" for jobs in self.ends)
         kills = ", ".join(map(str, self.kills))
         cancel = "" if self.cancelled_after is None else f", cancelled after {self.cancelled_after}"
-        return f"{self.name} ({self.kind} of {self.steps}: {ends}): {kills}{cancel}"
+        kind = f"{self.kind}, ahead," if self.ahead else self.kind
+        return f"{self.name} ({kind} of {self.steps}: {ends}): {kills}{cancel}"
 
 
 def plan(cases: int, seed: int) -> list[Case]:
@@ -164,6 +167,7 @@ def _case(number: int, rng: random.Random) -> Case:
         reads_claims=rng.random() < 0.6,
         cancelled_after=rng.randint(1, len(kills)) if cancelled else None,
         cancel_kills=tuple(_kill(rng, longest=0.6) for _ in range(rng.randint(0, 2))) if cancelled else (),
+        ahead=kind is Kind.CHAIN and rng.random() < 0.6,
     )
 
 

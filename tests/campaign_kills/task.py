@@ -20,6 +20,8 @@ _ESCALATE = {
     "node_failure": {"max": 20},
 }
 _CHAIN = {"max_jobs": 40, "signal": "B:USR1@1", "done": "work.done", "checkpoint": "ckpt/*"}
+# Half of it is for waiting at the gate.
+_AHEAD_LIMIT = "00:00:10"
 _CHAINS = {
     Kind.CHAIN: _CHAIN,
     Kind.ARRAY_CHAIN: {**_CHAIN, "done": "run-%a/work.done", "checkpoint": "run-%a/ckpt/*"},
@@ -39,10 +41,11 @@ def campaign(system: System, case: Case, folder: Path) -> Campaign:
         working_dir=str(folder),
         name=case.name,
         memory="64M",
-        time_limit="00:01:00" if case.kind is Kind.ARRAY else "00:00:04",
+        time_limit="00:01:00" if case.kind is Kind.ARRAY else _AHEAD_LIMIT if case.ahead else "00:00:04",
         **fields,
     )
-    return Campaign.parse(system, spec, _ESCALATE, _CHAINS.get(case.kind))
+    chain = _CHAINS.get(case.kind)
+    return Campaign.parse(system, spec, _ESCALATE, chain and {**chain, "ahead": case.ahead})
 
 
 def key(case: Case) -> ClaimKey:

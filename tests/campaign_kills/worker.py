@@ -18,7 +18,7 @@ from firecrest_core import campaign, lifecycle
 from firecrest_core.api import backoff
 from firecrest_core.api.client import FirecRESTClient, System
 from firecrest_core.api.http import HTTPSession
-from firecrest_core.claims import protocol
+from firecrest_core.claims import gate, protocol
 from firecrest_core.connection import Connection
 from firecrest_core.errors import JobWithdrawn
 from firecrest_core.jobs.job import Job
@@ -115,7 +115,8 @@ async def _wait(start: Start, system: System) -> JobResult:
             draft.rename(start.job)
     while isinstance(job, Job):
         start.say(job.submission_message())
-        result = await lifecycle.wait(system, job, poll_interval=1.0, on_message=start.say)
+        async with jobs.submitting_ahead(job, on_message=start.say) as on_status:
+            result = await lifecycle.wait(system, job, poll_interval=1.0, on_message=start.say, on_status=on_status)
         job = await jobs.follow(job, result, start.say)
     return job
 
@@ -139,6 +140,8 @@ def _begin(start: Start, work: Any) -> None:
     tracker.PROVISIONAL_GRACE = 0.0
     campaign.CACHED = 2.0  # type: ignore[attr-defined]  # no file is seen late
     backoff.LONGEST_PAUSE = 1.0
+    # What waits at a gate has seconds until its time limit.
+    gate.LARGEST_SHARE = 0.5
     if start.kill is not None and start.kill.moment is not Moment.SECONDS:
         _die_at(start.kill, start.say)
     asyncio.run(work)

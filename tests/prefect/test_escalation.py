@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect import flow
 from pydantic import ValidationError
 
 from firecrest_core import Chain
+from firecrest_core.campaign import Campaign
 from firecrest_core.course import EarlierJob
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobNodeFailure
 from prefect_firecrest import FirecRESTJob, run_job, submit_job, wait_for_job
@@ -51,6 +53,26 @@ def test_a_chain_goes_on_from_its_checkpoints(make: Callable[..., FirecRESTJob],
     assert (result.succeeded, result.job_id) == (True, lines("jobs")[2])
     assert result.course is not None
     assert [job.cause for job in result.course.earlier_jobs] == ["chain", "chain"]
+
+
+def test_the_next_job_of_a_chain_waits_while_one_runs(
+    make: Callable[..., FirecRESTJob], workdir: Path, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_ahead, ahead = Campaign._submit_ahead, []
+
+    async def told(campaign: Campaign, key: Any, on_message: Any) -> None:
+        await submit_ahead(campaign, key, ahead.append)
+        (workdir / f"ahead-{key.generation + 1}").touch()
+
+    monkeypatch.setattr(Campaign, "_submit_ahead", told)
+    work = (
+        "mkdir -p ckpt; echo $SLURM_JOB_ID >> jobs; touch ckpt/$SLURM_JOB_ID; n=$(wc -l < jobs);"
+        "until [ -e ahead-$n ]; do sleep 0.1; done; [ $n -lt 3 ] || touch done"
+    )
+    result = run_job(make(work, chain=replace(CHAIN, ahead=True), time_limit=10))
+    assert (result.succeeded, result.job_id) == (True, lines("jobs")[2])
+    assert [line.split()[1] for line in ahead][:2] == lines("jobs")[1:]
+    assert len(ahead) == 3
 
 
 def test_a_chain_without_progress_is_not_retried(make: Callable[..., FirecRESTJob], lines: Any) -> None:
