@@ -19,6 +19,7 @@ the claim directory has anyway, is enough for all elements, while a link has no 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import posixpath
 import re
@@ -35,13 +36,14 @@ from firecrest_core.api.models import FileInfo, JobInfo
 from firecrest_core.chain import Chain, Checkpoint, Progress
 from firecrest_core.claims.claim import Claims
 from firecrest_core.elements import ElementGroup
-from firecrest_core.escalation import Escalation
+from firecrest_core.escalation import LONGEST_NODES, Escalation
 from firecrest_core.followup import Cause, FollowUp, Note, Stop
 from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import array_end
 from firecrest_core.result import JobResult, element_path, index_as_glob, index_list
 from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.output_paths import output_paths
 from firecrest_core.states import JobState
 from firecrest_core.stopped_elements import Stopped, Why, stopped_before, to_text
 from firecrest_core.transfer.patterns import matches, rows_by_path
@@ -145,13 +147,8 @@ class ArrayEnd:
             rows = {}
             for index in self.ends:
                 rows |= await rows_by_path(system, [below(_of(pattern, index)) for pattern in patterns])
-        found: list[dict[int, list[FileInfo]]] = [defaultdict(list) for _ in patterns]
-        for path, row in rows.items():
-            for index in self.ends.keys() & set(map(int, _NUMBER.findall(path))):
-                for pattern, of_element in zip(patterns, found, strict=True):
-                    if matches(below(_of(pattern, index)), path):
-                        of_element[index].append(row)
-        return found
+        own = {index: [below(_of(pattern, index)) for pattern in patterns] for index in self.ends}
+        return await asyncio.to_thread(_by_element, rows, own)  # a hundred thousand files take a second
 
     def decide(self, chain: Chain, escalation: Escalation | None, progress: Mapping[int, Progress]) -> FollowUp | Ended:
         """Decide which elements go on, and with what.
@@ -194,8 +191,9 @@ class ArrayEnd:
     ) -> FollowUp | Ended:
         cause = next(cause for cause in Cause if cause in following)
         going = Indices.of(index for indices in following.values() for index in indices)
-        nodes = dict.fromkeys(one.note.nodes for one in following[cause].values() if one.note.nodes)
-        note = Note(cause, nodes=",".join(nodes), elements=str(going), stopped=to_text(now))
+        nodes = ",".join(dict.fromkeys(one.note.nodes for one in following[cause].values() if one.note.nodes))
+        nodes = nodes if len(nodes) <= LONGEST_NODES else ""
+        note = Note(cause, nodes=nodes, elements=str(going), stopped=to_text(now))
         if len(note.to_text()) > _LONGEST_NOTE:
             problem = "Which elements go on and which have stopped is too much to be written down; use fewer elements."
             return self._ended(chain, [*now, Stopped(JobState.COMPLETED, Why.LAST, going)], problem)
@@ -227,7 +225,15 @@ class ArrayEnd:
         state = array_end({group.state for group in groups})
         sentences = [problem] if problem else _sentences(chain, (*self.before, *now), self.jobs)
         helps = any(group.why is Why.FAILED for group in (*self.before, *now))
-        return Ended(replace(self.result, state=state, groups=tuple(groups)), " ".join(sentences), helps)
+        result = replace(self.result, state=state, groups=tuple(groups))
+        return Ended(self._with_output(result), " ".join(sentences), helps)
+
+    def _with_output(self, result: JobResult) -> JobResult:
+        """Return the result with the output of the job in which the element ran last whose output is shown."""
+        shown = result.reported_element
+        job_id = next((group.job_id for group in self.before if shown and shown.index in group.indices), "")
+        stdout, stderr = (output_paths(self.spec, job_id) if job_id else None) or (result.stdout, result.stderr)
+        return replace(result, stdout=stdout, stderr=stderr)
 
 
 def unknown_ends(job: Job, result: JobResult) -> str:
@@ -239,13 +245,28 @@ def unknown_ends(job: Job, result: JobResult) -> str:
     counted = sum(group.count for group in result.groups)
     expected = sum(len(indices or ()) for indices in (job.array_indices, job.completed_indices))
     whole = all(len(group.indices) == group.count for group in result.groups if group.failed)
-    if whole and (counted == expected or (result.state is JobState.COMPLETED and not result.groups)):
+    if result.state is JobState.COMPLETED or (whole and counted == expected):
         return ""
     return f"FirecREST does not tell how each element of {job} ended, so nobody can say which of them go on."
 
 
 def _of(pattern: str, index: int) -> str:
     return str(element_path(pattern, index))
+
+
+def _by_element(rows: Mapping[str, FileInfo], patterns: Mapping[int, Sequence[str]]) -> list[dict[int, list[FileInfo]]]:
+    """Return for each pattern what it matches, by element.
+
+    :param rows: what is there, by path
+    :param patterns: those of each element, by its index, which is a number in each path that they match
+    """
+    found: list[dict[int, list[FileInfo]]] = [defaultdict(list) for _ in next(iter(patterns.values()))]
+    for path, row in rows.items():
+        for index in patterns.keys() & set(map(int, _NUMBER.findall(path))):
+            for pattern, of_element in zip(patterns[index], found, strict=True):
+                if matches(pattern, path):
+                    of_element[index].append(row)
+    return found
 
 
 async def _rows(system: System, job_id: str) -> dict[str, JobInfo]:

@@ -274,8 +274,11 @@ class Campaign:
 
     async def _decide_elements(
         self, job: Job, result: JobResult, spec: JobSpec, claims: Claims, jobs: int, on_message: OnMessage
-    ) -> FollowUp | Stop | Ended:
+    ) -> FollowUp | Stop | Ended | None:
         assert self.chain is not None
+        assert job.key is not None
+        if claims.has_newer_epoch(job.key.epoch) or claims.holder(job.key) != job.job_id:
+            return None  # it was cancelled before it began, or could not make its claim
         if problem := unknown_ends(job, result):
             return Stop(problem)
         end = await ArrayEnd.read(self.system, job, result, spec, claims, jobs)

@@ -45,7 +45,7 @@ _FORMS = {
 }
 _FACTOR = re.compile(r"x\s*(\d+(?:\.\d+)?)", re.ASCII)
 # Characters of a list of nodes, which stands in a symbolic link. Of a job on more nodes than that, none is left out.
-_LONGEST_NODES = 1000
+LONGEST_NODES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class Escalation:
         before = sum(note.cause is cause for note in notes)
         if before >= self.node_failures:
             return Stop(f"Before it, {before} jobs have lost a node, so no other job follows: see what they do to it.")
-        nodes = result.nodes if self.excludes and len(result.nodes) <= _LONGEST_NODES else ""
+        nodes = result.nodes if self.excludes and len(result.nodes) <= LONGEST_NODES else ""
         without = f" without {nodes}" if nodes else ""
         return FollowUp(Note(cause, nodes=nodes), f"{ended}: the next job runs{without or ' once more'}.")
 

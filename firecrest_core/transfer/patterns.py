@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from firecrest_core.api.client import System
 from firecrest_core.api.models import FileInfo
@@ -139,7 +140,11 @@ def matches(pattern: str, path: str) -> bool:
     :param pattern: an absolute path, with or without wildcards
     :param path: an absolute path
     """
-    return _matches(*([part for part in text.split("/") if part] for text in (pattern, path)))
+    base, parts = _split(pattern)
+    if not parts:
+        return posixpath.normpath(path) == posixpath.normpath(pattern)
+    above = base.rstrip("/") + "/"
+    return path.startswith(above) and _matches(parts, path.removeprefix(above).split("/"))
 
 
 async def _listing(system: System, pattern: str, base: str, below: Sequence[Sequence[str]]) -> list[FileInfo]:
@@ -164,6 +169,7 @@ def _as_written(path: str) -> RemoteFile:
     return RemoteFile(path, posixpath.basename(path.rstrip("/")))
 
 
+@lru_cache(maxsize=4096)
 def _split(pattern: str) -> tuple[str, list[str]]:
     """Return the directory above the first wildcard, and the parts of the pattern below it; no parts without one."""
     if not is_pattern(pattern):

@@ -20,7 +20,7 @@ from firecrest_core.campaign import Campaign
 from firecrest_core.chain import Checkpoint, Progress
 from firecrest_core.connection import Connection
 from firecrest_core.elements import ElementGroup
-from firecrest_core.errors import AnswerTooLarge, InvalidJobSpec, JobFailed
+from firecrest_core.errors import AnswerTooLarge, InvalidJobSpec, JobFailed, JobWithdrawn
 from firecrest_core.escalation import Escalation
 from firecrest_core.followup import Cause, FollowUp, Note
 from firecrest_core.indices import Indices
@@ -294,6 +294,7 @@ async def test_elements_of_different_lengths(system: System, workdir: Path) -> N
         "elements 1-2 go on, job 2 of at most 9",
         "element 2 goes on, job 3 of at most 9",
     ]
+    assert result.output_paths()[0] == f"{workdir}/slurm-{first}_3.out"  # of the job in which it ran
     with pytest.raises(JobFailed, match=r"3 of 4 array elements COMPLETED, 1 FAILED \(3\)") as failed:
         await lifecycle.raise_for_state(system, result)
     assert failed.value.user_error
@@ -390,24 +391,47 @@ async def test_a_kill_at_any_request_continues_the_same_chain(
     assert steps_of(workdir, 1) == steps_of(workdir, 2) == list(range(1, most + 1))
 
 
-@pytest.mark.parametrize("most", [None, 20])
-async def test_a_hundred_elements_cost_few_requests(
-    system: System, workdir: Path, monkeypatch: pytest.MonkeyPatch, most: int | None
+async def test_a_person_cancels_it(system: System, workdir: Path) -> None:
+    """Nothing follows, although an element has left a checkpoint."""
+    campaign = campaign_of(system, workdir, 2, "0.1.1) exit ;;", "1.1.1) sleep 60 ;;", array="0-1")
+    job = await campaign.submit(KEY, first_attempt=True)
+    while len(list(workdir.glob("run-*/ckpt/1"))) < 2:
+        await asyncio.sleep(0.05)
+    await lifecycle.cancel(system, job)
+    result = await lifecycle.wait(system, job, poll_interval=0.2)
+    with pytest.raises(JobWithdrawn):
+        await campaign.follow(job, result)
+    assert [(workdir / f"run-{index}" / "jobs").read_text().count("\n") for index in range(2)] == [1, 1]
+
+
+async def test_a_newer_run_ends_it(system: System, workdir: Path) -> None:
+    campaign = campaign_of(system, workdir, 2, "*.1.1) exit ;;")
+    job = await campaign.submit(KEY, first_attempt=True)
+    await lifecycle.wait(system, job, poll_interval=0.2)
+    await lifecycle.cancel_and_wait(system, job)
+    result = await campaign.follow(job, await lifecycle.wait(system, job, poll_interval=0.2))
+    assert isinstance(result, JobResult)
+    assert (result.state, result.reason, result.problem) == (JobState.CANCELLED, "a newer run has begun", "")
+
+
+@pytest.mark.parametrize(("elements", "is_too_large"), [(100, False), (10, True)])
+async def test_many_elements_cost_few_requests(
+    system: System, workdir: Path, monkeypatch: pytest.MonkeyPatch, elements: int, is_too_large: bool
 ) -> None:
     """If the directory above all is too large, each element's own is listed."""
     listed, requests = System.list_files, Counter[str]()
 
     async def counted(self: System, path: str, **how: Any) -> Any:
         if ".firecrest" not in path:
-            requests[path.removeprefix(str(workdir)).strip("/").split("/")[0] or "."] += 1
-            if most is not None and path == str(workdir):
+            requests["all" if path == str(workdir) else "one"] += 1
+            if is_too_large and path == str(workdir):
                 raise AnswerTooLarge("too large")
         return await listed(self, path, **how)
 
     monkeypatch.setattr(System, "list_files", counted)
-    events = ("*.1.1) [ $e -lt 50 ] || exit ;;",)
-    result = await run(campaign_of(system, workdir, 2, *events, array="0-99", memory=None), first_attempt=True)
+    half = elements // 2
+    campaign = campaign_of(system, workdir, 2, f"*.1.1) [ $e -lt {half} ] || exit ;;", array=f"0-{elements - 1}")
+    result = await run(campaign, first_attempt=True)
     assert result.succeeded
-    assert result.element_counts == {JobState.COMPLETED: 100}
-    assert requests["."] == 2
-    assert sum(requests.values()) == (2 if most is None else 2 + 2 * 150)
+    assert result.element_counts == {JobState.COMPLETED: elements}
+    assert requests == {"all": 2} | ({"one": 2 * (elements + half)} if is_too_large else {})
