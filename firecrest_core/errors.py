@@ -260,7 +260,10 @@ class TransferFailed(FirecRESTError):
 
 
 class FunctionFailed(FirecRESTError):
-    """A function that ran as a job raised what cannot be raised here, or left nothing. Its cause is the traceback."""
+    """A function that ran as a job raised what cannot be raised here, or left nothing; or elements of its array failed.
+
+    Its cause is the traceback there. Of an array, it is what the first of the elements that failed has raised.
+    """
 
 
 class WaitTimedOut(FirecRESTError):

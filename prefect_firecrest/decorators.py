@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from prefect import Flow, Task
 from pydantic import SecretStr
 
-from firecrest_core.errors import ConfigurationError, JobFailed
+from firecrest_core.errors import ConfigurationError, FunctionFailed, JobFailed
+from firecrest_core.functions.over import read_over
 from firecrest_core.functions.pickled_call import check_function, check_packages, pickle_call
 from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 from firecrest_core.spec.jobspec import check_names
@@ -35,6 +36,7 @@ def firecrest(
     credentials: FirecRESTCredentials | str | None = None,
     python: str = "python3",
     packages: Sequence[str] = (),
+    over: str | Sequence[str] | None = None,
     **fields: Any,
 ) -> Callable[[F], F]:
     """Let the function of a task or a flow run as a job, and return or raise what it does there.
@@ -54,14 +56,18 @@ def firecrest(
         function uses
     :param packages: names of packages, such as ``["numpy"]``, whose versions there have to be those here. Of other
         packages, the job's output tells how they differ
+    :param over: run the function over many arguments as one job array: the name of the parameter, or a list of names,
+        of which each element gets its own value. The call gives a list for each of them, and returns a list; all other
+        arguments are the same for all elements. At most 1000 elements. If some fail, the others still run, the call
+        raises ``FunctionFailed``, and its retry runs those that failed. Not with ``chain`` and ``alternatives``
     :param fields: those of :class:`~prefect_firecrest.FirecRESTJob`, but for those that say what runs and how often:
         ``script``, ``command``, ``launcher``, ``array`` and the like. Without ``name``, the job has the function's name
     :raises InvalidJobSpec: a field, or the function, cannot be right
     :raises ConfigurationError: a package is not installed here
     """
-    known = (*FirecRESTJob.model_fields, "python", "packages")
+    known = (*FirecRESTJob.model_fields, "python", "packages", "over")
     check_names(fields.keys() - {*known}, beside=known)
-    check_fields(fields)
+    check_fields(fields, over=over is not None)
     check_python(python)
     check_packages(packages)
     if not isinstance(credentials, FirecRESTCredentials | str | None):
@@ -79,7 +85,8 @@ def firecrest(
         known = {"name": function.__name__, "command": placeholder_command(python, function.__name__)}
         # The preset may be that of credentials, or beside a flow, which are known when the function is called.
         FirecRESTJob(credentials=_known(credentials), **known | fields | {"preset": None})
-        bound = _FunctionJob(function, known | fields, credentials, python, tuple(packages))
+        names = read_over(function, over)
+        bound = _FunctionJob(function, known | fields, credentials, python, tuple(packages), names)
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -114,12 +121,14 @@ class _FunctionJob:
     credentials: FirecRESTCredentials | str | None
     python: str
     packages: tuple[str, ...]
+    over: tuple[str, ...]
 
     def pickled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PickledCall:
-        return pickle_call(self.function, args, kwargs, self.packages)
+        return pickle_call(self.function, args, kwargs, self.packages, self.over)
 
     async def run(self, call: PickledCall) -> Any:
         """Submit the job of a call, wait for it, and return or raise what the function did."""
+        from firecrest_core.functions.array_outcome import array_result
         from firecrest_core.functions.outcome import function_result
         from firecrest_core.functions.result_place import ResultPlace
         from prefect_firecrest.clients import client_of
@@ -138,7 +147,15 @@ class _FunctionJob:
         assert run.job.key is not None, "exactly_once is not to be switched off"
         place = ResultPlace.of(connection, run.job.working_dir, run.job.key.identity)
         async with client_of(connection, credentials.saved_as) as client:
-            return await function_result(client.system(result.system), result, place, call.name, failure)
+            system = client.system(result.system)
+            if not self.over:
+                return await function_result(system, result, place, call.name, failure)
+            try:
+                return await array_result(system, result, run.job, place, call.name, failure)
+            except FunctionFailed:
+                if failure is not None:
+                    run.logger.error("%s", failure)  # it shows what an element has printed: no array is followed
+                raise
 
     async def _load_credentials(self) -> FirecRESTCredentials:
         if self.credentials is None:

@@ -61,8 +61,9 @@ class Runtime:
                 concurrent.futures.wait([future], _LONGEST_WAIT)
             return future.result()
         except FirecRESTError as error:
-            # The traceback holds asyncio's and httpx's frames, which tell nothing to the reader of a run's log.
-            raise error.with_traceback(None) from None
+            # The traceback holds asyncio's and httpx's frames, which tell nothing to the reader of a run's log. A cause
+            # was given on purpose: what a function has raised on its node.
+            raise error.with_traceback(None) from error.__cause__
         finally:
             future.cancel()
 
@@ -72,7 +73,7 @@ class Runtime:
         try:
             return await asyncio.wrap_future(future)
         except FirecRESTError as error:
-            raise error.with_traceback(None) from None
+            raise error.with_traceback(None) from error.__cause__
 
     @asynccontextmanager
     async def client(self, connection: Connection, kind: type[FirecRESTClient]) -> AsyncIterator[FirecRESTClient]:

@@ -55,7 +55,11 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         the function uses
     :param packages: names of packages, such as ``["numpy"]``, whose versions there have to be those here. Of other
         packages, the job's output tells how they differ
-    :returns: what the function returns
+    :param over: run the function over many arguments as one job array: the name of the parameter, or a list of names,
+        of which each element gets its own value. The call gives a list for each of them, or the output of a task that
+        returns one; all other arguments are the same for all elements. At most 1000 elements. If some fail, the others
+        still run, the task fails, and its retry runs those that failed. Not with ``chain`` and ``alternatives``
+    :returns: what the function returns; with ``over`` a list of that, in the order of the arguments
     """
 
     custom_operator_name = "@task.firecrest"
@@ -75,8 +79,10 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         python_callable: Callable[..., Any],
         python: str = "python3",
         packages: Sequence[str] = (),
+        over: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
+        from firecrest_core.functions.over import read_over
         from firecrest_core.functions.pickled_call import check_packages
         from firecrest_core.functions.script import check_fields, check_python, placeholder_command
 
@@ -84,7 +90,8 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
             _check_parameters(python_callable, {*(kwargs.get("op_kwargs") or {})})
             check_python(python)
             check_packages(packages)
-            check_fields({**(kwargs.get("default_args") or {}), **kwargs})
+            check_fields({**(kwargs.get("default_args") or {}), **kwargs}, over=over is not None)
+            self.over = read_over(python_callable, over)
         except FirecRESTError as error:
             raise task_error(error) from None
         command = placeholder_command(python, python_callable.__name__)
@@ -112,7 +119,7 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
 
         args, kwargs = [_plain(value) for value in self.op_args], self._keywords(context)
         try:
-            self._call = pickle_call(self.python_callable, args, kwargs, self.packages)
+            self._call = pickle_call(self.python_callable, args, kwargs, self.packages, self.over)
         except FirecRESTError as error:
             raise task_error(error) from None
         return super().execute(context)
@@ -167,6 +174,7 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         :param job: the job that was submitted
         :raises JobFailed: it did not end well, and the function has raised nothing
         """
+        from firecrest_core.functions.array_outcome import array_result
         from firecrest_core.functions.outcome import function_result
         from firecrest_core.functions.result_place import ResultPlace
 
@@ -177,8 +185,11 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
             failure = error
         assert job.key is not None, "exactly_once is not to be switched off"
         place = ResultPlace.of(system.connection, job.working_dir, job.key.identity)
+        name = self.python_callable.__name__
         try:
-            return await function_result(system, result, place, self.python_callable.__name__, failure)
+            if self.over:
+                return await array_result(system, result, job, place, name, failure)
+            return await function_result(system, result, place, name, failure)
         except Exception as error:
             if failure is not None and error is not failure:
                 self.log.error("%s", failure)  # it shows what the function has printed
@@ -205,11 +216,13 @@ def _plain(value: Any) -> Any:
     """
     if isinstance(value, DateTime):
         return datetime.fromisoformat(value.isoformat())
+    if type(value) is list:
+        return [_plain(one) for one in value]
     if not type(value).__module__.startswith("airflow."):
         return value
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, Sequence) else value
+    return [_plain(one) for one in value] if isinstance(value, Sequence) else value
 
 
 def firecrest_task(
@@ -221,6 +234,8 @@ def firecrest_task(
     :param multiple_outputs: push each entry of the mapping that the function returns as an XCom of its own
     :param kwargs: arguments of :class:`FirecRESTDecoratedOperator`
     """
+    if kwargs.get("over") is not None and multiple_outputs is None:
+        multiple_outputs = False  # Airflow infers it from the function's annotation, and the task returns a list
     return task_decorator_factory(
         python_callable=python_callable,
         multiple_outputs=multiple_outputs,

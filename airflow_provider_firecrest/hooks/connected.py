@@ -68,7 +68,7 @@ class ConnectedHook(BaseHook):
             async with client_type(self.firecrest_conn_id, MaskedClient)(await self.aconnection()) as client:
                 yield client
         except FirecRESTError as error:
-            raise task_error(error) from None
+            raise task_error(error) from error.__cause__  # as in run()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run one of this hook's coroutines to its end.
@@ -82,7 +82,8 @@ class ConnectedHook(BaseHook):
             self.connection()
             return run(coroutine)
         except FirecRESTError as error:
-            # The traceback behind it is asyncio's and httpx's, which tells the reader of a task's log nothing.
-            raise task_error(error) from None
+            # The traceback behind it is asyncio's and httpx's, which tells the reader of a task's log nothing. A cause
+            # was given on purpose: what a function has raised on its node.
+            raise task_error(error) from error.__cause__
         finally:
             coroutine.close()

@@ -5,4 +5,7 @@ The call is pickled here (:mod:`~firecrest_core.functions.pickled_call`). The jo
 (:mod:`~firecrest_core.functions.runner`); a large call is a file of its own. What the function returned or raised is in
 a file beside the job's claim, signed with a key of the task (:mod:`~firecrest_core.functions.result_place`). It is read
 when the job has ended (:mod:`~firecrest_core.functions.outcome`).
+
+With ``over``, each element of a job array calls the function with values of its own
+(:mod:`~firecrest_core.functions.over`), and leaves a file of its own (:mod:`~firecrest_core.functions.array_outcome`).
 """

@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from firecrest_core.errors import ConfigurationError, InvalidJobSpec, PickleFailed
+from firecrest_core.functions.over import SplitCall
 
 # Which modules go by value is known to all of the process.
 _by_value = threading.Lock()
@@ -49,11 +50,13 @@ class PickledCall:
     """A function and its arguments.
 
     :param name: the function's name
-    :param content: the pickle of the function and of the pickle of its arguments
+    :param content: the pickle of the function, and of the pickles of its arguments: those that are the same for all
+        elements of an array, where each element puts its own, and these for each element
     :param digest: equal only for the same function with the same arguments; the pickle may differ from one process to
         the next
     :param needed: what has to be there
     :param source: the function's file, the number of its first line, and its lines, for tracebacks
+    :param elements: how many elements of an array call the function; ``None`` if it is called once
     """
 
     name: str
@@ -61,6 +64,7 @@ class PickledCall:
     digest: str
     needed: tuple[NeededModule, ...]
     source: tuple[str, int, str] | None = field(repr=False)
+    elements: int | None = None
 
     @property
     def python(self) -> str:
@@ -101,7 +105,11 @@ def check_packages(packages: Sequence[str]) -> None:
 
 
 def pickle_call(
-    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], packages: Sequence[str] = ()
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    packages: Sequence[str] = (),
+    over: Sequence[str] = (),
 ) -> PickledCall:
     """Pickle a function with its arguments.
 
@@ -109,25 +117,35 @@ def pickle_call(
     :param args: its positional arguments
     :param kwargs: its keyword arguments
     :param packages: names of distributions whose versions have to be the same where it runs
+    :param over: names of its parameters of which each element of an array gets its own value, of a list of them
+    :raises InvalidJobSpec: what is given for ``over`` cannot be the values of an array's elements
     :raises PickleFailed: it cannot be pickled; the message says what, as far as Python does
     :raises ConfigurationError: cloudpickle is not installed, or a package is not
     """
     check_packages(packages)
+    split = SplitCall.of(function, args, kwargs, over)
     name = function.__name__
     try:
         source, first = inspect.getsourcelines(function)
     except (OSError, TypeError):
         source, first = [], 0
     with _own_module_by_value(function):
-        arguments, of_arguments = _dumps((tuple(args), dict(kwargs)), f"The arguments of {name}")
-        content, modules = _dumps((function, arguments), f"The function {name}, or what it uses,")
+        arguments, modules = _dumps((split.args, dict(split.kwargs)), f"The arguments of {name}")
+        elements = []
+        for number, values in enumerate(split.elements):
+            element, of_element = _dumps(values, f"The arguments of element {number} of {name}")
+            elements.append(element)
+            modules |= of_element
+        whole = function, arguments, split.places, elements
+        content, of_function = _dumps(whole, f"The function {name}, or what it uses,")
     code = "".join(source).encode() or function.__code__.co_code
-    digest = sha256(b"\n".join([f"{function.__module__}.{function.__qualname__}".encode(), code, arguments]))
-    of_function = function.__module__.partition(".")[0]
-    needed = [_needed(module) for module in sorted((modules | of_arguments) - _EVERYWHERE - {of_function})]
+    parts = (f"{function.__module__}.{function.__qualname__} {split.places}".encode(), code, arguments, *elements)
+    digest = sha256(b"\n".join(parts))
+    own = function.__module__.partition(".")[0]
+    needed = [_needed(module) for module in sorted((modules | of_function) - _EVERYWHERE - {own})]
     exact = [NeededModule(None, one, metadata.version(one), exact=True) for one in packages]
     text = (inspect.getfile(function), first, "".join(source)) if source else None
-    return PickledCall(name, content, digest.hexdigest(), (*exact, *needed), text)
+    return PickledCall(name, content, digest.hexdigest(), (*exact, *needed), text, len(elements) if over else None)
 
 
 @contextmanager

@@ -54,6 +54,11 @@ class ResultPlace:
         """
         return posixpath.join(self.directory, f"result-{job_id}")
 
+    @property
+    def results(self) -> str:
+        """Absolute path of the directory with the results of an array's elements, each under its :func:`label`."""
+        return posixpath.join(self.directory, ".results")
+
     def call_file(self, digest: str) -> str:
         """Return the absolute path of a call that is too large for the script.
 
@@ -61,12 +66,21 @@ class ResultPlace:
         """
         return posixpath.join(self.directory, f"call-{digest[:16]}")
 
-    def is_signed(self, signature: str, job_id: str, content: bytes) -> bool:
+    def is_signed(self, signature: str, label: str, content: bytes) -> bool:
         """Tell whether a job has signed a result.
 
         :param signature: what stands before the content
-        :param job_id: the job's id
+        :param label: the job's id; of an array's element, its :func:`label`
         :param content: the rest of the file
         """
-        right = hmac.digest(self.key, f"{job_id}\n".encode() + content, sha256).hex()
+        right = hmac.digest(self.key, f"{label}\n".encode() + content, sha256).hex()
         return hmac.compare_digest(right.encode(), signature.encode())
+
+
+def label(job_id: str, index: int) -> str:
+    """Return what tells the result of an array's element from all others: ``57_3``, as Slurm writes it.
+
+    :param job_id: the array's id
+    :param index: the element's
+    """
+    return f"{job_id}_{index}"

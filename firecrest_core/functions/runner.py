@@ -36,6 +36,7 @@ class Order(NamedTuple):
     :param call: the pickle, compressed and in base64; ``None`` if it is in ``call_file``
     :param call_file: absolute path of the pickle
     :param sha256: that of the pickle
+    :param elements: how many elements of an array call the function; ``None`` if it is called once
     :param directory: where the result goes
     :param key: what the result is signed with, in hexadecimal
     :param cloudpickle: the source of that module, compressed and in base64
@@ -48,6 +49,7 @@ class Order(NamedTuple):
     call: "str | None"
     call_file: str
     sha256: str
+    elements: "int | None"
     directory: str
     key: str
     cloudpickle: str
@@ -151,8 +153,13 @@ def _compare_packages(order: Order) -> "list[str]":
 
 def _load(content: bytes, order: Order, differences: "list[str]") -> Any:
     try:
-        function, arguments = pickle.loads(content)
+        function, arguments, places, elements = pickle.loads(content)
         args, kwargs = pickle.loads(arguments)
+        if order.elements is not None:
+            args = list(args)
+            values = pickle.loads(elements[_index()])
+            for number, place in enumerate(places):
+                (args if isinstance(place, int) else kwargs)[place] = values[number]
     except Exception as error:
         problem = f"{order.name} cannot be unpickled by {_where()}: {type(error).__name__}: {error}."
         raise _Refused("PickleFailed", " ".join([problem, *(f"{line}." for line in differences)])) from None
@@ -209,18 +216,34 @@ def _dump(value: object, order: Order, dumps: "Callable[[object], bytes]") -> by
         ) from None
 
 
+def _index() -> int:
+    """Return the index of this element; an array of one element is a plain job."""
+    return int(os.environ.get("SLURM_ARRAY_TASK_ID") or os.environ.get("PBS_ARRAY_INDEX") or 0)
+
+
+def _job_id() -> str:
+    """Return the id of this job, which is that of the whole array."""
+    names = "SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID", "PBS_ARRAY_ID", "PBS_JOBID"
+    return re.sub("[^0-9].*", "", next(filter(None, map(os.environ.get, names)), ""))
+
+
 def _leave(order: Order, header: "dict[str, str]", body: bytes = b"") -> None:
     """Write the file, which nobody else may read and which appears when it is complete."""
-    job = re.sub("[^0-9].*", "", os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID") or "")
+    directory, label = Path(order.directory), _job_id()
+    final = directory / f"result-{label}"
+    if order.elements is not None:
+        label += f"_{_index()}"
+        # No listing of the claims shows what is in a hidden directory.
+        final = directory / ".results" / label
+        final.parent.mkdir(0o700, exist_ok=True)
     content = json.dumps(header).encode() + b"\n" + body
-    signed = hmac.new(bytes.fromhex(order.key), f"{job}\n".encode() + content, hashlib.sha256)
-    directory = Path(order.directory)
+    signed = hmac.new(bytes.fromhex(order.key), f"{label}\n".encode() + content, hashlib.sha256)
     # Not beside the claim: what vanishes while the claims are listed would break the listing.
-    new = directory.parent / f".result-{directory.name}-{job}"
+    new = directory.parent / f".result-{directory.name}-{label}"
     if os.path.lexists(str(new)):
         new.unlink()
     with os.fdopen(os.open(str(new), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(signed.hexdigest().encode() + b"\n" + content)
         file.flush()
         os.fsync(file.fileno())
-    new.rename(directory / f"result-{job}")
+    new.rename(final)

@@ -35,17 +35,22 @@ _REFUSED = {
     "command": "it is the function that runs; call the program in it",
     "launcher": "a function is called in one process; let it start others",
     "container_runtime": "let python start the container: 'apptainer exec image.sif python3'",
-    "array": "a function is called once, and not by each element; map the task instead",
+    "array": "a function is called once, and not by each element; name a parameter in over, or map the task",
+}
+_REFUSED_OVER = {
+    "chain": "it is for one call; map the task instead",
+    "alternatives": "the elements of an array begin one by one, so none begins first; map the task instead",
 }
 
 
-def check_fields(given: Mapping[str, Any]) -> None:
+def check_fields(given: Mapping[str, Any], *, over: bool = False) -> None:
     """Refuse what a job cannot have that runs a function.
 
-    :param given: fields of a job by their names, and ``exactly_once``
-    :raises InvalidJobSpec: one says what runs, or how often, or without a claim
+    :param given: fields of a job by their names, and ``exactly_once``, ``chain`` and ``alternatives``
+    :param over: each element of an array calls the function
+    :raises InvalidJobSpec: one says what runs, or how often, or without a claim; or an array cannot have it
     """
-    for field, problem in _REFUSED.items():
+    for field, problem in (_REFUSED | (_REFUSED_OVER if over else {})).items():
         if given.get(field) is not None:
             raise InvalidJobSpec(field, problem)
     if given.get("exactly_once") is False:
@@ -82,7 +87,7 @@ def placeholder_command(python: str, name: str, digest: str = "") -> str:
 
 
 def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: str) -> JobSpec:
-    """Return the job that runs a function.
+    """Return the job that runs a function, an array if each of several elements calls it.
 
     :param spec: what else is asked of the scheduler; its script or command is replaced
     :param call: the function and its arguments
@@ -106,7 +111,9 @@ def function_spec(spec: JobSpec, call: PickledCall, place: ResultPlace, python: 
             "",
         ]
     )
-    return replace(spec, command=None, script_path=None, script=text)
+    # PBS has no array of one element.
+    array = f"0-{call.elements - 1}" if call.elements is not None and call.elements > 1 else None
+    return replace(spec, command=None, script_path=None, script=text, array=array)
 
 
 def _order(call: PickledCall, place: ResultPlace) -> runner.Order:
@@ -119,6 +126,7 @@ def _order(call: PickledCall, place: ResultPlace) -> runner.Order:
         call=_in_script(call),
         call_file=place.call_file(digest),
         sha256=digest,
+        elements=call.elements,
         directory=place.directory,
         key=place.key.hex(),
         cloudpickle=_cloudpickle(),

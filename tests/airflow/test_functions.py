@@ -17,12 +17,13 @@ from airflow.sdk import DAG, task
 from airflow.sdk.bases.decorator import DecoratedOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 from airflow.serialization.serialized_objects import DagSerialization
+from pendulum import now
 
 from airflow_provider_firecrest.decorators.firecrest import FirecRESTDecoratedOperator
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import errors
 from firecrest_core.functions import script
-from firecrest_core.functions.outcome import RemoteTraceback
+from firecrest_core.functions.result_file import RemoteTraceback
 
 
 def maker(function: Callable[..., Any], workdir: Path, *args: Any, **more: Any) -> Callable[[], DecoratedOperator]:
@@ -56,7 +57,7 @@ def test_a_task_returns_what_its_function_returns(connected, workdir, run_task, 
     assert "return" not in ti.pushed
 
 
-def test_a_small_call_costs_at_most_two_requests_more_than_a_submission(
+def test_a_small_call_costs_at_most_two_requests_more_than_a_submission_and_any_number_of_elements_seven(
     connected, workdir, run_task, ti, requests: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cost(make: Callable[[], Any], task_id: str) -> int:
@@ -72,6 +73,7 @@ def test_a_small_call_costs_at_most_two_requests_more_than_a_submission(
     cost(lambda: FirecRESTSubmitOperator(**plain), "first")  # it signs in
     submission = cost(lambda: FirecRESTSubmitOperator(**plain), "plain")
     assert cost(maker(train, workdir, 4), "train") <= submission + 2
+    assert cost(maker(score, workdir, range(10, 20), 1.0, over="seed"), "score") <= submission + 7
 
 
 def test_a_function_raises_what_it_raises_there(connected, workdir, run_task, ti, task_log) -> None:
@@ -144,6 +146,72 @@ def test_what_airflow_reads_late_goes_as_a_list(connected, workdir, run_task) ->
     ).result == (([1, 2],), [1, 2], "list")
 
 
+# --- over many arguments, as one job array ---------------------------------------------------------------------
+
+
+def score(seed: int, rate: float, scale: float = 1.0) -> float:
+    with Path(f"tries-{seed}").open("a") as file:
+        file.write("x")
+    print(f"scoring {seed}")
+    if seed in (2, 3) and not Path("mended").exists():
+        raise ValueError(f"seed {seed} diverged")
+    return seed * rate * scale
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+def test_a_function_over_many_arguments_is_one_array(connected, workdir, run_task, ti, requests, deferrable) -> None:
+    (workdir / "mended").touch()
+    arguments = {"rate": (0.5, 2.0, 4.0), "scale": 10.0}
+    run = run_task(
+        maker(score, workdir, range(1, 4), op_kwargs=arguments, over=["rate", "seed"], deferrable=deferrable)
+    )
+    assert run.result == [5.0, 40.0, 120.0]
+    assert requests["POST jobs"] == 1
+    assert ti.pushed["job"]["element_counts"] == {"COMPLETED": 3}
+
+
+def test_a_retry_runs_the_elements_that_raised_and_keeps_the_values_of_the_others(
+    connected, workdir, run_task, ti, task_log
+) -> None:
+    make = maker(score, workdir, op_kwargs={"seed": [1, 2, 3, 4], "rate": 0.5}, over="seed", retries=1)
+    with pytest.raises(
+        errors.FunctionFailed, match=r"^score: 2 of 4 elements failed \(1-2\)\. Element 1 raised ValueError: seed 2 di"
+    ) as raised:
+        run_task(make)
+    cause = raised.value.__cause__
+    assert isinstance(cause, ValueError)
+    assert "in score" in str(cause.__cause__)
+    log = task_log()
+    assert "2 of 4 array elements COMPLETED, 2 FAILED (1-2)" in log
+    assert "scoring 2" in log
+    (workdir / "mended").touch()
+    ti.try_number = 2
+    assert run_task(make).result == [0.5, 1.0, 1.5, 2.0]
+    assert [(workdir / f"tries-{seed}").read_text() for seed in (1, 2, 3, 4)] == ["x", "xx", "xx", "x"]
+    assert run_task(make).result == [0.5, 1.0, 1.5, 2.0]  # nothing runs
+    assert (workdir / "tries-2").read_text() == "xx"
+
+
+def test_elements_that_lack_memory_get_more_within_one_try(connected, workdir, run_task) -> None:
+    def grow_once(number: int) -> int:
+        with Path(f"tries-{number}").open("a") as file:
+            file.write("x")
+        if number == 1 and Path("tries-1").read_text() == "x":
+            held = bytearray(300 << 20)
+            time.sleep(60)
+            del held
+        return number
+
+    escalate = {"out_of_memory": {"memory": "x4", "max": "512M"}}
+    make = maker(grow_once, workdir, [0, 1, 2], over="number", memory="128M", time_limit=2, escalate=escalate)
+    assert run_task(make).result == [0, 1, 2]
+    assert [(workdir / f"tries-{number}").read_text() for number in range(3)] == ["x", "xx", "x"]
+
+
+def test_times_of_airflow_go_as_pythons_own_in_lists_too(connected, workdir, run_task) -> None:
+    assert run_task(maker(lambda day: type(day).__module__, workdir, [now()], over="day")).result == ["datetime"]
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +256,9 @@ def test_a_result_that_somebody_else_has_written_is_not_unpickled(connected, wor
         ({"job": {"nodse": 2}}, "nodse: .*did you mean 'nodes'"),
         ({"pyhton": "python3"}, "pyhton: .*did you mean 'python'"),
         ({"default_args": {"exactly_once": False}}, "exactly_once: the function's result"),
+        ({"over": "step"}, "over: train has no parameter 'step'; did you mean 'steps'"),
+        ({"over": "steps", "alternatives": [{}]}, "alternatives: the elements of an array begin one by one"),
+        ({"over": "steps", "chain": {"max_jobs": 2}}, "chain: it is for one call; map the task"),
     ],
 )
 def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(
@@ -195,6 +266,12 @@ def test_what_cannot_be_right_is_refused_while_the_dag_is_parsed(
 ) -> None:
     with pytest.raises(AirflowException, match=words):
         maker(train, workdir, 3, **arguments)()
+
+
+def test_values_that_cannot_be_those_of_an_array_fail_the_task_at_once(connected, workdir, run_task, ti) -> None:
+    with pytest.raises(AirflowFailException, match="over: rate has 1 values, and steps has 2; each element gets one"):
+        run_task(maker(train, workdir, [1, 2], [0.1], over=["steps", "rate"]))
+    assert "job_id" not in ti.pushed
 
 
 def test_functions_that_cannot_be_jobs_are_refused_while_the_dag_is_parsed(workdir) -> None:
@@ -233,3 +310,15 @@ def test_it_is_a_decorator_that_maps() -> None:
     mapped: Any = dag.get_task("square")
     op = mapped.unmap({"op_kwargs": {"number": 2}})
     assert op.op_kwargs == {"offset": 1, "number": 2}
+
+
+def test_its_list_may_be_what_another_task_returns_and_it_returns_a_list() -> None:
+    with DAG("d", schedule=None) as dag:
+
+        @task
+        def seeds() -> list[int]:
+            return [1, 2]
+
+        task.firecrest(working_dir="/scratch", over="steps")(train)(steps=seeds(), rate=0.1)
+    found: Any = dag.get_task("train")
+    assert (found.upstream_task_ids, found.over, found.multiple_outputs) == ({"seeds"}, ("steps",), False)

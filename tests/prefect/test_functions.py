@@ -13,7 +13,7 @@ from prefect import flow, task
 
 from firecrest_core import errors
 from firecrest_core.functions import script
-from firecrest_core.functions.outcome import RemoteTraceback
+from firecrest_core.functions.result_file import RemoteTraceback
 from prefect_firecrest import FirecRESTCredentials, firecrest
 
 
@@ -110,6 +110,48 @@ def test_a_flow_run_that_is_run_again_gets_the_result_of_its_job(run_as_job, wor
     assert (workdir / "runs").read_text() == "run\n"
 
 
+def test_over_many_arguments_it_is_one_array_and_a_retry_runs_those_that_raised(
+    run_as_job, workdir, requests, caplog
+) -> None:
+    @run_as_job(over=["seed", "rate"])
+    @task(retries=1, retry_delay_seconds=0)
+    def score(seed: int, rate: float, scale: float = 1.0) -> float:
+        with Path(f"tries-{seed}").open("a") as file:
+            file.write("x")
+        print(f"scoring {seed}")
+        if seed == 2 and Path("tries-2").read_text() == "x":
+            raise Diverged(f"seed {seed}")
+        return seed * rate * scale
+
+    @run_as_job(over="value")
+    @task
+    async def always(value: str) -> str:
+        if value == "b":
+            raise Diverged(value)
+        return value
+
+    @run_as_job(over="text")
+    @flow(validate_parameters=False)
+    def lengths(text: str) -> int:
+        return len(text)
+
+    @flow
+    async def compute() -> list[float]:
+        with pytest.raises(
+            errors.FunctionFailed, match=r"1 of 3 elements failed \(1\)\. Element 1 raised .*D"
+        ) as raised:
+            await always(["a", "b", "c"])
+        assert isinstance(raised.value.__cause__, Diverged)
+        assert isinstance(raised.value.__cause__.__cause__, RemoteTraceback)
+        assert lengths(["a", "bb"]) == [1, 2]
+        return score([1, 2, 3], rate=(0.5, 1.0, 2.0), scale=10.0)
+
+    assert asyncio.run(compute()) == [5.0, 20.0, 60.0]
+    assert [(workdir / f"tries-{seed}").read_text() for seed in (1, 2, 3)] == ["x", "xx", "x"]
+    assert requests["POST jobs"] == 4
+    assert "Last lines of array element 1's output:\nscoring 2\n" in caplog.text
+
+
 def test_arguments_and_results_of_any_size(run_as_job, monkeypatch) -> None:
     monkeypatch.setattr(script, "LARGEST_IN_SCRIPT", 1000)
 
@@ -168,6 +210,8 @@ def test_another_python_and_a_job_that_fails_without_the_function(run_as_job, mo
         ({"time_limit": "soon"}, "time_limit"),
         ({"nodse": 2}, "nodse: .*did you mean 'nodes'"),
         ({"pyhton": "python3"}, "pyhton: .*did you mean 'python'"),
+        ({"over": "valu"}, "over: double has no parameter 'valu'; did you mean 'value'"),
+        ({"over": "value", "alternatives": [{}]}, "alternatives: the elements of an array begin one by one"),
         ({"credentials": 3}, "credentials: give a FirecRESTCredentials block, or the name of one"),
     ],
 )

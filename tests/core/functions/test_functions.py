@@ -22,8 +22,9 @@ from pytest_mock import MockerFixture
 from firecrest_core import JobState, System, errors
 from firecrest_core.connection import Connection
 from firecrest_core.functions import outcome, pickled_call, runner, script
-from firecrest_core.functions.outcome import RemoteTraceback, function_result
+from firecrest_core.functions.outcome import function_result
 from firecrest_core.functions.pickled_call import check_function, pickle_call
+from firecrest_core.functions.result_file import RemoteTraceback
 from firecrest_core.functions.result_place import ResultPlace
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec
