@@ -94,6 +94,8 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
             self.over = read_over(python_callable, over)
         except FirecRESTError as error:
             raise task_error(error) from None
+        if self.over:  # Airflow infers it from the function's annotation, and the task returns a list
+            kwargs["multiple_outputs"] = False
         command = placeholder_command(python, python_callable.__name__)
         super().__init__(python_callable=python_callable, **kwargs | {"command": command})
         self.python = python
@@ -234,8 +236,6 @@ def firecrest_task(
     :param multiple_outputs: push each entry of the mapping that the function returns as an XCom of its own
     :param kwargs: arguments of :class:`FirecRESTDecoratedOperator`
     """
-    if kwargs.get("over") is not None and multiple_outputs is None:
-        multiple_outputs = False  # Airflow infers it from the function's annotation, and the task returns a list
     return task_decorator_factory(
         python_callable=python_callable,
         multiple_outputs=multiple_outputs,

@@ -319,6 +319,7 @@ def test_its_list_may_be_what_another_task_returns_and_it_returns_a_list() -> No
         def seeds() -> list[int]:
             return [1, 2]
 
-        task.firecrest(working_dir="/scratch", over="steps")(train)(steps=seeds(), rate=0.1)
+        once = task.firecrest(working_dir="/scratch")(train)
+        once.override(over="steps")(steps=seeds(), rate=0.1)
     found: Any = dag.get_task("train")
     assert (found.upstream_task_ids, found.over, found.multiple_outputs) == ({"seeds"}, ("steps",), False)
