@@ -37,10 +37,14 @@ async def arun_array(job: FirecRESTJob, over: Sequence[Mapping[str, Any]], **opt
 
 def _arrays(job: FirecRESTJob, over: Sequence[Mapping[str, Any]]) -> Iterator[FirecRESTJob]:
     from firecrest_core.chain import Chain
+    from firecrest_core.errors import InvalidJobSpec
     from firecrest_core.spec.points import in_arrays, over_points
 
+    parts = in_arrays(over)
     if job.chain is not None:
         Chain.parse(job.chain).check_elements()
-    for part in in_arrays(over):
+        if len(parts) > 1:  # element 0 of each would go on from the checkpoints of the others
+            raise InvalidJobSpec("chain", "these points are several arrays, whose indices are the same; give fewer")
+    for part in parts:
         spec = over_points(job.spec(), part)
         yield job.model_copy(update={"array": spec.array, "setup": list(spec.setup)})

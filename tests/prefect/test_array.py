@@ -73,6 +73,8 @@ def test_a_chain_needs_an_index_in_its_paths(make) -> None:
     chain = Chain(max_jobs=5, signal="B:USR1@60", done="done", checkpoint="ckpt/*")
     with pytest.raises(InvalidJobSpec, match="^chain: done is 'done', and each element of an array needs its own"):
         run_array(make(LINK, chain=chain), over=[{"JOBS": 1}])
+    with pytest.raises(InvalidJobSpec, match="^chain: these points are several arrays"):
+        run_array(make(LINK, chain=CHAIN), over=[{"JOBS": 1}] * 1001)
 
 
 @pytest.mark.parametrize("over", [[], {"SEED": 1}, [{"a b": 1}]])
