@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect.blocks.abstract import JobRun
-from pydantic import SecretStr
 
-from firecrest_core.errors import ConfigurationError, JobFailed, RemotePathNotFound
+from firecrest_core.errors import JobFailed, RemotePathNotFound
 from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.files import send_inputs
+from prefect_firecrest.portable_run import PortableRun
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.campaign import Campaign
-    from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
     from firecrest_core.result import JobResult
     from firecrest_core.spec.jobspec import JobSpec
 
 
-class FirecRESTJobRun(JobRun["JobResult"]):
+class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
     """A job of the scheduler. :meth:`FirecRESTJob.trigger <prefect_firecrest.FirecRESTJob.trigger>` submits it.
 
     One that somebody else submitted is found by :func:`prefect_firecrest.find_job`.
 
     Each method has an asynchronous twin with the prefix ``a``. All raise the errors of :mod:`firecrest_core.errors`.
 
-    It can be pickled, as Prefect does with results that it keeps. The client's secret is left out and read from the
-    credentials' block again, so a run that is used in another process needs credentials that were saved. The job's own
-    secrets are encrypted with the client's.
+    It can be pickled, as Prefect does with results that it keeps; then it needs credentials that were saved.
 
     :param job: the job itself; where another one follows, that one from then on
     :param spec: what was asked for, to run it once more; ``None`` for a job that somebody else submitted
@@ -62,9 +58,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         chain: dict[str, Any] | None = None,
         alternatives: list[dict[str, Any]] | None = None,
     ) -> None:
-        self._credentials: FirecRESTCredentials | str = credentials
-        self.job = job
-        self.spec = spec
+        super().__init__(credentials, job, spec)
         self.inputs = inputs
         self.poll_interval = poll_interval
         self.metrics = metrics
@@ -72,7 +66,6 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         self.chain = chain
         self.alternatives = alternatives
         self._result: JobResult | None = None
-        self._sealed_spec: dict[str, Any] | None = None
 
     @classmethod
     async def find(
@@ -152,10 +145,9 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _wait_for_result(self, timeout: float | None, fail_if_stuck: bool = False) -> JobResult:
         from firecrest_core.jobs.job import Job
         from prefect_firecrest.cancellation.monitor import JobMonitor
-        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_submitted
 
-        monitor, log, began = runtime.state(JobMonitor), self.logger, time.monotonic()
+        monitor, began = runtime.state(JobMonitor), time.monotonic()
         async with self._on_system() as system:
             while True:
                 left = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
@@ -165,9 +157,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                     break
                 self.job = following
                 monitor.on_submitted(following)
-                page = centre_page(system.connection.job_url, following)
-                await show_submitted(following, page)
-                log.info("%s%s", following.submission_message(), page and f" Its page: {page}")
+                await show_submitted(following, system.connection.job_url, self.logger)
         monitor.on_end(self.job)
         self._result = following
         return following
@@ -204,7 +194,6 @@ class FirecRESTJobRun(JobRun["JobResult"]):
     async def _race(self, system: System, timeout: float | None, fail_if_stuck: bool) -> None:
         """Wait until one of the alternatives has begun, and show that one in the place of the first."""
         from firecrest_core.race import winner
-        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_winner
 
         first = self.job
@@ -217,7 +206,7 @@ class FirecRESTJobRun(JobRun["JobResult"]):
             on_warning=self._warn,
             fail_if_stuck=fail_if_stuck,
         )
-        await show_winner(self.job, first, centre_page(system.connection.job_url, self.job))
+        await show_winner(self.job, first, system.connection.job_url)
 
     def _warn(self, line: str) -> None:
         how = "cancel the job, and this task fails" if self.spec is None else "cancel the flow run"
@@ -329,7 +318,6 @@ class FirecRESTJobRun(JobRun["JobResult"]):
         from firecrest_core.jobs.status import read_status
         from firecrest_core.states import JobState
         from prefect_firecrest.cancellation.monitor import JobMonitor
-        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_submitted
 
         if self.spec is None:
@@ -350,65 +338,8 @@ class FirecRESTJobRun(JobRun["JobResult"]):
                 job = await campaign.submit(self.job.key, before_post=send, on_message=self.logger.info)
             monitor.on_submitted(job)
         if job.job_id != self.job_id:
-            page = centre_page(system.connection.job_url, job)
-            await show_submitted(job, page)
-            self.logger.info(
-                "%s was submitted in the place of job %s.%s", job, self.job_id, page and f" Its page: {page}"
-            )
+            message = f"{job} was submitted in the place of job {self.job_id}."
+            await show_submitted(job, system.connection.job_url, self.logger, message)
         resumed = copy(self)
         resumed.job, resumed._result = job, None
         return resumed
-
-    def whole_spec(self, connection: Connection) -> JobSpec:
-        """Return what was asked for, with the secrets that another process has left out.
-
-        :param connection: that of the credentials
-        """
-        from firecrest_core.spec.sealing import unseal
-
-        assert self.spec is not None, "a job that somebody else submitted is not submitted again"
-        return unseal(self._sealed_spec, connection.secret) if self._sealed_spec else self.spec
-
-    # --- the credentials ----------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _on_system(self) -> AsyncIterator[System]:
-        from prefect_firecrest.clients import client_of
-
-        credentials = await self.load_credentials()
-        async with client_of(credentials.connection(), credentials.saved_as) as client:
-            yield client.system(self.system)
-
-    async def load_credentials(self) -> FirecRESTCredentials:
-        """Return the credentials that it is asked for with, from their block where another process has left them out.
-
-        :raises ConfigurationError: they were never saved, and another process has them
-        """
-        if isinstance(self._credentials, str):
-            self._credentials = await FirecRESTCredentials.aload(self._credentials)
-        if not self._credentials.client_secret.get_secret_value():
-            raise ConfigurationError(
-                f"{self.job} on {self.system} was handed over without the client's secret, which is never stored with "
-                "a result. Save the credentials as a block (FirecRESTCredentials.save), and it is read from there."
-            )
-        return self._credentials
-
-    def __copy__(self) -> Self:
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self.__copy__()  # within a process the secret stays; the parts are immutable
-
-    def __getstate__(self) -> dict[str, Any]:
-        from firecrest_core.spec.sealing import seal
-
-        state, kept = dict(self.__dict__), self._credentials
-        if isinstance(kept, FirecRESTCredentials):
-            if self.spec is not None and self.spec.secrets:
-                state["_sealed_spec"] = seal(self.spec, kept.connection().secret)
-                state["spec"] = replace(self.spec, environment=self.spec.plain_environment)
-            saved_as = kept.saved_as
-            kept = saved_as or kept.model_copy(update={"client_secret": SecretStr("")})
-        return {**state, "_credentials": kept}

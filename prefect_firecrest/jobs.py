@@ -10,9 +10,8 @@ from prefect.blocks.abstract import JobBlock
 from pydantic import ConfigDict, Field, HttpUrl, PrivateAttr, SecretStr, field_validator, model_validator
 
 from firecrest_core.documentation import page_url
-from firecrest_core.errors import InvalidJobSpec, JobWithdrawn
+from firecrest_core.errors import InvalidJobSpec
 from prefect_firecrest.credentials import FirecRESTCredentials
-from prefect_firecrest.files import send_inputs
 from prefect_firecrest.handed_over import read_job_again
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
@@ -22,11 +21,7 @@ from prefect_firecrest.runtime import runtime
 if TYPE_CHECKING:
     from firecrest_core.api.client import System
     from firecrest_core.dry_run import DryRun
-    from firecrest_core.jobs.job import Job
-    from firecrest_core.jobs.key import ClaimKey
     from firecrest_core.spec.jobspec import JobSpec
-    from prefect_firecrest.cancellation.records import JobRecord
-    from prefect_firecrest.identity import TaskIdentity
     from prefect_firecrest.late_script import LateScript
 
 # What is no field of a JobSpec.
@@ -406,14 +401,13 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         return await self._submit(None, script)
 
     async def _submit(self, inputs: Mapping[str, str] | None, script: LateScript | None = None) -> FirecRESTJobRun:
-        from firecrest_core import lifecycle
+        from firecrest_core.campaign import Campaign
         from firecrest_core.job_metrics import metrics_path
         from firecrest_core.paths import is_made, make_directory
-        from prefect_firecrest.cancellation.monitor import JobMonitor
         from prefect_firecrest.clients import client_of
         from prefect_firecrest.identity import TaskIdentity, is_repeated
-        from prefect_firecrest.observability.centre_page import centre_page
         from prefect_firecrest.observability.display import show_submitted
+        from prefect_firecrest.submission import Submission
 
         connection = self.credentials.connection()
         async with client_of(connection, self.credentials.saved_as) as client:
@@ -429,17 +423,10 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             identity = await TaskIdentity.current(connection, system.name, spec)
             if script is not None:
                 spec = script.complete(connection, spec, identity.claim_identity)
-            if self.exactly_once:
-                job = await self._submit_once(system, spec, identity, inputs, script)
-            else:
-                await send_inputs(system, spec, inputs)
-                job = await lifecycle.submit(system, spec)
-                record = self._record(system, spec, job_id=job.job_id)
-                await runtime.state(JobMonitor).watch(identity.flow_runs, connection, record)
-                await runtime.state(JobMonitor).write_down(record)
-        page = centre_page(connection.job_url, job)
-        await show_submitted(job, page)
-        self.logger.info("%s%s", job.submission_message(), page and f" Its page: {page}")
+            campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
+            submission = Submission(self.credentials.saved_as, identity, campaign, inputs, script, self.logger)
+            job = await (submission.once() if self.exactly_once else submission.anew())
+        await show_submitted(job, connection.job_url, self.logger)
         return FirecRESTJobRun(
             self.credentials,
             job,
@@ -450,71 +437,6 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             escalate=self.escalate,
             chain=self.chain,
             alternatives=self.alternatives,
-        )
-
-    async def _submit_once(
-        self,
-        system: System,
-        spec: JobSpec,
-        identity: TaskIdentity,
-        inputs: Mapping[str, str] | None,
-        script: LateScript | None,
-    ) -> Job:
-        from firecrest_core.campaign import Campaign
-        from firecrest_core.jobs.key import ClaimKey
-        from prefect_firecrest.cancellation.monitor import JobMonitor
-        from prefect_firecrest.pause_key import was_awaited
-
-        key = ClaimKey(identity.claim_identity)
-        # A run that was suspended until the job's end wants to hear how it ended, and not to run it again.
-        was_suspended = was_awaited(identity.pauses, identity.digest)
-        monitor = runtime.state(JobMonitor)
-        campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
-        while True:
-            record = self._record(system, spec, key)
-
-            async def before_post(record: JobRecord = record) -> None:
-                await send_inputs(system, spec, inputs)
-                if script is not None:
-                    await script.send(system, spec, identity.claim_identity)
-                await monitor.write_down(record)
-
-            await monitor.watch(identity.flow_runs, system.connection, record)
-            try:
-                job = await campaign.submit(
-                    key,
-                    first_attempt=identity.first_attempt,
-                    resubmit_failed=not was_suspended,
-                    before_post=before_post,
-                    on_message=self.logger.info,
-                )
-            except JobWithdrawn:
-                # The job was cancelled, and then somebody ran the flow run again: that person wants a new job.
-                if identity.first_attempt or not await identity.is_wanted():
-                    raise
-                key = key.next_epoch()
-            except Exception:
-                if identity.first_attempt:
-                    monitor.on_not_submitted(record)
-                raise
-            else:
-                await monitor.write_down(record)  # of a job that was found, too: its earlier record may be deleted
-                monitor.on_submitted(job)
-                return job
-
-    def _record(
-        self, system: System, spec: JobSpec, key: ClaimKey | None = None, job_id: str | None = None
-    ) -> JobRecord:
-        from prefect_firecrest.cancellation.records import JobRecord
-
-        return JobRecord(
-            credentials=self.credentials.saved_as,
-            system=system.name,
-            working_dir=spec.working_dir,
-            identity=key.identity if key else None,
-            epoch=key.epoch if key else 0,
-            job_id=job_id,
-            array=None if spec.array_indices is None else str(spec.array_indices),
         )
 
 

@@ -1,10 +1,10 @@
 """What Prefect shows of a job that a run waits for: a row in a table, its progress, its output, metrics, and events.
 
-The flow runs that its flow run runs in show the row, too, and their logs say that it was submitted and how it ended.
+The flow runs that enclose the job's own show the row, too, and their logs say that it was submitted and how it ended.
 
-It costs no request for the job's state: the answers are those that the wait gets anyway. Only the output is read
-besides, and metrics on wish. So the output and the progress are shown while a process waits for a few jobs; a sweep of
-hundreds has its table.
+This costs no request for the job's state: the answers are those that the wait gets anyway. Only the output is read
+besides, and the metrics of a job that has any. So output and progress are shown while a process waits for a few jobs.
+Of hundreds, there is the table.
 """
 
 from __future__ import annotations
@@ -67,36 +67,44 @@ class ActiveDisplays:
         return len(self.displays) <= _FEW
 
 
-async def show_submitted(job: Job, page: str) -> None:
+async def show_submitted(job: Job, job_url: str, logger: Any, message: str | None = None) -> None:
     """Show a job that was submitted, or found by its claim.
 
     :param job: the job
-    :param page: the URL of its page at the centre, or an empty text
+    :param job_url: that of the credentials, for the job's page at the centre
+    :param logger: of the run
+    :param message: what the log says of it, unless that it was submitted or found
     """
+    page = centre_page(job_url, job)
+    logger.info("%s%s", message or job.submission_message(), page and f" Its page: {page}")
     flow_run = current_flow_run()
     if flow_run is None:
         return
     lineage, link = await _lineage(flow_run), current_run_url()
     for one in lineage:
-        JobTable.of(one.id).show(Row(job.job_id, job.name, job.system, JobState.PENDING, page=page or None, link=link))
-    _tell_callers(lineage, job.submission_message(), link)
+        JobTable.of(one.id).show(_waiting(job, page, link))
+    _log_in_callers(lineage, job.submission_message(), link)
     if job.submitted_at:  # now, and not earlier
         events.emit("submitted", job, JobState.PENDING)
 
 
-async def show_winner(job: Job, first: Job, page: str) -> None:
+async def show_winner(job: Job, first: Job, job_url: str) -> None:
     """Show the alternative that runs in the place of the one that was shown first.
 
     :param job: the job that runs
     :param first: the job that was shown
-    :param page: the URL of its page at the centre, or an empty text
+    :param job_url: that of the credentials, for the job's page at the centre
     """
     flow_run = current_flow_run()
     if flow_run is None:
         return
-    row = Row(job.job_id, job.name, job.system, JobState.PENDING, page=page or None, link=current_run_url())
+    row = _waiting(job, centre_page(job_url, job), current_run_url())
     for one in await _lineage(flow_run):
         JobTable.of(one.id).show(row, instead_of=first)
+
+
+def _waiting(job: Job, page: str, link: str | None) -> Row:
+    return Row(job.job_id, job.name, job.system, JobState.PENDING, page=page or None, link=link)
 
 
 async def current_flow_runs() -> tuple[UUID, ...]:
@@ -114,8 +122,8 @@ async def _lineage(flow_run: FlowRun) -> list[FlowRun]:
         return [flow_run]
 
 
-def _tell_callers(lineage: Sequence[FlowRun], message: str, link: str | None) -> None:
-    """Say something of a job in the logs of the flow runs that its own one runs in.
+def _log_in_callers(lineage: Sequence[FlowRun], message: str, link: str | None) -> None:
+    """Write a line about a job to the logs of the flow runs that enclose the job's own.
 
     :param link: to the log that says more
     """
@@ -158,7 +166,7 @@ class Display:
         if self._flow_run is not None:
             self._lineage = await _lineage(self._flow_run)
         if self._metrics_path is not None:
-            self._metrics = await self._follow_metrics(self._metrics_path)
+            self._metrics = await self._begin_metrics(self._metrics_path)
         self._active.displays.add(self)
         return self
 
@@ -199,7 +207,7 @@ class Display:
         tables = [JobTable.of(one.id) for one in self._lineage]
         if not tables[0].shows_end(result):  # of a job that was cancelled for its flow run, the monitor has shown it
             events.emit_ended(result, self._flow_run.id)
-            _tell_callers(self._lineage, result.summary(), self._link)
+            _log_in_callers(self._lineage, result.summary(), self._link)
         async with asyncio.TaskGroup() as group:
             for table in tables:
                 table.show(self._row(result, result), instead_of=self._job)
@@ -213,7 +221,7 @@ class Display:
         page = centre_page(self._system.connection.job_url, job, status)
         return replace(Row.of(job, status, self._link, page or None), metrics=self._metrics_cell)
 
-    async def _follow_metrics(self, path: str) -> JobMetricsDisplay:
+    async def _begin_metrics(self, path: str) -> JobMetricsDisplay:
         from prefect_firecrest.observability.job_metrics import JobMetricsDisplay, experiment
 
         return JobMetricsDisplay(
