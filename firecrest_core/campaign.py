@@ -277,8 +277,9 @@ class Campaign:
     ) -> FollowUp | Stop | Ended | None:
         assert self.chain is not None
         assert job.key is not None
-        if claims.has_newer_epoch(job.key.epoch) or claims.holder(job.key) != job.job_id:
+        if claims.has_newer_epoch(job.key.epoch) or claims.holder(job.key) != result.job_id:
             return None  # it was cancelled before it began, or could not make its claim
+        job = replace(job, job_id=result.job_id)  # which may be another one of the key
         if problem := unknown_ends(job, result):
             return Stop(problem)
         end = await ArrayEnd.read(self.system, job, result, spec, claims, jobs)

@@ -327,6 +327,23 @@ async def test_a_training_survives_what_happens_and_repeats_no_step(system: Syst
     assert [job.cause for job in result.course.earlier_jobs] == ["out_of_memory", "node_failure"]
 
 
+async def test_what_ran_in_another_job_of_the_key_is_followed_alike(system: System, workdir: Path) -> None:
+    """Whose answer was lost, and who was submitted once more, wait for the same array."""
+    campaign = campaign_of(system, workdir, 3, "1.1.1) exit ;;", "3.*.0) exit 1 ;;")
+    jobs = [await campaign.submit(KEY, first_attempt=True) for _ in range(2)]
+    results = [await lifecycle.wait(system, job, poll_interval=0.2) for job in jobs]
+    [ran] = {result.job_id for result in results}
+    log: list[str] = []
+    other = next(job for job in jobs if job.job_id != ran)
+    following = await campaign.follow(other, results[0], log.append)
+    assert isinstance(following, Job)
+    assert str(following.array_indices) == "1"
+    assert f"Element 3 of job {ran} ended FAILED" in log[0]
+    result = await campaign.follow(following, await lifecycle.wait(system, following, poll_interval=0.2))
+    assert isinstance(result, JobResult)
+    assert (jobs_of(workdir), str(result.failed_indices)) == ([1, 2, 1, 1], "3")
+
+
 async def test_a_retry_runs_those_that_failed_and_stopped(system: System, workdir: Path) -> None:
     events = ("0.1.1|2.1.0) exit 1 ;;", "1.1.0) exit ;;", "3.1.1) exit ;;")
     campaign = campaign_of(system, workdir, 2, *events, time_limit="01:00:00")
