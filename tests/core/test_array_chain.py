@@ -414,6 +414,8 @@ async def test_a_person_cancels_it(system: System, workdir: Path) -> None:
     job = await campaign.submit(KEY, first_attempt=True)
     while len(list(workdir.glob("run-*/ckpt/1"))) < 2:
         await asyncio.sleep(0.05)
+    while not any(row.state is COMPLETED for row in await system.get_job(job.job_id)):
+        await asyncio.sleep(0.05)
     await lifecycle.cancel(system, job)
     result = await lifecycle.wait(system, job, poll_interval=0.2)
     with pytest.raises(JobWithdrawn):
