@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import Mock
 
@@ -23,9 +23,9 @@ from firecrest_core import errors
 from firecrest_core.api import backoff
 from firecrest_core.api.models import FileInfo, JobInfo
 from firecrest_core.api.submit_request import SubmitRequest
-from firecrest_core.claims import cancel_many, claim, directory, owner, protocol, removal
+from firecrest_core.claims import ahead, cancel_many, claim, directory, gate, owner, protocol, removal
 from firecrest_core.jobs.job import Job
-from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, read_job_name
+from firecrest_core.jobs.key import ClaimKey, claim_identity, claims_home, fingerprint, is_ahead, read_job_name
 from firecrest_core.result import JobResult
 from firecrest_core.spec.alternatives import Alternatives
 from firecrest_core.spec.jobspec import JobSpec
@@ -49,7 +49,8 @@ BY_FINGERPRINT = {fingerprint(identity): identity for identities in IDENTITIES.v
 class ModelJob:
     """A job, and how far it is: queued → claiming → looking → running → ended.
 
-    One whose node failed is *lost*: it looks as if it had ended, and may be queued again.
+    One that was submitted ahead is *at its gate* before it claims. It may start at any time, because no dependency is
+    modelled. One whose node failed is *lost*: it looks as if it had ended, and may be queued again.
     """
 
     id: str
@@ -133,9 +134,16 @@ class Cluster:
         directory = job.key.directory(WORKDIR)
         link, own = f"{directory}/claim", f"{directory}/job-{job.id}"
         if job.stage == "queued":
-            job.stage, job.state = "claiming", JobState.RUNNING
+            waits = is_ahead(job.name) and self.mutation != "passes any gate"
+            job.stage, job.state = "at its gate" if waits else "claiming", JobState.RUNNING
             if self.mutation == "claims without care":
                 job.saw_no_claim = link not in self.links
+        elif job.stage == "at its gate":
+            decided = self.links.get(f"{directory}/gate", "")
+            if link in self.links or decided.endswith(gate.OPEN):
+                job.stage = "claiming"
+            elif decided:
+                self.end(job, JobState.COMPLETED)
         elif job.stage == "claiming":
             self.directories.add(directory)
             if job.saw_no_claim:
@@ -151,6 +159,14 @@ class Cluster:
                 self.end(job, JobState.COMPLETED)
             else:
                 self.run(job)
+
+    def close_gate(self, job: ModelJob) -> None:
+        """Nobody has decided for too long."""
+        directory = job.key.directory(WORKDIR)
+        self.directories.add(directory)
+        if f"{directory}/claim" not in self.links:
+            self.links.setdefault(f"{directory}/gate", f"{directory}/{gate.CLOSED}")
+        self.step(job)
 
     def run(self, job: ModelJob) -> None:
         """The payload begins."""
@@ -332,6 +348,7 @@ class Worker:
 
 # --- what may happen, in any order ----------------------------------------------------------------------
 
+PROLOGUE = ("queued", "at its gate", "claiming", "looking")
 FATES = ["answered"] * 6 + ["lost before", "lost after", "late", "twice", "rejected"]
 
 
@@ -538,10 +555,10 @@ class Protocol(RuleBasedStateMachine):
     def payloads(self, task: str) -> list[ModelJob]:
         return [job for job in self.jobs("running") if job.key.identity == task]
 
-    @precondition(lambda self: self.jobs("queued", "claiming", "looking"))
+    @precondition(lambda self: self.jobs(*PROLOGUE))
     @rule(data=st.data(), steps=st.integers(1, 3))
     def a_job_gets_on(self, data: st.DataObject, steps: int) -> None:
-        job = data.draw(st.sampled_from(self.jobs("queued", "claiming", "looking")))
+        job = data.draw(st.sampled_from(self.jobs(*PROLOGUE)))
         for _ in range(steps):
             self.cluster.step(job)
 
@@ -586,7 +603,8 @@ class Protocol(RuleBasedStateMachine):
 
     @invariant()
     def one_claim_for_each_key(self) -> None:
-        assert len(self.cluster.links) <= len(self.cluster.directories)
+        claims = [link for link in self.cluster.links if link.endswith("/claim")]
+        assert len(claims) <= len(self.cluster.directories)
 
     # The end: no more faults, and a last try.
 
@@ -614,7 +632,7 @@ class Protocol(RuleBasedStateMachine):
             else:
                 assert isinstance(outcome, errors.JobWithdrawn), f"{task} ended with {outcome!r}"
                 assert (identity, epoch) in self.withdrawn
-        assert not self.jobs("queued", "claiming", "looking", "running")
+        assert not self.jobs(*PROLOGUE, "running")
 
     def check_what_is_left(self, key: ClaimKey) -> None:
         """A task whose success is on record has run once, and leaves nothing when all of its jobs have ended."""
@@ -636,20 +654,78 @@ class Protocol(RuleBasedStateMachine):
                 job.visible = True
             for worker in self.waiting():
                 worker.answer()
-            for job in self.jobs("queued", "claiming", "looking"):
+            for job in self.jobs(*PROLOGUE):
                 self.cluster.step(job)
+            for job in [] if self.waiting() else self.jobs("at its gate"):
+                self.cluster.close_gate(job)
             for job in self.jobs("running"):
                 self.cluster.end(job, JobState.COMPLETED)
             for job in self.jobs("lost"):
                 job.stage = "ended"
-            if not self.waiting() and not self.jobs("queued", "claiming", "looking", "running"):
+            if not self.waiting() and not self.jobs(*PROLOGUE, "running"):
                 return
         raise AssertionError(f"this never ends: {[worker.request for worker in self.workers]}")
 
 
+class Chained(Protocol):
+    """The next job is submitted ahead, and gets more if the one before has failed."""
+
+    escalates = False
+    a_node_fails = None  # type: ignore[assignment]  # a cause is written only of a job that cannot come back
+
+    async def attempt(self, key: ClaimKey, begin: Callable[..., Any], **how: Any) -> JobResult:
+        result = await super().attempt(key, begin, adjust=_more, **how)
+        last = self.cluster.jobs[result.job_id].key
+        if self.escalates and result.state is JobState.FAILED:
+            await backoff.retry_transient(
+                lambda: directory.ClaimDirectory(self.system, WORKDIR, last.identity).note_cause(last, "out_of_memory")
+            )
+        else:
+            await ahead.cancel_ahead(self.system, WORKDIR, last)
+        return result
+
+    @precondition(lambda self: self.jobs("running"))
+    @rule(data=st.data(), steps=st.integers(0, 8))
+    def the_next_job_is_submitted_ahead(self, data: st.DataObject, steps: int) -> None:
+        key = data.draw(st.sampled_from(self.jobs("running"))).key
+        self.get_on(self.spawn(key.identity, ahead.submit_ahead(self.system, SPEC, key, adjust=_more)), steps)
+
+    @rule(task=st.sampled_from(TASKS), steps=st.integers(5, 30))
+    def a_task_gets_on(self, task: str, steps: int) -> None:
+        if task not in self.over:
+            self.get_on(self.first(task, first_attempt=False), steps)
+
+    @rule(task=st.sampled_from(TASKS), steps=st.integers(5, 30))
+    def a_job_fails_and_the_task_gets_on(self, task: str, steps: int) -> None:
+        if task in self.over:
+            return
+        for job in self.payloads(self.identities[task]):
+            self.cluster.end(job, JobState.FAILED)
+        self.get_on(self.spawn(self.identities[task], self.attempt(self.key(task), resume)), steps)
+
+    def get_on(self, worker: Worker, steps: int) -> None:
+        """Let a worker and its jobs get on without a fault, not beyond the beginning of a payload."""
+        for _ in range(steps):
+            if worker.request is not None:
+                worker.answer()
+            for job in self.jobs(*PROLOGUE):
+                if job.key.identity == worker.identity:
+                    job.visible = True
+                    self.cluster.step(job)
+
+    @precondition(lambda self: self.jobs("at its gate"))
+    @rule(data=st.data())
+    def nobody_decides_for_long(self, data: st.DataObject) -> None:
+        self.cluster.close_gate(data.draw(st.sampled_from(self.jobs("at its gate"))))
+
+
+def _more(spec: JobSpec, scheduler: str, causes: Sequence[str]) -> JobSpec:
+    return replace(spec, memory=f"{len(causes) + 1}G")
+
+
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (owner, directory, backoff):
+    for module in (ahead, owner, directory, backoff):
         monkeypatch.setattr(module, "sleep", sleep)
     monkeypatch.setattr(removal, "gather", gather)
     monkeypatch.setattr(cancel_many, "_each", one_by_one)
@@ -689,6 +765,12 @@ def test_one_payload_of_alternatives() -> None:
     run_state_machine_as_test(racing, settings=settings(BUDGET, max_examples=50))
 
 
+@pytest.mark.parametrize("escalates", [False, True])
+def test_one_payload_where_the_next_job_is_submitted_ahead(escalates: bool) -> None:
+    chained = type("Chained", (Chained,), {"escalates": escalates})
+    run_state_machine_as_test(chained, settings=settings(BUDGET, max_examples=75))
+
+
 # --- the check itself: each part that is taken away is missed --------------------------------------------
 
 
@@ -703,6 +785,22 @@ def test_one_payload_of_alternatives() -> None:
 def test_the_check_notices_a_wrong_prologue(mutation: str, missed: str) -> None:
     with pytest.raises(AssertionError, match=missed):
         hunt(mutation=mutation)
+
+
+@pytest.mark.parametrize(("mutation", "missed"), [("", False), ("passes any gate", True)])
+def test_the_check_notices_a_job_that_passes_any_gate(mutation: str, missed: bool) -> None:
+    machine = type("Hunted", (Chained,), {"mutation": mutation})()
+    machine.first("one", first_attempt=True)
+    with pytest.raises(AssertionError, match="at once") if missed else contextlib.nullcontext():
+        for _ in range(10):
+            for worker in machine.waiting():
+                worker.answer()
+            for job in machine.jobs("running"):
+                machine.spawn(job.key.identity, ahead.submit_ahead(machine.system, SPEC, job.key))
+            for job in machine.jobs(*PROLOGUE):
+                job.visible = True
+                machine.cluster.step(job)
+        assert machine.jobs("at its gate")
 
 
 async def _nothing(*_: Any, **__: Any) -> claim.Claims:
