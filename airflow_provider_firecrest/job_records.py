@@ -218,4 +218,5 @@ def _same_job(reported: dict[str, Any], awaited: dict[str, Any]) -> bool:
 
 
 def _run(job: dict[str, Any]) -> tuple[Any, ...]:
-    return job["system"], job["key"]["identity"], job["key"]["epoch"]
+    system = (job.get("home") or job)["system"]  # that of the claim, wherever the job runs
+    return system, job["key"]["identity"], job["key"]["epoch"]

@@ -3,9 +3,12 @@
     python -m benchmarks.race [--races N] [--seed S] [--check]
 
 Each race is submitted and waited for by a process that is killed up to three times, at random moments; the next one
-goes on. The last line is a JSON object:
+goes on. Every second race is between two systems, each with its own files. Where a job there has begun and nobody lets
+it in for two seconds, it gives up, and another race follows. The last line is a JSON object:
 
 - ``races``, ``kills``: how many races came to their end, and how many processes were killed meanwhile
+- ``elsewhere``: how many of the races between systems were run by the other one
+- ``given_up``: how many of them a job that nobody let in has ended, so that another race followed
 - ``payloads``: how often the job of a race has run, as ``{"1": 200}``; anything but 1 is a violation
 - ``wait_full``, ``wait_race``: seconds in the queue of a job in a full partition, and of one that races there and in a
   free one
@@ -25,12 +28,17 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from firecrest_core import lifecycle
 from firecrest_core.api.client import FirecRESTClient
+from firecrest_core.campaign import Campaign
+from firecrest_core.claims import gate
 from firecrest_core.connection import Connection
+from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claim_identity
 from firecrest_core.result import JobResult
 from firecrest_core.spec.alternatives import Alternatives
@@ -43,8 +51,9 @@ PARTITIONS = (Partition("full", cores=1), Partition("free", cores=4), Partition(
 _LATEST_KILL = 3.0
 _MOST_KILLS = 3
 _AT_ONCE = 4
-# Seconds for which the full partition is busy.
+# Seconds for which the full partition is busy, and for which a job waits until it is let in.
 _BUSY = 15
+_LONGEST_AT_GATE = 2
 
 
 def main() -> None:
@@ -60,54 +69,94 @@ def main() -> None:
     ]
     with (
         tempfile.TemporaryDirectory() as root,
-        LocalFirecREST(Settings(root=Path(root), cores=8, partitions=PARTITIONS, accounting_lag=0.2)) as server,
+        LocalFirecREST(settings(Path(root))) as server,
     ):
         waits = asyncio.run(measured_waits(server.environ))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            ends = list(pool.map(partial(raced, server.environ), range(given.races), plans))
-    payloads = Counter(payloads for payloads, _ in ends)
-    report = {"races": len(ends), "kills": sum(kills for _, kills in ends), "payloads": payloads, **waits}
+            ends = list(pool.map(partial(raced, server), range(given.races), plans))
+    payloads = Counter(end.payloads for end in ends)
+    report = {
+        "races": len(ends),
+        "kills": sum(end.kills for end in ends),
+        "elsewhere": sum(end.elsewhere for end in ends),
+        "given_up": sum(end.given_up for end in ends),
+        "payloads": payloads,
+        **waits,
+    }
     print(json.dumps(report))
     if given.check and (payloads != {1: given.races} or waits["wait_race"] >= waits["wait_full"] / 2):
         sys.exit("each race must run one payload, and wait less than half as long as in the full partition")
 
 
-def raced(environ: Mapping[str, str], number: int, plan: list[float]) -> tuple[int, int]:
-    """Let processes submit and wait for one race; return how often its job has run, and how many were killed."""
-    directory = Path(environ["FIRECREST_WORKDIR"], f"race-{number}")
-    directory.mkdir()
+def settings(root: Path) -> Settings:
+    """Return the settings of a server with two systems."""
+    return Settings(root=root, other_systems=("other",), cores=8, partitions=PARTITIONS, accounting_lag=0.2)
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of one race.
+
+    :param payloads: how often its job has run
+    :param kills: how many processes were killed
+    :param elsewhere: the other system has run it
+    :param given_up: a job that nobody let in has ended, and another race followed
+    """
+
+    payloads: int
+    kills: int
+    elsewhere: bool
+    given_up: bool
+
+
+def raced(server: LocalFirecREST, number: int, plan: list[float]) -> End:
+    """Let processes submit and wait for one race."""
+    here, there = (home / f"race-{number}" for home in (server.home, server.home_on("other")))
+    alternatives: list[dict[str, Any]] = [{"partition": "free"}, {"partition": "other"}]
+    if number % 2:
+        alternatives[number % 4 // 2 :] = [
+            {"system": "other", "working_dir": str(there), "partition": name} for name in ("free", "other")
+        ]
     kills = 0
     seconds: float | None
+    for directory in (here, there):
+        directory.mkdir()
     for begun, seconds in enumerate([*plan, None]):
-        waiting = _PROCESSES.Process(target=run, args=(dict(environ), str(directory), begun == 0))
+        waiting = _PROCESSES.Process(target=run, args=(server.environ, str(here), alternatives, begun == 0))
         waiting.start()
         waiting.join(seconds)
         if waiting.exitcode is None:
             waiting.kill()
             waiting.join()
             kills += 1
-    jobs = directory / "jobs"
-    return len(jobs.read_text().split()) if jobs.exists() else 0, kills
+    ran_here, ran_there = (
+        len(jobs.read_text().split()) if (jobs := directory / "jobs").exists() else 0 for directory in (here, there)
+    )
+    given_up = any((one / "cause").is_symlink() for one in here.glob(".firecrest/*/*"))
+    return End(ran_here + ran_there, kills, ran_there > 0, given_up)
 
 
-def run(environ: Mapping[str, str], directory: str, first_attempt: bool) -> None:
+def run(environ: Mapping[str, str], directory: str, given: list[dict[str, Any]], first_attempt: bool) -> None:
     """Submit a race, or go on with it, and wait for its end. This is what a process does until it is killed."""
+    gate.LONGEST_WAIT = _LONGEST_AT_GATE
     job = JobSpec(working_dir=directory, command="echo $SLURM_JOB_ID >> jobs", stdout="/dev/null", time_limit=10)
-    alternatives = Alternatives.parse([{"partition": "free"}, {"partition": "other"}])
-    asyncio.run(submit_and_wait(environ, job, alternatives, first_attempt=first_attempt))
+    asyncio.run(submit_and_wait(environ, job, Alternatives.parse(given), first_attempt=first_attempt))
 
 
 async def submit_and_wait(
-    environ: Mapping[str, str], job: JobSpec, alternatives: Alternatives, *, first_attempt: bool = True
+    environ: Mapping[str, str], spec: JobSpec, alternatives: Alternatives, *, first_attempt: bool = True
 ) -> JobResult:
     """Submit a job in its shapes, and return how it ended."""
-    key = ClaimKey(claim_identity("benchmark", job.working_dir, *alternatives.to_list()))
+    key = ClaimKey(claim_identity("benchmark", spec.working_dir, *alternatives.to_list()))
     async with FirecRESTClient(Connection.from_environment(environ)) as client:
-        system = client.system()
-        submitted = await lifecycle.submit(system, job, key, first_attempt=first_attempt, alternatives=alternatives)
-        result = await lifecycle.wait(system, submitted)
-    assert result.succeeded, result.summary()
-    return result
+        campaign = Campaign(client.system(), spec, alternatives=alternatives)
+        following: Job | JobResult = await campaign.submit(key, first_attempt=first_attempt)
+        while isinstance(following, Job):
+            raced: list[Job] = []
+            result = await lifecycle.wait(client.system(), following, on_winner=raced.append)
+            following = await campaign.follow(raced[0] if raced else following, result)
+    assert following.succeeded, following.summary()
+    return following
 
 
 async def measured_waits(environ: Mapping[str, str]) -> dict[str, float]:
@@ -134,7 +183,7 @@ def _wait(result: JobResult) -> float:
 
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["firecrest_core.lifecycle", "firecrest_local"])
+_PROCESSES.set_forkserver_preload(["firecrest_core.campaign", "firecrest_local"])
 
 if __name__ == "__main__":
     main()

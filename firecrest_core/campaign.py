@@ -33,7 +33,7 @@ from firecrest_core.chain import Chain, Checkpoint, Progress
 from firecrest_core.claims.ahead import cancel_ahead, submit_ahead
 from firecrest_core.claims.claim import CACHED, Claims
 from firecrest_core.claims.directory import ClaimDirectory
-from firecrest_core.claims.protocol import BeforePost
+from firecrest_core.claims.submission import BeforePost, PreparePlace
 from firecrest_core.course import Course, EarlierJob
 from firecrest_core.errors import FirecRESTError, WaitTimedOut
 from firecrest_core.escalation import MEMORY, TIME_LIMIT, Escalation, excluded_nodes
@@ -59,7 +59,7 @@ Seen = TypeVar("Seen")
 class Campaign:
     """The jobs of one task.
 
-    :param system: where they run
+    :param system: where they run; with alternatives at other places, the home
     :param spec: what the first one asks for
     :param escalation: what the next one gets when one has ended for want of memory, time or a node
     :param chain: whether another one follows when one has ended at its time limit, or before its work was done
@@ -110,6 +110,7 @@ class Campaign:
         resubmit_failed: bool = True,
         wait_for_room: bool = True,
         before_post: BeforePost | None = None,
+        prepare_place: PreparePlace | None = None,
         on_message: OnMessage = log.info,
     ) -> Job:
         """Submit the task's job, or find the one that is alive or was last.
@@ -120,6 +121,7 @@ class Campaign:
             where it says nothing, as it was
         :param wait_for_room: wait while a limit on submitted jobs is reached
         :param before_post: awaited once, before the first POST
+        :param prepare_place: awaited once for each other place of the alternatives, before a job is submitted there
         :param on_message: gets a line for each job that is followed by another one
         :raises InvalidJobSpec: the policy cannot begin with this job
         :raises FirecRESTError: as :func:`firecrest_core.lifecycle.submit`
@@ -133,6 +135,7 @@ class Campaign:
             before_post=before_post,
             adjust=self._adjust,
             alternatives=self.alternatives,
+            prepare_place=prepare_place,
         )
         if not self._has_many and self.spec.array_indices is None:
             return await submit(first_attempt=first_attempt, resubmit_failed=resubmit_failed)
@@ -195,7 +198,7 @@ class Campaign:
         :raises SubmissionRejected: the scheduler refused the next job
         """
         if not self._has_many:
-            return result
+            return await self._race_again(job, result, on_message)
         ended = await self._go_on(job, result, on_message)
         if ended is not None:
             if self._submits_ahead:
@@ -218,6 +221,18 @@ class Campaign:
             await cancel_ahead(self.system, job.working_dir, job.key)
         except FirecRESTError as error:
             log.warning("What was submitted ahead of the end of %s will run nothing, but stays for now. %s", job, error)
+
+    async def _race_again(self, job: Job, result: JobResult, on_message: OnMessage) -> Job | JobResult:
+        """Submit the alternatives anew if the race across file systems has ended without a job that ran."""
+        if job.home is None or job.key is None or result.succeeded:
+            return result
+        claims = await retry_transient(self._directory(job).read, math.inf)
+        if claims.cause(job.key) is None:
+            return result
+        on_message(f"{job} has run nothing, so the alternatives are submitted again.")
+        return await lifecycle.submit(
+            self.system, self.spec, job.key, resubmit_failed=False, alternatives=self.alternatives
+        )
 
     async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> JobResult | None:
         """Write down that another job follows, and why. If none does, return the result with the course to it."""
@@ -338,7 +353,7 @@ class Campaign:
 
     def _directory(self, job: Job) -> ClaimDirectory:
         assert job.key is not None, "only jobs with a claim are followed by others"
-        return ClaimDirectory(self.system, job.working_dir, job.key.identity)
+        return ClaimDirectory(self.system, job.origin.working_dir, job.key.identity)
 
     async def _write_down(self, job: Job, note: Note) -> None:
         assert job.key is not None

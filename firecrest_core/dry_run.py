@@ -65,8 +65,11 @@ async def dry_run(campaign: Campaign, *, makes_working_dir: bool = False) -> Dry
     :raises RemotePathNotFound: there is no file ``script_path``
     """
     system, first = campaign.system, await campaign.first_spec()
-    shapes = [first] if campaign.alternatives is None else campaign.alternatives.of(first)
-    found = [await _try(system, shape, makes_working_dir) for shape in shapes]
+    shapes, systems = [first], [system]
+    if campaign.alternatives is not None:
+        shapes, places = campaign.alternatives.of(first), campaign.alternatives.places
+        systems = [system if place is None else system.client.system(place.system) for place in places]
+    found = [await _try(on, shape, makes_working_dir) for on, shape in zip(systems, shapes, strict=True)]
     problems = dict.fromkeys(problem for one in found for problem in one.problems)
     return DryRun(system.name, found[0].name, "\n\n".join(one.script for one in found), tuple(problems))
 

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from firecrest_core import errors
@@ -26,8 +27,9 @@ from firecrest_core.claims.cancel_queue import CancelQueue
 from firecrest_core.claims.directory import wait_until_gone
 from firecrest_core.claims.owner import find_owner
 from firecrest_core.claims.removal import SETTLED_AFTER as SETTLED_AFTER
-from firecrest_core.claims.removal import remove_claims
+from firecrest_core.claims.removal import remove_claims, remove_raced_claims
 from firecrest_core.claims.secret_file import SecretFile, written
+from firecrest_core.claims.submission import Adjust, BeforePost, PreparePlace, unchanged
 from firecrest_core.connection import Connection
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey
@@ -59,9 +61,10 @@ async def submit(
     first_attempt: bool = False,
     resubmit_failed: bool = True,
     wait_for_room: bool = True,
-    before_post: protocol.BeforePost | None = None,
-    adjust: protocol.Adjust = protocol.unchanged,
+    before_post: BeforePost | None = None,
+    adjust: Adjust = unchanged,
     alternatives: Alternatives | None = None,
+    prepare_place: PreparePlace | None = None,
 ) -> Job:
     """Submit a job, or find the one that was submitted for its key.
 
@@ -82,6 +85,8 @@ async def submit(
         :mod:`firecrest_core.campaign`.
     :param alternatives: the shapes in which the job is submitted, each once, so that the first that begins runs; only
         with a key. See :mod:`firecrest_core.race`.
+    :param prepare_place: awaited once for each other place of the alternatives, before a job is submitted there. A
+        place for which it fails is left out.
     :returns: the job that was submitted or found; of alternatives, one with the others as its ``rivals``
     :raises InvalidJobSpec: the job has no working directory, or the scheduler cannot express a field
     :raises RemotePathNotFound: the working directory does not exist. Slurm itself would accept the job and fail it
@@ -123,6 +128,7 @@ async def submit(
             before_post=before_first_post,
             adjust=adjust,
             alternatives=alternatives,
+            prepare_place=prepare_place,
         )
 
     if not wait_for_room:
@@ -180,9 +186,8 @@ async def wait(
     """
     if job.is_ours:
         system.client.trust_url()
-    watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
     began = time.monotonic()
-    if job.rivals:
+    if job.races:
         job = await winner(
             system,
             job,
@@ -196,6 +201,8 @@ async def wait(
         if on_winner is not None:
             on_winner(job)
     while True:
+        system = system.client.system(job.system)
+        watcher = JobWatcher.shared(system.connection, job.system, type(system.client))
         result = await watcher.wait(
             job,
             poll_interval=poll_interval,
@@ -228,7 +235,11 @@ async def cancel(system: System, job: Job) -> None:
     if job.key is None:
         await system.cancel_job(job.job_id)
     else:
-        await protocol.cancel(system, job.working_dir, job.key.identity, job.key.epoch)
+        if job.home is not None and job.job_id:  # its home may be out of reach
+            with suppress(errors.FirecRESTError):  # whoever cancels from home says what is wrong there
+                await system.client.system(job.system).cancel_job(job.job_id)
+        home = system.client.system(job.origin.system)
+        await protocol.cancel(home, job.origin.working_dir, job.key.identity, job.key.epoch)
 
 
 async def cancel_all(system: System, jobs: Collection[Job]) -> dict[Job, errors.FirecRESTError]:
@@ -266,9 +277,11 @@ async def cancel_attempt(system: System, job: Job) -> None:
     """
     if job.is_ours:
         system.client.trust_url()
-    for job_id in filter(None, (job.job_id, *job.rivals)):
-        await system.cancel_job(job_id)
-        await wait_until_gone(system, job_id)
+    own = [replace(job, job_id=job_id) for job_id in (job.job_id, *job.rivals) if job_id]
+    for one in [*own, *job.elsewhere]:
+        at = system.client.system(one.system)
+        await at.cancel_job(one.job_id)
+        await wait_until_gone(at, one.job_id)
     if job.key is not None:
         await cancel_ahead(system, job.working_dir, job.key)
 
@@ -283,7 +296,8 @@ async def cancel_and_wait(system: System, job: Job) -> None:
         await cancel_attempt(system, job)
     else:
         system.client.trust_url()
-        await protocol.end_older(system, job.working_dir, job.key.next_epoch())
+        home = system.client.system(job.origin.system)
+        await protocol.end_older(home, job.origin.working_dir, job.key.next_epoch())
 
 
 async def clean_up(system: System, jobs: Collection[Job]) -> list[Job]:
@@ -300,7 +314,15 @@ async def clean_up(system: System, jobs: Collection[Job]) -> list[Job]:
     """
     if any(job.is_ours for job in jobs):
         system.client.trust_url()
-    removed = await remove_claims(system, {job.key: job.working_dir for job in jobs if job.key is not None})
+    removed = await remove_claims(
+        system, {job.key: job.working_dir for job in jobs if job.key is not None and job.home is None}
+    )
+    raced: dict[str, dict[ClaimKey, str]] = {}
+    for job in jobs:
+        if job.key is not None and job.home is not None:
+            raced.setdefault(job.home.system, {})[job.key] = job.home.working_dir
+    for name, tasks in raced.items():
+        removed |= await remove_raced_claims(system.client.system(name), tasks)
     return [job for job in jobs if job.key is None or job.key in removed]
 
 

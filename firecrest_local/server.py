@@ -86,13 +86,15 @@ class LocalFirecREST:
         else:
             server = FaultyServer(config, faults, listener.getsockname()[1])
         thread = threading.Thread(target=server.run, args=([listener],), name="firecrest-local-server", daemon=True)
-        site.scheduler.start()
+        for one in (site, *site.others):
+            one.scheduler.start()
         site.staging.expiry.start()
         thread.start()
         while not server.started:
             if not thread.is_alive():
                 site.staging.expiry.stop()
-                site.scheduler.stop()
+                for one in (site, *site.others):
+                    one.scheduler.stop()
                 raise RuntimeError("the server ended before it had started")
             time.sleep(0.005)
         return server, thread
@@ -107,7 +109,8 @@ class LocalFirecREST:
         self._server.should_exit = True
         self._thread.join()
         self._site.staging.expiry.stop()
-        self._site.scheduler.stop()
+        for one in (self._site, *self._site.others):
+            one.scheduler.stop()
         self._lock.release()
         self._site = None
 
@@ -152,7 +155,7 @@ class LocalFirecREST:
 
     @property
     def system(self) -> str:
-        """The name of the one system."""
+        """The name of the system; of several, the first one."""
         return self.settings.system
 
     @property
@@ -164,6 +167,13 @@ class LocalFirecREST:
     def home(self) -> Path:
         """The user's home directory on the cluster."""
         return self._running.home
+
+    def home_on(self, system: str) -> Path:
+        """Return the user's home directory on one of several systems.
+
+        :param system: its name.
+        """
+        return next(one.home for one in (self._running, *self._running.others) if one.settings.system == system)
 
     @property
     def environ(self) -> dict[str, str]:

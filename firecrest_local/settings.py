@@ -51,7 +51,9 @@ class Settings:
     :param client_id: the client that the token endpoint accepts.
     :param client_secret: the client's secret. Without one a random secret is made once and kept in the state
         directory, so that it outlives a restart.
-    :param system: name of the one system.
+    :param system: name of the system.
+    :param other_systems: names of further systems. Each has its own files and jobs, in `root/systems/<name>`, and else
+        the same settings.
     :param user: name of the user; None takes the name of the user who runs the server.
     :param scheduler: what runs the jobs: `process` runs them on this machine, `slurm` submits them to the Slurm that
         this machine's commands reach, `auto` takes Slurm where `sinfo` answers. Slurm has its own configuration of
@@ -83,6 +85,7 @@ class Settings:
     client_id: str = "firecrest-local"
     client_secret: str | None = field(default=None, repr=False)
     system: str = "local"
+    other_systems: tuple[str, ...] = ()
     user: str | None = None
     scheduler: str = "process"
     cores: int | None = None
@@ -109,14 +112,16 @@ class Settings:
     faults: Plan | None = None
 
     def __post_init__(self) -> None:
-        if not _SYSTEM.fullmatch(self.system):
-            raise ValueError(f"the system's name is {self.system!r}: give letters, digits, '_', '-' and '.'")
+        for name in (self.system, *self.other_systems):
+            if not _SYSTEM.fullmatch(name):
+                raise ValueError(f"the system's name is {name!r}: give letters, digits, '_', '-' and '.'")
         if not self.client_id:
             raise ValueError("the client's id is empty")
         if self.port is not None and not 0 <= self.port <= 65535:
             raise ValueError(f"the port is {self.port}: give a number from 0 to 65535")
-        # The API's paths are case-insensitive, so its one system's name has to be lower case.
+        # The API's paths are case-insensitive, so the names of its systems have to be lower case.
         object.__setattr__(self, "system", self.system.lower())
+        object.__setattr__(self, "other_systems", tuple(name.lower() for name in self.other_systems))
         object.__setattr__(self, "root", Path(self.root))
         if self.cores is None:
             object.__setattr__(self, "cores", os.cpu_count() or 1)

@@ -32,6 +32,7 @@ class Site:
 
     :param settings: what the user chose. Missing directories are made.
     :param url: where the server listens.
+    :ivar others: the other systems behind the same API; they share its tokens and its staging store.
     """
 
     def __init__(self, settings: Settings, url: str) -> None:
@@ -70,3 +71,8 @@ class Site:
             if settings.scheduler == "process"
             else SlurmScheduler(settings, self.home, self.visibility)
         )
+        self.others: list[Site] = []
+        for name in settings.other_systems:
+            other = Site(replace(settings, system=name, other_systems=(), root=root / "systems" / name), url)
+            other.issuer, other.staging = self.issuer, self.staging
+            self.others.append(other)

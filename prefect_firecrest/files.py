@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def check_files(
     working_dir: str,
+    alternatives: Sequence[Mapping[str, Any]] | None,
     inputs: Mapping[str, str] | None,
     outputs: Mapping[str, str] | None,
     local_files: Sequence[str] | None,
@@ -29,11 +30,18 @@ def check_files(
 ) -> list[str]:
     """Check that no file of a job replaces another, and return the paths on the system of ``remote_files``.
 
-    :param working_dir: the job's; the other arguments are those of :func:`prefect_firecrest.flows.run_job`
+    :param working_dir: the job's
+    :param alternatives: the job's; the other arguments are those of :func:`prefect_firecrest.flows.run_job`
     :raises InvalidFileName: one would
+    :raises InvalidJobSpec: they are not sent to the other places of alternatives, or not fetched from there
     """
     from firecrest_core import job_files, paths, transfer
+    from firecrest_core.errors import InvalidJobSpec
 
+    if (local_files or remote_files) and any("system" in shape for shape in alternatives or ()):
+        raise InvalidJobSpec(
+            "alternatives", "local_files and remote_files are on the job's own system; give inputs and outputs"
+        )
     job_files.check_files((inputs or {}).items(), (outputs or {}).items())
     sources = [paths.join(working_dir, path) for path in remote_files or []]
     transfer.check_uploads(local_files or [], working_dir)

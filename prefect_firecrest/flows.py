@@ -63,7 +63,9 @@ def run_job(
     :raises ConfigurationError: ``suspend``, and something of that is missing
     :raises JobFailed: it ended otherwise than COMPLETED; with state, exit code and its last lines of output
     """
-    sources = check_files(job.working_dir, inputs, outputs, local_files, remote_files, local_directory)
+    sources = check_files(
+        job.working_dir, job.alternatives, inputs, outputs, local_files, remote_files, local_directory
+    )
     suspension = runtime.run(Suspension.of([job])) if wait == "suspend" else None
     is_staged = runtime.run(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:  # the job may have changed what was staged in for it
@@ -100,7 +102,9 @@ async def arun_job(
     wait: Literal["process", "suspend"] = "process",
 ) -> JobResult:
     """Do what ``run_job`` does, in a coroutine."""
-    sources = check_files(job.working_dir, inputs, outputs, local_files, remote_files, local_directory)
+    sources = check_files(
+        job.working_dir, job.alternatives, inputs, outputs, local_files, remote_files, local_directory
+    )
     suspension = await runtime.arun(Suspension.of([job])) if wait == "suspend" else None
     is_staged = await runtime.arun(suspension.has_waited_for([job])) if suspension else False
     if local_files and not is_staged:

@@ -133,7 +133,7 @@ class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
         async with self._on_system() as system:
             result = await self._wait_for_result(timeout, fail_if_stuck)
             try:
-                await lifecycle.raise_for_state(system, result)
+                await lifecycle.raise_for_state(system.client.system(result.system), result)
             except JobFailed as error:
                 if self.spec is None:
                     error.retryable = False  # another try would find the same job
@@ -169,13 +169,15 @@ class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
 
         began = time.monotonic()
         runtime.state(JobMonitor).on_wait(self.job)
-        if self.job.rivals:
+        if self.job.races:
             await self._race(system, timeout, fail_if_stuck)
+        system = system.client.system(self.system)
         if timeout is not None:
             timeout = max(0.0, timeout - (time.monotonic() - began))
         log = self.logger
         campaign = self._campaign(system) if (self.chain or {}).get("ahead") else None
-        async with Display(system, self.job, log, self.poll_interval, self.metrics) as display:
+        metrics = self.metrics and self.job.own_path(self.metrics)
+        async with Display(system, self.job, log, self.poll_interval, metrics) as display:
             ahead = campaign and campaign.submitting_ahead(self.job, display.on_status, log.info)
             async with ahead or nullcontext(display.on_status) as on_status:
                 result = await lifecycle.wait(
@@ -223,6 +225,7 @@ class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
 
         if self.spec is None or self.job.key is None:
             return None
+        system = system.client.system(self.job.origin.system)
         spec = self.whole_spec(system.connection)
         return Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
 
@@ -324,7 +327,7 @@ class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
             return self
         monitor = runtime.state(JobMonitor)
         async with self._on_system() as system:
-            send = partial(send_inputs, system, self.spec, self.inputs)
+            send = partial(send_inputs, system.client.system(self.job.origin.system), self.spec, self.inputs)
             if self.job.key is None:
                 status = await read_status(system, self.job)
                 if not (status.all_ended and status.complete) or status.state is JobState.COMPLETED:
@@ -335,9 +338,14 @@ class FirecRESTJobRun(PortableRun, JobRun["JobResult"]):
             if campaign is None or self.job.key is None:
                 job = await lifecycle.submit(system, self.whole_spec(system.connection))
             else:
-                job = await campaign.submit(self.job.key, before_post=send, on_message=self.logger.info)
+                job = await campaign.submit(
+                    self.job.key,
+                    before_post=send,
+                    prepare_place=partial(send_inputs, inputs=self.inputs),
+                    on_message=self.logger.info,
+                )
             monitor.on_submitted(job)
-        if job.job_id != self.job_id:
+        if (job.system, job.job_id) != (self.system, self.job_id):
             message = f"{job} was submitted in the place of job {self.job_id}."
             await show_submitted(job, system.connection.job_url, self.logger, message)
         resumed = copy(self)

@@ -200,7 +200,8 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         default=None,
         description="Several shapes of the job, which wait in their queues at once, such as "
         '[{"partition": "normal"}, {"partition": "debug", "time_limit": 30}]. The first that begins runs, and the '
-        "others are cancelled.",
+        'others are cancelled. One may run on another system: {"system": "eiger", "working_dir": "/scratch/me/run"}; '
+        "then the inputs are sent to each place.",
     )
     metrics: str | None = Field(
         default=None,
@@ -299,10 +300,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             Chain.parse(self.chain).check(spec)
 
     def _check_alternatives(self, alternatives: list[dict[str, Any]]) -> None:
-        from firecrest_core.spec.alternatives import Alternatives, check_beside
+        from firecrest_core.spec.alternatives import Alternatives, check_beside, check_places
 
         check_beside(exactly_once=self.exactly_once, escalate=self.escalate, chain=self.chain)
-        Alternatives.parse(alternatives).of(self.spec())
+        shapes = Alternatives.parse(alternatives)
+        shapes.of(self.spec())
+        check_places(shapes, self.system, self.working_dir)
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         """Show of the environment the names alone."""
@@ -418,13 +421,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
                 self.logger.info(self._preset_summary)
             for problem in spec.ignored_lines():
                 self.logger.warning("script, %s", problem)
-            if is_made(self.spec(), self.make_working_dir):
+            if makes := is_made(self.spec(), self.make_working_dir):
                 await make_directory(system, spec.working_dir, is_retry=is_repeated())
             identity = await TaskIdentity.current(connection, system.name, spec)
             if script is not None:
                 spec = script.complete(connection, spec, identity.claim_identity)
             campaign = Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
-            submission = Submission(self.credentials.saved_as, identity, campaign, inputs, script, self.logger)
+            saved_as = self.credentials.saved_as
+            submission = Submission(saved_as, identity, campaign, inputs, makes, script, self.logger)
             job = await (submission.once() if self.exactly_once else submission.anew())
         await show_submitted(job, connection.job_url, self.logger)
         return FirecRESTJobRun(

@@ -11,9 +11,11 @@ from prefect_firecrest.files import send_inputs
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
+    from firecrest_core.api.client import System
     from firecrest_core.campaign import Campaign
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.key import ClaimKey
+    from firecrest_core.spec.jobspec import JobSpec
     from prefect_firecrest.cancellation.records import JobRecord
     from prefect_firecrest.identity import TaskIdentity
     from prefect_firecrest.late_script import LateScript
@@ -27,6 +29,7 @@ class Submission:
     :param identity: of the call
     :param campaign: the job, and which jobs may follow it
     :param inputs: files and directories to send before it
+    :param makes_working_dir: make the working directory at the other places of alternatives
     :param script: what sends more of it, if its script is made late
     :param logger: of the run
     """
@@ -35,6 +38,7 @@ class Submission:
     identity: TaskIdentity
     campaign: Campaign
     inputs: Mapping[str, str] | None
+    makes_working_dir: bool
     script: LateScript | None
     logger: Any
 
@@ -65,6 +69,7 @@ class Submission:
                     first_attempt=identity.first_attempt,
                     resubmit_failed=not was_suspended,
                     before_post=before_post,
+                    prepare_place=self._prepare_place,
                     on_message=self.logger.info,
                 )
             except JobWithdrawn:
@@ -100,6 +105,13 @@ class Submission:
         if self.script is not None:
             await self.script.send(system, spec, self.identity.claim_identity)
 
+    async def _prepare_place(self, place: System, at: JobSpec) -> None:
+        from firecrest_core.paths import make_directory
+
+        if self.makes_working_dir:
+            await make_directory(place, at.working_dir)
+        await send_inputs(place, at, self.inputs)
+
     def _record(self, key: ClaimKey | None = None, job_id: str | None = None) -> JobRecord:
         from prefect_firecrest.cancellation.records import JobRecord
 
@@ -112,4 +124,5 @@ class Submission:
             epoch=key.epoch if key else 0,
             job_id=job_id,
             array=None if spec.array_indices is None else str(spec.array_indices),
+            elsewhere=self.campaign.alternatives is not None and self.campaign.alternatives.are_elsewhere,
         )

@@ -55,7 +55,7 @@ async def asuspend_until_ended(runs: Sequence[FirecRESTJobRun]) -> list[FirecRES
 
 
 async def _suspend_until_ended(runs: Sequence[FirecRESTJobRun]) -> list[FirecRESTJobRun]:
-    _refuse_races(bool(run.job.rivals) for run in runs)
+    _refuse_races(run.job.races for run in runs)
     asked = [(await run.load_credentials(), run.job.key is not None) for run in runs]
     return await (await Suspension.begin(asked)).until_ended(runs)
 

@@ -155,7 +155,7 @@ def _points(
 
         fetched = {path: own(target) for path, target in (outputs or {}).items()}
         target = own(local_directory)
-        sources = check_files(job.working_dir, inputs, fetched, local_files, remote_files, target)
+        sources = check_files(job.working_dir, job.alternatives, inputs, fetched, local_files, remote_files, target)
         points.append(_Point(job, inputs, fetched, sources, target))
     if remote_files:
         _check_that_places_differ("local_directory", ([point.target] for point in points))

@@ -140,8 +140,9 @@ class FirecRESTDecoratedOperator(DecoratedOperator, FirecRESTSubmitOperator):
         from airflow.sdk.log import mask_secret
 
         from firecrest_core.functions.result_place import ResultPlace
-        from firecrest_core.functions.script import function_spec
+        from firecrest_core.functions.script import check_fields, function_spec
 
+        check_fields({"alternatives": self.alternatives})
         assert self._call is not None, "execute() has pickled it"
         self._place = ResultPlace.of(connection, identity.spec.working_dir, identity.key.identity)
         mask_secret(self._place.key.hex())

@@ -14,6 +14,7 @@ from firecrest_core.errors import FirecRESTError, SystemNotFound
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient, System
     from firecrest_core.api.models import SystemInfo
+    from firecrest_core.claims.submission import PreparePlace
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.status import JobStatus
@@ -132,7 +133,7 @@ class FirecRESTHook(FileMethods):
         """Do what :meth:`submit_job` does."""
         from firecrest_core import paths
         from firecrest_core.presets import Presets
-        from firecrest_core.spec.alternatives import Alternatives, check_beside
+        from firecrest_core.spec.alternatives import Alternatives, check_beside, check_places
 
         found = shapes = None
         if preset is not None:
@@ -146,6 +147,7 @@ class FirecRESTHook(FileMethods):
             check_beside(exactly_once=exactly_once, escalate=None, chain=None)
             shapes = Alternatives.parse(alternatives)
             shapes.of(given)  # they fit the job
+            check_places(shapes, system, given.working_dir)
         for problem in given.ignored_lines():
             self.log.warning("script, %s", problem)
         is_retry = task is not None and task.is_retry
@@ -154,10 +156,17 @@ class FirecRESTHook(FileMethods):
             spec = await paths.expand_spec(where, given, is_retry=is_retry)
             if paths.is_made(given, make_working_dir):
                 await paths.make_directory(where, spec.working_dir, is_retry=is_retry)
+
+            async def prepare(place: System, at: JobSpec) -> None:
+                if paths.is_made(given, make_working_dir):
+                    await paths.make_directory(place, at.working_dir, is_retry=is_retry)
+
             if task is None:
-                submitted = await _submit_outside_of_a_task(where, spec, shapes)
+                submitted = await _submit_outside_of_a_task(where, spec, shapes, prepare)
             else:
-                submitted = await task.submit(self, where, spec, exactly_once=exactly_once, alternatives=shapes)
+                submitted = await task.submit(
+                    self, where, spec, exactly_once=exactly_once, alternatives=shapes, prepare_place=prepare
+                )
         self.log.info(submitted.submission_message())
         return submitted
 
@@ -243,6 +252,7 @@ class FirecRESTHook(FileMethods):
                     history.on_end(result)
             if task is not None:
                 await task.note_end(found)
+            where = client.system(result.system)
             return await lifecycle.raise_for_state(where, result, on_output=self.log_output) if check else result
 
     def cancel_job(self, job: Job | str, *, system: str | None = None) -> None:
@@ -287,7 +297,9 @@ class FirecRESTHook(FileMethods):
             return await client.list_systems()
 
 
-async def _submit_outside_of_a_task(system: System, spec: JobSpec, alternatives: Alternatives | None) -> Job:
+async def _submit_outside_of_a_task(
+    system: System, spec: JobSpec, alternatives: Alternatives | None, prepare_place: PreparePlace
+) -> Job:
     """Submit a job of which nobody knows in another call, so that only alternatives need a claim."""
     from uuid import uuid4
 
@@ -295,7 +307,9 @@ async def _submit_outside_of_a_task(system: System, spec: JobSpec, alternatives:
     from firecrest_core.jobs.key import ClaimKey, claim_identity
 
     key = None if alternatives is None else ClaimKey(claim_identity(uuid4(), spec.job_name()))
-    return await lifecycle.submit(system, spec, key, first_attempt=True, alternatives=alternatives)
+    return await lifecycle.submit(
+        system, spec, key, first_attempt=True, alternatives=alternatives, prepare_place=prepare_place
+    )
 
 
 async def _find(client: FirecRESTClient, job: Job | str, system: str | None) -> tuple[System, Job]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_firecrest.hooks.firecrest import FirecRESTHook
     from firecrest_core.api.client import System
+    from firecrest_core.claims.submission import PreparePlace
     from firecrest_core.jobs.job import Job
     from firecrest_core.spec.alternatives import Alternatives
     from firecrest_core.spec.jobspec import JobSpec
@@ -111,6 +112,7 @@ class TaskJobs:
         *,
         exactly_once: bool,
         alternatives: Alternatives | None = None,
+        prepare_place: PreparePlace | None = None,
     ) -> Job:
         """Submit the job of a call, or find the one that an earlier try has submitted for the same call.
 
@@ -119,6 +121,7 @@ class TaskJobs:
         :param spec: the job
         :param exactly_once: as for ``FirecRESTSubmitOperator``
         :param alternatives: the shapes in which it is submitted, if it has any; only with ``exactly_once``
+        :param prepare_place: as for :func:`firecrest_core.lifecycle.submit`
         """
         from airflow.sdk.log import amask_secret
 
@@ -136,7 +139,13 @@ class TaskJobs:
             self._owned[call.record_key] = call  # its claim can be cancelled before the job has an id
             key = call.job.key
             call.job = await lifecycle.submit(
-                system, spec, key, first_attempt=first_attempt, before_post=record, alternatives=alternatives
+                system,
+                spec,
+                key,
+                first_attempt=first_attempt,
+                before_post=record,
+                alternatives=alternatives,
+                prepare_place=prepare_place,
             )
         else:
             call.job = await lifecycle.submit(system, spec)

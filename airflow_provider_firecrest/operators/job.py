@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from firecrest_core.api.client import System
     from firecrest_core.chain import Chain
     from firecrest_core.connection import Connection
     from firecrest_core.jobs.job import Job
@@ -114,8 +115,10 @@ class FirecRESTSubmitOperator(JobOutcome):
         :mod:`firecrest_core.chain`
     :param alternatives: several shapes of the job, which wait in their queues at once:
         ``[{"partition": "normal"}, {"partition": "debug", "time_limit": 30}]``. Each has what it says, and else what
-        the job does. The first that begins runs, and the others are cancelled. Not with ``escalate``, ``chain`` or an
-        array. See :mod:`firecrest_core.race`
+        the job does. The first that begins runs, and the others are cancelled. One may run on another system of the
+        connection: ``{"system": "eiger", "working_dir": "/capstor/scratch/me/run"}``; then the inputs are sent to each
+        place, and the outputs come from the one that ran. Not with ``escalate``, ``chain`` or an array. See
+        :mod:`firecrest_core.race`
     :param inputs: files and directories to send before the job is submitted: for each path on Airflow's side, the path
         on the system. They are not sent again when a retry finds the job that exists
     :param outputs: files and directories to fetch when the job has ended: for each path on the system, also with
@@ -330,7 +333,9 @@ class FirecRESTSubmitOperator(JobOutcome):
         try:
             if is_made(given, self.make_working_dir):
                 self.hook.run(self._make_working_dir(system, spec, identity, is_retry))
-            job = self.hook.run(self._submit(context, system, spec, identity))
+            job = self.hook.run(
+                self._submit(context, system, spec, identity, made=is_made(given, self.make_working_dir))
+            )
             self.log.info(job.submission_message())
             context["ti"].xcom_push(key="job_id", value=job.job_id)
             self.show_submitted(context, job, spec)
@@ -339,7 +344,7 @@ class FirecRESTSubmitOperator(JobOutcome):
                 raise
             self.log.info("%s The triggerer waits for room and submits it.", error)
             job = identity.placeholder_job()
-        submits = identity is not None and (self.has_many_jobs or not job.job_id)
+        submits = identity is not None and (self.has_many_jobs or not job.job_id or job.home is not None)
         trigger = FirecRESTJobTrigger(
             job=job.to_dict(),
             submission=seal(identity.spec, connection.secret) if identity is not None and submits else None,
@@ -370,7 +375,7 @@ class FirecRESTSubmitOperator(JobOutcome):
         from firecrest_core.job_metrics import metrics_path
 
         async with self.hook.client() as client:
-            return await metrics_path(client.system(job.system), job.working_dir, path)
+            return await metrics_path(client.system(job.origin.system), job.origin.working_dir, path)
 
     async def _make_working_dir(
         self, system: str, spec: JobSpec, identity: TaskIdentity | None, is_retry: bool
@@ -382,14 +387,22 @@ class FirecRESTSubmitOperator(JobOutcome):
         async with self.hook.client() as client:
             await make_directory(client.system(system), spec.working_dir, is_retry=is_retry)
 
-    async def _submit(self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None) -> Job:
+    async def _submit(
+        self, context: Context, system: str, spec: JobSpec, identity: TaskIdentity | None, *, made: bool
+    ) -> Job:
         from firecrest_core import lifecycle
         from firecrest_core.campaign import Campaign
+        from firecrest_core.paths import make_directory
 
         async def prepare() -> None:
             assert identity is not None
             await self.send_inputs(client.system(identity.system), identity.spec)
             self.record_jobs(context, [identity.placeholder_job().to_dict()])
+
+        async def prepare_place(place: System, at: JobSpec) -> None:
+            if made:
+                await make_directory(place, at.working_dir)
+            await self.send_inputs(place, at)
 
         async with self.hook.client() as client:
             if identity is None:
@@ -398,11 +411,14 @@ class FirecRESTSubmitOperator(JobOutcome):
                 return await lifecycle.submit(client.system(system), spec)
             on = client.system(identity.system)
             campaign = Campaign.parse(on, identity.spec, self.escalate, self.chain, self.alternatives)
+            # The triggerer has no inputs to send to the other places.
+            is_sent_later = campaign.alternatives is not None and campaign.alternatives.are_elsewhere
             return await campaign.submit(
                 identity.key,
                 first_attempt=identity.first_attempt,
-                wait_for_room=not self.deferrable,
+                wait_for_room=not self.deferrable or is_sent_later,
                 before_post=prepare,
+                prepare_place=prepare_place,
                 on_message=self.log.info,
             )
 

@@ -50,6 +50,7 @@ class JobFields(BeforeRendering):
     escalate: Any
     chain: Any
     alternatives: Any
+    system: Any
     exactly_once: bool
     preset: Any
     hook: FirecRESTHook
@@ -215,11 +216,13 @@ class JobFields(BeforeRendering):
 
     def _check_alternatives(self, spec: JobSpec) -> None:
         """Refuse alternatives that are wrong, or do not fit the job, as far as both are known."""
-        from firecrest_core.spec.alternatives import Alternatives, check_beside
+        from firecrest_core.spec.alternatives import Alternatives, check_beside, check_places
 
         check_beside(exactly_once=self.exactly_once, escalate=self.escalate, chain=self.chain)
         if isinstance(self.alternatives, list | tuple):
-            Alternatives.parse([_without_templates(shape) for shape in self.alternatives]).of(spec)
+            alternatives = Alternatives.parse([_without_templates(shape) for shape in self.alternatives])
+            alternatives.of(spec)
+            check_places(alternatives, self.system, spec.working_dir)
         elif not is_template(self.alternatives):
             Alternatives.parse(self.alternatives)
 
@@ -357,6 +360,9 @@ def _without_templates(shape: Any) -> Any:
     """Return an alternative with nothing in the place of what is known only when the task runs."""
     if not isinstance(shape, Mapping):
         return {} if is_template(shape) else shape
+    place = {"system", "working_dir"}
+    if any(is_template(shape.get(name)) for name in place):  # they go together
+        shape = {name: value for name, value in shape.items() if name not in place}
     return {name: None if is_template(value) else value for name, value in shape.items()}
 
 

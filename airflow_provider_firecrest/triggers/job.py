@@ -67,7 +67,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
     :param live_output: show in the log what the job prints while it runs; of an array, the element with this index
     :param secrets: the job's secrets, as :func:`firecrest_core.spec.sealing.seal_secrets` gives them, which its output
         must not show
-    :param metrics: absolute path of the file to which the job writes its metrics
+    :param metrics: absolute path of the file to which the job writes its metrics; of a race across file systems, as it
+        is at home
     :param mlflow: the MLflow that gets them, as ``dataclasses.asdict`` gives
         :class:`~airflow_provider_firecrest.job_metrics.MLflowSettings`
     :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
@@ -184,17 +185,16 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         job = Job.from_dict(self.job)
         self._job_url = connection.job_url
         async with self.client_type(connection) as client:
-            system = client.system(job.system)
-            campaign = self._campaign(system)
+            campaign = self._campaign(client.system(job.origin.system))
             is_new = not job.job_id
             if is_new and campaign is not None and job.key is not None:
                 job = await campaign.submit(job.key, on_message=self._message)
                 await self._tell_submitted(job)
             while True:
                 history = await self._begin_history(job, is_new=is_new)
-                if job.rivals:
-                    job = await self._race(system, job, history)
-                result, live = await self._wait_for(connection, system, job, history, campaign)
+                if job.races:
+                    job = await self._race(client.system(job.system), job, history)
+                result, live = await self._wait_for(connection, client.system(job.system), job, history, campaign)
                 following = result if campaign is None else await campaign.follow(job, result, self._message)
                 if not isinstance(following, Job):
                     break
@@ -202,7 +202,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 job, is_new = following, True
                 await self._tell_submitted(job)
         shown = [[one.stream, one.path, one.offset] for one in live.shown]
-        return {"result": following.to_dict(), "output": shown, "metrics": self.metrics}
+        metrics = self.metrics and job.own_path(self.metrics)
+        return {"result": following.to_dict(), "output": shown, "metrics": metrics}
 
     async def _race(self, system: System, job: Job, history: JobHistory) -> Job:
         """Wait until one of the alternatives has begun, and show that one from then on."""
@@ -282,7 +283,8 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
         taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
         try:
-            async with LiveMetrics(system, job, self.metrics, taken.take, poll_interval=self.poll_interval) as live:
+            path = job.own_path(self.metrics)
+            async with LiveMetrics(system, job, path, taken.take, poll_interval=self.poll_interval) as live:
                 yield live
         finally:
             await taken.stop()

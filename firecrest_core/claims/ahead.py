@@ -20,7 +20,7 @@ from firecrest_core.api.client import System
 from firecrest_core.claims.claim import CACHED, CANCELLED
 from firecrest_core.claims.directory import ClaimDirectory
 from firecrest_core.claims.gate import decide
-from firecrest_core.claims.protocol import Adjust, Submission, unchanged
+from firecrest_core.claims.submission import Adjust, Submission, unchanged
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec
 

@@ -38,7 +38,13 @@ class BoundSubmission:
 
     @classmethod
     def bind(
-        cls, spec: JobSpec, key: ClaimKey, scheduler: Scheduler = "slurm", *, ahead: bool = False
+        cls,
+        spec: JobSpec,
+        key: ClaimKey,
+        scheduler: Scheduler = "slurm",
+        *,
+        ahead: bool = False,
+        in_race: bool = False,
     ) -> BoundSubmission:
         """Bind a specification to a key.
 
@@ -50,6 +56,7 @@ class BoundSubmission:
         :param key: the key of the claim
         :param scheduler: ``slurm`` or ``pbs``
         :param ahead: the job is submitted ahead, so it waits at a gate before it claims
+        :param in_race: it waits there until the place where it is has won a race
         """
         own, name, script = spec.script_options(scheduler), spec.job_name(scheduler), spec.script or ""
         singleton = "singleton" in str(spec.dependency or "") or asks_for(script, "singleton")
@@ -65,7 +72,7 @@ class BoundSubmission:
                 shared = False
             if shared:
                 changes["directives"] = (*spec.directives, "--open-mode=append")
-        waits = gate.lines(gate.longest_wait(spec)) if ahead else ()
+        waits = gate.lines(gate.longest_wait(spec, in_race=in_race)) if ahead or in_race else ()
         lines = prologue(key, spec.working_dir, name, scheduler, gate=waits, shared_output=shared)
         measured = spec.usage and spec.array is None and "array" not in own
         meter = Meter.of_claim(key, spec, scheduler) if measured else None

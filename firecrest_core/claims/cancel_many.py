@@ -62,7 +62,7 @@ class _Cancellation:
             if job.key is not None:
                 self._claimed[_epoch(job.key)].append(job)
         self._retry = RetryBudget(FIRST_CONTACT_LIMIT)
-        self._deleted: set[str] = set()
+        self._deleted: set[tuple[str, str]] = set()
         self._problems: dict[Job, errors.FirecRESTError] = {}
 
     async def run(self) -> dict[Job, errors.FirecRESTError]:
@@ -102,19 +102,21 @@ class _Cancellation:
 
     async def _withdraw(self, job: Job) -> None:
         assert job.key is not None
-        claims = ClaimDirectory(self._system, job.working_dir, job.key.identity, self._retry)
+        home = self._system.client.system(job.origin.system)
+        claims = ClaimDirectory(home, job.origin.working_dir, job.key.identity, self._retry)
         holders, problem = await claims.close(job.key.epoch)
         if problem is not None:
             self._note([job], problem)
         for job_id in holders:
-            await self._delete(job_id, [job])
+            await self._delete(job_id, [job], home)
 
-    async def _delete(self, job_id: str, of: Iterable[Job]) -> None:
-        if job_id in self._deleted:
+    async def _delete(self, job_id: str, of: Iterable[Job], system: System | None = None) -> None:
+        system = system or self._system
+        if (system.name, job_id) in self._deleted:
             return
         try:
-            await self._retry(partial(self._system.cancel_job, job_id))
-            self._deleted.add(job_id)
+            await self._retry(partial(system.cancel_job, job_id))
+            self._deleted.add((system.name, job_id))
         except errors.FirecRESTError as error:
             self._note(of, error)
 

@@ -18,6 +18,12 @@ Below the working directory::
     .firecrest/<identity>/<epoch>.<generation>/cause -> time_limit    (the generation is over: another one follows)
     .firecrest/<identity>/<epoch>.<generation>/gate -> open     (see firecrest_core.claims.gate)
 
+A race across file systems (see :mod:`firecrest_core.claims.admission`) has, at its home, each other place and, as the
+claim, the one that runs::
+
+    .firecrest/<identity>/<epoch>.<generation>/place-5d0f… -> eiger,%2Fcapstor%2Fscratch%2Fme
+    .firecrest/<identity>/<epoch>.<generation>/claim -> place-5d0f…
+
 The targets of the links never exist, because ``ln -s`` onto a link to a directory would create one inside it.
 """
 
@@ -30,6 +36,7 @@ from dataclasses import dataclass, field
 
 from firecrest_core.api.models import FileInfo
 from firecrest_core.jobs.key import ClaimKey
+from firecrest_core.spec.place import Place
 from firecrest_core.usage import USAGE_FILE
 
 CANCELLED = "cancelled"
@@ -38,20 +45,23 @@ CANCELLED = "cancelled"
 CACHED = 90.0
 """Seconds after which what a compute node has made must be visible here: NFS clients use their cache for 60 s."""
 
-_ENTRY = re.compile(r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|gate|usage\.json|secrets-[0-9a-f]+))?", re.ASCII)
+_ENTRY = re.compile(
+    r"(?:.*/)?(\d{1,9})\.(\d{1,9})(?:/(claim|cause|gate|usage\.json|secrets-[0-9a-f]+|place-[0-9a-f]+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
     """The claims in a task's directory.
 
-    :param holders: (epoch, generation) → a job's id, or :data:`CANCELLED`
+    :param holders: (epoch, generation) → a job's id, :data:`CANCELLED`, or the name of the place that runs a job
     :param epochs: the epochs that have a directory
     :param secret_files: (epoch, generation, name) of each file with secrets
     :param measured: (epoch, generation) of each job whose meter has written its file
     :param causes: (epoch, generation) → why another generation follows it, as it was written down
     :param claimed_at: (epoch, generation) → when its claim was made, as the listing gives it (``2026-11-20T15:05:40``)
     :param gates: (epoch, generation) → what its gate is, as :mod:`firecrest_core.claims.gate` says
+    :param places: (epoch, generation) → the other places that race, by their names
     """
 
     holders: Mapping[tuple[int, int], str]
@@ -61,6 +71,7 @@ class Claims:
     causes: Mapping[tuple[int, int], str] = field(default_factory=dict)
     claimed_at: Mapping[tuple[int, int], str] = field(default_factory=dict)
     gates: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    places: Mapping[tuple[int, int], Mapping[str, Place]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, entries: Iterable[FileInfo]) -> Claims:
@@ -70,6 +81,7 @@ class Claims:
         """
         holders: dict[tuple[int, int], str] = {}
         causes, claimed_at, gates = dict(holders), dict(holders), dict(holders)
+        places: dict[tuple[int, int], dict[str, Place]] = {}
         epochs, secret_files, measured = set(), [], set()
         for entry in entries:
             match = _ENTRY.fullmatch(entry.name)
@@ -85,15 +97,30 @@ class Claims:
                 causes[epoch, generation] = posixpath.basename(entry.link_target)
             elif name == "gate" and entry.link_target:
                 gates[epoch, generation] = posixpath.basename(entry.link_target)
+            elif name and name.startswith("place-") and entry.link_target:
+                if place := Place.parse(posixpath.basename(entry.link_target)):
+                    places.setdefault((epoch, generation), {})[name] = place
             elif name == USAGE_FILE:
                 measured.add((epoch, generation))
             elif name and name.startswith("secrets-"):
                 secret_files.append((epoch, generation, name))
-        return cls(holders, frozenset(epochs), tuple(secret_files), frozenset(measured), causes, claimed_at, gates)
+        files = tuple(secret_files), frozenset(measured)
+        return cls(holders, frozenset(epochs), *files, causes, claimed_at, gates, places)
 
     def holder(self, key: ClaimKey) -> str | None:
-        """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim."""
+        """Return the id of the job that holds the claim of a key, :data:`CANCELLED`, or ``None`` for no claim.
+
+        Of a race across file systems, it may also be the name of a place, see :meth:`place`.
+        """
         return self.holders.get((key.epoch, key.generation))
+
+    def place(self, key: ClaimKey) -> Place | None:
+        """Return the other place that runs the job of a key, if the claim names one."""
+        return self.places_of(key).get(self.holder(key) or "")
+
+    def places_of(self, key: ClaimKey) -> Mapping[str, Place]:
+        """Return the other places that race for a key, by their names."""
+        return self.places.get((key.epoch, key.generation), {})
 
     def cause(self, key: ClaimKey) -> str | None:
         """Return why another generation follows that of a key; ``None`` if none does, as far as was written down."""
@@ -128,6 +155,6 @@ class Claims:
         wanted = set(epochs)
         return [
             holder
-            for (epoch, _), holder in sorted(self.holders.items(), reverse=True)
-            if epoch in wanted and holder != CANCELLED
+            for of, holder in sorted(self.holders.items(), reverse=True)
+            if of[0] in wanted and holder != CANCELLED and holder not in self.places.get(of, ())
         ]

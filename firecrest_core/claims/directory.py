@@ -7,7 +7,7 @@ import math
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, is_ahead, read_job_name
 from firecrest_core.jobs.status import read_status
 from firecrest_core.jobs.submission import check_working_dir
+from firecrest_core.spec.place import Place
 from firecrest_core.usage import LARGEST_USAGE_FILE, USAGE_FILE, JobUsage, parse_usage
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class ClaimDirectory:
         try:
             claims = await self.withdraw(epoch)
             await self.remove_secrets(claims, lambda one, _: one == epoch)
+            await self.end_elsewhere(claims, lambda one, _: one == epoch)
             return claims.jobs([epoch]), None
         except errors.RemotePathNotFound:
             log.debug("%s does not exist: no job of %s can claim anything there.", self.working_dir, self.identity)
@@ -168,6 +170,56 @@ class ClaimDirectory:
         for job_id in older:
             await wait_until_gone(self.system, job_id)
         await self.remove_secrets(claims, lambda epoch, _: epoch < key.epoch)
+        for job in await self.end_elsewhere(claims, lambda epoch, _: epoch < key.epoch):
+            await wait_until_gone(self.system.client.system(job.system), job.job_id)
+
+    def at(self, place: Place) -> ClaimDirectory:
+        """Return the claims of the same task at another place.
+
+        :param place: one of those in the directory
+        """
+        return replace(self, system=self.system.client.system(place.system), working_dir=place.working_dir)
+
+    async def end_elsewhere(
+        self, claims: Claims, over: Callable[[int, int], bool], *, but: Place | None = None
+    ) -> list[Job]:
+        """Let no further job run at the other places of a race, and cancel those that are there.
+
+        Each place is tried, and the first error is raised at the end.
+
+        :param claims: what was read here, with the places in it
+        :param over: tells of an epoch and a generation whether its jobs end
+        :param but: the place whose jobs go on
+        :returns: the jobs that were cancelled, also those that had ended
+        """
+        keys: dict[Place, list[ClaimKey]] = {}
+        for of, places in claims.places.items():
+            for place in places.values():
+                if over(*of) and place != but:
+                    keys.setdefault(place, []).append(ClaimKey(self.identity, *of))
+        jobs: list[Job] = []
+        problem: errors.FirecRESTError | None = None
+        for place, some in keys.items():
+            there = self.at(place)
+            try:
+                with suppress(errors.RemotePathNotFound):  # no job can claim anything there
+                    for key in some:
+                        await self.retry(partial(there.take, key, CANCELLED))
+                found = await self.retry(there.read)
+                live = await self.retry(there.live)
+                ids: dict[str, None] = {}
+                for key in some:
+                    ids |= dict.fromkeys([found.holder(key) or CANCELLED, *live.get((key.epoch, key.generation), ())])
+                ids.pop(CANCELLED, None)
+                for job_id in ids:
+                    await self.retry(partial(there.system.cancel_job, job_id))
+                jobs += [Job(system=place.system, job_id=job_id) for job_id in ids]
+                await there.remove_secrets(found, over)
+            except errors.FirecRESTError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        return jobs
 
     async def remove_secrets(self, claims: Claims, over: Callable[[int, int], bool]) -> None:
         """Remove files with secrets that no job will read any more. A failure is no error: they go with the claims.

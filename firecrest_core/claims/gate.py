@@ -33,6 +33,10 @@ LONGEST_WAIT = 600
 LARGEST_SHARE = 0.1
 """The part of its time limit for which a job waits at its gate at most, because it lacks that time afterwards."""
 
+SHORTEST_IN_RACE = 60
+"""Seconds for which a job of a race waits at least, but for no more than half of its time limit: whoever decides asks
+at intervals, and it has nodes already."""
+
 
 def lines(seconds: int) -> Sequence[str]:
     """Return lines of POSIX shell that wait until the gate is decided, for the prologue.
@@ -60,15 +64,19 @@ def lines(seconds: int) -> Sequence[str]:
     )
 
 
-def longest_wait(spec: JobSpec) -> int:
+def longest_wait(spec: JobSpec, *, in_race: bool = False) -> int:
     """Return the seconds for which a job waits at its gate.
 
     :param spec: the job
+    :param in_race: it waits until a race is decided
     """
     limit = None
     with suppress(ValueError):  # the script's own lines, which the scheduler judges
         limit = quantities.seconds(TIME_LIMIT.given(spec) or quantities.UNLIMITED)
-    return LONGEST_WAIT if limit is None else math.ceil(min(LONGEST_WAIT, limit * LARGEST_SHARE))
+    if limit is None:
+        return LONGEST_WAIT
+    shortest = min(SHORTEST_IN_RACE, limit / 2) if in_race else 0
+    return math.ceil(min(LONGEST_WAIT, max(limit * LARGEST_SHARE, shortest)))
 
 
 async def decide(claims: ClaimDirectory, key: ClaimKey, *, opens: bool) -> bool:

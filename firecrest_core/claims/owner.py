@@ -73,6 +73,15 @@ async def _owner(
         return replace(result, state=JobState.CANCELLED, reason="cancelled before it began")
     if holder == job.job_id:
         return result
+    if (place := found.place(key)) is not None:  # of a race across file systems
+        there = claims.at(place)
+        holder = (await retry_transient(there.read, math.inf)).holder(key)
+        if holder is None:
+            return None
+        if holder == CANCELLED:
+            return replace(result, state=JobState.CANCELLED, reason="nobody let it begin in time")
+        elsewhere = replace(job, system=place.system, working_dir=place.working_dir)
+        return await other_job(there.system, elsewhere, holder)
     if holder is not None:
         log.info("%s ran nothing: job %s holds the claim.", job, holder)
         return await other_job(claims.system, job, holder)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from firecrest_core import errors
 from firecrest_core.api.client import System
 from firecrest_core.api.models import JobInfo
+from firecrest_core.claims.directory import ClaimDirectory
 from firecrest_core.jobs.key import ClaimKey, claims_home, fingerprint, read_job_name
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,39 @@ async def remove_claims(system: System, tasks: Mapping[ClaimKey, str]) -> set[Cl
 
     removable = [each for each in tasks.items() if (fingerprint(each[0].identity), each[0].epoch) in over]
     return {key for key in await gather(*(remove(*each) for each in removable)) if key is not None}
+
+
+async def remove_raced_claims(system: System, tasks: Mapping[ClaimKey, str]) -> set[ClaimKey]:
+    """Do what :func:`remove_claims` does for tasks whose alternatives have raced across file systems, at all places.
+
+    This costs one list of jobs for each system, and for each task a listing at home and a request for each place.
+
+    :param system: that of their home
+    :param tasks: as for :func:`remove_claims`, with the working directory at home
+    """
+    lists: dict[str, list[JobInfo]] = {}
+    removed = set()
+    for key, working_dir in tasks.items():
+        home = ClaimDirectory(system, working_dir, key.identity)
+        try:
+            found = await home.read()
+            places = {place for some in found.places.values() for place in some.values()}
+            everywhere = [*map(home.at, places), home]  # home last, because it has the links to the others
+            for there in everywhere:
+                if there.system.name not in lists:
+                    lists[there.system.name] = await there.system.get_jobs(all_readable=True)
+            rows = [row for there in everywhere for row in lists[there.system.name]]
+            if (fingerprint(key.identity), key.epoch) not in _without_live_job(rows):
+                continue
+            for there in everywhere:
+                await there.system.remove(claims_home(there.working_dir, key.identity), missing_ok=True)
+        except errors.OF_CONNECTION:
+            raise
+        except errors.FirecRESTError as error:
+            log.debug("The claims of %s on %s stay: %s", key.identity, system, error)
+        else:
+            removed.add(key)
+    return removed
 
 
 def _without_live_job(rows: Iterable[JobInfo]) -> set[tuple[str, int]]:

@@ -8,7 +8,7 @@ import inspect
 import json
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -53,6 +53,9 @@ def check_fields(given: Mapping[str, Any], *, over: bool = False) -> None:
     for field, problem in (_REFUSED | (_REFUSED_OVER if over else {})).items():
         if given.get(field) is not None:
             raise InvalidJobSpec(field, problem)
+    alternatives = given.get("alternatives")
+    if isinstance(alternatives, Sequence) and any("system" in one for one in alternatives if isinstance(one, Mapping)):
+        raise InvalidJobSpec("alternatives", "the function's result is looked for on one system; leave out system")
     if given.get("exactly_once") is False:
         raise InvalidJobSpec("exactly_once", "the function's result is found by the job's claim")
 

@@ -79,8 +79,8 @@ class JobHistory:
 
         :param job: that job
         """
-        self._begun = replace(self._begun, job_id=job.job_id, stdout=job.stdout, stderr=job.stderr)
-        self._newest = replace(self._newest, job_id=job.job_id, stdout=job.stdout, stderr=job.stderr)
+        self._begun = replace(self._begun, **_of(job))
+        self._newest = replace(self._newest, **_of(job))
 
     def on_metrics(self, summary: str) -> None:
         """Take the last values of the job's metrics.
@@ -123,6 +123,11 @@ class JobHistory:
         known = self._newest
         place = known.nodes, known.started_at, known.account, known.partition
         return self._lines.count, known.state, *map(bool, place)
+
+
+def _of(job: Job) -> dict[str, Any]:
+    names = "job_id", "system", "working_dir", "stdout", "stderr"
+    return {name: getattr(job, name) for name in names}
 
 
 class _Lines:

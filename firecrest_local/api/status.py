@@ -14,7 +14,7 @@ from firecrest_local.site import Site
 
 
 def system_description(site: Site) -> dict[str, Any]:
-    """Return the one system in the form of `/status/systems`."""
+    """Return a system in the form of `/status/systems`."""
     settings = site.settings
     hidden = "**********"
     return {
@@ -87,7 +87,7 @@ def router(site: Site) -> APIRouter:
 
     @routes.get("/systems", dependencies=authenticated)
     def systems() -> dict[str, Any]:
-        return {"systems": [system_description(site)]}
+        return {"systems": [system_description(one) for one in (site, *site.others)]}
 
     @routes.get("/liveness/")
     def liveness() -> dict[str, Any]:

@@ -30,6 +30,7 @@ from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.key import ClaimKey, fingerprint
 from firecrest_core.jobs.signature import sign
+from firecrest_core.spec.place import Place
 from prefect_firecrest.prefect_internals import PAGE_SIZE
 from prefect_firecrest.runtime import runtime
 
@@ -52,6 +53,7 @@ class JobRecord:
     :param identity: what the claims are for, with ``epoch``; ``None`` for a job without a claim, which is known by its
         ``job_id`` alone
     :param array: of an array, its indices in Slurm's form
+    :param elsewhere: alternatives of it may be at other places, which the claims here know
     :param signature: of everything else, by :meth:`signed`
     :raises ValueError: the identity or the epoch is not valid
     """
@@ -63,6 +65,7 @@ class JobRecord:
     epoch: int = 0
     job_id: str | None = None
     array: str | None = None
+    elsewhere: bool = False
     signature: str = ""
 
     def __post_init__(self) -> None:
@@ -75,13 +78,14 @@ class JobRecord:
         :param credentials: name of the block
         """
         return cls(
-            system=job.system,
-            working_dir=job.working_dir,
+            system=job.origin.system,
+            working_dir=job.origin.working_dir,
             credentials=credentials,
             identity=job.key.identity if job.key else None,
             epoch=job.key.epoch if job.key else 0,
             job_id=job.job_id,
             array=None if job.array_indices is None else str(job.array_indices),
+            elsewhere=job.home is not None,
         )
 
     def signed(self, connection: Connection, flow_runs: tuple[UUID, ...]) -> Self:
@@ -112,6 +116,7 @@ class JobRecord:
             array_indices=Indices.parse(self.array) if self.array else None,
             submitted_at=submitted_at,
             key=self._key(),
+            home=Place(self.system, self.working_dir) if self.elsewhere else None,
         )
 
     def job_name_pattern(self) -> str:

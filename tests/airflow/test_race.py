@@ -97,7 +97,11 @@ def test_where_none_can_ever_start_the_task_fails_if_wanted(make, run_task) -> N
         ({"alternatives": "normal"}, "alternatives: a list of at least one"),
         ({"alternatives": [{"queue": "{{ ds }}"}]}, "alternatives: 1: queue: .*did you mean 'partition'"),
         ({"alternatives": [{"command": "true"}]}, "alternatives: 1: command: all alternatives run the same"),
-        ({"alternatives": [{"system": "eiger"}]}, "alternatives: 1: system: .*no claim in common"),
+        ({"alternatives": [{"system": "eiger"}]}, "alternatives: 1: working_dir: None; .*an absolute path there"),
+        (
+            {"system": "daint", "alternatives": [{}, {"system": "daint", "working_dir": "/wd"}]},
+            "alternatives: 2: daint, in /wd, is where the job runs anyway",
+        ),
         ({"alternatives": [{}, {"gpus": 3}], "gpus_per_node": 2}, "alternatives: 2: gpus: 3 in all"),
         ({"alternatives": [NEVER], "array": "0-3"}, "alternatives: the elements of an array"),
         ({"alternatives": [NEVER], "exactly_once": False}, "alternatives: .*leave exactly_once on"),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from firecrest_core.errors import InvalidJobSpec
-from firecrest_core.spec.alternatives import Alternatives, check_beside
+from firecrest_core.spec.alternatives import Alternatives, check_beside, check_places
 from firecrest_core.spec.jobspec import JobSpec
+from firecrest_core.spec.place import Place
 
 JOB = JobSpec(working_dir="/wd", command="true", partition="normal", time_limit=60)
 
@@ -23,6 +24,19 @@ def test_each_shape_has_what_it_says_and_else_what_the_job_does() -> None:
         ("normal", "01:00:00", 2, None),
     ]
     assert Alternatives.parse(shapes.to_list()) == shapes
+
+
+def test_one_may_run_at_another_place() -> None:
+    shapes = Alternatives.parse([{}, {"system": "eiger", "working_dir": "/scratch/run/", "partition": "debug"}])
+    assert shapes.places == (None, Place("eiger", "/scratch/run"))
+    assert [(job.working_dir, job.partition) for job in shapes.of(JOB)] == [
+        ("/wd", "normal"),
+        ("/scratch/run", "debug"),
+    ]
+    assert (shapes.are_elsewhere, Alternatives.parse([{}]).are_elsewhere) == (True, False)
+    assert Alternatives.parse(shapes.to_list()) == shapes
+    with pytest.raises(InvalidJobSpec, match="alternatives: 2: eiger, in /scratch/run, is where the job runs anyway"):
+        check_places(shapes, "eiger", "/scratch/run")
 
 
 def test_options_are_json() -> None:
@@ -47,7 +61,9 @@ def test_options_are_json() -> None:
         ([{"working_dir": "/other"}], "alternatives: 1: working_dir: all alternatives run the same"),
         ([{"array": "0-3"}], "alternatives: 1: array: all alternatives run the same"),
         ([{"time_limit": "soon"}], "alternatives: 1: time_limit: "),
-        ([{"system": "eiger"}], "alternatives: 1: system: .*no claim in common"),
+        ([{"system": "eiger"}], "alternatives: 1: working_dir: None; .*an absolute path there"),
+        ([{"system": "eiger", "working_dir": "run"}], "alternatives: 1: working_dir: 'run'; .*an absolute path there"),
+        ([{"system": "../x", "working_dir": "/run"}], "alternatives: 1: system: "),
     ],
 )
 def test_what_cannot_be_right_is_told_with_its_number(given: Any, words: str) -> None:

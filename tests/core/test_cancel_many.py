@@ -31,7 +31,7 @@ class Cluster:
     name = "rig"
 
     def __init__(self, *jobs: Job) -> None:
-        self.client = Mock()
+        self.client = Mock(system=lambda _: self)
         self.queue = {one.job_id: one.key.job_name("relax") for one in jobs if one.key}
         self.links: dict[str, str] = {}
         self.directories = {"/wd"}

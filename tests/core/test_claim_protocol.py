@@ -214,7 +214,7 @@ class System:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.client = Mock()
+        self.client = Mock(system=lambda _: self)
 
     async def scheduler(self) -> str:
         return "slurm"
