@@ -14,6 +14,7 @@ from firecrest_core.claims.secret_file import SecretFile
 from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.spec.jobspec import JobSpec, Scheduler
 from firecrest_core.spec.options import asks_for
+from firecrest_core.spec.place import Place
 from firecrest_core.spec.render import submit_request
 
 _SYMBOL = re.compile(r"%(\d*)(.)")
@@ -44,7 +45,7 @@ class BoundSubmission:
         scheduler: Scheduler = "slurm",
         *,
         ahead: bool = False,
-        in_race: bool = False,
+        elsewhere: Place | None = None,
     ) -> BoundSubmission:
         """Bind a specification to a key.
 
@@ -56,11 +57,12 @@ class BoundSubmission:
         :param key: the key of the claim
         :param scheduler: ``slurm`` or ``pbs``
         :param ahead: the job is submitted ahead, so it waits at a gate before it claims
-        :param in_race: it waits there until the place where it is has won a race
+        :param elsewhere: in a race across file systems, the place where it is, if that is not the home; it waits at
+            the gate until that place has won
         """
         own, name, script = spec.script_options(scheduler), spec.job_name(scheduler), spec.script or ""
         singleton = "singleton" in str(spec.dependency or "") or asks_for(script, "singleton")
-        changes: dict[str, Any] = {"name": name if singleton else key.job_name(name, ahead=ahead)}
+        changes: dict[str, Any] = {"name": name if singleton else key.job_name(name, ahead=ahead, elsewhere=elsewhere)}
         shared = False
         if scheduler == "slurm":
             for field, option in (("stdout", "output"), ("stderr", "error")):
@@ -72,6 +74,7 @@ class BoundSubmission:
                 shared = False
             if shared:
                 changes["directives"] = (*spec.directives, "--open-mode=append")
+        in_race = elsewhere is not None
         waits = gate.lines(gate.longest_wait(spec, in_race=in_race)) if ahead or in_race else ()
         lines = prologue(key, spec.working_dir, name, scheduler, gate=waits, shared_output=shared)
         measured = spec.usage and spec.array is None and "array" not in own

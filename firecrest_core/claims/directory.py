@@ -51,12 +51,14 @@ class ClaimDirectory:
     :param working_dir: absolute path of the jobs' working directory
     :param identity: the task's identity
     :param retry: repeats a request of :meth:`close` in an outage, for a limited time
+    :param elsewhere: the place, if it is another one than the home of a race across file systems
     """
 
     system: System
     working_dir: str
     identity: str
     retry: Retry = retry_transient
+    elsewhere: Place | None = None
 
     async def read(self) -> Claims:
         """Read the claims; there are none if the directory does not exist."""
@@ -178,7 +180,10 @@ class ClaimDirectory:
 
         :param place: one of those in the directory
         """
-        return replace(self, system=self.system.client.system(place.system), working_dir=place.working_dir)
+        if place == Place(self.system.name, self.working_dir):
+            return self
+        system = self.system.client.system(place.system)
+        return replace(self, system=system, working_dir=place.working_dir, elsewhere=place)
 
     async def end_elsewhere(
         self, claims: Claims, over: Callable[[int, int], bool], *, but: Place | None = None
@@ -261,7 +266,7 @@ class ClaimDirectory:
         found: dict[tuple[int, int], list[JobInfo]] = {}
         for row in await self._jobs():
             name = read_job_name(row.name)
-            if name is not None and name[0] == fingerprint(self.identity) and not row.state.ended:
+            if name is not None and name[0] == self._fingerprint and not row.state.ended:
                 found.setdefault(name[1:], []).append(row)
         return {key: _job_ids(rows) for key, rows in found.items()}
 
@@ -270,10 +275,14 @@ class ClaimDirectory:
 
         :param key: the key
         """
-        wanted = (fingerprint(self.identity), key.epoch, key.generation)
+        wanted = (self._fingerprint, key.epoch, key.generation)
         rows = [row for row in await self._jobs() if read_job_name(row.name) == wanted and not row.state.ended]
         plain, ahead = (_job_ids(row for row in rows if is_ahead(row.name) is one) for one in (False, True))
         return plain, ahead
+
+    @property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.identity, self.elsewhere)
 
     async def _jobs(self) -> list[JobInfo]:
         pauses = delays(LONGEST_WITHOUT_LIST)

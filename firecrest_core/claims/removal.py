@@ -92,7 +92,10 @@ async def remove_raced_claims(system: System, tasks: Mapping[ClaimKey, str]) -> 
                 if there.system.name not in lists:
                     lists[there.system.name] = await there.system.get_jobs(all_readable=True)
             rows = [row for there in everywhere for row in lists[there.system.name]]
-            if (fingerprint(key.identity), key.epoch) not in _without_live_job(rows):
+            own = fingerprint(key.identity)
+            if (own, key.epoch) not in _without_live_job(
+                rows, dict.fromkeys((fingerprint(key.identity, place) for place in places), own)
+            ):
                 continue
             for there in everywhere:
                 await there.system.remove(claims_home(there.working_dir, key.identity), missing_ok=True)
@@ -105,11 +108,14 @@ async def remove_raced_claims(system: System, tasks: Mapping[ClaimKey, str]) -> 
     return removed
 
 
-def _without_live_job(rows: Iterable[JobInfo]) -> set[tuple[str, int]]:
+def _without_live_job(rows: Iterable[JobInfo], alike: Mapping[str, str] | None = None) -> set[tuple[str, int]]:
     """Return fingerprint and epoch of those tasks that have jobs in a list, all of which have ended for good.
 
     An epoch without any row may have jobs that the list does not show: those of another user, those of a singleton,
     which keep their own name, or those of a scheduler without a history.
+
+    :param rows: the list
+    :param alike: fingerprints that count as another one
     """
     seen: set[tuple[str, int]] = set()
     live: set[str] = set()
@@ -117,9 +123,10 @@ def _without_live_job(rows: Iterable[JobInfo]) -> set[tuple[str, int]]:
         over = row.state.ended and not row.state.provisional
         name = read_job_name(row.name)
         if name is not None:
-            seen.add(name[:2])
+            own = (alike or {}).get(name[0], name[0])
+            seen.add((own, name[1]))
             if not over:
-                live.add(name[0])
+                live.add(own)
         elif not over and row.name in _WITHOUT_NAME:
             return set()
     return {each for each in seen if each[0] not in live}

@@ -206,7 +206,7 @@ class Submission:
 
     async def _post(self, spec: JobSpec, key: ClaimKey, found: Claims, *, ahead: bool = False) -> Job:
         spec = await choose_partition(self.system, spec)
-        bound = BoundSubmission.bind(spec, key, self.scheduler, ahead=ahead, in_race=self.home is not None)
+        bound = BoundSubmission.bind(spec, key, self.scheduler, ahead=ahead, elsewhere=self.claims.elsewhere)
         secret_file = SecretFile.of_claim(spec, key.directory(self.spec.working_dir), self.scheduler)
         request = bound.request(self.scheduler, secret_file)
         async with written(self.system, secret_file):

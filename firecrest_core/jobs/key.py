@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from firecrest_core.spec.place import Place
 from firecrest_core.spec.validation import LONGEST_NAME
 
 if TYPE_CHECKING:
@@ -79,13 +80,15 @@ class ClaimKey:
         """
         return posixpath.join(claims_home(working_dir, self.identity), f"{self.epoch}.{self.generation}")
 
-    def job_name(self, name: str, *, ahead: bool = False) -> str:
+    def job_name(self, name: str, *, ahead: bool = False, elsewhere: Place | None = None) -> str:
         """Return a job name that contains the key, so that the job is found in a list of jobs.
 
         :param name: the user's name for the job; it is cut if the result would be too long
         :param ahead: the job is submitted ahead, so it waits at a gate (see :mod:`firecrest_core.claims.gate`)
+        :param elsewhere: as for :func:`fingerprint`
         """
-        suffix = f"-{fingerprint(self.identity)}-{self.epoch}.{self.generation}" + ("-ahead" if ahead else "")
+        own = fingerprint(self.identity, elsewhere)
+        suffix = f"-{own}-{self.epoch}.{self.generation}" + ("-ahead" if ahead else "")
         return name[: LONGEST_NAME - len(suffix)] + suffix
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,9 +110,14 @@ def claims_home(working_dir: str, identity: str) -> str:
     return posixpath.join(working_dir, ".firecrest", identity)
 
 
-def fingerprint(identity: str) -> str:
-    """Return the text for an identity in a job name: 50 bits, because a wrong match would cancel another task's job."""
-    return _digest(identity, 10)
+def fingerprint(identity: str, elsewhere: Place | None = None) -> str:
+    """Return the text for an identity in a job name: 50 bits, because a wrong match would cancel another task's job.
+
+    :param identity: the task's
+    :param elsewhere: in a race across file systems, the place of a job that is not at home. Two systems may have the
+        same scheduler, whose list must not show the jobs of one place as those of another.
+    """
+    return _digest(identity if elsewhere is None else f"{identity} {elsewhere.name}", 10)
 
 
 def read_job_name(job_name: str) -> tuple[str, int, int] | None:

@@ -110,8 +110,9 @@ def ran(dirs: dict[str, Path]) -> list[tuple[str, str]]:
 
 async def live(system: System, dirs: dict[str, Path], key: ClaimKey) -> list[str]:
     found = []
+    home = ClaimDirectory(system, str(dirs["daint"]), key.identity)
     for name, path in dirs.items():
-        jobs = await ClaimDirectory(system.client.system(name), str(path), key.identity).live()
+        jobs = await home.at(Place(name, str(path))).live()
         found += [f"{name} {job_id}" for ids in jobs.values() for job_id in ids]
     return found
 
@@ -155,6 +156,25 @@ async def test_it_runs_at_home_where_that_is_free(
     assert (result.succeeded, result.system) == (True, "daint")
     assert ran(dirs) == [("daint", result.job_id)]
     assert not await live(system, dirs, key)
+
+
+@pytest.mark.parametrize("partitions", [("full", "free"), ("free", "full"), ("free", "free")])
+async def test_places_that_share_a_scheduler(
+    system: System, spec: JobSpec, key: ClaimKey, dirs: dict[str, Path], occupy: Any, partitions: tuple[str, str]
+) -> None:
+    """Its list shows the jobs of all of them, and only those of the places that have lost are cancelled."""
+    await occupy("daint")
+    other = dirs["daint"].with_name(f"{dirs['daint'].name}-other")
+    other.mkdir()
+    here, there = partitions
+    shapes = [{"partition": here}, {"system": "daint", "working_dir": str(other), "partition": there}]
+    job = await lifecycle.submit(system, spec, key, first_attempt=True, alternatives=Alternatives.parse(shapes))
+    result = await lifecycle.wait(system, job, poll_interval=0.2)
+    assert result.succeeded
+    assert ran({"home": dirs["daint"], "other": other}) == [
+        ("other" if result.working_dir == str(other) else "home", result.job_id)
+    ]
+    assert not await live(system, dirs | {"daint": other}, key) + await live(system, dirs, key)
 
 
 async def test_where_all_begin_in_the_same_moment_one_runs(
