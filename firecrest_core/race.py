@@ -337,10 +337,10 @@ class _Race:
         await self._cancel_elsewhere(key, found)
         runner = self._runners.get((self._home, holder))
         job = await self._job_of(self._at(self._home, [holder])[0])
-        named = [_named(others)] if others else []
-        named += [f"job {job_id} on {place.system}" for (place, job_id) in self._runners if place != self._home]
+        elsewhere = [f"job {job_id} on {place.system}" for (place, job_id) in self._runners if place != self._home]
+        named = [*([_named(others)] if others else []), *elsewhere]
         where = f" in partition {runner.partition}" if runner and runner.partition else ""
-        cancelled = f", and {', '.join(named)} {'is' if len(others) == len(named) == 1 else 'are'} cancelled"
+        cancelled = f", and {', '.join(named)} {'is' if len(others) + len(elsewhere) == 1 else 'are'} cancelled"
         self._on_message(f"{job} was the first to begin{where}, so it runs{cancelled if named else ''}.")
         return job
 

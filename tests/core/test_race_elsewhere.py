@@ -152,8 +152,11 @@ async def test_it_runs_at_home_where_that_is_free(
 ) -> None:
     await occupy("eiger")
     job = await lifecycle.submit(system, spec, key, first_attempt=True, alternatives=both)
-    result = await lifecycle.wait(system, job, poll_interval=0.2)
+    lines: list[str] = []
+    result = await lifecycle.wait(system, job, poll_interval=0.2, on_message=lines.append)
     assert (result.succeeded, result.system) == (True, "daint")
+    [line] = [line for line in lines if "was the first to begin" in line]
+    assert line.endswith(f"so it runs, and job {job.elsewhere[0].job_id} on eiger is cancelled.")
     assert ran(dirs) == [("daint", result.job_id)]
     assert not await live(system, dirs, key)
 
