@@ -19,7 +19,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Cancelling, Completed
 from pydantic import SecretStr
 
-from firecrest_core import lifecycle, pauses
+from firecrest_core import FirecRESTClient, lifecycle, pauses
 from firecrest_core.api.client_tokens import ClientTokens
 from firecrest_core.errors import FirecRESTError, ServerFault
 from firecrest_core.states import JobState
@@ -220,7 +220,12 @@ def test_claims_are_removed_by_signed_records_alone(saved, submitted, monkeypatc
     own, victim, completed = submitted(), submitted(), runtime.run(flow_run(Completed()))
     for run in (own, victim):
         run.cancel()
-        until(lambda run=run: run.status().all_ended, "the end of the job")
+
+    async def ended() -> set[str]:
+        async with FirecRESTClient(saved.connection()) as client:
+            return {row.job_id for row in await client.system().get_jobs() if row.state.ended}
+
+    until(lambda: {own.job_id, victim.job_id} <= runtime.run(ended()), "the end of the jobs in the list of all")
     write((completed,), record_of(own).signed(saved.connection(), (completed,)), record_of(victim))
     reconcile()
     home = {run: Path(run.job.working_dir) / ".firecrest" / run.job.key.identity for run in (own, victim)}
