@@ -52,6 +52,8 @@ from firecrest_core.watch.tracker import OnMessage, OnStatus
 
 log = logging.getLogger(__name__)
 
+BeforeNext = Callable[[], Awaitable[None]]
+
 Seen = TypeVar("Seen")
 
 
@@ -187,19 +189,22 @@ class Campaign:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
-    async def follow(self, job: Job, result: JobResult, on_message: OnMessage = log.info) -> Job | JobResult:
+    async def follow(
+        self, job: Job, result: JobResult, on_message: OnMessage = log.info, *, before_next: BeforeNext | None = None
+    ) -> Job | JobResult:
         """Submit the next job, if one follows a job that has ended.
 
         :param job: the job
         :param result: how it ended
         :param on_message: gets a line that says why another one follows
+        :param before_next: awaited if another one follows, before it can begin
         :returns: the next job, or the result of the last one with its course
         :raises JobWithdrawn: the task was cancelled
         :raises SubmissionRejected: the scheduler refused the next job
         """
         if not self._has_many:
             return await self._race_again(job, result, on_message)
-        ended = await self._go_on(job, result, on_message)
+        ended = await self._go_on(job, result, on_message, before_next)
         if ended is not None:
             if self._submits_ahead:
                 await self._cancel_ahead(job)
@@ -234,12 +239,16 @@ class Campaign:
             self.system, self.spec, job.key, resubmit_failed=False, alternatives=self.alternatives
         )
 
-    async def _go_on(self, job: Job, result: JobResult, on_message: OnMessage) -> JobResult | None:
+    async def _go_on(
+        self, job: Job, result: JobResult, on_message: OnMessage, before_next: BeforeNext | None = None
+    ) -> JobResult | None:
         """Write down that another job follows, and why. If none does, return the result with the course to it."""
         assert job.key is not None, "only jobs with a claim are followed by others"
         key = job.key
         claims = await retry_transient(self._directory(job).read, math.inf)
         if claims.cause(key) is not None:  # whoever waited before has written it down
+            if before_next is not None:
+                await before_next()
             on_message(f"{job} was followed by another job.")
             return None
         causes = claims.causes_before(key)
@@ -247,6 +256,8 @@ class Campaign:
         spec = self._adjust(await self._with_text(), scheduler, causes)
         decision = await self._decide(job, result, spec, claims, on_message)
         if isinstance(decision, FollowUp):
+            if before_next is not None:
+                await before_next()
             elements = decision.note.elements or failed_elements(result)
             await self._write_down(job, replace(decision.note, elements=elements))
             on_message(decision.reason)

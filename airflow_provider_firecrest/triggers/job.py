@@ -195,7 +195,10 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 if job.races:
                     job = await self._race(client.system(job.system), job, history)
                 result, live = await self._wait_for(connection, client.system(job.system), job, history, campaign)
-                following = result if campaign is None else await campaign.follow(job, result, self._message)
+                following: Job | JobResult = result
+                if campaign is not None:
+                    show_rest = partial(self._show_rest, connection, live, result)
+                    following = await campaign.follow(job, result, self._message, before_next=show_rest)
                 if not isinstance(following, Job):
                     break
                 self._earlier.append(history.snapshot)
@@ -252,6 +255,14 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 )
         history.on_end(result)
         return result, live
+
+    async def _show_rest(self, connection: Connection, live: LiveOutput, result: JobResult) -> None:
+        """Show what a job that another one follows has printed since the last look. Of the last one, the worker does.
+
+        It tells why the other one follows.
+        """
+        if self._shows_output(connection):
+            await live.show_rest(result)
 
     def _output_of(self, system: System, job: Job) -> LiveOutput:
         from firecrest_core.follow.live_output import LiveOutput

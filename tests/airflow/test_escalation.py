@@ -141,6 +141,26 @@ def test_the_next_job_of_a_chain_waits_while_one_runs(
     assert len(ahead) == 3
 
 
+@both_ways
+def test_the_log_has_the_last_output_of_each_job_before_the_next_one_follows(
+    chained, workdir, run_task, task_log, deferrable
+) -> None:
+    """A job may end before its output was looked at for the first time."""
+    script = WORK + 'echo "job $SLURM_JOB_ID was here"; echo "why it ended" >&2\n'
+    run_task(chained(script, stderr="err-%j.txt", deferrable=deferrable))
+    log = task_log()
+    for number, job_id in enumerate(jobs_in(workdir)[:2], 2):
+        line = f"out | job {job_id} was here"
+        assert log.count(line) == 1, log
+        assert log.index(line) < log.index(f"the next job, {number} of at most 5")
+    assert log.count("err | why it ended") == 2
+
+
+def test_the_output_of_jobs_that_are_followed_is_not_shown_if_it_is_not_wanted(chained, run_task, task_log) -> None:
+    run_task(chained(WORK + "echo here\n", live_output=False))
+    assert "out | here" not in task_log()
+
+
 def test_a_chain_without_progress_fails_the_task_without_a_retry(chained, workdir, run_task) -> None:
     with pytest.raises(JobFailed, match="done is not there, and it has left no new checkpoint") as failed:
         run_task(chained("#!/bin/bash\necho $SLURM_JOB_ID >> jobs\n"))
