@@ -38,8 +38,10 @@ from firecrest_core.spec.points import ARRAY_SIZE
 from firecrest_core.spec.script import directive_lines
 from firecrest_core.states import JobState
 
-# Seconds by which Slurm may send the signal too early, and those before the end if nothing is said.
+# Seconds by which Slurm may send the signal too early, the part of the time until then that this is at most, and the
+# seconds before the end if nothing is said. A script that fails in the first half of a short job has failed by itself.
 _EARLY = 60
+_EARLY_SHARE = 0.5
 _BEFORE = 60
 # The index of an element in a path. A digit or a wildcard beside it might be taken for a part of another index.
 _ELEMENT = re.compile(r"(?<![\d*?\]%])%\d*a(?![\d*?\[])")
@@ -288,7 +290,10 @@ class Chain:
             return True
         given = TIME_LIMIT.given(spec)
         limit = None if given is None else quantities.seconds(given)
-        return limit is not None and (result.elapsed or 0) >= limit - int(before or _BEFORE) - _EARLY
+        if limit is None or not result.elapsed:
+            return False
+        due = limit - int(before or _BEFORE)
+        return result.elapsed >= due - min(_EARLY, due * _EARLY_SHARE)
 
 
 def _has_dependency(spec: JobSpec) -> bool:

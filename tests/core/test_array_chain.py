@@ -366,7 +366,7 @@ async def test_a_kill_at_any_request_continues_the_same_chain(
     """Whoever follows a job is killed before a request or behind it, at another one for each job."""
     most = 24
     # A step in each job; element 0 stops after three, element 1 is done after five.
-    events = ("0.*.3) exit ;;", "1.5.*) ;;", "*) [ $step -lt $n ] || exit ;;")
+    events = ("0.*.3) exit ;;", "1.5.*) ;;", "*) [ $step -lt $n ] || exit 0 ;;")
     campaign = campaign_of(system, workdir, most, *events, max_jobs=most, array="0-2")
     send, sent, deadly = HTTPSession._send_once, 0, math.inf
 
@@ -449,7 +449,7 @@ async def test_many_elements_cost_few_requests(
 
     monkeypatch.setattr(System, "list_files", counted)
     half = elements // 2
-    campaign = campaign_of(system, workdir, 2, f"*.1.1) [ $e -lt {half} ] || exit ;;", array=f"0-{elements - 1}")
+    campaign = campaign_of(system, workdir, 2, f"*.1.1) [ $e -lt {half} ] || exit 0 ;;", array=f"0-{elements - 1}")
     result = await run(campaign, first_attempt=True)
     assert result.succeeded
     assert result.element_counts == {JobState.COMPLETED: elements}

@@ -117,6 +117,28 @@ def test_a_failure_of_its_own_is_no_link_of_a_chain(end: dict[str, Any]) -> None
     assert after(progress=NEW, **end) is None
 
 
+@pytest.mark.parametrize(
+    ("limit", "signal", "elapsed", "stopped"),
+    [
+        ("00:00:30", "B:USR1@1", 0, False),
+        ("00:00:30", "B:USR1@1", 10, False),
+        ("00:00:30", "B:USR1@1", 15, True),
+        ("00:01:00", "USR1", 0, False),  # it comes a minute before the end, which is at once
+        ("00:02:00", "USR1@30", 44, False),
+        ("00:02:00", "USR1@30", 45, True),
+        ("1:00:00", "USR1@120", 3419, False),
+        ("1:00:00", "USR1@120", 3420, True),
+        ("3:00:00", "USR1@7200", 3540, True),
+    ],
+)
+def test_a_script_that_fails_long_before_the_signal_has_failed_by_itself(
+    limit: str, signal: str, elapsed: int, stopped: bool
+) -> None:
+    chain, spec = Chain(**GIVEN | {"signal": signal}), JobSpec(command="true", time_limit=limit)
+    failed = JobResult(job_id="57", system="rig", state=JobState.FAILED, exit_code=3, elapsed=elapsed)
+    assert isinstance(chain.after(failed, spec, OLD, 1), Stop) is stopped
+
+
 def test_the_marker_ends_the_chain() -> None:
     assert after(JobState.COMPLETED, Progress(done=True)) is None
 
@@ -286,6 +308,15 @@ async def test_more_time_is_given_where_it_did_not_suffice_for_a_checkpoint(syst
     assert causes(await run(campaign, first_attempt=True)) == ["time_limit"]
 
 
+async def test_a_script_that_fails_at_once_is_reported_at_once(system: System, workdir: Path) -> None:
+    log: list[str] = []
+    campaign = campaign_of(system, workdir, 2, "1.0) echo boom; exit 3 ;;")
+    job = await campaign.submit(KEY, first_attempt=True)
+    result = await campaign.follow(job, await lifecycle.wait(system, job, poll_interval=0.2), log.append)
+    assert isinstance(result, JobResult)
+    assert (result.exit_code, result.problem, log) == (3, "", [])
+
+
 async def test_what_an_earlier_run_has_left_is_no_progress(system: System, workdir: Path) -> None:
     (workdir / "ckpt").mkdir()
     for old in (workdir / "ckpt" / "1", workdir / "train.done"):
@@ -309,7 +340,8 @@ async def test_a_kill_at_any_request_continues_the_same_chain(
 ) -> None:
     """Whoever follows a job is killed before a request or behind it, at another one for each job."""
     most = 24
-    campaign = campaign_of(system, workdir, most, "*) [ $step -lt $n ] || exit ;;", max_jobs=most)  # a step in each job
+    # A step in each job.
+    campaign = campaign_of(system, workdir, most, "*) [ $step -lt $n ] || exit 0 ;;", max_jobs=most)
     send, sent, deadly = HTTPSession._send_once, 0, math.inf
 
     async def mortal(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
