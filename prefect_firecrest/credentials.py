@@ -10,9 +10,10 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
 from firecrest_core.connection import Connection
 from firecrest_core.documentation import page_url
+from firecrest_core.errors import ConfigurationError
 from firecrest_core.near_names import suggestion
 from prefect_firecrest.handed_over import read_credentials_again
-from prefect_firecrest.prefect_internals import block_name, take_identity, unknown_fields
+from prefect_firecrest.prefect_internals import block_name, is_block_metadata, take_identity, unknown_fields
 
 if TYPE_CHECKING:
     from firecrest_core.api.client import FirecRESTClient
@@ -137,11 +138,22 @@ class FirecRESTCredentials(CredentialsBlock):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if unknown := sorted(unknown_fields(self)):  # a misspelt one must not be lost without a word
-            raise ValueError(f"{unknown[0]}: no such field; {suggestion(unknown[0], type(self).model_fields)}")
+        for name in unknown_fields(self):
+            self._check_name(name)
         self.connection()
         take_identity(self)
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a misspelt name where it is written."""
+        if not is_block_metadata(name):
+            self._check_name(name)
+        super().__setattr__(name, value)
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a name that is no field: a misspelt one must not be lost without a word."""
+        if name not in (fields := type(self).model_fields):
+            raise ConfigurationError(f"{name}: no such field; {suggestion(name, fields)}")
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +15,13 @@ from prefect_firecrest.credentials import FirecRESTCredentials
 from prefect_firecrest.handed_over import read_job_again
 from prefect_firecrest.hidden_values import hide_values
 from prefect_firecrest.job_runs import FirecRESTJobRun
-from prefect_firecrest.prefect_internals import current_flow_folder, hide_values_of, take_identity, unknown_fields
+from prefect_firecrest.prefect_internals import (
+    current_flow_folder,
+    hide_values_of,
+    is_block_metadata,
+    take_identity,
+    unknown_fields,
+)
 from prefect_firecrest.runtime import runtime
 
 if TYPE_CHECKING:
@@ -249,10 +255,12 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
         return validation.checked(name, value) if name in _NUMBERS or isinstance(value, timedelta | Mapping) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse a policy, a chain or alternatives of a wrong form where they are written.
+        """Refuse a misspelt name, and a policy, a chain or alternatives of a wrong form, where they are written.
 
         Whether fields fit each other is checked when a job is made or submitted: between two assignments, they may not.
         """
+        if name not in type(self).model_fields and not is_block_metadata(name):
+            self._check_names([name])
         super().__setattr__(name, _checked_jobs(name, value))
 
     @model_validator(mode="after")
@@ -265,6 +273,14 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
             self._check_alternatives(self.alternatives)
         take_identity(self)
         return self
+
+    def _check_names(self, names: Collection[str]) -> None:
+        """Refuse names that are no fields: a misspelt one must not be lost without a word."""
+        from firecrest_core.spec.jobspec import check_names
+
+        if "dry_run" in names:  # a field of Airflow's operator
+            raise InvalidJobSpec("dry_run", "a job has no such field; it is the method .dry_run()")
+        check_names(names, beside=type(self).model_fields)
 
     def _take_preset(self) -> None:
         """Put the values of the preset into the fields that have none."""
@@ -319,10 +335,9 @@ class FirecRESTJob(JobBlock):  # type: ignore[type-arg]  # a parameter would mak
 
         :raises InvalidJobSpec: naming the field that cannot be right
         """
-        from firecrest_core.spec.jobspec import JobSpec, check_names
+        from firecrest_core.spec.jobspec import JobSpec
 
-        # A misspelt field must not be lost without a word.
-        check_names(unknown_fields(self), beside=type(self).model_fields)
+        self._check_names(unknown_fields(self))
         if self.preset:
             raise InvalidJobSpec("preset", "a copy of a job takes no preset; give it to FirecRESTJob(…)")
         given = {name: getattr(self, name) for name in type(self).model_fields if name not in _NOT_OF_SPEC}

@@ -96,6 +96,11 @@ def test_plain_http_has_to_be_allowed(credentials: FirecRESTCredentials) -> None
     assert credentials.connection().allow_http is True
 
 
+def test_a_name_that_is_no_field_is_refused_where_it_is_written(credentials: FirecRESTCredentials) -> None:
+    with pytest.raises(ConfigurationError, match="clientsecret: no such field; did you mean 'client_secret'"):
+        credentials.clientsecret = SECRET  # type: ignore[attr-defined]
+
+
 def test_an_odd_system_is_refused(credentials: FirecRESTCredentials) -> None:
     credentials.system = "../filesystem/local/ops/rm?path=/home/me&x="
     with pytest.raises(ConfigurationError, match="is not the name of a system"):

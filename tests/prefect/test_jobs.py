@@ -14,7 +14,14 @@ from pydantic import ValidationError
 
 from firecrest_core import Chain, JobSpec, JobState
 from firecrest_core.documentation import page_url
-from firecrest_core.errors import ConfigurationError, JobFailed, RemotePathNotFound, SubmissionRejected, WaitTimedOut
+from firecrest_core.errors import (
+    ConfigurationError,
+    InvalidJobSpec,
+    JobFailed,
+    RemotePathNotFound,
+    SubmissionRejected,
+    WaitTimedOut,
+)
 from prefect_firecrest import FirecRESTJob
 
 
@@ -118,6 +125,22 @@ def test_fields_as_people_and_templates_write_them(make, given, field, value) ->
 def test_a_name_that_is_no_field_is_told_with_what_is_meant(make, wrong, hint) -> None:
     with pytest.raises(ValidationError, match=rf"(?s){wrong}: a job has no such field.*{hint}"):
         make("true", **{wrong: "x"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("escalat", "did you mean 'escalate'"),
+        ("walltime", "did you mean 'time_limit'"),
+        ("dry_run", r"it is the method \.dry_run\(\)"),
+    ],
+)
+def test_a_name_that_is_no_field_is_refused_where_it_is_written(make, wrong, hint) -> None:
+    job = make("true")
+    with pytest.raises(InvalidJobSpec, match=f"{wrong}: a job has no such field; {hint}"):
+        setattr(job, wrong, {})
+    with pytest.raises(ValidationError, match=f"{wrong}: a job has no such field; {hint}"):
+        make("true", **{wrong: {}})
 
 
 def test_lines_that_the_scheduler_ignores_are_in_the_log(make, caplog) -> None:
