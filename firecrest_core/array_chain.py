@@ -125,14 +125,20 @@ class ArrayEnd:
         }
 
     def lacking(self, chain: Chain, progress: Mapping[int, Progress]) -> str:
-        """Return the elements that have left neither the marker nor a new checkpoint, in words; empty for none.
+        """Say what elements have left, if more may be seen later; empty if not.
 
         :param chain: the chain
         :param progress: what each element has left
         """
-        ends = self.ends.items()
-        idle = [index for index, end in ends if isinstance(self._chained(chain, end, progress[index]), Stop)]
-        return f"{_named(Indices.of(idle)).capitalize()} of {self.job}" if idle else ""
+        left: dict[str, list[int]] = defaultdict(list)
+        for index, end in self.ends.items():
+            if what := chain.unseen(self._chained(chain, end, progress[index]), end.state, progress[index]):
+                left[what].append(index)
+        groups = [(Indices.of(indices), what) for what, indices in left.items()]
+        return "; ".join(
+            _of_only(f"{_named(which).capitalize()} of job {self.job.job_id} left {what}", which)
+            for which, what in groups
+        )
 
     def _chained(self, chain: Chain, end: JobResult, progress: Progress) -> FollowUp | Stop | None:
         return chain.after(end, self.spec, progress, self.jobs)
@@ -206,7 +212,7 @@ class ArrayEnd:
         text = f"{self.job}: {'; '.join(parts)}."
         if cause is not Cause.CHAIN:
             text += f" {next(iter(following[cause].values())).reason}"
-        return FollowUp(note, " ".join([text, *_sentences(chain, now, self.jobs)]))
+        return FollowUp(note, " ".join([text, *self._sentences(chain, now)]))
 
     def _ended(self, chain: Chain, now: Sequence[Stopped], problem: str = "") -> Ended:
         if not now and not self.before:
@@ -223,10 +229,38 @@ class ArrayEnd:
         if good := everything - gone:
             groups.append(ElementGroup.of(good, JobState.COMPLETED, exit_code=0))
         state = array_end({group.state for group in groups})
-        sentences = [problem] if problem else _sentences(chain, (*self.before, *now), self.jobs)
+        sentences = [problem] if problem else self._sentences(chain, (*self.before, *now))
         helps = any(group.why is Why.FAILED for group in (*self.before, *now))
         result = replace(self.result, state=state, groups=tuple(groups))
         return Ended(self._with_output(result), " ".join(sentences), helps)
+
+    def _sentences(self, chain: Chain, groups: Iterable[Stopped]) -> list[str]:
+        """Return a sentence for elements that have stopped alike."""
+        alike: dict[tuple[Why, JobState, str], list[Indices]] = defaultdict(list)
+        for group in groups:
+            alike[group.why, group.state, group.job_id].append(group.indices)
+        sentences = []
+        for (why, state, job_id), several in alike.items():
+            indices = Indices.joined(several)
+            which = _named(indices).capitalize()
+            ended = f"{which} of job {job_id} ended {state}"
+            advice = chain.advice(replace(self.result, state=state, signal=None), self.spec)
+            match why:
+                case Why.IDLE if state is JobState.COMPLETED:
+                    text = f"{ended} without {chain.done} and a new {chain.checkpoint}. {advice}"
+                case Why.IDLE:
+                    text = f"{ended} without a new {chain.checkpoint}, so another job would repeat it. {advice}"
+                case Why.BOUND:
+                    text = f"{ended}, and escalate allows no more."
+                case Why.LAST:
+                    text = (
+                        f"{which} would go on, but it was job {self.jobs} of a chain of max_jobs={chain.max_jobs}. "
+                        "A new run of the task goes on from the newest checkpoints (in Airflow, clear the task)."
+                    )
+                case Why.FAILED:
+                    text = f"{ended}."
+            sentences.append(_of_only(text, indices))
+        return sentences
 
     def _with_output(self, result: JobResult) -> JobResult:
         """Return the result with the output of the job in which the element ran last whose output is shown."""
@@ -301,35 +335,10 @@ def _progress(markers: Collection[FileInfo], checkpoints: Iterable[FileInfo], be
     )
 
 
+def _of_only(text: str, indices: Indices) -> str:
+    """Return a text that holds ``%a`` with the index in its place, if there is only one."""
+    return _of(text, *indices) if len(indices) == 1 else text
+
+
 def _named(indices: Indices) -> str:
     return f"element{'s' if len(indices) > 1 else ''} {index_list(indices)}"
-
-
-def _sentences(chain: Chain, groups: Iterable[Stopped], jobs: int) -> list[str]:
-    """Return a sentence for elements that have stopped alike."""
-    alike: dict[tuple[Why, JobState, str], list[Indices]] = defaultdict(list)
-    for group in groups:
-        alike[group.why, group.state, group.job_id].append(group.indices)
-    sentences = []
-    for (why, state, job_id), several in alike.items():
-        which = _named(Indices.joined(several)).capitalize()
-        ended = f"{which} of job {job_id} ended {state}"
-        match why:
-            case Why.IDLE if state is JobState.COMPLETED:
-                text = (
-                    f"{ended} without {chain.done} and a new {chain.checkpoint}. See whether the script makes the "
-                    "marker at the end of its work."
-                )
-            case Why.IDLE:
-                text = (
-                    f"{ended} without a new {chain.checkpoint}, so another job would repeat it. See whether the script "
-                    f"handles {chain.signal_name} and has the time to write one."
-                )
-            case Why.BOUND:
-                text = f"{ended}, and escalate allows no more."
-            case Why.LAST:
-                text = f"{which} would go on, but it was job {jobs} of a chain of max_jobs={chain.max_jobs}."
-            case Why.FAILED:
-                text = f"{ended}."
-        sentences.append(text)
-    return sentences

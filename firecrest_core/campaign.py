@@ -283,13 +283,11 @@ class Campaign:
             return await self._decide_elements(job, result, spec, claims, jobs, on_message)
         mark = next((note.checkpoint for note in reversed(notes) if note.checkpoint), "")
 
-        def after(progress: Progress) -> FollowUp | Stop | None:
-            assert self.chain is not None
-            return self.chain.after(result, spec, progress, jobs)
-
+        after = partial(self.chain.after, result, spec, jobs=jobs)
+        unseen = self.chain.unseen
         progress = await self._seen(
             partial(self._progress, job, claims, mark),
-            lambda progress: str(job) if isinstance(after(progress), Stop) else "",
+            lambda progress: (what := unseen(after(progress), result.state, progress)) and f"{job} left {what}",
             on_message,
         )
         decision = self.chain.or_escalated(after(progress), self.escalation, result, spec, notes, jobs)
@@ -320,17 +318,16 @@ class Campaign:
         """Return what the jobs have left. The login node may see late what the compute node has written last.
 
         :param look: returns what is seen now
-        :param lacking: names who has left nothing; empty for nobody
+        :param lacking: says who has left what, if more may be seen later; empty if not
         """
-        assert self.chain is not None
         for number, pause in enumerate((*delays(CACHED), None)):
             seen = await retry_transient(look, math.inf)
-            if pause is None or not (who := lacking(seen)):
+            if pause is None or not (lack := lacking(seen)):
                 break
             if number == 0:
                 on_message(
-                    f"{who} left neither {self.chain.done} nor a new checkpoint ({self.chain.checkpoint}). Looking "
-                    "for them for some two minutes, because the file systems of compute and login nodes have caches."
+                    f"{lack}. Looking again for some two minutes, because the file systems of compute and login nodes "
+                    "have caches."
                 )
             await sleep(pause)
         return seen

@@ -45,6 +45,8 @@ _EARLY_SHARE = 0.5
 _BEFORE = 60
 # The index of an element in a path. A digit or a wildcard beside it might be taken for a part of another index.
 _ELEMENT = re.compile(r"(?<![\d*?\]%])%\d*a(?![\d*?\[])")
+# What starts a step of a job, which a signal without ``B:`` reaches.
+_STEP = re.compile(r"\b(srun|mpirun|mpiexec)\b")
 # A dependency in a directive for Slurm or PBS.
 _DEPENDENCY = re.compile(r"(?:^|\s)(?:-d|--dep|-W\s*depend)")
 
@@ -169,6 +171,15 @@ class Chain:
         """The signal, without to whom and when: ``USR1``."""
         return self.signal.rpartition(":")[2].partition("@")[0]
 
+    @property
+    def _signal_number(self) -> int:
+        name = self.signal_name
+        return int(name) if name.isdecimal() else signals.Signals["SIG" + name.upper().removeprefix("SIG")].value
+
+    @property
+    def _to_shell(self) -> bool:
+        return "B" in self.signal.rpartition(":")[0].upper()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`parse` reads them back."""
         return asdict(self)
@@ -231,9 +242,11 @@ class Chain:
             return None
         ended = f"Job {result.job_id} ended {result.state}"
         if progress.newest is None or not progress.is_newer:
-            return Stop(self._no_progress(progress, completed=completed))
+            return Stop(f"{self._no_progress(progress, completed=completed)} {self.advice(result, spec)}")
         if jobs >= self.max_jobs:
-            return Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}, and {self.done} is not there yet.")
+            marker = "" if progress.done else f", and {self.done} {_lack(progress)}"
+            again = f"A new run of the task goes on from {progress.newest.name} (in Airflow, clear the task)."
+            return Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}{marker}. {again}")
         note = Note(Cause.CHAIN, checkpoint=progress.newest.mark)
         number = f"{jobs + 1} of at most {self.max_jobs}"
         return FollowUp(note, f"{ended} and has left {progress.newest.name}: the next job, {number}, goes on from it.")
@@ -264,19 +277,55 @@ class Chain:
         if not isinstance(decision, FollowUp):
             return chained or decision
         if jobs >= self.max_jobs:
-            return Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}.")
+            return chained or Stop(f"It was job {jobs} of a chain of max_jobs={self.max_jobs}.")
         return decision
 
+    def unseen(self, decision: FollowUp | Stop | None, state: JobState, progress: Progress) -> str:
+        """Return what else a job may have left, if seeing it would change what follows; an empty text if not.
+
+        :param decision: what :meth:`after` has decided
+        :param state: how the job ended
+        :param progress: what is seen of what it has left
+        """
+        if not isinstance(decision, Stop):
+            return ""
+        if not progress.is_newer:
+            return f"neither {self.done} nor a new checkpoint ({self.checkpoint})"
+        return f"a new checkpoint, but no {self.done}" if state is JobState.COMPLETED else ""
+
+    def advice(self, result: JobResult, spec: JobSpec) -> str:
+        """Return what to do about a job that has left no new checkpoint.
+
+        :param result: how it ended
+        :param spec: what was asked for
+        """
+        name, script = self.signal_name, str(spec.script or spec.command or "")
+        if result.state is JobState.COMPLETED:
+            return "See whether the script makes the marker at the end of its work."
+        if result.state is JobState.FAILED and result.signal == self._signal_number:
+            return (
+                f"{name} has ended the script's own shell, or a program that did not handle it. Begin the program with "
+                "exec, or leave out B: and start it by srun."
+            )
+        if (
+            result.state is JobState.TIMEOUT
+            and script
+            and not (self._to_shell or spec.launcher or _STEP.search(script))
+        ):
+            return (
+                f"{self.signal} reaches only what srun has started, and the script has no srun. Give B:{self.signal} "
+                "and begin the program with exec, or start it by srun."
+            )
+        return f"See whether the script handles {name} and has the time to write one."
+
     def _no_progress(self, progress: Progress, *, completed: bool) -> str:
-        none = f"nothing matches {self.checkpoint}" if progress.newest is None else f"{progress.newest.name} is older"
+        if progress.newest is None:
+            none = f"nothing matches {self.checkpoint}; see whether the script writes there"
+        else:
+            none = f"{progress.newest.name} is older"
         if completed:
-            marker = "is older than the chain" if progress.stale else "is not there"
-            what = f"{self.done} {marker}, and it has left no new checkpoint ({none})."
-            return f"{what} See whether the script makes the marker at the end of its work."
-        return (
-            f"It has left no new checkpoint ({none}), so another job would repeat it. See whether the script handles "
-            f"{self.signal_name} and has the time to write one."
-        )
+            return f"{self.done} {_lack(progress)}, and it has left no new checkpoint ({none})."
+        return f"It has left no new checkpoint ({none}), so another job would repeat it."
 
     def _was_stopped(self, result: JobResult, spec: JobSpec) -> bool:
         """Tell whether the time limit has ended a job, or the signal before it."""
@@ -284,8 +333,7 @@ class Chain:
             return True
         if result.state is not JobState.FAILED:
             return False
-        name, _, before = self.signal.rpartition(":")[2].partition("@")
-        number = int(name) if name.isdecimal() else signals.Signals["SIG" + name.upper().removeprefix("SIG")].value
+        number, before = self._signal_number, self.signal.partition("@")[2]
         if result.signal == number or result.exit_code == 128 + number:
             return True
         given = TIME_LIMIT.given(spec)
@@ -294,6 +342,10 @@ class Chain:
             return False
         due = limit - int(before or _BEFORE)
         return result.elapsed >= due - min(_EARLY, due * _EARLY_SHARE)
+
+
+def _lack(progress: Progress) -> str:
+    return "is older than the chain" if progress.stale else "is not there yet"
 
 
 def _has_dependency(spec: JobSpec) -> bool:

@@ -113,7 +113,7 @@ def test_those_go_on_that_have_left_a_checkpoint() -> None:
     assert isinstance(following, FollowUp)
     assert following.note == Note(Cause.CHAIN, elements="1-2", stopped="TIMEOUT.idle:3;FAILED.failed:4")
     assert following.reason.startswith("Job 57: elements 1-2 go on, job 2 of at most 5; done: 0; stopped: 3-4.")
-    assert "Element 3 of job 57 ended TIMEOUT without a new run-%a/ckpt/*" in following.reason
+    assert "Element 3 of job 57 ended TIMEOUT without a new run-3/ckpt/*" in following.reason
     assert Note.parse(following.note.to_text()) == following.note
 
 
@@ -133,9 +133,9 @@ def test_those_that_stopped_earlier_count_as_failed() -> None:
     assert (ended.result.state, str(ended.result.failed_indices)) == (FAILED, "7-8")
     assert ended.result.element_counts == {COMPLETED: 4, TIMEOUT: 1, FAILED: 1}
     assert (
-        "Element 7 of job 56 ended TIMEOUT without a new run-%a/ckpt/*, so another job would repeat it" in ended.problem
+        "Element 7 of job 56 ended TIMEOUT without a new run-7/ckpt/*, so another job would repeat it" in ended.problem
     )
-    assert "Element 8 of job 55 ended COMPLETED without run-%a/train.done" in ended.problem
+    assert "Element 8 of job 55 ended COMPLETED without run-8/train.done" in ended.problem
 
 
 def test_alike_ends_are_one_sentence() -> None:
@@ -151,6 +151,16 @@ def test_the_most_jobs_end_it() -> None:
     assert isinstance(ended, Ended)
     assert "would go on, but it was job 5 of a chain of max_jobs=5" in ended.problem
     assert str(ended.result.failed_indices) == "0-1"
+
+
+def test_what_is_looked_for_once_more_is_named() -> None:
+    end = array_end(COMPLETED, TIMEOUT, COMPLETED, FAILED, TIMEOUT, jobs=5)
+    progress = dict(enumerate((NEW, OLD, DONE, OLD, NEW)))
+    assert end.lacking(CHAIN, progress) == (
+        "Element 0 of job 57 left a new checkpoint, but no run-0/train.done; "
+        "Element 1 of job 57 left neither run-1/train.done nor a new checkpoint (run-1/ckpt/*)"
+    )
+    assert array_end(COMPLETED, COMPLETED).lacking(CHAIN, dict(enumerate((NEW, DONE)))) == ""
 
 
 def test_a_retry_helps_where_an_element_has_failed_by_itself() -> None:
@@ -287,7 +297,7 @@ async def test_elements_of_different_lengths(system: System, workdir: Path) -> N
     assert [job.cause for job in result.course.earlier_jobs] == ["chain", "chain"]
     first = result.course.earlier_jobs[0].job_id
     assert (
-        f"Element 3 of job {first} ended COMPLETED without run-%a/train.done and a new run-%a/ckpt/*." in result.problem
+        f"Element 3 of job {first} ended COMPLETED without run-3/train.done and a new run-3/ckpt/*." in result.problem
     )
     starts = [line.split(";")[0] for line in log if "on, job" in line]
     assert [line.partition(": ")[2] for line in starts] == [

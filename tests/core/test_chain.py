@@ -146,10 +146,10 @@ def test_the_marker_ends_the_chain() -> None:
 @pytest.mark.parametrize(
     ("state", "progress", "words"),
     [
-        (JobState.TIMEOUT, Progress(), "no new checkpoint (nothing matches ckpt/*)"),
+        (JobState.TIMEOUT, Progress(), "(nothing matches ckpt/*; see whether the script writes there)"),
         (JobState.TIMEOUT, OLD, "no new checkpoint (step-3 is older)"),
-        (JobState.TIMEOUT, OLD, "See whether the script handles USR1"),
-        (JobState.COMPLETED, OLD, "train.done is not there"),
+        (JobState.TIMEOUT, OLD, "Give B:USR1@120 and begin the program with exec, or start it by srun."),
+        (JobState.COMPLETED, OLD, "train.done is not there yet"),
         (JobState.COMPLETED, Progress(stale=True), "train.done is older than the chain"),
     ],
 )
@@ -157,6 +157,43 @@ def test_without_progress_it_ends_with_a_sentence(state: JobState, progress: Pro
     stop = after(state, progress)
     assert isinstance(stop, Stop)
     assert words in stop.problem
+
+
+@pytest.mark.parametrize(
+    ("signal", "fields", "end", "words"),
+    [
+        ("USR1@120", {"command": "srun train"}, {"state": JobState.TIMEOUT}, "handles USR1 and has the time"),
+        ("USR1@120", {"command": ["srun", "train"]}, {"state": JobState.TIMEOUT}, "handles USR1 and"),
+        ("USR1@120", {"command": "train", "launcher": "srun"}, {"state": JobState.TIMEOUT}, "handles USR1 and"),
+        (
+            "USR1@120",
+            {"script": "#!/bin/sh\ntrain\n"},
+            {"state": JobState.TIMEOUT},
+            "reaches only what srun has started",
+        ),
+        ("B:USR1@120", {"command": "train"}, {"state": JobState.TIMEOUT}, "handles USR1 and"),
+        ("B:USR1@120", {"command": "train"}, {"state": JobState.FAILED, "signal": 10}, "ended the script's own shell"),
+        ("B:USR1@120", {"command": "train"}, {"state": JobState.FAILED, "exit_code": 138}, "handles USR1 and"),
+    ],
+)
+def test_the_advice_tells_why_the_signal_did_nothing(
+    signal: str, fields: dict[str, Any], end: dict[str, Any], words: str
+) -> None:
+    result = JobResult(job_id="57", system="rig", **end)
+    stop = Chain(**GIVEN | {"signal": signal}).after(result, JobSpec(**fields), OLD, 1)
+    assert isinstance(stop, Stop)
+    assert words in stop.problem
+
+
+def test_the_last_job_looks_for_the_marker_alone_and_names_the_newest_checkpoint() -> None:
+    last = after(JobState.COMPLETED, NEW, jobs=5)
+    assert last == Stop(
+        "It was job 5 of a chain of max_jobs=5, and train.done is not there yet. A new run of the task goes on from "
+        "step-3 (in Airflow, clear the task)."
+    )
+    assert CHAIN.unseen(last, JobState.COMPLETED, NEW) == "a new checkpoint, but no train.done"
+    assert CHAIN.unseen(last, JobState.TIMEOUT, NEW) == ""  # it would not be done with the marker either
+    assert CHAIN.unseen(after(JobState.COMPLETED, OLD), JobState.COMPLETED, OLD).startswith("neither train.done nor")
 
 
 def test_a_signal_to_the_script_alone_is_named_without_the_option() -> None:
@@ -299,7 +336,7 @@ async def test_a_checkpoint_that_is_seen_late_is_waited_for(
 async def test_a_signal_that_the_script_ignores_ends_it(system: System, workdir: Path) -> None:
     campaign = campaign_of(system, workdir, 2, "1.0) sleep 60 ;;", time_limit="00:00:02")
     result = await run(campaign, first_attempt=True)
-    assert "(nothing matches ckpt/*)" in result.problem
+    assert "(nothing matches ckpt/*; " in result.problem
 
 
 async def test_more_time_is_given_where_it_did_not_suffice_for_a_checkpoint(system: System, workdir: Path) -> None:

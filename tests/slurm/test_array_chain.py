@@ -40,4 +40,4 @@ async def test_the_elements_go_on_that_the_signal_has_stopped(
     assert [(workdir / f"run-{index}" / "jobs").read_text() for index in range(4)] == ["\n", "\n\n", "\n\n", "\n"]
     assert job.element_counts == {JobState.COMPLETED: 3, JobState.FAILED: 1}
     assert str(job.failed_indices) == "3"
-    assert "ended COMPLETED without run-%a/done and a new run-%a/ckpt/*" in job.problem
+    assert "ended COMPLETED without run-3/done and a new run-3/ckpt/*" in job.problem
