@@ -6,7 +6,7 @@ their indices as many as there is room for.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -76,6 +76,19 @@ class ElementGroup:
     def from_dict(cls, data: Mapping[str, Any]) -> ElementGroup:
         """Return the group that :meth:`to_dict` wrote."""
         return cls(**{**data, "state": JobState(data["state"]), "indices": Indices.parse(data["indices"])})
+
+
+def counts(groups: Iterable[ElementGroup]) -> dict[JobState, int]:
+    """Return how many elements of an array are in which state, the most frequent first."""
+    found: Counter[JobState] = Counter()
+    for group in groups:
+        found[group.state] += group.count
+    return dict(found.most_common())
+
+
+def counts_in_words(groups: Iterable[ElementGroup]) -> str:
+    """Return the counts in words, such as ``9 COMPLETED, 1 FAILED``; empty for a job that is no array."""
+    return ", ".join(f"{count} {state}" for state, count in counts(groups).items())
 
 
 def expand(groups: Iterable[ElementGroup]) -> tuple[ElementResult, ...]:

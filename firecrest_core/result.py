@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from firecrest_core.course import Course
 from firecrest_core.diagnosis import describe_exit_code
-from firecrest_core.elements import ElementGroup, ElementResult, expand, shorten
+from firecrest_core.elements import ElementGroup, ElementResult, counts, expand, shorten
 from firecrest_core.indices import Indices
 from firecrest_core.states import JobState
 from firecrest_core.usage import JobUsage
@@ -164,10 +163,7 @@ class JobResult:
     @property
     def element_counts(self) -> dict[JobState, int]:
         """How many elements of an array ended in which state."""
-        counts: Counter[JobState] = Counter()
-        for group in self.groups:
-            counts[group.state] += group.count
-        return dict(counts)
+        return counts(self.groups)
 
     def with_completed(self, indices: Indices) -> JobResult:
         """Return the result with more elements, which an earlier job of the same task has completed.
@@ -218,10 +214,10 @@ class JobResult:
         if self.nodes:
             text += f" on {self.nodes}"
         if self.groups:
-            counts = self.element_counts
-            total, good = sum(counts.values()), counts.pop(JobState.COMPLETED, 0)
+            others = self.element_counts
+            total, good = sum(others.values()), others.pop(JobState.COMPLETED, 0)
             text += f"; {good} of {total} array elements COMPLETED"
-            for state, count in counts.items():
+            for state, count in others.items():
                 which = index_list(Indices.joined(group.indices for group in self.groups if group.state is state))
                 text += f", {count} {state}" + (f" ({which})" if which else "")
         if self.unrecorded:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from firecrest_core.elements import counts_in_words
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.jobs.status import JobStatus
@@ -102,6 +103,7 @@ class JobHistory:
             name=result.name or self._newest.name,
             state=result.state,
             reason=result.reason,
+            elements=counts_in_words(result.groups),
             nodes=result.nodes,
             node_count=result.node_count,
             submitted_at=result.submitted_at or self._newest.submitted_at,

@@ -31,6 +31,7 @@ class JobSnapshot:
     :param name: the user's name for it
     :param state: its state
     :param reason: why it waits, or why it ended so, in the scheduler's word
+    :param elements: how many elements of an array have ended in which state, in words, once all have ended
     :param account: the account that pays for it
     :param partition: where it waits or runs
     :param nodes: the scheduler's node list, for example ``nid[001-004]``
@@ -59,6 +60,7 @@ class JobSnapshot:
     name: str = ""
     state: JobState = JobState.PENDING
     reason: str | None = None
+    elements: str = ""
     account: str = ""
     partition: str = ""
     nodes: str = ""

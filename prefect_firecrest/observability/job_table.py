@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from firecrest_core.elements import counts_in_words
 from firecrest_core.result import JobResult, duration, read_duration
 from firecrest_core.states import JobState
 from prefect_firecrest.observability import markdown
@@ -37,6 +38,8 @@ class Row:
     """A job in the table.
 
     :param expected_start: when the scheduler expects it to start while it waits, to the minute
+    :param elements: how many elements of an array are in which state, in words
+    :param node_hours: what it has cost so far, all elements of an array together; ``None`` if that is unknown
     :param used: what it has used of what it was given, in words, once it has ended
     :param metrics: the last values of its metrics, with their curves
     :param page: where the centre shows it
@@ -48,10 +51,11 @@ class Row:
     system: str
     state: JobState
     reason: str | None = None
+    elements: str = ""
     expected_start: datetime | None = None
     nodes: str = ""
-    node_count: int | None = None
     elapsed: int | None = None
+    node_hours: float | None = None
     used: str = ""
     metrics: str = ""
     page: str | None = None
@@ -68,10 +72,11 @@ class Row:
             system=job.system,
             state=status.state,
             reason=status.reason,
+            elements=counts_in_words(status.groups),
             expected_start=None if isinstance(status, JobResult) else _minute(status.expected_start),
             nodes=status.nodes,
-            node_count=status.node_count,
             elapsed=status.elapsed,
+            node_hours=None if status.node_seconds is None else status.node_seconds / 3600,
             used=status.usage_summary().removeprefix("used ") if isinstance(status, JobResult) else "",
             page=page,
             link=link,
@@ -84,38 +89,35 @@ class Row:
         :raises ValueError: no row is shown so
         """
         texts = {name: markdown.read_cell(cells[name]) for name in ("Job", "Name", "System", "State", "Nodes", "Used")}
-        state, _, reason = texts["State"].partition(" ")
+        word, _, remark = texts["State"].partition(" ")
+        state, remark = JobState(word), remark.strip("()")
         elapsed = read_duration(cells["Elapsed"]) if cells["Elapsed"] else None
         node_hours, expected = cells["Node hours"], cells["Expected start"]
         return cls(
             job_id=texts["Job"],
             name=texts["Name"],
             system=texts["System"],
-            state=JobState(state),
-            reason=reason.strip("()") or None,
+            state=state,
+            reason=remark or None if state is JobState.PENDING else None,
+            elements="" if state is JobState.PENDING else remark,
             expected_start=datetime.strptime(expected, _TIME).replace(tzinfo=UTC) if expected else None,
             nodes=texts["Nodes"],
-            node_count=round(float(node_hours) * 3600 / elapsed) if node_hours and elapsed else None,
             elapsed=elapsed,
+            node_hours=float(node_hours) if node_hours else None,
             used=texts["Used"],
             metrics=markdown.read_cell(cells.get("Metrics", "")),
             page=markdown.read_link(cells.get("Page", "")),
             link=markdown.read_link(cells["Log"]),
         )
 
-    @property
-    def node_hours(self) -> float | None:
-        """Nodes times hours; ``None`` where either is unknown."""
-        return None if self.node_count is None or self.elapsed is None else self.node_count * self.elapsed / 3600
-
     def cells(self) -> dict[str, str]:
         """Return what the table shows of it."""
-        waits = self.state is JobState.PENDING and self.reason
+        remark = self.reason if self.state is JobState.PENDING else self.elements
         texts = {
             "Job": self.job_id,
             "Name": self.name,
             "System": self.system,
-            "State": f"{self.state} ({self.reason})" if waits else str(self.state),
+            "State": f"{self.state} ({remark})" if remark else str(self.state),
             "Expected start": f"{self.expected_start:{_TIME}}" if self.expected_start else "",
             "Nodes": self.nodes,
             "Elapsed": "" if self.elapsed is None else duration(self.elapsed),
@@ -241,7 +243,8 @@ def render_table(rows: Iterable[Row]) -> tuple[str, str]:
     states = Counter(str(row.state) for row in rows)
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     description = f"{len(rows)} job{'s' * (len(rows) != 1)}: {counts}"
-    description += f"; {sum(row.node_hours or 0 for row in rows):.4f} node hours"
+    if known := [row.node_hours for row in rows if row.node_hours is not None]:
+        description += f"; {sum(known):.4f} node hours"
     shown = rows
     if len(rows) > _MOST_ROWS:
         shown = sorted(rows, key=lambda row: row.state is JobState.COMPLETED)[:_MOST_ROWS]

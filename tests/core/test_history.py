@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from firecrest_core.elements import ElementGroup
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.history import JobHistory, cancelled, story, submitted
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import JobSnapshot
@@ -99,6 +101,16 @@ def test_the_story_at_the_end() -> None:
     assert "  1970-01-12 13:46:40 UTC  Job 57 (relax) was submitted to daint, in /wd." in story(snapshot)
     assert times == "  It waited 1:00:00 and ran 1:30:00: 3.0000 node hours."
     assert output == "  Its output is in /wd/slurm-57.out and /wd/slurm-57.err."
+
+
+def test_the_elements_of_an_array_are_counted_at_its_end() -> None:
+    history, _ = followed()
+    groups = (
+        ElementGroup.of(Indices.of([9]), JobState.FAILED),
+        ElementGroup.of(Indices.of(range(9)), JobState.COMPLETED),
+    )
+    history.on_end(JobResult(job_id="57", system="daint", state=JobState.FAILED, groups=groups))
+    assert JobSnapshot.from_dict(history.snapshot.to_dict()).elements == "9 COMPLETED, 1 FAILED"
 
 
 def test_the_story_of_a_job_that_never_ran() -> None:

@@ -11,8 +11,11 @@ from uuid import uuid4
 
 import pytest
 
+from firecrest_core.elements import ElementGroup
+from firecrest_core.indices import Indices
 from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.status import JobStatus
+from firecrest_core.result import JobResult
 from firecrest_core.states import JobState
 from prefect_firecrest.observability import artifacts, job_table, markdown
 from prefect_firecrest.observability.artifacts import Artifact
@@ -27,8 +30,8 @@ def test_a_row() -> None:
     done = row(
         7,
         nodes="nid[001-002]",
-        node_count=2,
         elapsed=5400,
+        node_hours=3.0,
         used="31 % of 128 cores",
         metrics="loss 0.25 █▄▁ (step 2)",
         page="https://ui.example.org/jobs/(7)",
@@ -64,8 +67,19 @@ def test_the_expected_start_of_a_job_that_waits() -> None:
     assert no_time.cells()["Expected start"] == ""
 
 
+def test_the_elements_of_an_array_are_counted_and_cost_together() -> None:
+    good = ElementGroup.of(Indices.of(range(9)), JobState.COMPLETED)
+    bad = ElementGroup.of(Indices.of([9]), JobState.FAILED)
+    known: dict[str, Any] = {"job_id": "7", "system": "daint", "state": JobState.FAILED, "groups": (bad, good)}
+    array, unknown = (JobResult(**known, node_seconds=seconds) for seconds in (360, None))
+    cells = Row.of(array, array).cells()
+    assert (cells["State"], cells["Node hours"]) == ("FAILED (9 COMPLETED, 1 FAILED)", "0.1000")
+    assert job_table.render_table([Row.of(array, array)])[1] == "1 job: 1 FAILED; 0.1000 node hours"
+    assert job_table.render_table([Row.of(unknown, unknown)])[1] == "1 job: 1 FAILED"
+
+
 def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
-    rows = [row(number, node_count=1, elapsed=36) for number in range(600)]
+    rows = [row(number, elapsed=36, node_hours=0.01) for number in range(600)]
     data, description = job_table.render_table([*rows, row(1000, JobState.FAILED)])
     shown = json.loads(data)
     assert len(shown) == 500
@@ -75,8 +89,9 @@ def test_of_very_many_jobs_those_that_ended_well_are_only_counted() -> None:
 
 def test_a_table_is_read_back_as_it_was_written() -> None:
     rows = [
-        row(7, nodes="nid[001-002]", node_count=2, elapsed=93784, link="http://prefect/runs/task-run/1"),
+        row(7, nodes="nid[001-002]", elapsed=93784, node_hours=52.1022, link="http://prefect/runs/task-run/1"),
         row(8, JobState.PENDING, reason="Priority"),
+        row(12, JobState.FAILED, elements="9 COMPLETED, 1 FAILED", elapsed=36),
         row(9, JobState.PENDING, expected_start=datetime(2026, 11, 29, 14, 20, tzinfo=UTC)),
         row(10, metrics="loss 0.25 █▄▁ (step 2)", page="https://ui.example.org/jobs/10"),
         Row("11", "[<b>](javascript:alert(1))", "daint", JobState.COMPLETED),

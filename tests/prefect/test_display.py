@@ -98,6 +98,13 @@ def test_a_table_and_a_progress_artifact(make: Make) -> None:
     assert progress.task_run_id
 
 
+def test_an_array_in_the_table(make: Make) -> None:
+    [table] = artifacts(run(make("sleep 2", array="0-1", time_limit=10)))["firecrest-jobs"]
+    [row] = json.loads(table.data)
+    assert row["State"] == "COMPLETED (2 COMPLETED)"
+    assert float(row["Node hours"]) >= 4 / 3600 - 1e-4
+
+
 def test_the_page_of_a_job_at_the_centre(make: Make, credentials: FirecRESTCredentials) -> None:
     template = "https://ui.example.org/{system}/{job_id}?nodes={nodes}&to={end}&name={name}"
     linked = credentials.model_copy(update={"job_url": template})

@@ -75,7 +75,7 @@ def test_a_viewer_sees_nothing_of_a_dag_that_is_not_theirs(browser, board) -> No
 
 
 def test_what_comes_from_jobs_is_escaped(browser, board) -> None:
-    evil = dict.fromkeys(("name", "reason", "account", "partition", "system", "nodes", "working_dir"), EVIL)
+    evil = dict.fromkeys(("name", "reason", "elements", "account", "partition", "system", "nodes", "working_dir"), EVIL)
     board.rows = [row(**evil, stdout=EVIL, stderr=EVIL, history=(HistoryLine(NOW, EVIL),))]
     ada = browser()
     for path in ("/firecrest/jobs", JOB, f"{JOB}/cancel", f"/firecrest/jobs?text={quote(EVIL)}", f"{JOB}/output"):
@@ -153,6 +153,12 @@ def test_a_job_of_an_ended_task_is_not_said_to_run(browser, board) -> None:
     page = ada.get(JOB).text
     assert "nobody waits for the job" in page
     assert "/cancel" not in page
+
+
+def test_the_elements_of_an_array_are_counted(browser, board) -> None:
+    board.rows = [row(state=JobState.FAILED, elements="9 COMPLETED, 1 FAILED")]
+    for path in ("/firecrest/jobs", JOB):
+        assert "9 COMPLETED, 1 FAILED" in browser().get(path).text
 
 
 def test_the_sums(browser, board) -> None:
