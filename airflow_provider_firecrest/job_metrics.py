@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METRICS_KEY = "firecrest_metrics"
-"""The XCom that holds the metrics of a task's job, as :meth:`firecrest_core.metrics.Metrics.to_dict` writes them."""
+"""The XCom with a job's metrics, as :meth:`firecrest_core.metrics.Metrics.to_dict` writes them, has this key with a dot
+and the job's id."""
 
 
 def _stored(metrics: Metrics, job_id: str) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def push_metrics(ti: Any, job_id: str, metrics: Metrics) -> None:
     :param metrics: its metrics
     """
     try:
-        ti.xcom_push(key=METRICS_KEY, value=_stored(metrics, job_id))
+        ti.xcom_push(key=f"{METRICS_KEY}.{job_id}", value=_stored(metrics, job_id))
     except Exception as error:
         log.debug("The metrics of %s are not stored: %s", ti.task_id, error)
 
@@ -50,7 +51,7 @@ class NewestMetrics(NewestXCom["Metrics"]):
     """
 
     def __init__(self, ti: Any, job_id: str) -> None:
-        super().__init__(ti, METRICS_KEY)
+        super().__init__(ti, f"{METRICS_KEY}.{job_id}")
         self._job_id = job_id
 
     async def to_json(self, value: Metrics) -> dict[str, Any]:

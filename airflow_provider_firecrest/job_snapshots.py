@@ -1,8 +1,9 @@
 """What one sees of a task's job in Airflow's UI, stored where a page reads it without asking FirecREST.
 
 The newest :class:`~firecrest_core.jobs.snapshot.JobSnapshot` is an XCom of the task instance. The worker stores it at
-the job's submission and at its end, and whoever waits, the trigger or the worker, at each change. Airflow removes the
-XComs of a task when its next try begins, so the jobs of earlier tries are in the task state store as well.
+the job's submission and at its end, and whoever waits, the trigger or the worker, at each change. A job that another
+one of the same try has followed has an XCom of its own. Airflow removes the XComs of a task when its next try begins,
+so the jobs of earlier tries are in the task state store as well.
 
 A job must not fail or wait because nobody can see it: what cannot be stored is left out.
 
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import NEVER_EXPIRE  # type: ignore[attr-defined]  # Airflow's stub leaves it out
 
-from airflow_provider_firecrest.airflow_internals import get_xcom
+from airflow_provider_firecrest.airflow_internals import get_xcom, push_xcom
 from airflow_provider_firecrest.identity import TaskKey, task_key
 from airflow_provider_firecrest.newest_xcom import NewestXCom
 
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT_KEY = "firecrest_job"
 """The XCom that holds the newest snapshot of a task's job."""
+
+FOLLOWED_KEY = f"{SNAPSHOT_KEY}.followed."
+"""What the key of the XCom of a job that another one of the same try has followed begins with; its id is the rest."""
 
 ENDED_KEY = "firecrest_ended"
 """Where the task state store holds the snapshots of jobs that have ended, without their history, oldest first."""
@@ -83,20 +87,51 @@ def push(ti: Any, snapshot: JobSnapshot, connection: Connection) -> None:
         _is_not_stored(snapshot, error)
 
 
+def push_followed(ti: Any, snapshot: JobSnapshot, connection: Connection) -> None:
+    """Store the snapshot of a job that another one has followed, in a worker.
+
+    :param ti: the task instance
+    :param snapshot: the snapshot
+    :param connection: the one that it names
+    """
+    try:
+        value = signed(snapshot, connection, task_key(ti)).to_dict()
+        ti.xcom_push(key=f"{FOLLOWED_KEY}{snapshot.job_id}", value=value)
+    except Exception as error:
+        _is_not_stored(snapshot, error)
+
+
+async def apush_followed(ti: Any, snapshot: JobSnapshot, connection: Connection) -> None:
+    """Do what :func:`push_followed` does, in a trigger.
+
+    :param ti: the task instance of the trigger
+    :param snapshot: the snapshot
+    :param connection: the one that it names
+    """
+    try:
+        value = signed(snapshot, connection, task_key(ti)).to_dict()
+        await push_xcom(ti, f"{FOLLOWED_KEY}{snapshot.job_id}", value)
+    except Exception as error:
+        _is_not_stored(snapshot, error)
+
+
 async def aread(ti: Any, job: Job) -> JobSnapshot | None:
-    """Return the newest snapshot of a task's job, in a trigger; ``None`` if there is none of this job.
+    """Return the newest snapshot of a job of the task, in a trigger; ``None`` if there is none of this job.
 
     :param ti: the task instance of the trigger
     :param job: the job
     """
     from firecrest_core.jobs.snapshot import JobSnapshot
 
-    try:
-        stored = JobSnapshot.from_dict(await get_xcom(ti, SNAPSHOT_KEY))
-    except Exception as error:
-        log.debug("The earlier snapshot of %s on %s cannot be read: %s", job, job.system, error)
-        return None
-    return stored if (stored.system, stored.job_id) == (job.system, job.job_id) else None
+    for key in (SNAPSHOT_KEY, f"{FOLLOWED_KEY}{job.job_id}"):
+        try:
+            stored = JobSnapshot.from_dict(await get_xcom(ti, key))
+        except Exception as error:
+            log.debug("The earlier snapshot of %s on %s cannot be read: %s", job, job.system, error)
+            continue
+        if (stored.system, stored.job_id) == (job.system, job.job_id):
+            return stored
+    return None
 
 
 class NewestSnapshot(NewestXCom["JobSnapshot"]):

@@ -197,7 +197,7 @@ class Campaign:
         :param job: the job
         :param result: how it ended
         :param on_message: gets a line that says why another one follows
-        :param before_next: awaited if another one follows, before it can begin
+        :param before_next: awaited if another one follows, before it can begin; not again once that is written down
         :returns: the next job, or the result of the last one with its course
         :raises JobWithdrawn: the task was cancelled
         :raises SubmissionRejected: the scheduler refused the next job
@@ -247,8 +247,6 @@ class Campaign:
         key = job.key
         claims = await retry_transient(self._directory(job).read, math.inf)
         if claims.cause(key) is not None:  # whoever waited before has written it down
-            if before_next is not None:
-                await before_next()
             on_message(f"{job} was followed by another job.")
             return None
         causes = claims.causes_before(key)

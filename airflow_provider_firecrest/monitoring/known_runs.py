@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from airflow_provider_firecrest.airflow_internals import jobs as tables
 from airflow_provider_firecrest.airflow_internals.jobs import StoredJob, StoredRun
-from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY
+from airflow_provider_firecrest.job_snapshots import ENDED_KEY, FOLLOWED_KEY, SNAPSHOT_KEY
 from airflow_provider_firecrest.monitoring import stored as stored_snapshots
 from airflow_provider_firecrest.monitoring.rows import JobRow
 from firecrest_core.jobs.snapshot import JobSnapshot
@@ -255,7 +255,7 @@ def _place(stored: StoredJob) -> _Place:
 def _rows(run: StoredRun, cells: dict[_Place, _Cell]) -> Iterator[JobRow]:
     """Yield the jobs of XComs, and then those of the state store that no XCom of the same task tells of."""
     seen: set[tuple[str, int, str, str]] = set()
-    for (task_id, map_index, _, is_xcom), cell in sorted(cells.items(), key=lambda item: not item[0][3]):
+    for (task_id, map_index, key, is_xcom), cell in sorted(cells.items(), key=lambda item: not item[0][3]):
         for snapshot in cell.snapshots:
             job = (task_id, map_index, snapshot.system, snapshot.job_id)
             if job not in seen:
@@ -268,5 +268,6 @@ def _rows(run: StoredRun, cells: dict[_Place, _Cell]) -> Iterator[JobRow]:
                     try_number=cell.try_number,
                     task_state=cell.task_state,
                     ended_earlier=not is_xcom,
+                    is_followed=key.startswith(FOLLOWED_KEY),
                     snapshot=snapshot,
                 )

@@ -18,7 +18,8 @@ def metrics_of(row: JobRow) -> Metrics | None:
     run = None if row.ended_earlier else tables.run_by_name(row.dag_id, row.run_id)
     if run is None:
         return None
-    stored = tables.stored_jobs([run.number], METRICS_KEY, METRICS_KEY, task=(row.task_id, row.map_index))
+    key = f"{METRICS_KEY}.{row.snapshot.job_id}"
+    stored = tables.stored_jobs([run.number], key, key, task=(row.task_id, row.map_index))
     for one in stored:
         try:
             found = json.loads(one.value or "null")

@@ -23,6 +23,7 @@ class JobRow:
     :param try_number: the current try of the task; ``None`` if the task is no longer there
     :param task_state: the task's state in Airflow; ``None`` if it has none yet
     :param ended_earlier: an earlier try of the task, or an earlier run of a cleared one, had this job
+    :param is_followed: another job of the same try has followed it, in a chain or after an escalation
     :param snapshot: the job as it was seen last
     """
 
@@ -33,6 +34,7 @@ class JobRow:
     try_number: int | None
     task_state: str | None
     ended_earlier: bool
+    is_followed: bool
     snapshot: JobSnapshot
 
     @property

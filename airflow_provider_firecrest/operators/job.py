@@ -12,7 +12,7 @@ from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.masking import values_to_mask
 from airflow_provider_firecrest.identity import TaskIdentity, named, own_job_name
 from airflow_provider_firecrest.job_metrics import MLflowSettings, push_metrics
-from airflow_provider_firecrest.job_snapshots import push
+from airflow_provider_firecrest.job_snapshots import push, push_followed
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
 from airflow_provider_firecrest.operators.cancel import FirecRESTCancelOperator
 from airflow_provider_firecrest.operators.dry_run import show_dry_run
@@ -362,6 +362,7 @@ class FirecRESTSubmitOperator(JobOutcome):
         if not self.deferrable:
             trigger.on_snapshot = partial(push, context["ti"], connection=connection)
             trigger.on_metrics = partial(push_metrics, context["ti"])
+            trigger.on_followed = partial(push_followed, context["ti"], connection=connection)
             trigger.on_next_job = partial(self.show_next_job, context)
         return self.wait(context, trigger)
 

@@ -65,11 +65,13 @@ class JobStory(FirecRESTWaitingOperator):
 
         if "snapshot" not in event:
             return
-        # Of the jobs that were followed by another one first.
-        for snapshot in map(JobSnapshot.from_dict, [*event.get("earlier", ()), event["snapshot"]]):
+        *earlier, last = map(JobSnapshot.from_dict, [*event.get("earlier", ()), event["snapshot"]])
+        for snapshot in (*earlier, last):
             for line in story(snapshot):
                 self.log.info("%s", line)
-            self._store(context, snapshot)
+        for snapshot in earlier:  # whoever has waited has stored them for this try
+            keep_ended(context, snapshot, self.hook.connection())
+        self._store(context, last)
 
     def _store(self, context: Context, snapshot: JobSnapshot) -> None:
         push(context["ti"], snapshot, self.hook.connection())

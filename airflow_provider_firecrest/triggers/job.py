@@ -12,7 +12,7 @@ from airflow_provider_firecrest.airflow_internals import push_xcom
 from airflow_provider_firecrest.cancel_policy import is_awaited
 from airflow_provider_firecrest.job_metrics import MLflowSettings, NewestMetrics
 from airflow_provider_firecrest.job_records import describe_jobs
-from airflow_provider_firecrest.job_snapshots import NewestSnapshot, aread
+from airflow_provider_firecrest.job_snapshots import NewestSnapshot, apush_followed, aread
 from airflow_provider_firecrest.links.job import apush_links
 from airflow_provider_firecrest.triggers.base import FirecRESTTrigger
 
@@ -73,6 +73,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         :class:`~airflow_provider_firecrest.job_metrics.MLflowSettings`
     :ivar on_snapshot: stores each snapshot of the job, set by a worker that waits by itself
     :ivar on_metrics: stores the metrics of a job with this id, set by such a worker
+    :ivar on_followed: stores the last snapshot of a job that another one has followed, set by such a worker
     :ivar on_next_job: stores which job follows, set by such a worker
     """
 
@@ -105,6 +106,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         self.metrics = metrics
         self.mlflow = mlflow
         self.on_metrics: Callable[[str, Metrics], None] | None = None
+        self.on_followed: Callable[[JobSnapshot], None] | None = None
         self.on_next_job: Callable[[Job], None] | None = None
         self.on_snapshot: Callable[[JobSnapshot], None] | None = None
         self._history: JobHistory | None = None
@@ -194,14 +196,15 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
                 history = await self._begin_history(job, is_new=is_new)
                 if job.races:
                     job = await self._race(client.system(job.system), job, history)
-                result, live = await self._wait_for(connection, client.system(job.system), job, history, campaign)
+                system = client.system(job.system)
+                result, live = await self._wait_for(connection, system, job, history, campaign)
                 following: Job | JobResult = result
                 if campaign is not None:
-                    show_rest = partial(self._show_rest, connection, live, result)
+                    show_rest = partial(self._show_rest, connection, system, job, history, result, live)
                     following = await campaign.follow(job, result, self._message, before_next=show_rest)
                 if not isinstance(following, Job):
                     break
-                self._earlier.append(history.snapshot)
+                await self._store_followed(connection, history.snapshot)
                 job, is_new = following, True
                 await self._tell_submitted(job)
         shown = [[one.stream, one.path, one.offset] for one in live.shown]
@@ -256,13 +259,24 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         history.on_end(result)
         return result, live
 
-    async def _show_rest(self, connection: Connection, live: LiveOutput, result: JobResult) -> None:
-        """Show what a job that another one follows has printed since the last look. Of the last one, the worker does.
+    async def _show_rest(
+        self,
+        connection: Connection,
+        system: System,
+        job: Job,
+        history: JobHistory,
+        result: JobResult,
+        live: LiveOutput,
+    ) -> None:
+        """Show what a job that another one follows has printed and measured since the last look.
 
-        It tells why the other one follows.
+        The output tells why the other one follows, which goes on writing to the same metrics. Of the last job, the
+        worker does this.
         """
         if self._shows_output(connection):
             await live.show_rest(result)
+        if self.metrics is not None:
+            await self._finish_metrics(system, job, history, result)
 
     def _output_of(self, system: System, job: Job) -> LiveOutput:
         from firecrest_core.follow.live_output import LiveOutput
@@ -300,6 +314,22 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
         finally:
             await taken.stop()
             await newest.finish()
+
+    async def _finish_metrics(self, system: System, job: Job, history: JobHistory, result: JobResult) -> None:
+        from firecrest_core.job_metrics import JobMetrics
+
+        assert self.metrics is not None
+
+        def on_metrics(metrics: Metrics) -> None:
+            history.on_metrics(metrics.summary())
+            if self.on_metrics is not None:
+                self.on_metrics(result.job_id, metrics)
+
+        mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
+        taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
+        await taken.finish(system, job.own_path(self.metrics), result, self.log.warning)
+        if self.on_metrics is None and taken.metrics.series:
+            await NewestMetrics(self.task_instance, result.job_id).store(taken.metrics)
 
     def _shows_output(self, connection: Connection) -> bool:
         """Tell whether the output may be shown. This process has to know the job's secrets for it."""
@@ -351,6 +381,13 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             return None
         spec = unseal(self.submission, system.connection.secret)
         return Campaign.parse(system, spec, self.escalate, self.chain, self.alternatives)
+
+    async def _store_followed(self, connection: Connection, snapshot: JobSnapshot) -> None:
+        self._earlier.append(snapshot)
+        if self.on_followed is not None:
+            self.on_followed(snapshot)
+        else:
+            await apush_followed(self.task_instance, snapshot, connection)
 
     async def _tell_submitted(self, job: Job) -> None:
         self.log.info(job.submission_message())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_firecrest.job_metrics import METRICS_KEY
-from airflow_provider_firecrest.job_snapshots import ENDED_KEY, SNAPSHOT_KEY
+from airflow_provider_firecrest.job_snapshots import ENDED_KEY, FOLLOWED_KEY, SNAPSHOT_KEY
 from airflow_provider_firecrest.monitoring import board as board_module
 from airflow_provider_firecrest.monitoring import known_runs
 from airflow_provider_firecrest.monitoring.board import JobBoard
@@ -150,6 +150,19 @@ def test_jobs_of_earlier_tries_are_shown_once(database, board) -> None:
     assert [(row.snapshot.job_id, row.ended_earlier) for row in rows] == [("1", True), ("2", False)]
     database.xcom(1, task, failed)
     assert [row.ended_earlier for row in board.find(JobQuery(), ["dag"]).rows] == [False]
+
+
+def test_a_job_that_another_one_follows_is_no_earlier_try(database, board) -> None:
+    database.run(1)
+    task = database.task(1)
+    followed = job("1", state=JobState.TIMEOUT, history=(HistoryLine(1.0, "the next job follows"),))
+    database.ended(1, task, replace(followed, history=()))
+    database.xcom(1, task, followed, key=f"{FOLLOWED_KEY}1")
+    database.xcom(1, task, job("2"))
+    rows = board.find(JobQuery(sort=SortKey.JOB_ID, descending=False), ["dag"]).rows
+    found = [(row.snapshot.job_id, row.ended_earlier, row.is_followed) for row in rows]
+    assert found == [("1", False, True), ("2", False, False)]
+    assert board.get("dag", "run-1", "job", -1, "1").snapshot == followed
 
 
 def test_several_jobs_of_one_task_have_keys_below(database, board) -> None:
@@ -419,9 +432,9 @@ def test_the_metrics_of_a_job(database, board) -> None:
     task = {"dag_id": "dag", "run_id": "run-1", "task_id": "job", "map_index": 0}
     row = board.get("dag", "run-1", "job", 0, "57")
     assert metrics_of(row) is None
-    database.xcom(1, task, {"job_id": "57", **metrics.to_dict()}, METRICS_KEY)
+    database.xcom(1, task, {"job_id": "57", **metrics.to_dict()}, f"{METRICS_KEY}.57")
     assert metrics_of(row).series["loss"].points == [(1, 0.5)]
-    database.xcom(1, task, {"job_id": "56", **metrics.to_dict()}, METRICS_KEY)
+    database.xcom(1, task, {"job_id": "56", **metrics.to_dict()}, f"{METRICS_KEY}.57")
     assert metrics_of(row) is None
 
 
@@ -431,5 +444,5 @@ def test_the_metrics_of_a_job(database, board) -> None:
 def test_metrics_that_somebody_has_edited_are_left_out(database, board, value) -> None:
     database.add(1, job())
     task = {"dag_id": "dag", "run_id": "run-1", "task_id": "job", "map_index": 0}
-    database.xcom(1, task, value, METRICS_KEY)
+    database.xcom(1, task, value, f"{METRICS_KEY}.57")
     assert metrics_of(board.get("dag", "run-1", "job", 0, "57")) is None

@@ -14,10 +14,15 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 
+from airflow_provider_firecrest.job_metrics import METRICS_KEY
+from airflow_provider_firecrest.job_snapshots import ENDED_KEY, FOLLOWED_KEY, SNAPSHOT_KEY
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core import Chain
 from firecrest_core.campaign import Campaign
 from firecrest_core.errors import InvalidJobSpec, JobFailed, JobNodeFailure
+from firecrest_core.jobs.snapshot import JobSnapshot
+from firecrest_core.metrics import Metrics
+from firecrest_core.states import JobState
 
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
@@ -154,6 +159,32 @@ def test_the_log_has_the_last_output_of_each_job_before_the_next_one_follows(
         assert log.count(line) == 1, log
         assert log.index(line) < log.index(f"the next job, {number} of at most 5")
     assert log.count("err | why it ended") == 2
+
+
+@both_ways
+def test_each_job_of_a_chain_keeps_its_history_and_its_last_metrics(
+    chained, workdir, run_task, ti, monkeypatch, deferrable
+) -> None:
+    """What it has measured since the last look as well, before the next one goes on with the same file."""
+
+    async def push(instance: Any, key: str, value: Any) -> None:
+        ti.pushed[key] = value
+
+    monkeypatch.setattr("airflow_provider_firecrest.newest_xcom.push_xcom", push)
+    monkeypatch.setattr("airflow_provider_firecrest.job_snapshots.push_xcom", push)
+    script = WORK + """echo '{"step": '$(wc -l < jobs)', "loss": 0.5}' >> metrics.jsonl\n"""
+    run_task(chained(script, metrics="metrics.jsonl", deferrable=deferrable))
+    *earlier, last = jobs_in(workdir)
+    for number, job_id in enumerate(earlier, 1):
+        shown = JobSnapshot.from_dict(ti.pushed[f"{FOLLOWED_KEY}{job_id}"])
+        assert (shown.state, shown.metrics) == (JobState.COMPLETED, f"loss 0.5 (step {number})")
+        assert any("the next job" in line.text for line in shown.history)
+        series = Metrics.from_dict(ti.pushed[f"{METRICS_KEY}.{job_id}"]).series
+        assert [step for step, _ in series["loss"].points] == list(range(1, number + 1))
+    kept = [(one["job_id"], one["metrics"]) for one in ti.state_store.get(ENDED_KEY)]
+    assert kept[:2] == [(earlier[0], "loss 0.5 (step 1)"), (earlier[1], "loss 0.5 (step 2)")]
+    assert ti.pushed[SNAPSHOT_KEY]["job_id"] == last
+    assert f"{FOLLOWED_KEY}{last}" not in ti.pushed
 
 
 def test_the_output_of_jobs_that_are_followed_is_not_shown_if_it_is_not_wanted(chained, run_task, task_log) -> None:

@@ -15,6 +15,7 @@ from airflow_provider_firecrest import job_snapshots, newest_xcom
 from airflow_provider_firecrest.identity import task_key
 from airflow_provider_firecrest.job_snapshots import (
     ENDED_KEY,
+    FOLLOWED_KEY,
     SNAPSHOT_KEY,
     NewestSnapshot,
     is_signed,
@@ -24,6 +25,7 @@ from airflow_provider_firecrest.job_snapshots import (
 from airflow_provider_firecrest.operators import FirecRESTSubmitOperator
 from firecrest_core.connection import Connection
 from firecrest_core.errors import JobFailed, JobStuck
+from firecrest_core.jobs.job import Job
 from firecrest_core.jobs.snapshot import HistoryLine, JobSnapshot
 from firecrest_core.states import JobState
 
@@ -219,3 +221,14 @@ def test_the_last_snapshot_is_the_workers(mocker, ti) -> None:
 
     assert order[-1] == "the end"
     assert len(order) <= 2
+
+
+async def test_a_trigger_that_begins_again_finds_the_history_of_a_job_that_was_followed(ti, mocker) -> None:
+    stored = {SNAPSHOT_KEY: _ended(58).to_dict(), f"{FOLLOWED_KEY}57": _ended(57).to_dict()}
+
+    async def get(ti: Any, key: str) -> Any:
+        return stored.get(key)
+
+    mocker.patch.object(job_snapshots, "get_xcom", get)
+    found = [await job_snapshots.aread(ti, Job(system="daint", job_id=job_id)) for job_id in ("57", "58", "59")]
+    assert found == [_ended(57), _ended(58), None]

@@ -22,7 +22,8 @@ def test_model_metrics_and_plot_are_downloaded(
     assert len(metrics["learning_curve"]) == 20
     assert metrics["accuracy"] > 0.95
     assert stack.api.xcom(run.dag_id, run.run_id, "check_accuracy") == metrics["accuracy"]
-    curves = stack.api.xcom(run.dag_id, run.run_id, "train", "firecrest_metrics")["series"]
+    job_id = stack.api.xcom(run.dag_id, run.run_id, "train", "job_id")
+    curves = stack.api.xcom(run.dag_id, run.run_id, "train", f"firecrest_metrics.{job_id}")["series"]
     assert set(curves) == {"loss", "train_accuracy", "test_accuracy"}
     assert curves["test_accuracy"]["points"][-1] == [20, metrics["accuracy"]]
     assert (results / "learning_curve.png").read_bytes().startswith(PNG)

@@ -25,5 +25,6 @@ def test_a_training_that_its_time_limit_stops_is_one_task(
     assert causes
     assert causes.count("chain") == len(began) - 1
     assert {*causes} <= {"chain", "time_limit"}  # on a busy machine, a job may have no time for an epoch
-    curve = stack.api.xcom(run.dag_id, run.run_id, "train", "firecrest_metrics")["series"]["loss"]["points"]
+    stored = stack.api.xcom(run.dag_id, run.run_id, "train", f"firecrest_metrics.{job['job_id']}")
+    curve = stored["series"]["loss"]["points"]
     assert [step for step, _ in curve] == list(range(1, 15))

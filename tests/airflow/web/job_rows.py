@@ -40,6 +40,7 @@ def row(job_id: str = "57", dag_id: str = "relax", task_state: str = "deferred",
         try_number=1,
         task_state=task_state,
         ended_earlier=False,
+        is_followed=False,
         snapshot=JobSnapshot(job_id=job_id, **usual | fields),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -144,6 +145,14 @@ def test_a_tab_shows_what_belongs_to_it(browser, board) -> None:
     text = browser().get("/firecrest/jobs?dag_id=train&map_index={MAP_INDEX}").text
     assert "digits" in text
     assert "relax-si" not in text
+
+
+def test_the_table_tells_earlier_tries_from_earlier_jobs_of_a_try(browser, board) -> None:
+    board.rows = [replace(row("1"), ended_earlier=True), replace(row("2"), is_followed=True), row("3")]
+    text = browser().get("/firecrest/jobs").text
+    assert "<small>1, an earlier try</small>" in text
+    assert "<small>2, an earlier job</small>" in text
+    assert "<small>3</small>" in text
 
 
 def test_a_job_of_an_ended_task_is_not_said_to_run(browser, board) -> None:
