@@ -193,7 +193,7 @@ def test_the_output_of_jobs_that_are_followed_is_not_shown_if_it_is_not_wanted(c
 
 
 def test_a_chain_without_progress_fails_the_task_without_a_retry(chained, workdir, run_task) -> None:
-    with pytest.raises(JobFailed, match="done is not there, and it has left no new checkpoint") as failed:
+    with pytest.raises(JobFailed, match="done is not there yet, and it has left no new checkpoint") as failed:
         run_task(chained("#!/bin/bash\necho $SLURM_JOB_ID >> jobs\n"))
     assert isinstance(failed.value, AirflowFailException)
     assert len(jobs_in(workdir)) == 1

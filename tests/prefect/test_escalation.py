@@ -76,7 +76,7 @@ def test_the_next_job_of_a_chain_waits_while_one_runs(
 
 
 def test_a_chain_without_progress_is_not_retried(make: Callable[..., FirecRESTJob], lines: Any) -> None:
-    with pytest.raises(JobFailed, match="done is not there, and it has left no new checkpoint") as failed:
+    with pytest.raises(JobFailed, match="done is not there yet, and it has left no new checkpoint") as failed:
         run_job(make("echo $SLURM_JOB_ID >> jobs", chain=CHAIN.to_dict()))
     assert not failed.value.retryable
     assert len(lines("jobs")) == 1
