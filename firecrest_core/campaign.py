@@ -207,7 +207,7 @@ class Campaign:
         ended = await self._go_on(job, result, on_message, before_next)
         if ended is not None:
             if self._submits_ahead:
-                await self._cancel_ahead(job)
+                await self._cancel_ahead(job, "no other job follows", on_message)
             return ended
         return await lifecycle.submit(self.system, self.spec, job.key, resubmit_failed=False, adjust=self._adjust)
 
@@ -220,10 +220,11 @@ class Campaign:
         if job_id is not None:
             on_message(f"Job {job_id} waits in the queue already, to go on when this one has ended.")
 
-    async def _cancel_ahead(self, job: Job) -> None:
+    async def _cancel_ahead(self, job: Job, reason: str, on_message: OnMessage) -> None:
         assert job.key is not None
         try:
-            await cancel_ahead(self.system, job.working_dir, job.key)
+            for job_id in await cancel_ahead(self.system, job.working_dir, job.key):
+                on_message(f"Job {job_id}, which waited in the queue, is cancelled: {reason}.")
         except FirecRESTError as error:
             log.warning("What was submitted ahead of the end of %s will run nothing, but stays for now. %s", job, error)
 
@@ -251,14 +252,18 @@ class Campaign:
             return None
         causes = claims.causes_before(key)
         scheduler = await retry_transient(self.system.scheduler, math.inf)
-        spec = self._adjust(await self._with_text(), scheduler, causes)
+        first = await self._with_text()
+        spec = self._adjust(first, scheduler, causes)
         decision = await self._decide(job, result, spec, claims, on_message)
         if isinstance(decision, FollowUp):
             if before_next is not None:
                 await before_next()
             elements = decision.note.elements or failed_elements(result)
-            await self._write_down(job, replace(decision.note, elements=elements))
+            note = replace(decision.note, elements=elements)
+            await self._write_down(job, note)
             on_message(decision.reason)
+            if self._submits_ahead and self._adjust(first, scheduler, [*causes, note.to_text()]) != spec:
+                await self._cancel_ahead(job, "the next one gets something else", on_message)
             return None
         course = Course(
             earlier_jobs=_earlier_jobs(claims, key),

@@ -64,21 +64,23 @@ async def submit_ahead(system: System, spec: JobSpec, key: ClaimKey, *, adjust: 
     return None
 
 
-async def cancel_ahead(system: System, working_dir: str, key: ClaimKey) -> None:
+async def cancel_ahead(system: System, working_dir: str, key: ClaimKey) -> list[str]:
     """Cancel the jobs that were submitted ahead of the end of a key's job, so that they run nothing.
 
     One that is not in the list of jobs yet leaves at its gate. This costs a list of jobs if there is nothing to cancel.
 
     :param system: where they are
     :param working_dir: absolute path of their working directory
-    :param key: of the job that has ended, and that no other one follows
+    :param key: of the job that has ended, and that none of them follows
+    :returns: the ids of those that were cancelled
     """
     claims, following = ClaimDirectory(system, working_dir, key.identity), key.next_generation()
     _, ahead = await retry_transient(partial(claims.live_of, following))
     if not ahead:
-        return
+        return []
     found = await retry_transient(claims.read, math.inf)
     if await decide(claims, following, opens=False):  # another process has gone on
-        return
+        return []
     await claims.delete(ahead)
     await claims.remove_secrets(found, lambda *of: of == (following.epoch, following.generation))
+    return ahead

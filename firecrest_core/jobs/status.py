@@ -160,7 +160,7 @@ def _merged(rows: list[JobInfo]) -> JobStatus:
     pending = representative.state is JobState.PENDING
     return JobStatus(
         state=representative.state,
-        reason=representative.reason or _unknown_word(representative),
+        reason=_reason(representative) or _unknown_word(representative),
         exit_code=representative.exit_code,
         signal=representative.signal,
         cancelled_by=representative.cancelled_by,
@@ -188,6 +188,14 @@ def _earliest(times: Iterable[int | None]) -> int | None:
 def _node_seconds(rows: list[JobInfo]) -> int | None:
     known = [row.node_count * row.elapsed for row in rows if row.node_count and row.elapsed is not None]
     return sum(known) if known else None
+
+
+def _reason(row: JobInfo) -> str | None:
+    """Return why a job waits, or why it ended without having run.
+
+    sacct keeps the last reason for which a job has waited, such as Dependency, also if it has run since.
+    """
+    return None if row.state.ended and row.nodes else row.reason
 
 
 def _unknown_word(row: JobInfo) -> str | None:

@@ -260,6 +260,8 @@ async def test_the_next_job_waits_while_one_runs(system: System, workdir: Path) 
     assert run.payloads[1:] == ahead
     assert (workdir / "steps").read_text() == "1\n2\n3\n"
     assert await state_of(system, run.waiting[2]) is JobState.CANCELLED  # the work was done before
+    cancelled = [line for line in run.lines if "cancelled" in line]
+    assert cancelled == [f"Job {run.waiting[2]}, which waited in the queue, is cancelled: no other job follows."]
 
 
 async def test_the_last_job_that_is_allowed_has_none_behind_it(system: System, workdir: Path) -> None:
@@ -296,6 +298,7 @@ async def test_a_job_that_gets_more_is_submitted_anew(system: System, workdir: P
     assert result.succeeded
     assert result.course is not None
     assert result.course.memory == "128M"
+    assert f"Job {ahead}, which waited in the queue, is cancelled: the next one gets something else." in run.lines
     assert ahead not in run.payloads
     assert await state_of(system, ahead) is JobState.CANCELLED
 

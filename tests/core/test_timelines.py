@@ -213,3 +213,14 @@ def test_a_waiting_job_tells_why() -> None:
     now = read(line, answers(line)[-1][1])
     assert now.state.phase is Phase.WAITING
     assert now.reason == "PartitionTimeLimit"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("requeued", None), ("held_then_released", None), ("dependency_never", "Dependency")],
+)
+def test_the_reason_for_which_a_job_has_waited_is_not_that_of_its_end(name: str, reason: str | None) -> None:
+    line = SUBMITTED[name]
+    now = read(line, answers(line)[-1][1])
+    assert now.state.ended
+    assert now.reason == reason
