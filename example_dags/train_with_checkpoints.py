@@ -35,8 +35,8 @@ with DAG(
     catchup=False,
     tags=["example", "firecrest", "machine-learning"],
     params={
-        "epochs": Param(14, type="integer", minimum=1, description="Passes over the training images"),
-        "pause": Param(2.2, type="number", minimum=0, description="Seconds that each epoch takes longer than it must"),
+        "epochs": Param(15, type="integer", minimum=1, description="Passes over the training images"),
+        "pause": Param(2.3, type="number", minimum=0, description="Seconds that each epoch takes longer than it must"),
         "time_limit": Param("00:00:20", type="string", description="Time limit of each job"),
         "folder": Param(
             os.environ.get("EXAMPLES_FOLDER", str(Path.home() / "firecrest-examples")) + "/trainings",

@@ -29,8 +29,8 @@ FOLDER = Path(os.environ.get("EXAMPLES_FOLDER", Path.home() / "firecrest-example
 
 @flow(log_prints=True)
 def train_with_checkpoints(
-    epochs: int = 14,
-    pause: float = 2.2,
+    epochs: int = 15,
+    pause: float = 2.3,
     time_limit: str = "00:00:20",
     working_dir: str = os.environ.get("FIRECREST_WORKDIR", "/scratch"),
     partition: str | None = None,

@@ -18,7 +18,7 @@ def test_a_training_that_its_time_limit_stops_is_one_task(
     metrics = json.loads((tmp_path / run.run_id / "metrics.json").read_text())
     began = metrics["jobs_began_at"]
     assert sorted(set(began)) == began
-    assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 15))
+    assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 16))
     assert stack.api.xcom(run.dag_id, run.run_id, "report") == metrics["accuracy"]
     job = stack.api.xcom(run.dag_id, run.run_id, "train")
     causes = [earlier["cause"] for earlier in job["course"]["earlier_jobs"]]
@@ -27,4 +27,4 @@ def test_a_training_that_its_time_limit_stops_is_one_task(
     assert {*causes} <= {"chain", "time_limit"}  # on a busy machine, a job may have no time for an epoch
     stored = stack.api.xcom(run.dag_id, run.run_id, "train", f"firecrest_metrics.{job['job_id']}")
     curve = stored["series"]["loss"]["points"]
-    assert [step for step, _ in curve] == list(range(1, 15))
+    assert [step for step, _ in curve] == list(range(1, 16))

@@ -118,7 +118,7 @@ def test_a_training_that_its_time_limit_stops_is_one_run(stack: PrefectStack, fi
     metrics = json.loads((stack.results / "trainings" / run_id / "metrics.json").read_text())
     began = metrics["jobs_began_at"]
     assert sorted(set(began)) == began
-    assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 15))
+    assert [point["step"] for point in metrics["learning_curve"]] == list(range(1, 16))
     _, _, told = stack.api.log(run_id).partition(f"accuracy {metrics['accuracy']:.4f} after the jobs ")
     assert len(told.partition(", see ")[0].split(", ")) >= max(2, len(began))
 
