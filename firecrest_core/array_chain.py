@@ -205,10 +205,11 @@ class ArrayEnd:
             return self._ended(chain, [*now, Stopped(JobState.COMPLETED, Why.LAST, going)], problem)
         verb = "go" if len(going) > 1 else "goes"
         parts = [f"{_named(going)} {verb} on, job {self.jobs + 1} of at most {chain.max_jobs}"]
-        if done:
+        stopped = Indices.joined(group.indices for group in (*self.before, *now))
+        if done := Indices.joined([done, (self.job.completed_indices or Indices()) - stopped]):
             parts.append(f"done: {index_list(done)}")
-        if now:
-            parts.append(f"stopped: {index_list(Indices.joined(group.indices for group in now))}")
+        if stopped:
+            parts.append(f"stopped: {index_list(stopped)}")
         text = f"{self.job}: {'; '.join(parts)}."
         if cause is not Cause.CHAIN:
             text += f" {next(iter(following[cause].values())).reason}"

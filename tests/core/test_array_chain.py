@@ -117,6 +117,13 @@ def test_those_go_on_that_have_left_a_checkpoint() -> None:
     assert Note.parse(following.note.to_text()) == following.note
 
 
+def test_those_that_were_done_or_stopped_in_earlier_jobs_are_named_too() -> None:
+    before = (Stopped(TIMEOUT, Why.IDLE, Indices.parse("5"), "56"),)
+    following = decide(array_end(COMPLETED, TIMEOUT, before=before, completed="3-5"), DONE, NEW)
+    assert isinstance(following, FollowUp)
+    assert following.reason == "Job 57: element 1 goes on, job 2 of at most 5; done: 0, 3-4; stopped: 5."
+
+
 def test_all_are_done() -> None:
     end = array_end(COMPLETED, COMPLETED)
     assert decide(end, DONE, DONE) == Ended(end.result)
