@@ -189,12 +189,12 @@ class Chain:
 
         :param spec: the job
         :param scheduler: what runs it
-        :raises InvalidJobSpec: it has another signal, or less time than comes after the chain's, or is an array whose
-            elements cannot be told from each other; with ``ahead``, it is any array, or has a dependency
+        :raises InvalidJobSpec: PBS runs it, or it has another signal, or less time than comes after the chain's, or is
+            an array whose elements cannot be told from each other; with ``ahead``, it is any array, or has a dependency
         """
+        if scheduler == "pbs":
+            raise _wrong("PBS sends no signal before the time limit, so a chain needs Slurm")
         if spec.array_indices is not None:
-            if scheduler == "pbs":
-                raise _wrong("PBS does not tell how each element of an array has ended; submit a job for each")
             if len(spec.array_indices) > ARRAY_SIZE:
                 raise _wrong(f"the array has {len(spec.array_indices)} elements; give at most {ARRAY_SIZE}")
             self.check_elements()

@@ -79,6 +79,11 @@ def test_a_job_that_does_not_fit_is_refused(fields: dict[str, Any], words: str) 
         CHAIN.check(JobSpec(command="true", **fields))
 
 
+def test_pbs_has_no_signal_for_a_chain() -> None:
+    with pytest.raises(InvalidJobSpec, match="^chain: PBS sends no signal .* needs Slurm"):
+        CHAIN.check(JobSpec(command="true"), "pbs")
+
+
 def after(state: JobState, progress: Progress, jobs: int = 1, **more: Any) -> FollowUp | Stop | None:
     result = JobResult(job_id="57", system="rig", state=state, **more)
     return CHAIN.after(result, JobSpec(command="true", time_limit="1:00:00"), progress, jobs)
