@@ -251,7 +251,7 @@ class _Details:
     def __init__(self, job: Job, progress: Artifact, live_output: LiveOutput) -> None:
         self._job, self._progress, self.live_output = job, progress, live_output
         self._active = runtime.state(ActiveDisplays)
-        self._percent = 0.0
+        self._percent: float | None = None  # shown so far
 
     def on_status(self, status: JobStatus) -> None:
         self.live_output.on_status(status)
@@ -262,6 +262,6 @@ class _Details:
     async def show_end(self, result: JobResult) -> None:
         if result.job_id == self._job.job_id and self._active.are_few:
             await self.live_output.show_rest(result)
-        if self._percent or (result.succeeded and self._active.are_few):
-            self._progress.show(100.0 if result.succeeded else self._percent, markdown.escape(result.summary()))
+        if self._percent is not None or (result.succeeded and self._active.are_few):
+            self._progress.show(100.0 if result.succeeded else self._percent or 0.0, markdown.escape(result.summary()))
             await self._progress.write()

@@ -38,7 +38,9 @@ def test_never_more_jobs_than_the_limit(make, workdir, limit) -> None:
 
     @flow
     def sweep() -> list[str]:
-        command = "echo +1 $(date +%s.%N) >> moments; sleep 1; echo -1 $(date +%s.%N) >> moments"
+        begin, end = (f"echo {step} $(date +%s.%N) >> moments" for step in ("+1", "-1"))
+        # The first one waits for a second one, however slow the machine is.
+        command = f"{begin}; until [ $(grep -c + moments) -ge {LIMIT} ]; do sleep 0.1; done; sleep 1; {end}"
         return point.map([make(command, name=f"p{number}") for number in range(SIZE)]).result()
 
     assert len(set(sweep())) == SIZE
