@@ -63,7 +63,7 @@ def test_each_element_is_a_chain(connected, workdir, run_task, ti, task_log, mon
     assert "Element 3 of job" in str(failed.value)
     log = task_log()
     assert "elements 1-2 go on, job 2 of at most 5; done: 0; stopped: 3." in log
-    assert "element 2 goes on, job 3 of at most 5; done: 1." in log
+    assert "element 2 goes on, job 3 of at most 5; done: 0-1; stopped: 3." in log
     (workdir / "mended").touch()
     ti.try_number = 2
     result = run_task(make).result

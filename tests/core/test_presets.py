@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from firecrest_core.chain import Chain
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, InvalidJobSpec
 from firecrest_core.hidden_values import without_hidden_values
@@ -85,7 +86,7 @@ def test_a_preset_may_say_which_jobs_follow(tmp_path: Path) -> None:
     )
     preset = get(tmp_path, "a")
     assert (preset.escalate, preset.fields) == ({"preempted": "wait"}, {})
-    assert preset.chain == {"max_jobs": 3, "signal": "USR1@60", "done": "d", "checkpoint": "c"}
+    assert preset.chain == Chain(max_jobs=3, signal="USR1@60", done="d", checkpoint="c").to_dict()
     inheriting = get(tmp_path, "b")
     assert (inheriting.escalate, inheriting.chain) == ({"preempted": "wait"}, None)
     assert inheriting.summary() == f"Preset 'b' of {path}: escalate={{'preempted': 'wait'}}."
