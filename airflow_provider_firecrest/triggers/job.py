@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from firecrest_core.connection import Connection
     from firecrest_core.follow.live_metrics import LiveMetrics
     from firecrest_core.follow.live_output import LiveOutput
+    from firecrest_core.job_metrics import JobMetrics
     from firecrest_core.jobs.history import JobHistory
     from firecrest_core.jobs.job import Job
     from firecrest_core.jobs.snapshot import JobSnapshot
@@ -296,7 +297,6 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             yield None
             return
         from firecrest_core.follow.live_metrics import LiveMetrics
-        from firecrest_core.job_metrics import JobMetrics
 
         newest = NewestMetrics(self.task_instance, job.job_id)
         store = partial(self.on_metrics, job.job_id) if self.on_metrics else newest.show
@@ -305,8 +305,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             store(metrics)
             history.on_metrics(metrics.summary())
 
-        mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
-        taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
+        taken = await self._taken(job, on_metrics)
         try:
             path = job.own_path(self.metrics)
             async with LiveMetrics(system, job, path, taken.take, poll_interval=self.poll_interval) as live:
@@ -315,9 +314,14 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             await taken.stop()
             await newest.finish()
 
-    async def _finish_metrics(self, system: System, job: Job, history: JobHistory, result: JobResult) -> None:
+    async def _taken(self, job: Job, on_metrics: Callable[[Metrics], None]) -> JobMetrics:
+        """Return what takes the metrics of a job, for the log, for MLflow, and for the caller."""
         from firecrest_core.job_metrics import JobMetrics
 
+        mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
+        return JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
+
+    async def _finish_metrics(self, system: System, job: Job, history: JobHistory, result: JobResult) -> None:
         assert self.metrics is not None
 
         def on_metrics(metrics: Metrics) -> None:
@@ -325,8 +329,7 @@ class FirecRESTJobTrigger(FirecRESTTrigger):
             if self.on_metrics is not None:
                 self.on_metrics(result.job_id, metrics)
 
-        mlflow = await MLflowSettings(**self.mlflow).arun(job) if self.mlflow else None
-        taken = JobMetrics(partial(self.log.info, "metrics | %s"), on_metrics, mlflow)
+        taken = await self._taken(job, on_metrics)
         await taken.finish(system, job.own_path(self.metrics), result, self.log.warning)
         if self.on_metrics is None and taken.metrics.series:
             await NewestMetrics(self.task_instance, result.job_id).store(taken.metrics)
