@@ -6,19 +6,17 @@ import asyncio
 import itertools
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from firecrest_core import Chain, lifecycle
-from firecrest_core.api.client import FirecRESTClient, System
+from firecrest_core.api.client import System
 from firecrest_core.api.http import HTTPSession
 from firecrest_core.array_chain import ArrayEnd, Ended, unknown_ends
 from firecrest_core.campaign import Campaign
 from firecrest_core.chain import Checkpoint, Progress
-from firecrest_core.connection import Connection
 from firecrest_core.elements import ElementGroup
 from firecrest_core.errors import AnswerTooLarge, InvalidJobSpec, JobFailed, JobWithdrawn
 from firecrest_core.escalation import Escalation
@@ -30,7 +28,6 @@ from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
 from firecrest_core.stopped_elements import Stopped, Why, stopped_before, to_text
-from firecrest_local import LocalFirecREST, Plan, Settings
 
 GIVEN = {"max_jobs": 5, "signal": "USR1@120", "done": "run-%a/train.done", "checkpoint": "run-%a/ckpt/*"}
 CHAIN = Chain(**GIVEN)
@@ -241,26 +238,6 @@ while [ $step -lt {steps} ]; do
 done
 touch train.done
 """
-
-
-@pytest.fixture(scope="module")
-def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
-    root = tmp_path_factory.mktemp("cluster")
-    with LocalFirecREST(Settings(root=root, accounting_lag=0.0, kill_wait=0.3, faults=Plan())) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that has lost its node does not come back, and no file is seen late."""
-    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
-    monkeypatch.setattr("firecrest_core.campaign.CACHED", 0.0)
-
-
-@pytest.fixture
-async def system(f7t: LocalFirecREST) -> AsyncIterator[System]:
-    async with FirecRESTClient(Connection.from_environment(f7t.environ)) as client:
-        yield client.system()
 
 
 def campaign_of(

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 
 from firecrest_core import Chain, lifecycle
-from firecrest_core.api.client import FirecRESTClient, System
+from firecrest_core.api.client import System
 from firecrest_core.campaign import Campaign
 from firecrest_core.claims import gate
 from firecrest_core.claims.ahead import cancel_ahead, submit_ahead
 from firecrest_core.claims.bound_submission import BoundSubmission
 from firecrest_core.claims.claim import CANCELLED
 from firecrest_core.claims.directory import ClaimDirectory
-from firecrest_core.connection import Connection
 from firecrest_core.errors import InvalidJobSpec, JobWithdrawn, SubmissionUnknown
 from firecrest_core.escalation import Escalation
 from firecrest_core.jobs.job import Job
@@ -29,7 +28,6 @@ from firecrest_core.jobs.key import ClaimKey, is_ahead
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
-from firecrest_local import LocalFirecREST, Plan, Settings
 
 KEY = ClaimKey("chain")
 FOLLOWING = KEY.next_generation()
@@ -161,26 +159,6 @@ esac
 step=$((step + 1)); echo $step >> steps; echo > ckpt/$step
 [ $step -lt {steps} ] || touch train.done
 """
-
-
-@pytest.fixture(scope="module")
-def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
-    root = tmp_path_factory.mktemp("cluster")
-    with LocalFirecREST(Settings(root=root, accounting_lag=0.0, kill_wait=0.3, faults=Plan())) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that has lost its node does not come back, and no file is seen late."""
-    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
-    monkeypatch.setattr("firecrest_core.campaign.CACHED", 0.0)
-
-
-@pytest.fixture
-async def system(f7t: LocalFirecREST) -> AsyncIterator[System]:
-    async with FirecRESTClient(Connection.from_environment(f7t.environ)) as client:
-        yield client.system()
 
 
 def campaign_of(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from firecrest_core import lifecycle
-from firecrest_core.api.client import FirecRESTClient, System
+from firecrest_core.api.client import System
 from firecrest_core.campaign import Campaign
-from firecrest_core.connection import Connection
 from firecrest_core.course import EarlierJob
 from firecrest_core.errors import InvalidJobSpec, JobWithdrawn, SubmissionRejected
 from firecrest_core.escalation import Escalation
@@ -21,7 +19,7 @@ from firecrest_core.jobs.key import ClaimKey
 from firecrest_core.result import JobResult
 from firecrest_core.spec.jobspec import JobSpec
 from firecrest_core.states import JobState
-from firecrest_local import LocalFirecREST, Plan, Settings
+from firecrest_local import LocalFirecREST
 
 POLICY = {
     "out_of_memory": {"memory": "x2", "max": "512M"},
@@ -32,25 +30,6 @@ KEY = ClaimKey("campaign")
 # The parent of a script is what stands for the daemon of its node.
 LOSE_NODE = "kill -9 $PPID; exit\n"
 COUNT = "#!/bin/bash\necho $SLURM_JOB_ID >> jobs; n=$(wc -l < jobs)\n"
-
-
-@pytest.fixture(scope="module")
-def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
-    root = tmp_path_factory.mktemp("cluster")
-    with LocalFirecREST(Settings(root=root, accounting_lag=0.0, kill_wait=0.3, faults=Plan())) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that has lost its node does not come back."""
-    monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
-
-
-@pytest.fixture
-async def system(f7t: LocalFirecREST) -> AsyncIterator[System]:
-    async with FirecRESTClient(Connection.from_environment(f7t.environ)) as client:
-        yield client.system()
 
 
 def job_of(workdir: Path, script: str, **fields: Any) -> JobSpec:
