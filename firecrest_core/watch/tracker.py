@@ -46,8 +46,9 @@ class JobTracker:
     :param on_status: gets each status until the job has ended
     :param fail_if_stuck: raise :class:`~firecrest_core.errors.JobStuck` when the job can never start
     :param not_found_grace: seconds for which the scheduler may not know the job; ``NOT_FOUND_GRACE`` unless given
-    :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, and for which
-        elements of an array may not be listed; ``PROVISIONAL_GRACE`` and ``UNRECORDED_GRACE`` unless given
+    :param provisional_grace: seconds for which a preempted job, or one whose node failed, may come back, for which
+        the name and directory of a job of somebody else may not be known, and for which elements of an array may not
+        be listed; ``PROVISIONAL_GRACE`` and ``UNRECORDED_GRACE`` unless given
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class JobTracker:
             self._all_ended_since = self._moved_at = now
         # The scheduler's time of the end counts too, because a caller may wait again and again for a moment only.
         ended_for = max(now - self._all_ended_since, status.ended_ago)
-        if status.provisional and ended_for <= self._provisional_grace:
+        if (status.provisional or self._is_unnamed(status)) and ended_for <= self._provisional_grace:
             return None
         if not status.complete and ended_for <= self._unrecorded_grace:
             self._report_unrecorded(status, ended_for)
@@ -218,6 +219,11 @@ class JobTracker:
         if reason.hopeless and self._fail_if_stuck:
             raise errors.JobStuck(line, text or "")
         self._log_warning(line)
+
+    def _is_unnamed(self, status: JobStatus) -> bool:
+        # The accounting can show the end of a short job before the job's name and directory. Whoever has not submitted
+        # the job does not know them either.
+        return not (self.job.name or self.job.working_dir or status.name or status.working_dir)
 
     def _end(self, status: JobStatus) -> JobResult:
         job = self.job

@@ -170,6 +170,17 @@ def test_a_provisional_end(site: Any, virtually: Any, state: str) -> None:
     assert 300 < site.asked[-1][0] < 311
 
 
+def test_the_end_of_a_job_of_somebody_else_tells_its_name_and_directory(site: Any, virtually: Any) -> None:
+    alone = row("COMPLETED", workingDirectory="") | {"name": "allocation"}
+    script(site, [alone], [alone], [row("COMPLETED", workingDirectory="/wd")])
+    result = virtually(all_of(site, [job()]))[0]
+    assert (result.name, result.working_dir) == ("ok", "/wd")
+    script(site, [alone])
+    assert virtually(all_of(site, [job(name="relax", working_dir="/wd")]))[0].name == "relax"
+    assert site.asked[-1][0] < 1
+    assert virtually(all_of(site, [job()]))[0].succeeded  # should the accounting never have it
+
+
 def test_it_is_asked_often_when_young_after_a_change_and_near_the_limit(site: Any, virtually: Any) -> None:
     now = states((0, "PENDING"), (3000, "RUNNING"), (3600 + 2400, "COMPLETED"))
     clock = {"time": {"limit": 2400}}
