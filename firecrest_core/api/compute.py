@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from firecrest_core.api.answers import parse, parse_each
 from firecrest_core.api.endpoints import SystemEndpoints
 from firecrest_core.api.job_ids import read_job_id
-from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob, parse, parse_each
+from firecrest_core.api.models import JobInfo, JobMetadata, JobRows, SubmittedJob
 from firecrest_core.api.scheduler_words import refusal
 from firecrest_core.api.submit_limits import advice
 from firecrest_core.api.submit_request import SubmitRequest

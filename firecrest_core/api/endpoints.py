@@ -7,7 +7,8 @@ from functools import wraps
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
-from firecrest_core.api.models import SystemInfo, UserInfo, parse, parse_each
+from firecrest_core.api.answers import parse, parse_each
+from firecrest_core.api.models import SystemInfo, UserInfo
 from firecrest_core.api.nodes import NodeInfo, PartitionInfo
 from firecrest_core.api.requests import Requests
 from firecrest_core.errors import FirecRESTError, OutsideFileSystems, SystemNotFound

@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from firecrest_core.api.answers import parse
 from firecrest_core.api.endpoints import SystemEndpoints, names_file_systems
 from firecrest_core.api.exchange import LARGEST_ANSWER, LIMITS, ExchangeLimits
 from firecrest_core.api.models import (
@@ -18,7 +19,6 @@ from firecrest_core.api.models import (
     FileText,
     TransferJob,
     UploadTicket,
-    parse,
 )
 from firecrest_core.api.remote_paths import check_remote_path
 from firecrest_core.api.requests import Requests

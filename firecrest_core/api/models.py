@@ -4,45 +4,12 @@ from __future__ import annotations
 
 import re
 import stat
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
-from pydantic import (
-    AliasPath,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import AliasPath, BeforeValidator, Field, SecretStr
 
-from firecrest_core.api.job_ids import read_job_id
-from firecrest_core.errors import ConfigurationError, InvalidJobId, ServerFault
+from firecrest_core.api.answers import Answer, Count, JobId, Number, SystemName, Text
 from firecrest_core.states import JobState
-from firecrest_core.system_names import check_system_name
-
-T = TypeVar("T")
-
-# What a double holds exactly. No count, size, time or code of an honest server is larger.
-_LARGEST_NUMBER = 2**53
-
-
-def _job_id(value: Any) -> str:
-    try:
-        return read_job_id(value)
-    except InvalidJobId as error:  # in an answer, it is not the user's fault
-        raise ValueError(str(error)) from None
-
-
-def _system_name(value: Any) -> str:
-    try:
-        return check_system_name(value)
-    except ConfigurationError as error:
-        raise ValueError(str(error)) from None
 
 
 def _row_id(value: Any) -> str:
@@ -58,34 +25,13 @@ def _state_words(value: Any) -> str | None:
     return " ".join(word for word in words if isinstance(word, str)) or None
 
 
-def _number(value: Any, read: ValidatorFunctionWrapHandler) -> int | None:
-    try:
-        number = cast(int | None, read(value))
-    except ValidationError:
-        return None
-    return None if number is None or abs(number) > _LARGEST_NUMBER else number
-
-
-# The server writes null for "not yet", "unknown" and "none" alike.
-Text = Annotated[str, BeforeValidator(lambda value: "" if value is None else value)]
 # The scheduler's own words for "none": squeue's reason of a job that does not wait, sacct's nodes of a job without any.
 Reason = Annotated[str | None, BeforeValidator(lambda value: None if value in ("", "None") else value)]
 Nodes = Annotated[str, BeforeValidator(lambda value: "" if value in (None, "None assigned") else value)]
-# A number, or a word of the scheduler's for none: UNKNOWN, UNLIMITED, Partition_Limit.
-Number = Annotated[int | None, WrapValidator(_number)]
-JobId = Annotated[str, BeforeValidator(_job_id)]
-SystemName = Annotated[str, BeforeValidator(_system_name)]
-Count = Annotated[
-    int, BeforeValidator(lambda value: 0 if value is None else value), Field(ge=-_LARGEST_NUMBER, le=_LARGEST_NUMBER)
-]
 State = Annotated[str | None, BeforeValidator(_state_words)]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
-
-
-class FileSystem(_Answer):
+class FileSystem(Answer):
     """A file system of a system."""
 
     path: str
@@ -93,7 +39,7 @@ class FileSystem(_Answer):
     default_work_dir: bool = False
 
 
-class ServiceHealth(_Answer):
+class ServiceHealth(Answer):
     """The last result of the server's probe of one service."""
 
     service_type: str
@@ -101,7 +47,7 @@ class ServiceHealth(_Answer):
     message: str | None = None
 
 
-class SystemInfo(_Answer):
+class SystemInfo(Answer):
     """A system (cluster) behind a FirecREST, from ``GET /status/systems``.
 
     :param scheduler_type: ``slurm`` or ``pbs``
@@ -144,7 +90,7 @@ OLD_STORAGE = "storage"
 """The transfer method of servers before 2.3.1: a staging store with requests of another form."""
 
 
-class SystemList(_Answer):
+class SystemList(Answer):
     """The answer of ``GET /status/systems``, with systems that are not read yet.
 
     Since 2.5.0 each system describes its transfers. Before that, the server does it beside the systems: in
@@ -175,7 +121,7 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(one["name"] for one in named if isinstance(one, dict) and isinstance(one.get("name"), str))
 
 
-class UserInfo(_Answer):
+class UserInfo(Answer):
     """The user that the server runs commands as, from ``GET /status/{system}/userinfo``.
 
     :param accounts: the accounts that may be charged
@@ -185,7 +131,7 @@ class UserInfo(_Answer):
     accounts: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
 
 
-class FileInfo(_Answer):
+class FileInfo(Answer):
     """One entry of ``ops/ls``.
 
     :param type: ``-`` file, ``d`` directory, ``l`` symbolic link, as ``ls`` writes it
@@ -214,7 +160,7 @@ class FileInfo(_Answer):
         return self.type == "d"
 
 
-class FileStat(_Answer):
+class FileStat(Answer):
     """The answer of ``ops/stat`` for a path.
 
     :param mode: kind and permissions, as in ``os.stat_result``
@@ -247,25 +193,25 @@ class FileStat(_Answer):
         return stat.S_ISLNK(self.mode)
 
 
-class FileText(_Answer):
+class FileText(Answer):
     """The answer of ``ops/tail``."""
 
     content: str
 
 
-class FilePart(_Answer):
+class FilePart(Answer):
     """The whole answer of ``ops/tail``."""
 
     output: FileText
 
 
-class Checksum(_Answer):
+class Checksum(Answer):
     """The answer of ``ops/checksum``."""
 
     checksum: str
 
 
-class JobStep(_Answer):
+class JobStep(Answer):
     """A step of a job (``57.batch``, ``57.0``)."""
 
     id: str
@@ -279,7 +225,7 @@ class JobStep(_Answer):
         return JobState.parse(self.raw_state, self.exit_code)
 
 
-class JobInfo(_Answer):
+class JobInfo(Answer):
     """One row of a status answer: a job, or an element of an array.
 
     A single GET merges ``sacct`` and ``squeue``: right after the start it may say PENDING with the name
@@ -358,19 +304,19 @@ class JobInfo(_Answer):
         return self.start is not None and (self.end is None or self.start <= self.end)
 
 
-class SubmittedJob(_Answer):
+class SubmittedJob(Answer):
     """The answer of ``POST jobs``. The server writes null if it finds no id in the scheduler's answer."""
 
     job_id: JobId
 
 
-class JobRows(_Answer):
+class JobRows(Answer):
     """The answer of ``GET jobs`` and ``GET jobs/{id}``, with rows that are not read yet."""
 
     jobs: Annotated[tuple[Any, ...], BeforeValidator(lambda value: () if value is None else value)]
 
 
-class JobMetadata(_Answer):
+class JobMetadata(Answer):
     """The answer of ``GET jobs/{id}/metadata``. On Slurm before 24.05 it is gone about 300 s after the job's end."""
 
     script: Text = ""
@@ -378,7 +324,7 @@ class JobMetadata(_Answer):
     stderr: Text = Field("", validation_alias="standardError")
 
 
-class TransferJob(_Answer):
+class TransferJob(Answer):
     """A job that the server started to move files."""
 
     job_id: JobId
@@ -388,7 +334,7 @@ class TransferJob(_Answer):
     error_log: Text = Field("", validation_alias=AliasPath("logs", "errorLog"))
 
 
-class BegunTransfer(_Answer):
+class BegunTransfer(Answer):
     """The answer of every ``POST …/transfer/…``: the job that it started."""
 
     job: TransferJob = Field(validation_alias="transferJob")
@@ -419,41 +365,3 @@ class DownloadTicket(BegunTransfer):
     def urls(self) -> tuple[SecretStr, ...]:
         """All its URLs."""
         return (self.url,)
-
-
-def parse(form: type[T], answer: Any, what: str) -> T:
-    """Convert an answer to a type.
-
-    :param form: the type
-    :param answer: the answer's JSON
-    :param what: the request in words, for the message
-    :raises ServerFault: the answer does not have the documented form
-    """
-    try:
-        return TypeAdapter(form).validate_python(answer)
-    except ValidationError as error:
-        raise _not_the_form(error, what) from None
-
-
-def parse_each(form: type[T], answers: Any, what: str) -> list[T]:
-    """Convert the elements of a list, without those that cannot be read: one odd element must not hide all others.
-
-    :param form: the type of an element
-    :param answers: the list
-    :param what: the request in words, for the message
-    :raises ServerFault: it is no list, or none of its elements has the documented form
-    """
-    adapter, found, odd = TypeAdapter(form), [], None
-    for element in parse(tuple[Any, ...], answers, what):
-        try:
-            found.append(adapter.validate_python(element))
-        except ValidationError as error:
-            odd = error
-    if odd is not None and not found:
-        raise _not_the_form(odd, what)
-    return found
-
-
-def _not_the_form(error: ValidationError, what: str) -> ServerFault:
-    where = "; ".join(".".join(map(str, one["loc"])) + " " + one["type"] for one in error.errors()[:3])
-    return ServerFault(f"{what}: the answer has not the form of FirecREST version 2 ({where}).")

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from firecrest.FirecrestException import FirecrestException
 from firecrest.v2 import AsyncFirecrest
 
+from firecrest_core.api.answers import parse, parse_each
 from firecrest_core.api.http import Authorization, HTTPSession
-from firecrest_core.api.models import SystemInfo, SystemList, parse, parse_each
+from firecrest_core.api.models import SystemInfo, SystemList
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ServerFault
 

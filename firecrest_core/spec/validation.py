@@ -6,7 +6,6 @@ each other. A message begins with the field's name and says what would be valid.
 
 from __future__ import annotations
 
-import os
 import re
 import signal as signals
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from firecrest_core.errors import InvalidJobSpec
 from firecrest_core.hidden_values import hide_value, looks_secret
 from firecrest_core.near_names import suggestion
-from firecrest_core.spec import arrays, containers, launchers, options, quantities, shell
+from firecrest_core.spec import arrays, containers, launchers, options, quantities, script_text, shell
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -29,7 +28,6 @@ _LONGEST_VARIABLE = 128 * 1024
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DIRECTIVE = re.compile(r"[ \t]*#(SBATCH|PBS)\s")
 _FILE_NAME = re.compile(r"[\w./~$+-]*\.\w+")
 _UENV = re.compile(r"([\w./:@%,+-]+)(?:\s+--view=([\w./:,+-]+))?", re.ASCII)
 _SIGNAL = re.compile(r"(?:(?:B|R|BR|RB):)?(\w+(?:[+-]\d+)?)(?:@(\d+))?", re.ASCII)
@@ -137,7 +135,7 @@ def _text(field: str, value: Any) -> str:
         raise InvalidJobSpec(field, "is empty; leave it out instead")
     if control := _CONTROL.search(value):
         raise InvalidJobSpec(field, f"{value!r} holds a new line or control character ({control.group()!r})")
-    if problem := _not_of_a_file(value):
+    if problem := script_text.not_of_a_file(value):
         raise InvalidJobSpec(field, f"{value!r} holds {problem}")
     return value
 
@@ -163,7 +161,7 @@ def _remote(field: str, value: Any) -> str:
 def _script(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidJobSpec(field, f"the text of a script is needed, not {type(value).__name__}")
-    script = _from_the_margin(_with_unix_lines(value))
+    script = script_text.at_the_margin(script_text.with_unix_lines(value))
     if "\n" not in script and _FILE_NAME.fullmatch(script):
         raise InvalidJobSpec(
             field, f"{script!r} is the name of a file; its text is needed. A file on the cluster goes into script_path"
@@ -173,58 +171,19 @@ def _script(field: str, value: Any) -> str:
             field,
             f"the first line must name an interpreter, such as #!/bin/bash; it is {script[:40].split(chr(10))[0]!r}",
         )
-    if problem := _not_of_a_file(script):
+    if problem := script_text.not_of_a_file(script):
         raise InvalidJobSpec(field, f"holds {problem}")
     return script
-
-
-def _from_the_margin(script: str) -> str:
-    """Return a script without what stands before its first line and before each line, in triple quotes for example."""
-    first, *others = re.sub(r"\A\ufeff?(?:[ \t]*\n)*", "", script).split("\n")
-    margin = _margin(others) if first.startswith("#!") else _indent(first)
-    return "\n".join([first.removeprefix(margin), *(line.removeprefix(margin) for line in others)])
-
-
-def _margin(lines: list[str]) -> str:
-    """Return the white space before lines whose first line, ``#!``, stands right behind the quotes.
-
-    What a directive and the first command have before them is the margin, although a here-document may be without it.
-    A directive that is indented alone is left so, as no scheduler reads it, and is warned of.
-    """
-    written = [line for line in lines if line.strip()]
-    command = next((line for line in written if not line.lstrip().startswith("#")), "")
-    if written and _DIRECTIVE.match(written[0]) and command.startswith(_indent(written[0])):
-        return _indent(written[0])
-    return os.path.commonprefix([_indent(line) for line in written])  # noqa: RUF071 (characters are what is meant)
-
-
-def _indent(line: str) -> str:
-    return line[: len(line) - len(line.lstrip(" \t"))]
-
-
-def _with_unix_lines(text: str) -> str:
-    return "\n".join(line.rstrip("\r") for line in text.split("\n"))  # sbatch refuses DOS line breaks
-
-
-def _not_of_a_file(text: str) -> str | None:
-    """Return what a text holds that no script can hold, ``None`` if it holds nothing like that."""
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "half of a character (a surrogate), which UTF-8 cannot express"
-    return None
 
 
 def _command(field: str, value: Any) -> str | tuple[str, ...]:
     words = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Sequence) else (None,)
     for word in words:
-        if not isinstance(word, str) or _not_of_a_file(word):
+        if not isinstance(word, str) or script_text.not_of_a_file(word):
             raise InvalidJobSpec(field, f"a line of shell or a sequence of words is needed, not {value!r}")
     if not words or not str(words[0]).strip():
         raise InvalidJobSpec(field, "is empty; name something to run")
-    return _with_unix_lines(value) if isinstance(value, str) else words
+    return script_text.with_unix_lines(value) if isinstance(value, str) else words
 
 
 def _number(least: int) -> Callable[[str, Any], int]:
@@ -295,7 +254,7 @@ def _environment(field: str, value: Any) -> dict[str, Any]:
         # The message does not show the value, because it may be a secret.
         if not isinstance(content, str):
             raise InvalidJobSpec(field, f"{name} must be a text, not {type(content).__name__}")
-        if problem := _not_of_a_file(content):
+        if problem := script_text.not_of_a_file(content):
             raise InvalidJobSpec(field, f"{name} holds {problem}")
         if len(f"{name}={content}".encode()) >= _LONGEST_VARIABLE:
             raise InvalidJobSpec(field, f"{name} has more than 128 kB, and Linux starts no program then. Use a file")
@@ -372,9 +331,9 @@ def _setup(field: str, value: Any) -> tuple[str, ...]:
     for part in parts:
         if not isinstance(part, str):
             raise InvalidJobSpec(field, f"a line of shell is needed, not {part!r}")
-        if problem := _not_of_a_file(part):
+        if problem := script_text.not_of_a_file(part):
             raise InvalidJobSpec(field, f"holds {problem}")
-        lines += _with_unix_lines(part).removesuffix("\n").split("\n")
+        lines += script_text.with_unix_lines(part).removesuffix("\n").split("\n")
     return tuple(lines)
 
 

@@ -11,8 +11,9 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from firecrest_core import lifecycle
+from firecrest_core.api.answers import parse, parse_each
 from firecrest_core.api.client import FirecRESTClient, System
-from firecrest_core.api.models import DownloadTicket, SystemInfo, parse, parse_each
+from firecrest_core.api.models import DownloadTicket, SystemInfo
 from firecrest_core.connection import Connection
 from firecrest_core.errors import ConfigurationError, FirecRESTError, ServerFault
 from firecrest_core.jobs.job import Job
