@@ -16,8 +16,9 @@ from airflow_provider_firecrest.job_snapshots import push, push_followed
 from airflow_provider_firecrest.operators.base import FirecRESTBaseOperator, checked_live_output
 from airflow_provider_firecrest.operators.cancel import FirecRESTCancelOperator
 from airflow_provider_firecrest.operators.dry_run import show_dry_run
-from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, TEMPLATE_FILES, refuse_unknown
+from airflow_provider_firecrest.operators.job_fields import JOB_FIELDS, refuse_unknown
 from airflow_provider_firecrest.operators.job_outcome import JobOutcome
+from airflow_provider_firecrest.operators.templates import TEMPLATE_FILES
 from airflow_provider_firecrest.triggers.job import FirecRESTJobTrigger
 
 if TYPE_CHECKING:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_firecrest.airflow_internals import BeforeRendering, syntax_error
+from airflow_provider_firecrest.airflow_internals import BeforeRendering
 from airflow_provider_firecrest.exceptions import task_error
 from airflow_provider_firecrest.hooks.firecrest import build_spec
 from airflow_provider_firecrest.hooks.presets import folder_of
+from airflow_provider_firecrest.operators.templates import (
+    TEMPLATE_FILES,
+    check_syntax,
+    is_template,
+    names_template_file,
+    script_text,
+    template_error,
+    texts,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +37,8 @@ JOB_FIELDS = (
 )  # fmt: skip
 # Whether one of these is right may depend on the others.
 _JUDGED_TOGETHER = ("launcher", "container", "container_runtime", "container_mounts")
-TEMPLATE_FILES = (".sh", ".bash", ".sbatch", ".slurm", ".pbs", ".j2")
 
-_LITERAL = (
-    "It is a template, in which {{, {% and {# have a meaning. Put text that holds them between {% raw %} and "
-    "{% endraw %}, or give the whole as literal(…) of airflow.sdk."
-)
 _SCRIPTS = {"script", "script_path", "command"}
-_MARKS = ("{{", "{%", "{#")
 # Behind a text, Python's literals end here, also those before a comment.
 _END = "\n\0"
 
@@ -128,7 +131,7 @@ class JobFields(BeforeRendering):
         given = {**(job if complete and job else {}), **given_fields(self._own_fields())}
         known = given_fields({field: value for field, value in given.items() if not is_template(value)})
         script = known.get("script")
-        if _names_template_file(script):
+        if names_template_file(script):
             del known["script"]  # its text is not here yet
         elif isinstance(script, str) and "\n" not in script.strip() and not script.lstrip().startswith("#!"):
             raise InvalidJobSpec(
@@ -243,7 +246,7 @@ class JobFields(BeforeRendering):
         """
         jinja_env = self.get_template_env()  # type: ignore[attr-defined]
         if not is_template(self.script):  # a name that is itself a template is known only when the task runs
-            self.script = _script_text(self.script, jinja_env)
+            self.script = script_text(self.script, jinja_env)
         self._check_templates(jinja_env)
 
     def before_rendering(self, jinja_env: Any) -> None:
@@ -252,14 +255,14 @@ class JobFields(BeforeRendering):
         :param jinja_env: Jinja's environment
         :raises InvalidJobSpec: there is no such file, or a template cannot be read
         """
-        self.script = _script_text(self.script, jinja_env)
+        self.script = script_text(self.script, jinja_env)
         self.template_ext = ()
         self._check_templates(jinja_env)
 
     def _check_templates(self, jinja_env: Any) -> None:
         for field in (*JOB_FIELDS, "job", "preset", "alternatives", "inputs", "outputs"):
-            for text in _texts(getattr(self, field)):
-                _check_syntax(field, text, jinja_env)
+            for text in texts(getattr(self, field)):
+                check_syntax(field, text, jinja_env)
 
     # --- rendering ------------------------------------------------------------------------------------
 
@@ -304,7 +307,7 @@ class JobFields(BeforeRendering):
         :param field: the field
         :param error: Jinja's
         """
-        return _template_error(field, str(error), "Check the names that it uses.")
+        return template_error(field, str(error), "Check the names that it uses.")
 
 
 def refuse_unknown(operator: type, arguments: Iterable[str]) -> None:
@@ -331,31 +334,6 @@ def _arguments(operator: type) -> frozenset[str]:
     return frozenset(name for init in inits for name in inspect.signature(init).parameters)
 
 
-def is_template(value: Any) -> bool:
-    """Tell whether a value is known only when the task runs: a template, or what another task returns.
-
-    :param value: an argument of an operator
-    """
-    if hasattr(value, "resolve") or callable(value):
-        return True
-    return any(mark in text for text in _texts(value) for mark in _MARKS) or (
-        isinstance(value, Mapping | list | tuple) and any(map(is_template, _values(value)))
-    )
-
-
-def _values(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, Mapping) else value
-
-
-def _texts(value: Any) -> Iterable[str]:
-    """Yield the texts in a value, as Airflow renders them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for each in _values(value):
-            yield from _texts(each)
-
-
 def _without_templates(shape: Any) -> Any:
     """Return an alternative with nothing in the place of what is known only when the task runs."""
     if not isinstance(shape, Mapping):
@@ -364,42 +342,3 @@ def _without_templates(shape: Any) -> Any:
     if any(is_template(shape.get(name)) for name in place):  # they go together
         shape = {name: value for name, value in shape.items() if name not in place}
     return {name: None if is_template(value) else value for name, value in shape.items()}
-
-
-def _names_template_file(script: Any) -> bool:
-    """Tell whether ``script`` is the name of a file; a script itself has more than one line."""
-    return isinstance(script, str) and "\n" not in script and script.endswith(TEMPLATE_FILES)
-
-
-def _script_text(script: Any, jinja_env: Any) -> Any:
-    """Return the text of the file that ``script`` names, or the script itself."""
-    from firecrest_core.errors import InvalidJobSpec
-
-    if not _names_template_file(script):
-        return script
-    if jinja_env.loader is not None:
-        with suppress(LookupError):  # jinja2.TemplateNotFound
-            return jinja_env.loader.get_source(jinja_env, script)[0]
-    raise task_error(
-        InvalidJobSpec(
-            "script",
-            f"there is no template file {script!r} beside the DAG or in its template_searchpath. A file on the cluster "
-            "goes into script_path.",
-        )
-    )
-
-
-def _check_syntax(field: str, text: str, jinja_env: Any) -> None:
-    """Refuse what Jinja cannot read. Airflow shows its error without field and line, when the task runs."""
-    if not any(mark in text for mark in _MARKS):
-        return
-    if error := syntax_error(text, jinja_env):
-        number, message = error
-        line = f", {text.split(chr(10))[number - 1].strip()[:80]!r}" if field in ("script", "command") else ""
-        raise _template_error(field, f"line {number}{line}: {message}", _LITERAL)
-
-
-def _template_error(field: str, problem: str, advice: str) -> Exception:
-    from firecrest_core.errors import InvalidJobSpec
-
-    return task_error(InvalidJobSpec(field, f"Jinja cannot render it: {problem}. {advice}"))

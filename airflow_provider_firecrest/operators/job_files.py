@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_firecrest.assets import Copied, report_job_lineage, tell_outlets
 from airflow_provider_firecrest.exceptions import task_error
-from airflow_provider_firecrest.operators.job_fields import is_template
 from airflow_provider_firecrest.operators.local_paths import open_path
+from airflow_provider_firecrest.operators.templates import is_template
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

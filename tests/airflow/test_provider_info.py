@@ -58,6 +58,7 @@ def test_modules_exist_and_none_is_forgotten(section: str) -> None:
         "masking",
         "presets",
         "shown_job",
+        "templates",
     }
     package = ROOT / "airflow_provider_firecrest" / section
     found = {f"airflow_provider_firecrest.{section}.{file.stem}" for file in package.glob("*.py")}
