@@ -140,6 +140,18 @@ def ti() -> TaskInstance:
     return TaskInstance()
 
 
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What triggers have stored as XComs."""
+    xcoms: dict[str, Any] = {}
+
+    async def push(ti: Any, key: str, value: Any) -> None:
+        xcoms[key] = value
+
+    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
+    return xcoms
+
+
 @dataclass
 class Run:
     """A task that was run: what it returned, and the deferrals on the way."""

@@ -35,17 +35,10 @@ POLICY = {"node_failure": {"exclude": "node", "max": 2}, "time_limit": {"time_li
 
 
 @pytest.fixture(autouse=True)
-def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What triggers have stored as XComs. A job that has lost its node does not come back, and no file is seen late."""
-    xcoms: dict[str, Any] = {}
-
-    async def push(ti: Any, key: str, value: Any) -> None:
-        xcoms[key] = value
-
+def _no_grace(pushed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that has lost its node does not come back, and no file is seen late."""
     monkeypatch.setattr("firecrest_core.watch.tracker.PROVISIONAL_GRACE", 0.0)
     monkeypatch.setattr("firecrest_core.campaign.CACHED", 0.0)
-    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
-    return xcoms
 
 
 @pytest.fixture

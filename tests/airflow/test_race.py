@@ -20,22 +20,11 @@ from firecrest_core.errors import InvalidJobSpec, JobStuck, SubmissionRejected
 from firecrest_core.jobs.job import Job
 from firecrest_core.states import JobState
 
+pytestmark = pytest.mark.usefixtures("pushed")
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
 # The partition debug never starts a job of more than half an hour.
 NEVER = {"partition": "debug", "time_limit": 60}
-
-
-@pytest.fixture(autouse=True)
-def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What triggers have stored as XComs."""
-    xcoms: dict[str, Any] = {}
-
-    async def push(ti: Any, key: str, value: Any) -> None:
-        xcoms[key] = value
-
-    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
-    return xcoms
 
 
 @pytest.fixture

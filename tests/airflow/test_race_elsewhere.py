@@ -16,6 +16,7 @@ from firecrest_core.errors import InvalidJobSpec, JobFailed
 from firecrest_core.race import winner
 from firecrest_local import LocalFirecREST, Settings
 
+pytestmark = pytest.mark.usefixtures("pushed")
 both_ways = pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
 
 # The partition debug never starts a job of more than half an hour.
@@ -30,18 +31,6 @@ def f7t(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFirecREST]:
     )
     with LocalFirecREST(settings) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What triggers have stored as XComs."""
-    xcoms: dict[str, Any] = {}
-
-    async def push(ti: Any, key: str, value: Any) -> None:
-        xcoms[key] = value
-
-    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
-    return xcoms
 
 
 @pytest.fixture

@@ -54,18 +54,6 @@ def workdir(full: LocalFirecREST, store: Callable[..., None], tmp_path: Path, pu
 
 
 @pytest.fixture
-def pushed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What triggers have stored as XComs."""
-    xcoms: dict[str, Any] = {}
-
-    async def push(ti: Any, key: str, value: Any) -> None:
-        xcoms[key] = value
-
-    monkeypatch.setattr("airflow_provider_firecrest.triggers.job.push_xcom", push)
-    return xcoms
-
-
-@pytest.fixture
 def occupied(workdir: Path) -> Iterator[Callable[[], None]]:
     """A job of the same user that takes the only place, until it is let go."""
     script = "#!/bin/bash\nuntil [ -e free ]; do sleep 0.05; done\n"
