@@ -36,6 +36,7 @@ def check_url(field: str, url: str, *, query: bool = False) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+        usable = usable and parts.hostname not in ("http", "https")  # a scheme is given twice, or half
     except ValueError:  # a port that is no number, or half an IPv6 address
         usable = False
     if not usable or _NEVER_IN_URLS.search(url):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -127,14 +129,22 @@ def _url(stored: AirflowConnection) -> str:
     host = (stored.host or "").strip().rstrip("/")
     if not host:
         raise ConfigurationError("its host is empty: give the URL of the FirecREST API")
+    path = (stored.schema or "").strip().strip("/")
+    # Airflow's HTTP connections have the scheme there.
+    scheme, path = (path, "") if path in ("http", "https") else ("https", path)
     if "://" not in host:
-        host = f"https://{host}"
+        host = f"{scheme}://{_bracketed(host)}"
     check_url("host", host)
     parts = urlsplit(host)
     if stored.port and parts.port is None:
         host = urlunsplit(parts._replace(netloc=f"{parts.netloc}:{stored.port}"))
-    if stored.schema:
-        host = f"{host}/{stored.schema.strip().strip('/')}"
+    return f"{host}/{path}" if path else host
+
+
+def _bracketed(host: str) -> str:
+    """Return an IPv6 address as it stands in URLs; Airflow drops the brackets of one in a URI."""
+    with suppress(ValueError):
+        return f"[{IPv6Address(host)}]"
     return host
 
 

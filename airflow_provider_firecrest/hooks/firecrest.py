@@ -337,7 +337,7 @@ def build_spec(
 ) -> JobSpec:
     """Return a job's specification.
 
-    :param job: a specification, or its fields as a mapping; a text is refused
+    :param job: a specification, or its fields as a mapping; anything else is refused
     :param fields: fields that replace those of ``job``, unless they are ``None`` or a template has left them blank
     :param preset: has the fields that neither gives
     :raises InvalidJobSpec: naming the field that cannot be right
@@ -345,10 +345,11 @@ def build_spec(
     from firecrest_core.errors import InvalidJobSpec
     from firecrest_core.spec.jobspec import JobSpec, given_fields
 
-    if isinstance(job, str):
+    if not isinstance(job, JobSpec | Mapping | None):
+        kind = "a text" if isinstance(job, str) else type(job).__name__
         raise InvalidJobSpec(
             "job",
-            "a mapping of fields or a JobSpec is needed, not a text. A command goes into command=, a script into "
+            f"a mapping of fields or a JobSpec is needed, not {kind}. A command goes into command=, a script into "
             "script=. The values of a mapping may be templates; with render_template_as_native_obj=True, a template "
             "yields a mapping",
         )

@@ -115,11 +115,13 @@ class JobFields(BeforeRendering):
 
     def _check_known_fields(self) -> None:
         from firecrest_core.errors import InvalidJobSpec
-        from firecrest_core.spec.jobspec import check_names, given_fields
+        from firecrest_core.spec.jobspec import JobSpec, check_names, given_fields
 
         job = self.job
-        if isinstance(job, str) and (not is_template(job) or self._renders_native() is False):
-            build_spec(job, {})  # it says what is wrong with a text
+        if not isinstance(job, JobSpec | Mapping | None) and (
+            not is_template(job) or (isinstance(job, str) and self._renders_native() is False)
+        ):
+            build_spec(job, {})  # it says what is wrong
         presets = self._presets_at_hand() if self._has_preset() and not is_template(self.preset) else None
         preset = presets.get(self.preset) if presets else None
         own = given_fields({"escalate": self.escalate, "chain": self.chain})

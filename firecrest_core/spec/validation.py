@@ -151,6 +151,8 @@ def _path(field: str, value: Any) -> str:
     path = _text(field, value)
     if "'" in path or '"' in path:
         raise InvalidJobSpec(field, f"{path!r} holds a quote, which breaks the server's shell line")
+    if path != path.strip():
+        raise InvalidJobSpec(field, f"{path!r} begins or ends with white space; leave it out")
     return path
 
 

@@ -66,6 +66,10 @@ def test_what_is_left_out_has_the_cores_defaults() -> None:
         ({"host": "https://api.example.org/v2", "port": 0, "schema": ""}, "https://api.example.org/v2"),
         ({"host": " https://api.example.org/v2/\r\n"}, "https://api.example.org/v2"),
         ({"host": "https://[::1]/v2", "port": 8443}, "https://[::1]:8443/v2"),
+        ({"host": "::1", "port": 8443, "schema": "v2"}, "https://[::1]:8443/v2"),  # Airflow's reading of a URI
+        ({"host": "api.example.org", "schema": "https"}, "https://api.example.org"),
+        ({"host": "localhost", "port": 8000, "schema": "http"}, "http://localhost:8000"),
+        ({"host": "https://api.example.org/v2", "schema": "https"}, "https://api.example.org/v2"),
     ],
 )
 def test_url(fields: dict, url: str) -> None:
@@ -241,6 +245,9 @@ def test_uri_as_a_user_writes_it(store: Callable[..., None]) -> None:
         ({"host": "https://api.example.org?x=s3cret"}, "host holds a query"),
         ({"schema": "v2?x=s3cret"}, "host holds a query"),
         ({"host": "https://api.example.org:s3", "port": 80}, "host is 'https://api.example.org:s3'"),
+        ({"host": "https:/api.example.org"}, "host is 'https://https:/api.example.org': give a full URL"),
+        ({"host": "https://"}, "host is 'https://https:': give a full URL"),
+        ({"host": "api.example.org", "schema": "http"}, "host is plain http to api.example.org:"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict, said: str) -> None:

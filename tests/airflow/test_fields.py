@@ -140,6 +140,8 @@ def test_fields_survive_airflows_serialization() -> None:
         ({"command": "true", "mem_per_cpu": "1G"}, r"^mem_per_cpu: .*directives=\['--mem-per-cpu=…'\]"),
         ({"job": '{"command": "true"}'}, r"^job: a mapping .* not a text"),
         ({"job": "{{ params.job }}"}, r"^job: a mapping .* not a text"),
+        ({"job": 5}, r"^job: a mapping .* not int"),
+        ({"job": [{"command": "true"}]}, r"^job: a mapping .* not list"),
         ({"script": "run.job"}, r"^script: 'run.job' is neither a batch script.*\.sbatch.*script_path"),
         ({"script": "hostname"}, r"^script: 'hostname' is neither"),
         ({"script": "echo\nhostname\n"}, r"^script: the first line must name an interpreter"),

@@ -170,6 +170,10 @@ def test_an_unknown_scheduler():
     [
         ("working_dir", "/it's"),
         ("working_dir", " "),
+        ("working_dir", " /wd"),
+        ("working_dir", "/wd "),
+        ("script_path", "/run.sh "),
+        ("stdout", " out.txt"),
         ("script", "echo no interpreter\n"),
         ("script", "#!\necho\n"),
         ("script", ""),
