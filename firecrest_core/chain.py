@@ -45,6 +45,8 @@ _EARLY_SHARE = 0.5
 _BEFORE = 60
 # The index of an element in a path. A digit or a wildcard beside it might be taken for a part of another index.
 _ELEMENT = re.compile(r"(?<![\d*?\]%])%\d*a(?![\d*?\[])")
+# What sbatch replaces in names of files, and is another text for each job of a chain.
+_OF_ONE_JOB = re.compile(r"(?<!%)%\d*[AJjN]")
 # What starts a step of a job, which a signal without ``B:`` reaches.
 _STEP = re.compile(r"\b(srun|mpirun|mpiexec)\b")
 # A dependency in a directive for Slurm or PBS.
@@ -142,11 +144,21 @@ class Chain:
                 value = validation.checked("signal" if name == "signal" else "stdout", getattr(self, name))
             except InvalidJobSpec as error:
                 raise _wrong(f"{name}{str(error).removeprefix(error.field)}") from None
-            if value.startswith(("~", "$")):
-                raise _wrong(f"{name} is {value!r}; give a path below working_dir, or an absolute one")
             object.__setattr__(self, name, value)
+        if self._signal_number in (signals.SIGKILL, signals.SIGSTOP):
+            raise _wrong(f"signal is {self.signal!r}, which no script can catch; give another one, such as 'USR1@120'")
+        for name in ("done", "checkpoint"):
+            self._check_path(name, getattr(self, name))
         if not isinstance(self.ahead, bool):
             raise _wrong(f"ahead is {self.ahead!r}; give true or false")
+
+    def _check_path(self, name: str, path: str) -> None:
+        if path.startswith(("~", "$")):
+            raise _wrong(f"{name} is {path!r}; give a path below working_dir, or an absolute one")
+        if path.endswith("/"):
+            raise _wrong(f"{name} is {path!r}; name what is in the directory, as in {path + '*'!r}")
+        if other := _OF_ONE_JOB.search(path):
+            raise _wrong(f"{name} is {path!r}; leave out {other[0]}, which differs from job to job")
 
     @classmethod
     def parse(cls, given: Any) -> Chain:
@@ -161,9 +173,11 @@ class Chain:
         unknown = [name for name in given if name not in names] if isinstance(given, Mapping) else []
         if unknown:
             raise _wrong(f"{unknown[0]!r} is no field of it; {suggestion(unknown[0], names)}")
-        needed = {field.name for field in fields(cls) if field.default is MISSING}
-        if not isinstance(given, Mapping) or not needed <= given.keys():
-            raise _wrong(f"{given!r}; the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')")
+        form = "the form is Chain(max_jobs=20, signal='USR1@120', done='…', checkpoint='ckpt/*')"
+        if not isinstance(given, Mapping):
+            raise _wrong(f"{given!r}; {form}")
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in given]:
+            raise _wrong(f"without {', '.join(missing)}; {form}")
         return cls(**given)
 
     @property

@@ -44,6 +44,10 @@ OLD = Progress(newest=Checkpoint("step-3", "2026-11-20T15:05:40", 12))
         ({"done": "it's.done"}, "done: .* holds a quote"),
         ({"checkpoint": "~/ckpt/*"}, "checkpoint is '~/ckpt/\\*'; give a path below working_dir"),
         ({"checkpoint": 7}, "checkpoint: a text is needed"),
+        ({"signal": "KILL@60"}, "signal is 'KILL@60', which no script can catch"),
+        ({"signal": "B:19@60"}, "signal is 'B:19@60', which no script can catch"),
+        ({"done": "train-%j.done"}, "done is 'train-%j.done'; leave out %j"),
+        ({"checkpoint": "ckpt/"}, "checkpoint is 'ckpt/'; name what is in the directory, as in 'ckpt/\\*'"),
         ({"until": "done"}, "'until' is no field of it; there are max_jobs, signal, done, checkpoint"),
         ({"checkpoints": "ckpt/*"}, "'checkpoints' is no field of it; did you mean 'checkpoint'"),
     ],
@@ -57,6 +61,11 @@ def test_a_wrong_chain_is_refused(changes: dict[str, Any], words: str) -> None:
 def test_what_is_no_chain_is_refused(given: Any) -> None:
     with pytest.raises(InvalidJobSpec, match="^chain: .*the form is Chain"):
         Chain.parse(given)
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(InvalidJobSpec, match="^chain: without signal, done; the form is Chain"):
+        Chain.parse({"max_jobs": 3, "checkpoint": "ckpt/*"})
 
 
 def test_a_chain_survives_as_json() -> None:
