@@ -185,16 +185,16 @@ class FirecRESTCredentials(CredentialsBlock):
         return block_name(self)
 
     def connection(self) -> Connection:
-        """Return these credentials as the core takes them.
+        """Return these credentials as the core takes them, without the line break that a copied value ends in.
 
         :raises ConfigurationError: when a value is missing or is no URL
         """
         return Connection(
-            url=self.url,
+            url=self.url.strip(),
             auth=self.auth,
-            token_url=self.token_url,
-            client_id=self.client_id,
-            client_secret=self.client_secret,
+            token_url=self.token_url.strip(),
+            client_id=self.client_id.strip(),
+            client_secret=SecretStr(self.client_secret.get_secret_value().strip()),
             scopes=tuple(self.scopes),
             system=self.system,
             timeout=self.timeout,

@@ -47,6 +47,19 @@ class TestStandard(BlockStandardTestSuite):
         assert str(block._logo_url) == page_url("images/logo.svg")
 
 
+def test_the_line_break_of_a_copied_value_is_left_out(credentials: FirecRESTCredentials) -> None:
+    names = ("url", "token_url", "client_id")
+    copied = {name: f"{getattr(credentials, name)}\n" for name in names} | {"client_secret": f"{SECRET}\n"}
+    credentials = FirecRESTCredentials(**copied)
+    connection = credentials.connection()
+    assert [getattr(connection, name) for name in names] == [
+        "https://api.example.org/v2",
+        "https://auth.example.org/token",
+        "me",
+    ]
+    assert connection.secret.get_secret_value() == SECRET
+
+
 def test_the_core_gets_every_field(credentials: FirecRESTCredentials) -> None:
     connection = credentials.connection()
     assert connection.url == "https://api.example.org/v2"
