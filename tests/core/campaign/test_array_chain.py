@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 
 from firecrest_core import Chain, lifecycle
 from firecrest_core.api.client import System
-from firecrest_core.api.http import HTTPSession
 from firecrest_core.array_chain import ArrayEnd, Ended, unknown_ends
 from firecrest_core.campaign import Campaign
 from firecrest_core.chain import Checkpoint, Progress
@@ -353,44 +351,14 @@ async def test_a_retry_runs_those_that_failed_and_stopped(system: System, workdi
 
 
 async def test_a_kill_at_any_request_continues_the_same_chain(
-    system: System, workdir: Path, monkeypatch: pytest.MonkeyPatch
+    system: System, workdir: Path, follow_dying: Callable[..., Awaitable[int]]
 ) -> None:
     """Whoever follows a job is killed before a request or behind it, at another one for each job."""
     most = 24
     # A step in each job; element 0 stops after three, element 1 is done after five.
     events = ("0.*.3) exit ;;", "1.5.*) ;;", "*) [ $step -lt $n ] || exit 0 ;;")
     campaign = campaign_of(system, workdir, most, *events, max_jobs=most, array="0-2")
-    send, sent, deadly = HTTPSession._send_once, 0, math.inf
-
-    async def mortal(session: HTTPSession, method: str, url: str, options: dict[str, Any]) -> Any:
-        nonlocal sent
-        if session is not system._requests.session:  # the watcher's
-            return await send(session, method, url, options)
-        sent = number = sent + 1
-        if number == deadly:
-            raise asyncio.CancelledError
-        try:
-            return await send(session, method, url, options)  # an error answer is raised
-        finally:
-            if number == deadly - 0.5:
-                raise asyncio.CancelledError
-
-    monkeypatch.setattr(HTTPSession, "_send_once", mortal)
-    job: Job | JobResult = await campaign.submit(KEY, first_attempt=True)
-    for round_ in itertools.count(2):  # dies before request 1, behind it, before request 2, …
-        assert isinstance(job, Job)
-        result = await lifecycle.wait(system, job, poll_interval=0.2)
-        sent, deadly = 0, round_ / 2
-        try:
-            job = await campaign.follow(job, result)
-            break
-        except asyncio.CancelledError:
-            pass
-        finally:
-            deadly = math.inf
-        # A triggerer begins with the job that it has waited for, a worker with what the claims say.
-        job = await (campaign.follow(job, result) if round_ % 4 < 2 else campaign.submit(KEY, resubmit_failed=False))
-    assert round_ > 10
+    assert await follow_dying(campaign, KEY, resubmit_failed=False) > 10
     result = await run(campaign, resubmit_failed=False)
     assert str(result.failed_indices) == "0"
     jobs = [len((workdir / f"run-{index}" / "jobs").read_text().split()) for index in range(3)]
